@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.map_parts import Inference, MapQuality, UsedMap
+from nnunet_nacl.calibrator.map_parts import Inference, MapQuality
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, checksum
@@ -22,28 +21,12 @@ MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: by which map, and the folder that it was applied to."""
 
-_HEADLINE = ("NLL predicted", "pooled ECE predicted")
-"""Of ``effect``, what other documents repeat."""
 _MOST_SHOWN = 8  # structures in an error
 
 
 class _Applied(TypedDict):
     map: str
     map_sha256: str
-
-
-def named_map(path: Path) -> UsedMap:
-    """How other documents name a map: file, SHA-256, and the little of it that a viewer or registry shows."""
-    record = CalibrationMap.load(path)
-    return {
-        "file": os.path.abspath(path),
-        "sha256": checksum(path),
-        "form": record.form,
-        "n_cases": len(record.fitted.part_of),
-        "n_patients": len(set(record.fitted.patients)),
-        "effect": {name: record.fitted.effect[name] for name in _HEADLINE if name in record.fitted.effect},
-        "scope": record.origin.scope,
-    }
 
 
 def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:

@@ -128,14 +128,15 @@ def _model(args: argparse.Namespace) -> Path | None:
 
 def _take_given(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
+    from nnunet_nacl.calibrator.calibrator import Calibrator
     from nnunet_nacl.calibrator.map_file import MAP_FILE, check_output_map
-    from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
     from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
 
     if others := [f"-{name}" for name in ("i", "gt", "groups", "o", "bad", "structures") if getattr(args, name)]:
         raise UserError(f"-map FILE is taken as the model's own map, and fits nothing: leave out {', '.join(others)}.")
     given = Path(args.map)
-    CalibratedModel.open(model, args.f, args.chk).with_map(given)  # refuses that of other networks
+    Calibrator.of_model(TrainedModel.open(model, args.f, args.chk), given)  # refuses that of other networks
     check_output_map(model / MAP_FILE)
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")

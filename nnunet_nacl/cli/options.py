@@ -120,20 +120,41 @@ def network_of(args: argparse.Namespace) -> NetworkSettings:
     return settings.on_present_device()
 
 
+def check_flag_options(args: argparse.Namespace) -> None:
+    """UserError where options about bad scans stand without the Dice below which a scan is bad."""
+    if args.bad:
+        return
+    for flag in ("find", "miss", "structures"):
+        if getattr(args, flag, None) is not None:
+            raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
+
+
+def print_not_counted(args: argparse.Namespace, bad: Mapping[str, float] | None, names: Mapping[str, str]) -> None:
+    """Prints which structures do not count for ``-bad``.
+
+    Args:
+        args: Of the subcommand.
+        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None: no scan is bad.
+        names: Of all structures, by the same.
+    """
+    others = [name for key, name in names.items() if bad is not None and key not in bad]
+    if bad is None or not others:
+        return
+    flag = "-structures" if args.structures else "-bad"
+    verb = "does" if len(others) == 1 else "do"
+    counted = some([names[key] for key in bad])
+    print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
+
+
 def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
     """What ``-bad`` calls bad, by nnU-Net's key, of structures with these names; prints which of them do not count."""
     from nnunet_nacl.quality.flags import read_bad
 
+    check_flag_options(args)
     if not args.bad:
-        for flag in ("find", "miss", "structures"):
-            if getattr(args, flag, None) is not None:
-                raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
         return None
     bad = read_bad(args.bad, names, args.structures)
-    if others := [name for key, name in names.items() if key not in bad]:
-        flag, verb = "-structures" if args.structures else "-bad", "does" if len(others) == 1 else "do"
-        counted = some([names[key] for key in bad])
-        print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
+    print_not_counted(args, bad, names)
     return bad
 
 

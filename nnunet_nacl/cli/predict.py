@@ -59,18 +59,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+    from nnunet_nacl.calibrator.calibrator import Calibrator
     from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
     from nnunet_nacl.worklist.sources import predict_source
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
-    model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(Path(args.map) if args.map else None)
-    why_not = " ".join(model.missing) or "the map has learned nothing."
-    data = model.opened
-    delivery = work_of(args, data, (model.calibration, model.quality, why_not), len(model.folds), args.unlike)
+    model = TrainedModel.open(model_of(args), args.f, args.chk)
+    calibrator = Calibrator.of_model(model, Path(args.map) if args.map else None)
+    delivery = work_of(args, model.opened, calibrator, len(model.folds), args.unlike)
     network = network_of(args)
     source, maker, run = predict_source(
         model,
+        calibrator,
         replace(network, everything_on_device=not args.not_on_device, verbose=args.verbose),
         Path(args.i),
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.m:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
-    for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
+    for missing in (*calibrator.missing, *calibrator.other_inference(network.inference)):
         logging.getLogger(__name__).info("note: %s", missing)
     _set_threads(network.device)
     images = {name: source.path(name) for name in source.names}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,17 +87,17 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 
 
 def _review(args: argparse.Namespace) -> int:
-    from nnunet_nacl.calibrator.predicted_quality import check_same_networks, open_map
+    from nnunet_nacl.calibrator.calibrator import Calibrator
     from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.worklist.sources import review_run
 
-    processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None
+    processes = number_of_processes(args.np)
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
-    note = check_same_networks(map_path, folder) if map_path else ""
-    calibration, quality, why_not = open_map(map_path, folder) if map_path else (None, None, "")
-    why_not = why_not or "give the map that predicts it, -map."
-    delivery = work_of(args, folder, (calibration, quality, why_not))
-    run = replace(review_run(folder, map_path), notes=[note] if note else [])
+    calibrator = Calibrator(missing=("give the map that predicts it, -map.",))
+    if args.map:
+        calibrator = Calibrator.of_folder(Path(args.map), folder)
+    delivery = work_of(args, folder, calibrator)
+    run = review_run(folder, calibrator)
     images = {name: folder.image(name) for name in folder.names if args.slicer}
     return deliver_as_asked(args, folder, delivery, run, images, title="review", jobs=processes)

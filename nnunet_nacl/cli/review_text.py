@@ -18,8 +18,7 @@ from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.reports.tables import text_of
 
 if TYPE_CHECKING:
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-    from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
+    from nnunet_nacl.calibrator.calibrator import Calibrator
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.records import Source
     from nnunet_nacl.worklist.deliver import Delivery, Run
@@ -32,7 +31,7 @@ _WORST = 3  # structures
 def work_of(
     args: argparse.Namespace,
     data: PredictionFolder,
-    opened: tuple[LogOddsMap | None, QualityOfMap | None, str],
+    calibrator: Calibrator,
     n_networks: int = 1,
     unlike: float = DEFAULT_UNLIKE,
 ) -> Delivery:
@@ -41,7 +40,7 @@ def work_of(
     Args:
         args: Of the subcommand.
         data: Labels, writer and plans of the data set.
-        opened: The map that probabilities are taken through, what it has learned, and why nothing is known of Dice.
+        calibrator: The map, and what it has learned.
         n_networks: How many are averaged.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
     """
@@ -50,30 +49,27 @@ def work_of(
     from nnunet_nacl.worklist.deliver import Delivery
     from nnunet_nacl.worklist.review_list import Aims
 
-    calibration, quality, why_not = opened
     maps = () if args.maps is None else choose_maps(args.maps, n_networks)
     names, flags, sensitive = data.labels.structures, None, None
     if (bad := bad_of(args, names)) is not None:
-        if quality is None:
-            raise UserError(f"-bad: nothing is known of Dice: {why_not}")
+        if calibrator.learned is None:
+            raise UserError(f"-bad: nothing is known of Dice: {' '.join(calibrator.missing)}")
         shares = share_of(args.find, "-find"), share_of(args.miss, "-miss")
-        flags = Flags.of(quality.learned.scores, bad, names, *shares)
+        flags = Flags.of(calibrator.learned.scores, bad, names, *shares)
     if (recall := share_of(args.recall, "-recall")) is not None:
-        if quality is None:
-            raise UserError(f"-recall: nothing is known of what labels miss: {why_not}")
         several = n_networks > 1 or args.subcommand == "review"  # which is not told
-        sensitive = quality.sensitive(recall, names, several)
+        sensitive = calibrator.sensitive(recall, names, several)
     if not 0 < unlike < 1:
         raise UserError(f"-unlike is a probability, above 0 and below 1, got {unlike:g}.")
     return Delivery(
-        calibration=calibration,
+        calibration=calibrator.log_odds_map,
         output=Path(args.o),
         data=data,
-        quality=quality,
+        calibrator=calibrator,
         aims=Aims(flags, unlike, whole_number(args.also, "-also", "", 1) or 0, args.pages, sensitive),
         maps=maps,
         probabilities=args.save_probabilities,
-        findings=finding_channels(data.labels, args.findings, quality.listed if quality else ()),
+        findings=finding_channels(data.labels, args.findings, calibrator.with_findings),
         pictures=args.pages != "none",
     )
 

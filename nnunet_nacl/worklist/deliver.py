@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
@@ -44,7 +44,7 @@ class Delivery(Work):
     Attributes:
         output: Folder to write to.
         data: Labels, writer and plans of the data set.
-        quality: What the map has learned; None where nothing is known.
+        calibrator: The map, and what it has learned.
         aims: Of the list.
         maps: As :func:`~nnunet_nacl.cases.measure.choose_maps` gives them.
         probabilities: Save the probabilities too (npz and pkl).
@@ -55,7 +55,7 @@ class Delivery(Work):
 
     output: Path
     data: PredictionFolder
-    quality: QualityOfMap | None = None
+    calibrator: Calibrator = Calibrator()
     aims: Aims = Aims()
     maps: tuple[str, ...] = ()
     probabilities: bool = False
@@ -101,9 +101,9 @@ class Delivery(Work):
 
     def _reported(self, record: CaseRecord) -> Reported:
         """What the list says of a scan, none of which depends on others."""
-        listed = review_list([record], self.quality, self.aims)
+        listed = review_list([record], self.calibrator, self.aims)
         columns, scan = list_files.structure_columns(listed.structures), listed.scans.iloc[0]
-        if not self.quality:  # then no Dice is reported
+        if self.calibrator.learned is None:  # then no Dice is reported
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]
         is_supported = None if math.isnan(scan.unlike_p) else not scan.unlike
         return Reported(columns.to_dict("records"), bool(scan.is_flagged), list(scan.reasons), is_supported)
@@ -223,8 +223,8 @@ def _write(
     output, data, aims = delivery.output, delivery.data, delivery.aims
     identity = [os.path.abspath(output), run.document, seen]  # a run that goes on keeps its marks
     notes = list(run.notes)
-    if delivery.quality and "predictions" in run.document:
-        notes += delivery.quality.caveats(done)
+    if "predictions" in run.document:
+        notes += delivery.calibrator.caveats(done)
     about = About(
         title=str(data.plans.get("dataset_name") or data.folder.name),
         file_ending=data.file_ending,
@@ -233,7 +233,7 @@ def _write(
         notes=notes,
         document=run.document,
     )
-    listed = review_list([done[name] for name in sorted(done)], delivery.quality, aims, about)
+    listed = review_list([done[name] for name in sorted(done)], delivery.calibrator, aims, about)
     pages_lost = write_list(listed, output)
     document: dict[str, Any] = {
         "schema_version": list_files.SCHEMA_VERSION,

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibrator.map_file import APPLIED_FILE, map_of, named_map
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibrator.map_file import APPLIED_FILE, map_of
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
@@ -18,10 +18,11 @@ from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.scans import Images
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.worklist.deliver import Run
 
 
-def review_run(folder: PredictionFolder, map_path: Path | None) -> Run:
+def review_run(folder: PredictionFolder, calibrator: Calibrator = Calibrator()) -> Run:
     """What documents say of a folder of predictions, opened without a truth, and of the map on them.
 
     UserError where the folder holds no probabilities.
@@ -32,21 +33,28 @@ def review_run(folder: PredictionFolder, map_path: Path | None) -> Run:
     made_by, applied = {"generated_by": "nnunet_nacl review"}, dict[str, Any]()
     if (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
         applied = read_dict(place / APPLIED_FILE)
-    elif map_path is not None:
-        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
+    elif calibrator.path is not None:
+        applied = {
+            "applied_to": str(place.resolve()),
+            "map": str(calibrator.path.resolve()),
+            "map_sha256": checksum(calibrator.path),
+        }
     document = {
         "predictions": {"folder": os.path.abspath(place)} | map_of(place),
         "dataset": folder.plans.get("dataset_name"),
         "form": "least certain region of each voxel" if labels.regions else "classes",
         "structures": labels.structures,
-        "calibration_map": named_map(map_path) if map_path else None,
+        "calibration_map": calibrator.used_map(),
     }
     arguments = "review_args.json", made_by | {"predictions": os.path.abspath(place)}
-    return Run(place, arguments, document, applied=applied and applied | made_by)
+    if applied:
+        applied |= made_by
+    return Run(place, arguments, document, calibrator.notes, applied)
 
 
 def predict_source(
-    model: CalibratedModel,
+    model: TrainedModel,
+    calibrator: Calibrator,
     network: NetworkSettings,
     images: Path,
     *,
@@ -59,6 +67,7 @@ def predict_source(
 
     Args:
         model: The model.
+        calibrator: Its map.
         network: How the networks predict.
         images: Folder of the scans.
         previous: Folder with the segmentations of the stage before, for a cascade.
@@ -80,10 +89,9 @@ def predict_source(
     maker, (num_parts, part) = _dicom_maker(source, images, *dicom), parts
     if not 0 <= part < num_parts:
         raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
-    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
-    notes += model.other_inference(network.step_size, network.mirroring)
-    if model.quality is not None:
-        notes += model.quality.caveats((), several=len(model.folds) > 1)
+    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in calibrator.missing]
+    notes += calibrator.other_inference(network.inference)
+    notes += calibrator.caveats((), several=len(model.folds) > 1)
     document: dict[str, Any] = {
         "images": str(images.resolve()),
         "model": {
@@ -95,8 +103,8 @@ def predict_source(
             "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
             "files_sha256": dict(model.file_hashes),
         },
-        "calibrated": model.calibration is not None,
-        "calibration_map": named_map(model.map_path) if model.map_path else None,
+        "calibrated": calibrator.log_odds_map is not None,
+        "calibration_map": calibrator.used_map(),
         "step_size": network.step_size,
         "mirroring": network.mirroring,
         "training_range": "the training" if len(model.training.sizes_mm) else None,
