@@ -27,6 +27,7 @@ from nnunet_nacl.calibrator.map_file import (
     check_networks,
     check_structures,
     map_of,
+    map_path_of,
 )
 from nnunet_nacl.calibrator.map_parts import MapQuality, UsedMap
 from nnunet_nacl.cases.record import RECORDS, find_record
@@ -116,6 +117,24 @@ class Calibrator:
                 raise UserError(missing[0])
         return cls(path, calibration_map, is_applied, tuple(missing), tuple(notes))
 
+    @classmethod
+    def that_was_applied(cls, predictions: PredictionFolder) -> Self:
+        """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was.
+
+        UserError where it is damaged, or of other structures.
+        """
+        path = map_path_of(predictions.folder)
+        if path is None:
+            return cls()
+        calibration_map = CalibrationMap.load(path)
+        check_structures(path, calibration_map, predictions.labels)
+        return cls(path, calibration_map, is_applied=True)
+
+    @property
+    def fitted_cases(self) -> set[str]:
+        """Names of the cases that the map was fitted to."""
+        return set() if self.calibration_map is None else set(self.calibration_map.fitted.part_of)
+
     @cached_property
     def log_odds_map(self) -> LogOddsMap | None:
         """What the probabilities are taken through; None where they stay as they are."""
@@ -187,12 +206,12 @@ class Calibrator:
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions of cases, which perhaps ``several`` networks predicted together."""
-        if self.learned is None or self.calibration_map is None:
+        if self.learned is None:
             return []
         caveats = []
         if several and not self.learned.as_deployed:
             caveats.append(f"The map learned {SINGLE_NETWORKS}.")
-        shared = sorted(self.calibration_map.fitted.part_of.keys() & set(cases))
+        shared = sorted(self.fitted_cases & set(cases))
         if shared:
             caveats.append(
                 f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "

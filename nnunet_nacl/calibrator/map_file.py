@@ -109,9 +109,3 @@ def map_path_of(folder: Path) -> Path | None:
         if Path(named["map"]).is_file() and checksum(Path(named["map"])) == named["map_sha256"]:
             return Path(named["map"])
     return None
-
-
-def fitted_cases(folder: Path) -> set[str]:
-    """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
-    path = map_path_of(folder)
-    return set(CalibrationMap.load(path).fitted.part_of) if path else set()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
-from nnunet_nacl.evaluation.methods import Method, Options
+from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
@@ -71,8 +71,8 @@ class Comparison:
 
     name: str  # nnU-Net's, of the data set
     folds: Sequence[str]  # of the models; empty where only folders are compared
-    options: Options = Options()
-    methods: Sequence[Method] = ()  # with their folders
+    options: ComparisonOptions = ComparisonOptions()
+    methods: Sequence[ComparedMethod] = ()  # with their folders
     notes: Sequence[str] = ()  # sentences for every output
     bad: Mapping[str, float] | None = None  # the Dice below which a case is bad, by nnU-Net's key
     regions: bool = False  # whether the heads are sigmoid regions

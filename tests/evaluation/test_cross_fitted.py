@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.commands import calibrate
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.dataset import align, locate
-from nnunet_nacl.evaluation.methods import Options, read_methods
+from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.counting import count_masks
@@ -35,8 +35,8 @@ def model(request, tmp_path, monkeypatch):
 
 
 def gather(*names: str):
-    options = Options(plans=PLANS, configuration=CONFIGURATION)
-    return align(locate("999", read_methods([("-tr", name) for name in names]), options))
+    options = ComparisonOptions(plans=PLANS, configuration=CONFIGURATION)
+    return align(locate("999", label_methods([read_method(name) for name in names]), options))
 
 
 def fit(study):
