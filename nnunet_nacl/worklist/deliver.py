@@ -81,7 +81,9 @@ class Delivery(Work):
         """What a DICOM report shows beside the measured numbers: codes, flags, and all that the map has learned."""
         if self.dicom is None:
             return None
-        learned = to_json_text(encode(self.quality.of_map)) if self.quality else ""
+        learned = ""
+        if self.calibrator.quality is not None:
+            learned = to_json_text(encode(self.calibrator.quality))
         digest = hashlib.sha256(learned.encode()).hexdigest()
         return [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike, digest]
 
