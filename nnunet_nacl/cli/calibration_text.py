@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.fit import PREDICTED_DICE_ERROR
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASK_NOTES
-from nnunet_nacl.commands.calibrate import PREDICTED_DICE_ERROR
 from nnunet_nacl.errors import named_together
 from nnunet_nacl.evaluation.tables import detected_text, presence_text
 from nnunet_nacl.quality.flags import Flags, ScanScores, flag_costs, patients_needed

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.commands import calibrate
+from nnunet_nacl.calibrator.fit import fit_held_out
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
@@ -41,7 +41,7 @@ def gather(*names: str):
 
 def fit(study):
     found = measure_folders(find_fold_folders(study.model(TRAINER)), Work(with_sample=True))
-    calibration = calibrate.fit(found)
+    calibration = fit_held_out(found)
     (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
     return calibration
 
