@@ -366,10 +366,10 @@ def take_map(
 
 
 def _check_arguments(model: object, images: object, labels: object, predictions: object) -> None:
-    if (model is None) == (predictions is None):
-        raise UserError("name a model, or a folder of predictions.")
     if images is not None and model is None:
         raise UserError("images need a model that predicts them; name one, or give predictions.")
+    if (model is None) == (predictions is None):
+        raise UserError("name a model, or a folder of predictions.")
     if labels is None and (images is not None or predictions is not None):
         raise UserError(f"{images or predictions}: the ground truth of these cases is needed, too.")
 

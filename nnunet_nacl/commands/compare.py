@@ -215,7 +215,7 @@ class ComparisonResult:
             folder = Path(output)
             check_output_folder(folder)
         if folder is None:
-            raise UserError("give -o, the folder for the comparison.")
+            raise UserError("give output, the folder for the comparison.")
         tables = write_tables(self.tables, folder, self.notes)
         figures = write_figures(self.comparisons, folder)
         document = comparison_to_json(self.comparisons, tables, figures, command=command)

@@ -174,8 +174,8 @@ class EvaluationResult:
     def table(self) -> pd.DataFrame:
         """A row for each case and structure, see :func:`~nnunet_nacl.cases.record.table`.
 
-        Where a map was given that has learned it, with ``dice_low`` and ``dice_high``, the ends of the interval of
-        the predicted Dice.
+        Where a map was given that has learned it, with ``predicted_dice_low`` and ``predicted_dice_high``, the ends
+        of the 90 % interval.
         """
         table = self.evaluation.table
         if self.calibrator.learned is not None:
