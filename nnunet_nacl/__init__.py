@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from nnunet_nacl.commands.calibrate import calibrate_model as calibrate_model
     from nnunet_nacl.commands.compare import compare as compare
     from nnunet_nacl.commands.evaluate import evaluate as evaluate
+    from nnunet_nacl.commands.predict import predict as predict
+    from nnunet_nacl.commands.review import read_back as read_back
+    from nnunet_nacl.commands.review import review as review
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -60,6 +63,9 @@ _MODULE_OF_NAME = {
     "compare": "nnunet_nacl.commands.compare",
     "decide_for_dice": "nnunet_nacl.metrics.expected_dice",
     "evaluate": "nnunet_nacl.commands.evaluate",
+    "predict": "nnunet_nacl.commands.predict",
+    "read_back": "nnunet_nacl.commands.review",
+    "review": "nnunet_nacl.commands.review",
 }
 """The public names; a new one also stands in the block for type checkers above."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.errors import UserError, list_problems, one_line, some
+from nnunet_nacl.errors import UserError, list_problems, one_line, some, termination_as_interrupt
 
 if TYPE_CHECKING:
     from nnunet_nacl.nnunet.predicted import NetworkSettings
@@ -146,18 +147,6 @@ def print_not_counted(args: argparse.Namespace, bad: Mapping[str, float] | None,
     print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
 
 
-def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
-    """What ``-bad`` calls bad, by nnU-Net's key, of structures with these names; prints which of them do not count."""
-    from nnunet_nacl.quality.flags import read_bad
-
-    check_flag_options(args)
-    if not args.bad:
-        return None
-    bad = read_bad(args.bad, names, args.structures)
-    print_not_counted(args, bad, names)
-    return bad
-
-
 def number_of_processes(given: int | None) -> int:
     """The value of ``-np``, or the default: nnUNet_def_n_proc, or the cores that this process may use, at most 8."""
     number = whole_number(given, "-np", "nnUNet_def_n_proc", 1)
@@ -186,6 +175,20 @@ def check_environment() -> None:
     """UserError where nnU-Net could not be imported: it takes these variables for numbers."""
     for variable, least in (("nnUNet_def_n_proc", 1), ("nnUNet_n_proc_DA", 0)):
         whole_number(None, "", variable, least)
+
+
+@contextlib.contextmanager
+def work_can_be_stopped(name: str) -> Iterator[None]:
+    """Around work that goes on with the same command: a signal that ends it is Ctrl-C, and what is kept is told.
+
+    ``name`` is what a case is called.
+    """
+    try:
+        with termination_as_interrupt():
+            yield
+    except KeyboardInterrupt:
+        logging.getLogger(__name__).error("\nstopped: the finished %ss are kept; go on with the same command", name)
+        raise
 
 
 def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:

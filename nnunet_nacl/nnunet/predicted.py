@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile
-from nnunet_nacl.nnunet.records import Outcomes, Source
+from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trained_model import (
     GridCase,
     TrainedModel,
@@ -185,7 +185,7 @@ class NetworkSource(Source):
     def read(self, name: str) -> GridCase:
         """What the network is given of a case; UserError where it cannot be predicted."""
 
-    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
+    def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
         """Each case's record: the next cases are read, and those before worked on, while one is predicted here."""
         exporters = self.exporters or (jobs if jobs > 1 else 0)
         networks = Network(self.model, self.network)
@@ -207,8 +207,8 @@ def _read(source: NetworkSource, name: str, nothing: None) -> GridCase:
     return source.read(name)
 
 
-def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:
-    return work(source.finish(answered))
+def _work_on(source: NetworkSource, work: Work, name: str, answered: GridCase) -> CaseRecord:
+    return work.make_record(source.finish(answered))
 
 
 @dataclass(eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Work:
         """What a record depends on, in JSON values, beside the files and networks of its case."""
         return {"map": self.calibration and self.calibration.digest, "measured": vars(self.settings)}
 
-    def __call__(self, case: Case) -> CaseRecord:
+    def make_record(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written."""
         return measure(case, self.calibration, settings=self.settings, with_sample=self.with_sample)
 
@@ -80,7 +80,7 @@ class Source(ABC):
         """The largest file of a case, for the lines that say what is wrong with it."""
 
     @abstractmethod
-    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
+    def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
         """Each case's record, or why there is none, in the order in which they are finished."""
 
     @property
