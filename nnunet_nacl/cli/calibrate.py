@@ -62,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
     model = _model(args)
     if args.map and model:
         return _take_map(args, model)
-    options.check_flag_options(args)
     result = calibrate(
         model,
         None if model is None else args.i,

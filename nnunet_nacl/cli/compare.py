@@ -10,7 +10,6 @@ from typing import Any
 
 from nnunet_nacl.cli.options import (
     add_options,
-    check_flag_options,
     number_of_processes,
     print_not_counted,
     report_problems,
@@ -67,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.evaluation.methods import read_method
     from nnunet_nacl.evaluation.page import PAGE_NAME
 
-    check_flag_options(args)
     result = compare(
         [read_method(text, option) for option, text in args.methods],
         datasets=args.d or (),

@@ -10,7 +10,6 @@ from nnunet_nacl.cli.options import (
     MODEL,
     NETWORK,
     add_options,
-    check_flag_options,
     model_of,
     number_of_processes,
     print_not_counted,
@@ -79,7 +78,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.evaluation_text import evaluation_text
     from nnunet_nacl.commands.evaluate import evaluate
 
-    check_flag_options(args)
     result = evaluate(
         args.i,
         args.gt,

@@ -121,15 +121,6 @@ def network_of(args: argparse.Namespace) -> NetworkSettings:
     return settings.on_present_device()
 
 
-def check_flag_options(args: argparse.Namespace) -> None:
-    """UserError where options about bad scans stand without the Dice below which a scan is bad."""
-    if args.bad:
-        return
-    for flag in ("find", "miss", "structures"):
-        if getattr(args, flag, None) is not None:
-            raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
-
-
 def print_not_counted(args: argparse.Namespace, bad: Mapping[str, float] | None, names: Mapping[str, str]) -> None:
     """Prints which structures do not count for ``-bad``.
 

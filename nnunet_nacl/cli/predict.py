@@ -10,7 +10,6 @@ from typing import Any
 from nnunet_nacl.cli.options import (
     FLAGS,
     add_options,
-    check_flag_options,
     model_of,
     network_of,
     print_not_counted,
@@ -73,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     num_readers = _processes(args, "npp")
     num_exporters = _processes(args, "nps")
     model = model_of(args)
-    check_flag_options(args)
     device = network_of(args).device
     _set_threads(device)
     with work_can_be_stopped("scan"):

@@ -10,7 +10,6 @@ from typing import Any
 from nnunet_nacl.cli.options import (
     FLAGS,
     add_options,
-    check_flag_options,
     number_of_processes,
     print_not_counted,
     report_problems,
@@ -97,7 +96,6 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.commands.review import review
 
     num_processes = number_of_processes(args.np)
-    check_flag_options(args)
     with work_can_be_stopped("case"):
         delivered = review(
             args.i,

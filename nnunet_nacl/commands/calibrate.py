@@ -37,7 +37,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
-from nnunet_nacl.quality.flags import BadSpec, Flags, patients_needed, read_bad
+from nnunet_nacl.quality.flags import BadSpec, Flags, check_bad, patients_needed, read_bad
 from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA
 
 _LOG = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ def calibrate(
         ('calibration_map.json', 'calibration_map.png')
     """
     _check_arguments(model, images, labels, predictions)
+    check_bad(bad, structures=structures)
     map_file = Path(output or Path(model or predictions or "") / MAP_FILE)
     _check_output(map_file)
     trained = None if model is None else TrainedModel.open(Path(model), folds, checkpoint)

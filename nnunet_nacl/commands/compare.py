@@ -24,7 +24,7 @@ from nnunet_nacl.evaluation.page import (
     write_comparison,
 )
 from nnunet_nacl.evaluation.tables import Table, comparison_tables, write_tables
-from nnunet_nacl.quality.flags import BadSpec, read_bad
+from nnunet_nacl.quality.flags import BadSpec, check_bad, read_bad
 from nnunet_nacl.reports.rendering import write_page
 
 _ARGUMENTS = {
@@ -122,6 +122,7 @@ def compare(
         num_processes=num_processes,
     )
     _check_arguments(compared, datasets, options)
+    check_bad(bad, structures=structures)
     compared = label_methods(compared, unranked)
 
     if datasets:

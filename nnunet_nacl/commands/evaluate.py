@@ -31,7 +31,7 @@ from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.flags import BadSpec, read_bad
+from nnunet_nacl.quality.flags import BadSpec, check_bad, read_bad
 from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.quality.presence import LearnedPresence, learn_presence
 
@@ -118,6 +118,7 @@ def evaluate(
         ['calibration.json']
     """
     _check_arguments(predictions, model, predict, calibration_map)
+    check_bad(bad, structures=structures)
     network = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
     if model is None:
         opened = _open_folder(Path(predictions or ""), labels, dataset_json, plans_json, calibration_map)

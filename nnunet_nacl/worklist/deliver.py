@@ -31,7 +31,7 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of, remove_written
-from nnunet_nacl.quality.flags import BadSpec, Flags, read_bad, share_of
+from nnunet_nacl.quality.flags import BadSpec, Flags, check_bad, read_bad, share_of
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.worklist import list_files
 from nnunet_nacl.worklist.pages import write_list
@@ -231,6 +231,7 @@ def _read_aims(
     options: ListOptions, structures: Mapping[str, str], calibrator: Calibrator, num_networks: int | None
 ) -> Aims:
     """What is wanted of the list; UserError where it does not fit, or the map has not learned what it needs."""
+    check_bad(options.bad, structures=options.structures, find=options.find, miss=options.miss)
     flags = None
     if options.bad is not None:
         bad = read_bad(options.bad, structures, options.structures)

@@ -13,7 +13,7 @@ import nnunet_nacl
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 
-COMMANDS = ("evaluate", "compare", "calibrate")
+COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
