@@ -117,10 +117,10 @@ def predict(
 
     Examples:
         >>> result = predict(model_folder, scans, "out", bad=0.7, device="cpu")
-        >>> list(result.scans.columns[result.scans.columns.isin(["predicted_dice", "is_flagged", "why"])])
-        ['predicted_dice', 'is_flagged', 'why']
-        >>> result.structures.loc[result.scans.index[0]].predicted_dice.between(0, 1).all()
-        True
+        >>> result.scans[["predicted_dice", "is_flagged", "why"]].shape  # a row for each scan
+        (1, 3)
+        >>> list(result.structures.name)  # a row for each scan and structure
+        ['anterior', 'posterior']
         >>> (result.output / "index.html").is_file(), result.failed
         (True, {})
     """
