@@ -10,7 +10,8 @@ Trained models::
 
     import nnunet_nacl as nacl
 
-    nacl.calibrate_model(model_folder)
+    nacl.evaluate("predictions", "labels").table
+    nacl.calibrate(model_folder).write()
     answer = nacl.Predictor(model_folder, bad=0.7).predict(image, properties)
     calibrated = nacl.CalibrationMap.load("calibration_map.json").transform(probabilities)
     labels = nacl.decide_for_dice(calibrated)
@@ -25,7 +26,13 @@ TYPE_CHECKING = False  # typing itself takes longer to import than Python may ta
 if TYPE_CHECKING:
     from nnunet_nacl.calibrator.calibration_map import CalibrationMap as CalibrationMap
     from nnunet_nacl.commands.calibrate import CalibrationOptions as CalibrationOptions
+    from nnunet_nacl.commands.calibrate import calibrate as calibrate
     from nnunet_nacl.commands.calibrate import calibrate_model as calibrate_model
+    from nnunet_nacl.commands.compare import compare as compare
+    from nnunet_nacl.commands.evaluate import evaluate as evaluate
+    from nnunet_nacl.commands.predict import predict as predict
+    from nnunet_nacl.commands.review import read_back as read_back
+    from nnunet_nacl.commands.review import review as review
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -51,8 +58,14 @@ _MODULE_OF_NAME = {
     "NACLLoss": "nnunet_nacl.losses",
     "Predictor": "nnunet_nacl.worklist.predictor",
     "SVLSLoss": "nnunet_nacl.losses",
+    "calibrate": "nnunet_nacl.commands.calibrate",
     "calibrate_model": "nnunet_nacl.commands.calibrate",
+    "compare": "nnunet_nacl.commands.compare",
     "decide_for_dice": "nnunet_nacl.metrics.expected_dice",
+    "evaluate": "nnunet_nacl.commands.evaluate",
+    "predict": "nnunet_nacl.commands.predict",
+    "read_back": "nnunet_nacl.commands.review",
+    "review": "nnunet_nacl.commands.review",
 }
 """The public names; a new one also stands in the block for type checkers above."""
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 _MOST_LETTERS = 300  # of a path in a message
 
@@ -18,8 +21,25 @@ _FIXES = {
 }
 
 
+ON_COMMAND_LINE: ContextVar[bool] = ContextVar("ON_COMMAND_LINE", default=False)
+"""Whether a command line is at work, whose errors name its options, not the arguments of a function."""
+
+
 class UserError(ValueError):
     """Something that the user gave cannot be used; the message names what was received and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A case of which there is no result.
+
+    Attributes:
+        case: Its name.
+        reason: What went wrong in one line, with the file and what to do.
+    """
+
+    case: str
+    reason: str
 
 
 def describe(error: OSError, path: object = None, what: str = "") -> str:
@@ -102,6 +122,32 @@ def first_line(error: BaseException) -> str:
         if not line.startswith("Exception thrown in SimpleITK"):
             return line.removeprefix("sitk::ERROR: ")
     return type(error).__name__
+
+
+@contextlib.contextmanager
+def errors_name_arguments(arguments: Mapping[str, str]) -> Iterator[None]:
+    """Errors within name arguments in place of options, ``bad=0.7`` for ``-bad 0.7``, but not on a command line.
+
+    Options in commands, which stand in backquotes, stay. ``arguments`` are by the name of the option without its first
+    dash, as ``{"bad": "bad", "-any_size": "any_size=True"}``.
+    """
+
+    def named(match: re.Match) -> str:
+        option, value = match[1], match[2]
+        if option is None:  # a command
+            return match[0]
+        if value is None:
+            return arguments[option]
+        return f"{arguments[option]}={value.strip()}"
+
+    try:
+        yield
+    except UserError as error:
+        if ON_COMMAND_LINE.get():
+            raise
+        options = "|".join(map(re.escape, arguments))
+        pattern = rf"`[^`]*`|(?<![\w-])-({options})\b(?!-)( [\d.]*\d)?"
+        raise UserError(re.sub(pattern, named, str(error))) from error
 
 
 @contextlib.contextmanager

@@ -6,19 +6,22 @@ import doctest
 import importlib
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import nnunet_nacl
 from tests.metrics.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)
 NOTEBOOK = ROOT / "docs" / "examples.ipynb"
 NUMBER = re.compile(r"\d+\.\d+")
-NEED_A_MODEL = {"nnunet_nacl.commands.calibrate", "nnunet_nacl.worklist.predictor"}
+COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
+NEED_FOLDERS = {f"nnunet_nacl.commands.{name}" for name in COMMANDS} | {"nnunet_nacl.worklist.predictor"}
 
 
 def module_of(name: str) -> ModuleType:
@@ -40,17 +43,44 @@ def examples(module: ModuleType, **names) -> dict[str, doctest.TestResults]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(MODULES.keys() - NEED_A_MODEL))
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - NEED_FOLDERS))
 def test_examples_hold(name: str) -> None:
     assert not {each: result for each, result in examples(MODULES[name]).items() if result.failed}
 
 
+def run_example(name: str, **names) -> None:
+    """The example of a command's function gives what it shows; it may use these names."""
+    function = getattr(nnunet_nacl, name)
+    [example] = doctest.DocTestFinder(recurse=False).find(function, name, globs={name: function, **names})
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
+    assert result.attempted and not result.failed
+
+
 def test_a_model_is_calibrated_as_its_docstring_shows(tmp_path, monkeypatch) -> None:
-    model = make_trained(tmp_path / "nnunet", cases=3, folds=2, sharpness=2.0)
+    model = make_trained(tmp_path / "nnunet", cases=5, folds=2, sharpness=2.0)
     for variable, value in model.environment.items():
         monkeypatch.setenv(variable, value)
-    found = examples(MODULES["nnunet_nacl.commands.calibrate"], model_folder=model.folder)
-    assert [result.failed for result in found.values()] == [0]
+    run_example("calibrate", model_folder=model.folder)
+
+
+def test_folders_of_predictions_are_evaluated_and_compared_as_the_docstrings_show(make_validated, tmp_path) -> None:
+    model = make_validated(cases=3)
+    names = {"labels": model.references, "predictions": str(model.validation())}
+    other = shutil.copytree(model.validation(), tmp_path / "other")
+    for name in ("dataset.json", "plans.json"):
+        shutil.copy(model.folder / name, other)
+    run_example("compare", **names, other_predictions=str(other))
+    run_example("evaluate", **names)
+
+
+def test_scans_and_predictions_are_listed_as_the_docstrings_show(tmp_path, predict, monkeypatch) -> None:
+    from tests.nnunet.untrained import calibrate, make_model, make_scans
+
+    monkeypatch.chdir(tmp_path)
+    model = make_model(tmp_path)
+    calibrate(model)
+    run_example("predict", model_folder=model, scans=make_scans(tmp_path / "scans", 1))
+    run_example("review", predictions=predict(cases=1))
 
 
 def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:

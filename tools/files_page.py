@@ -10,9 +10,9 @@ from typing import Any
 from nnunet_nacl.calibration import log_odds_map
 from nnunet_nacl.cases.findings import FINDING_COLUMNS
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.cli.evaluation import VALUE_COLUMNS
 from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.evaluation.page import comparison_to_json
+from nnunet_nacl.evaluation.values import VALUE_COLUMNS
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.worklist.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS

@@ -147,7 +147,7 @@ class CalibrationMap:
         """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
 
         What `calibrate` learns beyond the map (predicted Dice, volumes, presence, flags) needs files of a model: use
-        :func:`~nnunet_nacl.commands.calibrate.calibrate_model`. Voxels without a structure above 1e-6 are left
+        :func:`~nnunet_nacl.commands.calibrate.calibrate`. Voxels without a structure above 1e-6 are left
         out, and large cases enter by a weighted sample of their voxels.
 
         Args:

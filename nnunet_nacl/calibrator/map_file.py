@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.map_parts import Inference, MapQuality, UsedMap
+from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, checksum
@@ -22,28 +23,12 @@ MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: by which map, and the folder that it was applied to."""
 
-_HEADLINE = ("NLL predicted", "pooled ECE predicted")
-"""Of ``effect``, what other documents repeat."""
 _MOST_SHOWN = 8  # structures in an error
 
 
 class _Applied(TypedDict):
     map: str
     map_sha256: str
-
-
-def named_map(path: Path) -> UsedMap:
-    """How other documents name a map: file, SHA-256, and the little of it that a viewer or registry shows."""
-    record = CalibrationMap.load(path)
-    return {
-        "file": os.path.abspath(path),
-        "sha256": checksum(path),
-        "form": record.form,
-        "n_cases": len(record.fitted.part_of),
-        "n_patients": len(set(record.fitted.patients)),
-        "effect": {name: record.fitted.effect[name] for name in _HEADLINE if name in record.fitted.effect},
-        "scope": record.origin.scope,
-    }
 
 
 def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:
@@ -78,29 +63,46 @@ def _structures_text(regions: bool, structures: Sequence[tuple[str, str]]) -> st
     return f"{kind} {some([f'{key} {name}' for key, name in structures], _MOST_SHOWN)}"
 
 
-def map_of_folds(
-    path: Path, labels: Labels, networks: Mapping[str, str], inference: Inference
-) -> tuple[LogOddsMap, MapQuality | None] | None:
-    """The map of a model's validation cases, which a map of own cases is shrunk towards, and what they taught.
+@dataclass(frozen=True, eq=False)
+class FoldsMap:
+    """What a model's validation cases taught.
 
-    Where the model's file is of own cases by now, it still holds the map that it was shrunk towards, but nothing that
-    the validation cases taught. None where there is none, or it is one of other networks (SHA-256 by fold), settings or
+    Attributes:
+        log_odds_map: Their map, towards which one of own cases is shrunk.
+        quality: What they taught beside it; None where the model's file holds what own cases taught.
+    """
+
+    log_odds_map: LogOddsMap
+    quality: MapQuality | None
+
+
+def map_of_folds(
+    path: Path, labels: Labels, networks: Mapping[str, str], inference: Mapping[str, Any]
+) -> FoldsMap | None:
+    """The map of a model's validation cases, by the map in its folder.
+
+    Where that is of own cases by now, it still holds the map that it was shrunk towards, but nothing that the
+    validation cases taught. None where there is none, or it is one of other networks (SHA-256 by fold), settings or
     structures. UserError where the file is damaged, or of another version, which is not taken for none.
     """
     if not path.is_file():
         return None
-    record = CalibrationMap.load(path)
+    calibration_map = CalibrationMap.load(path)
     try:
-        check_networks(path, record, networks)
-        check_structures(path, record, labels)
-        form = "given" if "given" in record.maps else record.form
-        if record.quality is None or record.learned is None or record.origin.inference not in ({}, inference):
-            return None
-        if not record.learned.as_deployed:
-            return record.calibration(form), record.quality
-        return (record.calibration(form), None) if form == "given" else None  # the rest is of own cases
-    except UserError:
+        check_networks(path, calibration_map, networks)
+        check_structures(path, calibration_map, labels)
+    except UserError:  # it is of another model, or of this one before it was trained again
         return None
+    learned = calibration_map.learned
+    if learned is None or calibration_map.origin.inference not in ({}, inference):
+        return None
+    if "given" in calibration_map.maps:
+        log_odds_map = calibration_map.calibration("given")
+    elif learned.as_deployed:  # all of it is of own cases
+        return None
+    else:
+        log_odds_map = calibration_map.calibration()
+    return FoldsMap(log_odds_map, None if learned.as_deployed else calibration_map.quality)
 
 
 def check_output_map(path: Path) -> None:
@@ -126,9 +128,3 @@ def map_path_of(folder: Path) -> Path | None:
         if Path(named["map"]).is_file() and checksum(Path(named["map"])) == named["map_sha256"]:
             return Path(named["map"])
     return None
-
-
-def fitted_cases(folder: Path) -> set[str]:
-    """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
-    path = map_path_of(folder)
-    return set(CalibrationMap.load(path).fitted.part_of) if path else set()

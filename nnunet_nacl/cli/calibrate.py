@@ -54,58 +54,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrates; exit status 1 if some cases could not be used."""
-    from nnunet_nacl.calibrator.map_file import MAP_FILE
+    """Calibrates; exit status 1 if some cases could not be used, or the figure could not be written."""
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
-    from nnunet_nacl.commands.calibrate import CalibrationOptions, calibrate_model
-    from nnunet_nacl.files import check_ours
-    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.quality.flags import Flags
+    from nnunet_nacl.commands.calibrate import calibrate
 
-    processes = options.number_of_processes(args.np)
+    num_processes = options.number_of_processes(args.np)
     model = _model(args)
     if args.map and model:
-        return _take_given(args, model)
-    output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
-    check_ours([output.with_suffix(".png")])
-    bad, files = None, {"dataset_json": args.djfile, "plans": args.pfile}
-    if args.bad or args.structures:
-        folder = PredictionFolder.open(model or args.i, need_reference=False, **files)
-        bad = options.bad_of(args, folder.labels.structures)
-    settings = CalibrationOptions(
-        images=args.i,
-        labels=args.gt,
-        output=output,
+        return _take_map(args, model)
+    result = calibrate(
+        model,
+        None if model is None else args.i,
+        args.gt,
+        predictions=args.i if model is None else None,
         folds=args.f,
         checkpoint=args.chk,
         form=args.form,
         groups=args.groups,
-        num_processes=processes,
+        bad=args.bad,
+        structures=args.structures,
+        device=args.device,
+        step_size=args.step_size,
+        mirroring=not args.disable_tta,
         any_age=args.any_age,
         training_cases=args.allow_training_cases,
-        **files,
-        **options.network_of(args),
+        dataset_json=args.djfile,
+        plans_json=args.pfile,
+        output=args.o,
+        num_processes=num_processes,
     )
-    record = calibrate_model(model, settings)
-    flags = Flags.of(record.learned.scores, bad, record.names) if record.learned and bad else None
-    print(calibration_text(record, flags))
-    for note in record.origin.notes:
+    written = result.write()
+    calibration_map = result.calibration_map
+    options.print_not_counted(args, result.bad, calibration_map.names)
+    print(calibration_text(calibration_map, result.flags))
+    for note in result.notes:
         print(f"note: {note}")
-    print(f"written: {output}   (every number)")
-    drawn = True
-    if learned := record.learned:
-        from nnunet_nacl.reports.flag_figure import draw_flags
-
-        try:
-            curves = {flags.called_bad: bad} if flags and bad else None
-            recall = {record.names[key]: its for key, its in record.quality.recall.items()} if record.quality else {}
-            print(f"figure: {draw_flags(learned.scores, recall, output.with_suffix('.png'), curves)}")
-        except UserError as error:  # of a full disk: the map is whole
-            drawn = False
-            _LOG.error("nnunet_nacl calibrate: the map is written, its figure is not: %s", error)
-    print(verdict(record))
-    options.report_problems("calibrate", record.origin.problems, "cases could not be used")
-    return 0 if drawn and not record.origin.problems else 1
+    print(f"written: {written.calibration_map}   (every number)")
+    if written.figure is not None:
+        print(f"figure: {written.figure}")
+    if written.why_no_figure is not None:
+        _LOG.error("nnunet_nacl calibrate: the map is written, its figure is not: %s", written.why_no_figure)
+    print(verdict(calibration_map))
+    options.report_problems("calibrate", result.failed, "cases could not be used")
+    return 1 if result.failed or written.why_no_figure is not None else 0
 
 
 def _model(args: argparse.Namespace) -> Path | None:
@@ -123,17 +114,13 @@ def _model(args: argparse.Namespace) -> Path | None:
     return options.model_of(args)
 
 
-def _take_given(args: argparse.Namespace, model: Path) -> int:
+def _take_map(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
-    from nnunet_nacl.calibrator.map_file import MAP_FILE, check_output_map
-    from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
-    from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.commands.calibrate import take_map
 
-    if others := [f"-{name}" for name in ("i", "gt", "groups", "o", "bad", "structures") if getattr(args, name)]:
+    options_of_fit = ("i", "gt", "groups", "o", "bad", "structures")
+    others = [f"-{name}" for name in options_of_fit if getattr(args, name)]
+    if others:
         raise UserError(f"-map FILE is taken as the model's own map, and fits nothing: leave out {', '.join(others)}.")
-    given = Path(args.map)
-    CalibratedModel.open(model, args.f, args.chk).with_map(given)  # refuses that of other networks
-    check_output_map(model / MAP_FILE)
-    write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
-    print(f"written: {model / MAP_FILE}")
+    print(f"written: {take_map(model, args.map, folds=args.f, checkpoint=args.chk)}")
     return 0

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.fit import PREDICTED_DICE_ERROR
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASK_NOTES
-from nnunet_nacl.commands.calibrate import PREDICTED_DICE_ERROR
 from nnunet_nacl.errors import named_together
 from nnunet_nacl.evaluation.tables import detected_text, presence_text
 from nnunet_nacl.quality.flags import Flags, ScanScores, flag_costs, patients_needed
-from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS
+from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, EstimateCheck
 from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
 from nnunet_nacl.reports.tables import frames, number, ten_worst, text_of
 
@@ -24,117 +24,177 @@ _SHOWN = (
 _MASKS = ("all", "predicted", "near")
 
 
-def calibration_text(record: CalibrationMap, flags: Flags | None = None) -> str:
+def calibration_text(calibration_map: CalibrationMap, flags: Flags | None = None) -> str:
     """The map, what it changes on cases that its fit has not seen, and what it promises."""
-    names, quality = record.names, record.quality or MapQuality()
-    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.origin.settings))}" for mask in _MASKS)
+    names = calibration_map.names
+    quality = calibration_map.quality or MapQuality()
     parts = [
-        _form(record),
-        "nnU-Net's own labels before and after the map, each case under one that has not seen it:\n"
-        f"{_effect(record.fitted.effect)}\n{masks}",
-        detected_text(record.fitted.detected, names),
-        _promises(quality, names),
-        _flag_costs(quality.learned.scores, names, flags) if quality.learned else "",
-        _recall_costs(quality.recall, names) if quality.recall else "",
-        presence_text(quality.presence, names) if quality.presence else "",
+        _form_text(calibration_map),
+        _effect_text(calibration_map),
+        detected_text(calibration_map.fitted.detected, names),
+        _promises_text(quality, names),
     ]
+    if quality.learned is not None:
+        parts.append(_flag_costs_text(quality.learned.scores, names, flags))
+    if quality.recall:
+        parts.append(_recall_costs_text(quality.recall, names))
+    if quality.presence is not None:
+        parts.append(presence_text(quality.presence, names))
     return "\n\n".join(filter(None, parts))
 
 
-def verdict(record: CalibrationMap) -> str:
+def verdict(calibration_map: CalibrationMap) -> str:
     """What the map does to confidence where something is segmented, and to labels."""
-    effect = record.fitted.effect
-    accuracy, confidence, error, nll, brier = (
-        [number(effect[f"{name} predicted"][when]["mean"]) for when in ("before", "after")]
-        for name in ("accuracy", "confidence", "pooled ECE", "NLL", "Brier")
-    )
-    change = effect["NLL predicted"]["difference"]
-    sure = "got worse" if change["low"] > 0 else "improved" if change["high"] < 0 else "did not clearly change"
+    effect = calibration_map.fitted.effect
+
+    def before_and_after(value: str) -> str:
+        change = effect[f"{value} predicted"]
+        return f"{number(change['before']['mean'])} -> {number(change['after']['mean'])}"
+
+    accuracy = number(effect["accuracy predicted"]["before"]["mean"])  # which no map changes
+    difference = effect["NLL predicted"]["difference"]
+    clearly = "did not clearly change"
+    if difference["low"] > 0:
+        clearly = "got worse"
+    elif difference["high"] < 0:
+        clearly = "improved"
     return (
-        f"Where nnU-Net segments, {accuracy[0]} of the voxels are right; mean confidence {confidence[0]} -> "
-        f"{confidence[1]}, pooled ECE {error[0]} -> {error[1]}. NLL {nll[0]} -> {nll[1]} ({sure}), "
-        f"Brier {brier[0]} -> {brier[1]}. Each case was calibrated by a map that has not seen it; labels are unchanged."
+        f"Where nnU-Net segments, {accuracy} of the voxels are right; mean confidence "
+        f"{before_and_after('confidence')}, pooled ECE {before_and_after('pooled ECE')}. NLL {before_and_after('NLL')} "
+        f"({clearly}), Brier {before_and_after('Brier')}. Each case was calibrated by a map that has not seen it; "
+        "labels are unchanged."
     )
 
 
-def _effect(effect: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for each value that is shown, see `changes` in calibrate/effect.py."""
-    rows = []
-    for name, row in ((name, effect[name]) for name in _SHOWN if name in effect):
-        change, low, high = (number(row["difference"][end], 4, "+") for end in ("mean", "low", "high"))
-        shown = {"value": name} | {when: number(row[when]["mean"], 4) for when in ("before", "after")}
-        interval = "-" if low == "-" else f"{low} to {high}"
-        rows.append(shown | {"change": change, "95 % interval": interval, "cases": row["n"]})
-    return text_of(rows)
-
-
-def _form(record: CalibrationMap) -> str:
-    ridge, best = record.maps[record.form].get("ridge") or math.inf, dict[str, float]()
-    for tried in record.fitted.forms:
-        best[tried.form] = min(tried.nll, best.get(tried.form, math.inf))
-    scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best.items())
+def _form_text(calibration_map: CalibrationMap) -> str:
+    """The form that was chosen, and how each form did on left-out patients."""
+    best_nll: dict[str, float] = {}
+    for tried in calibration_map.fitted.forms:
+        best_nll[tried.form] = min(tried.nll, best_nll.get(tried.form, math.inf))
+    scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best_nll.items())
+    ridge = calibration_map.maps[calibration_map.form].get("ridge") or math.inf
     shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
-    size = f"{len(record.fitted.part_of)} cases, {len(record.fitted.cross_fit)} parts"
-    return f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"
+    fitted = calibration_map.fitted
+    size = f"{len(fitted.part_of)} cases, {len(fitted.cross_fit)} parts"
+    return f"form {calibration_map.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"
 
 
-def _flag_costs(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> str:
-    """What it costs to find nine of ten scans below each limit, or some share of those that the user calls bad."""
-    rows, unknown = [], dict[str, str]()
-    bad = {key: flags.bad[name] for key, name in names.items() if name in flags.bad} if flags else None
-    for cost in flag_costs(scores, bad).itertuples():
-        what = f"{100 * cost.find:g} % of the bad scans" if flags else f"a Dice below {cost.bad:g}"
-        if math.isnan(cost.flagged):
-            n, needed = cost.n_patients, patients_needed(1 - cost.find)
-            unknown[what] = f"{n} patient{'s have' if n != 1 else ' has'} such a scan, it takes {needed}"
+def _effect_text(calibration_map: CalibrationMap) -> str:
+    """A line for each value that is shown, see :mod:`nnunet_nacl.calibrator.effect`, and what the masks are."""
+    rows = []
+    for name in _SHOWN:
+        change = calibration_map.fitted.effect.get(name)
+        if change is None:
             continue
-        shares = (f"{100 * share:.0f} %" for share in (cost.share_bad, cost.flagged, cost.by_entropy, cost.at_random))
-        are, look, entropy, random = (text.replace("nan %", "-") for text in shares)
-        interval = "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %")
-        row = {"to find": what} if flags else {"to find 9 of 10 scans with": what, "which are": are}
-        rows.append(row | {"look at": look, "95 % interval": interval, "by entropy": entropy, "at random": random})
-    more = "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
-    if flags:
-        more = "`nnunet_nacl predict` with the same -bad flags them; -find names the share."
-    lines = [flags.aim if flags else "", text_of(rows) if rows else "", *named_together(unknown), more]
-    return "\n".join(filter(None, lines))
+        difference = change["difference"]
+        low = number(difference["low"], 4, "+")
+        high = number(difference["high"], 4, "+")
+        rows.append(
+            {
+                "value": name,
+                "before": number(change["before"]["mean"], 4),
+                "after": number(change["after"]["mean"], 4),
+                "change": number(difference["mean"], 4, "+"),
+                "95 % interval": "-" if low == "-" else f"{low} to {high}",
+                "cases": change["n"],
+            }
+        )
+    settings = vars(calibration_map.origin.settings)
+    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in _MASKS)
+    heading = "nnU-Net's own labels before and after the map, each case under one that has not seen it:"
+    return f"{heading}\n{text_of(rows)}\n{masks}"
 
 
-def _recall_costs(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
+def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> str:
+    """What it costs to find nine of ten scans below each limit, or some share of those that the user calls bad."""
+    bad = None
+    if flags is not None:
+        bad = {key: flags.bad[name] for key, name in names.items() if name in flags.bad}
+    rows = []
+    unknown: dict[str, str] = {}
+    for cost in flag_costs(scores, bad).itertuples():
+        to_find = f"a Dice below {cost.bad:g}" if flags is None else f"{100 * cost.find:g} % of the bad scans"
+        if math.isnan(cost.flagged):
+            have = "patients have" if cost.n_patients != 1 else "patient has"
+            needed = patients_needed(1 - cost.find)
+            unknown[to_find] = f"{cost.n_patients} {have} such a scan, it takes {needed}"
+            continue
+        row = {"to find": to_find}
+        if flags is None:
+            row = {"to find 9 of 10 scans with": to_find, "which are": _percent(cost.share_bad)}
+        row["look at"] = _percent(cost.flagged)
+        row["95 % interval"] = " to ".join(f"{100 * end:.0f} %" for end in cost.interval)
+        row["by entropy"] = _percent(cost.by_entropy)
+        row["at random"] = _percent(cost.at_random)
+        rows.append(row)
+    advice = "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
+    lines = []
+    if flags is not None:
+        advice = "`nnunet_nacl predict` with the same -bad flags them; -find names the share."
+        lines.append(flags.aim)
+    if rows:
+        lines.append(text_of(rows))
+    return "\n".join([*lines, *named_together(unknown), advice])
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
     """What labels that miss less cost: a line for each structure, or for those that nnU-Net's labels miss most of."""
     rows = []
     for key, name in names.items():
-        its = learned.get(key, LearnedRecall())
-        row: dict[str, Any] = {"voxels found of": name, "by nnU-Net": 1 - (its.missed or [math.nan])[-1]}
+        of_structure = learned.get(key, LearnedRecall())
+        missed = of_structure.missed[-1] if of_structure.missed else math.nan
+        row: dict[str, Any] = {"voxels found of": name, "by nnU-Net": 1 - missed}
         for recall in RECALLS:
-            place = its.place(recall)
-            size = "-" if place is None else f"x {number(its.times_larger[place], 2)}, {its.false_voxels[place]:.0f}"
-            row[f"-recall {recall:g}"] = size
-        rows.append(row | {"patients": str(its.n_patients)})
+            place = of_structure.place(recall)
+            if place is None:
+                row[f"-recall {recall:g}"] = "-"
+            else:
+                times_larger = number(of_structure.times_larger[place], 2)
+                row[f"-recall {recall:g}"] = f"x {times_larger}, {of_structure.false_voxels[place]:.0f}"
+        row["patients"] = str(of_structure.n_patients)
+        rows.append(row)
     shown, more = ten_worst(rows, "voxels found of", lambda row: row["by nnU-Net"])
-    how = "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not available."
-    return "\n".join([text_of(shown, decimals=2), *more, f"{how} `nnunet_nacl predict -recall` writes them."])
+    legend = "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not available."
+    return "\n".join([text_of(shown, decimals=2), *more, f"{legend} `nnunet_nacl predict -recall` writes them."])
 
 
-def _promises(quality: MapQuality, names: Mapping[str, str]) -> str:
+def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
     """What is promised of new cases: a line for each structure, or for the worst."""
-    if (learned := quality.learned) is None:
+    learned = quality.learned
+    if learned is None:
         return f"nothing was learned about Dice and volumes: {quality.why_not}"
     rows = []
     for key, name in names.items():
+        dice = learned.checks["dice"][key]
         row = {"key": key, "predicted for new cases, off by": name}
-        for kind, what, mark in (("dice", "Dice", ""), ("volume", f"volume ({quality.unit})", " ")):
-            check = learned.checks[kind][key]
-            error, constant, width = (
-                f"{value:.3g}".replace("nan", "-") for value in (check.error, check.error_of_constant, check.width)
-            )
-            covers = f"{check.coverage.share:.2f}".replace("nan", "-")
-            row |= {what: error, f"a constant{mark}": constant, f"90 % interval covers{mark}": covers}
-            row[f"its width{mark}"] = width
-        rows.append(row | {"cases": str(learned.checks["dice"][key].n)})
+        row |= _check_cells(dice, "Dice", "")
+        row |= _check_cells(learned.checks["volume"][key], f"volume ({quality.unit})", " ")  # columns of another name
+        row["cases"] = str(dice.n)
+        rows.append(row)
     shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error)
-    why = {name: unknown for key, name in names.items() if (unknown := learned.dice[key].why_no_interval)}
-    lines = [text_of(frames(shown)[1].drop(columns="key")), *more, *named_together(why)]
+    _, texts = frames(shown)
+    lines = [text_of(texts.drop(columns="key")), *more]
+    why_no_interval = {name: learned.dice[key].why_no_interval for key, name in names.items()}
+    lines += named_together({name: why for name, why in why_no_interval.items() if why})
     if not learned.as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return "\n".join(lines)
+
+
+def _check_cells(check: EstimateCheck, what: str, mark: str) -> dict[str, str]:
+    """How far a promise held, by column; ``mark`` ends the names of columns that would otherwise be alike."""
+    coverage = check.coverage.share
+    return {
+        what: _three_digits(check.error),
+        f"a constant{mark}": _three_digits(check.error_of_constant),
+        f"90 % interval covers{mark}": "-" if math.isnan(coverage) else f"{coverage:.2f}",
+        f"its width{mark}": _three_digits(check.width),
+    }
+
+
+def _three_digits(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"

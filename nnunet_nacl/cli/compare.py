@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import add_options, bad_of, number_of_processes, report_problems
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.cli.options import (
+    add_options,
+    number_of_processes,
+    print_not_counted,
+    report_problems,
+)
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 
@@ -58,86 +61,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through UserError."""
-    from nnunet_nacl.evaluation.comparison import ALPHA
-    from nnunet_nacl.evaluation.dataset import align, locate
-    from nnunet_nacl.evaluation.figures import write_figures
-    from nnunet_nacl.evaluation.methods import Options, read_methods
-    from nnunet_nacl.evaluation.page import (
-        PAGE_NAME,
-        check_output_folder,
-        comparison_page,
-        comparison_to_json,
-        files_of_comparison,
-        write_comparison,
-    )
-    from nnunet_nacl.evaluation.tables import WITHOUT_BAD, comparison_tables, write_tables
-    from nnunet_nacl.reports.rendering import write_page
+    from nnunet_nacl.cli.comparison_text import comparison_text
+    from nnunet_nacl.commands.compare import compare
+    from nnunet_nacl.evaluation.methods import read_method
+    from nnunet_nacl.evaluation.page import PAGE_NAME
 
-    _check(args)
-    methods, folder = read_methods(args.methods, args.unranked or ()), Path(args.o)
-    options = Options(
-        plans=args.p,
+    result = compare(
+        [read_method(text, option) for option, text in args.methods],
+        datasets=args.d or (),
         configuration=args.c or "",
+        plans=args.p,
         folds=args.f,
-        references=args.gt,
+        labels=args.gt,
         dataset_json=args.djfile,
         plans_json=args.pfile,
+        unranked=args.unranked or (),
+        bad=args.bad,
+        structures=args.structures,
+        groups=args.groups,
         allow_missing=args.allow_missing,
         allow_training_cases=args.allow_training_cases,
-        groups=args.groups,
+        output=args.o,
         num_processes=number_of_processes(args.np),
     )
-    located = {found.name: found for found in (locate(dataset, methods, options) for dataset in args.d or [None])}
-    if len(located) < len(args.d or ()):
-        raise UserError(f"-d names one of {', '.join(located)} twice; name each data set once.")
-    check_output_folder(folder, list(located.values()))
-    ready = [replace(one, bad=bad_of(args, one.methods[0].first.labels.structures)) for one in located.values()]
-    comparisons = [align(one) for one in ready]
-    notes = [note for comparison in comparisons for note in comparison.notes]
-    tables = comparison_tables(comparisons)
-    files = files_of_comparison(folder)
-    written = write_tables(tables, files, notes)
-    figures = write_figures(comparisons, files)
-    command = shlex.join(["nnunet_nacl", *args.argv])
-    document = comparison_to_json(comparisons, written, figures, files.written, command=command)
-    path = write_comparison(document, files)
-    print("\n\n".join(table.to_text() for table in tables if not table.id.startswith("statistics")))
-    for comparison in comparisons:
-        print(f"\n{comparison.where}, masks reach {comparison.settings.reach}; p < {ALPHA} after Holm's correction:")
-        clear = comparison.statistics.query("verdict not in ('none', 'untested')")
-        for (name, verdict), rows in clear.groupby(["trainer", "verdict"], sort=False):
-            print(
-                f"  {comparison.labels[name]} {verdict}: {', '.join(comparison.columns[c].title for c in rows.column)}"
-            )
-        none_tested = comparison.statistics.verdict.isin(["untested"]).all()
-        print(f"  {'no test was made' if none_tested else 'no test shows a difference'}\n" * clear.empty, end="")
-    print("" if args.bad else f"\n{WITHOUT_BAD}\n", end="")
-    for note in notes:
-        print(f"\nNOTE: {note}")
-    where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
-    print(f"\nwritten: {path}, {where}")
-    page = folder / PAGE_NAME
-    reason = write_page(page, partial(comparison_page, document, tables, folder))
-    if reason is not None:
-        report_problems("compare", {PAGE_NAME: reason})
+    for comparison in result.comparisons:
+        print_not_counted(args, comparison.bad, comparison.structures)
+    print(comparison_text(result))
+    written = result.write(command=shlex.join(["nnunet_nacl", *args.argv]))
+    tables = f"{written.num_tables} tables in {written.folder / 'tables'}"
+    figures = f"{written.num_figures} figures in {written.folder / 'figures'}"
+    print(f"\nwritten: {written.document}, {tables}, {figures}")
+    if written.page is None:
+        report_problems("compare", {PAGE_NAME: written.why_no_page or ""})
         return 1
-    print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    print(f"page: {written.page} ({written.page.stat().st_size / 1e6:.1f} MB)")
     return 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    """What can be wrong with the arguments alone."""
-    from nnunet_nacl.cases.groups import read_groups
-
-    flags, folds = {flag for flag, _ in args.methods}, args.f or ()
-    if "-tr" in flags and not (args.d and args.c):
-        raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
-    if "-i" in flags and args.d and len(args.d) > 1:
-        raise UserError("-i holds the cases of one data set; give one -d with it.")
-    if "-i" not in flags and (args.gt or args.djfile or args.pfile):
-        raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
-    if folds and "-tr" not in flags:
-        raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
-    if "all" in folds and len(folds) > 1:
-        raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
-    read_groups(args.groups, ())

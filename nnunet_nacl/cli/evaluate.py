@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import MODEL, NETWORK, add_options
+from nnunet_nacl.cli.options import (
+    MODEL,
+    NETWORK,
+    add_options,
+    model_of,
+    number_of_processes,
+    print_not_counted,
+    report_problems,
+)
 from nnunet_nacl.errors import UserError
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
@@ -67,6 +75,35 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i PREDICTIONS).")
     if (args.i is None) != (args.gt is None):
         raise UserError("-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is needed.")
-    from nnunet_nacl.cli.evaluation import evaluate
+    from nnunet_nacl.cli.evaluation_text import evaluation_text
+    from nnunet_nacl.commands.evaluate import evaluate
 
-    return evaluate(args)
+    result = evaluate(
+        args.i,
+        args.gt,
+        model=None if args.d is None else model_of(args),
+        folds=args.f,
+        predict=args.predict,
+        checkpoint=args.chk,
+        device=args.device,
+        step_size=args.step_size,
+        mirroring=not args.disable_tta,
+        calibration_map=args.map,
+        n_bins=args.bins,
+        dilation_mm=args.dilated,
+        boundary_mm=args.boundary,
+        bad=args.bad,
+        structures=args.structures,
+        chill=args.chill,
+        dataset_json=args.djfile,
+        plans_json=args.pfile,
+        output=args.o,
+        csv=args.csv,
+        num_processes=number_of_processes(args.np),
+    )
+    print_not_counted(args, result.bad, result.evaluation.names)
+    print(evaluation_text(result))
+    written = result.write()
+    print(f"\nwritten: {', '.join(map(str, written))}")
+    report_problems("evaluate", result.failed, "could not be evaluated")
+    return 1 if result.failed else 0

@@ -24,7 +24,7 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.cli.options import check_environment
-from nnunet_nacl.errors import UserError, describe, printable
+from nnunet_nacl.errors import ON_COMMAND_LINE, UserError, describe, printable
 
 _NAMES = "calibrate compare demo doctor evaluate predict review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
@@ -114,8 +114,10 @@ class _PrintableStream:
 
 
 def _run(argv: Sequence[str]) -> int:
-    log, handler = logging.getLogger("nnunet_nacl"), logging.StreamHandler()
+    log = logging.getLogger("nnunet_nacl")
+    handler = logging.StreamHandler()
     log.addHandler(handler)
+    on_command_line = ON_COMMAND_LINE.set(True)
     try:
         args = build_parser(argv).parse_args(argv)
         quiet = getattr(args, "quiet", False)
@@ -146,6 +148,7 @@ def _run(argv: Sequence[str]) -> int:
         return 128 + (interrupt.args or (signal.SIGINT,))[0]
     finally:
         log.removeHandler(handler)
+        ON_COMMAND_LINE.reset(on_command_line)
 
 
 if __name__ == "__main__":

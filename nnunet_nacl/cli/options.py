@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.errors import UserError, list_problems, one_line, some
+from nnunet_nacl.errors import UserError, list_problems, one_line, some, termination_as_interrupt
+
+if TYPE_CHECKING:
+    from nnunet_nacl.nnunet.predicted import NetworkSettings
 
 
 def _value(metavar: str, text: str, **more: Any) -> dict[str, Any]:
@@ -112,28 +116,29 @@ def model_of(args: argparse.Namespace) -> Path:
     return model_folder(args.d, args.tr, args.p, args.c)
 
 
-def network_of(args: argparse.Namespace) -> dict[str, Any]:
-    """How networks predict, by :data:`NETWORK`."""
-    from nnunet_nacl.nnunet.predicted import find_device
+def network_of(args: argparse.Namespace) -> NetworkSettings:
+    """How networks predict, by :data:`NETWORK`; UserError for a device that is not here."""
+    from nnunet_nacl.nnunet.predicted import NetworkSettings
 
-    return {"device": find_device(args.device), "step_size": args.step_size, "mirroring": not args.disable_tta}
+    settings = NetworkSettings(device=args.device, step_size=args.step_size, mirroring=not args.disable_tta)
+    return settings.on_present_device()
 
 
-def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
-    """What ``-bad`` calls bad, by nnU-Net's key, of structures with these names; prints which of them do not count."""
-    from nnunet_nacl.quality.flags import read_bad
+def print_not_counted(args: argparse.Namespace, bad: Mapping[str, float] | None, names: Mapping[str, str]) -> None:
+    """Prints which structures do not count for ``-bad``.
 
-    if not args.bad:
-        for flag in ("find", "miss", "structures"):
-            if getattr(args, flag, None) is not None:
-                raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
-        return None
-    bad = read_bad(args.bad, names, args.structures)
-    if others := [name for key, name in names.items() if key not in bad]:
-        flag, verb = "-structures" if args.structures else "-bad", "does" if len(others) == 1 else "do"
-        counted = some([names[key] for key in bad])
-        print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
-    return bad
+    Args:
+        args: Of the subcommand.
+        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None: no scan is bad.
+        names: Of all structures, by the same.
+    """
+    others = [name for key, name in names.items() if bad is not None and key not in bad]
+    if bad is None or not others:
+        return
+    flag = "-structures" if args.structures else "-bad"
+    verb = "does" if len(others) == 1 else "do"
+    counted = some([names[key] for key in bad])
+    print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
 
 
 def number_of_processes(given: int | None) -> int:
@@ -164,6 +169,20 @@ def check_environment() -> None:
     """UserError where nnU-Net could not be imported: it takes these variables for numbers."""
     for variable, least in (("nnUNet_def_n_proc", 1), ("nnUNet_n_proc_DA", 0)):
         whole_number(None, "", variable, least)
+
+
+@contextlib.contextmanager
+def work_can_be_stopped(name: str) -> Iterator[None]:
+    """Around work that goes on with the same command: a signal that ends it is Ctrl-C, and what is kept is told.
+
+    ``name`` is what a case is called.
+    """
+    try:
+        with termination_as_interrupt():
+            yield
+    except KeyboardInterrupt:
+        logging.getLogger(__name__).error("\nstopped: the finished %ss are kept; go on with the same command", name)
+        raise
 
 
 def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:

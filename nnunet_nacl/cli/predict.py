@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-from dataclasses import replace
-from pathlib import Path
+import shlex
 from typing import Any
 
-from nnunet_nacl.cli.options import FLAGS, add_options, model_of, network_of, whole_number
+from nnunet_nacl.cli.options import (
+    FLAGS,
+    add_options,
+    model_of,
+    network_of,
+    print_not_counted,
+    report_problems,
+    whole_number,
+    work_can_be_stopped,
+)
 
 HELP = "predict scans and list those to look at first"
 
@@ -59,39 +66,62 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
-    from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
-    from nnunet_nacl.worklist.sources import predict_source
+    from nnunet_nacl.cli.list_text import delivered_text
+    from nnunet_nacl.commands.predict import predict
 
-    readers, exporters = _processes(args, "npp"), _processes(args, "nps")
-    model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(Path(args.map) if args.map else None)
-    why_not = " ".join(model.missing) or "the map has learned nothing."
-    data = model.opened
-    delivery = work_of(args, data, (model.calibration, model.quality, why_not), len(model.folds), args.unlike)
-    network = network_of(args)
-    source, maker, run = predict_source(
-        model,
-        network | {"everything_on_device": not args.not_on_device, "verbose": args.verbose},
-        Path(args.i),
-        previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
-        dicom=(Path(args.codes) if args.codes else None, args.orientation),
-        parts=(args.num_parts, args.part_id),
-        any_size=args.any_size,
-        readers=readers,
-        exporters=exporters,
-        with_disagreement="mutual_information" in delivery.maps,
-    )
+    num_readers = _processes(args, "npp")
+    num_exporters = _processes(args, "nps")
+    model = model_of(args)
+    device = network_of(args).device
+    _set_threads(device)
+    with work_can_be_stopped("scan"):
+        delivered = predict(
+            model,
+            args.i,
+            args.o,
+            folds=args.f,
+            checkpoint=args.chk,
+            calibration_map=args.map,
+            bad=args.bad,
+            structures=args.structures,
+            find=args.find,
+            miss=args.miss,
+            unlike=args.unlike,
+            also=whole_number(args.also, "-also", "", 1) or 0,
+            pages=args.pages,
+            maps=args.maps,
+            recall=args.recall,
+            findings=args.findings,
+            slicer=args.slicer,
+            save_probabilities=args.save_probabilities,
+            codes=args.codes,
+            orientation=args.orientation,
+            previous_stage=args.prev_stage_predictions,
+            any_size=args.any_size,
+            overwrite=args.overwrite,
+            device=device,
+            step_size=args.step_size,
+            mirroring=not args.disable_tta,
+            everything_on_device=not args.not_on_device,
+            verbose=args.verbose,
+            num_parts=args.num_parts,
+            part=args.part_id,
+            num_readers=num_readers,
+            num_exporters=num_exporters,
+            progress=not args.disable_progress_bar,
+            command=shlex.join(["nnunet_nacl", *args.argv]),
+        )
+    print_not_counted(args, delivered.bad, delivered.structure_names)
     if args.m:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
-    for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
-        logging.getLogger(__name__).info("note: %s", missing)
-    _set_threads(network["device"])
-    images = {name: source.path(name) for name in source.names}
-    delivery, title = replace(delivery, dicom=maker), "" if args.disable_progress_bar else "predict"
-    return deliver_as_asked(args, source, delivery, run, images, title=title)
+    print(delivered_text(delivered, "scan", with_slicer=args.slicer))
+    problems = {**delivered.failed, **delivered.lost_pages}
+    report_problems("predict", problems)
+    return 1 if problems else 0
 
 
 def _processes(args: argparse.Namespace, name: str) -> int:
+    """Value of ``-npp`` or ``-nps``, by default as nnUNetv2_predict has it."""
     number = whole_number(getattr(args, name), f"-{name}", f"nnUNet_{name}", 0)
     return 3 if number is None else number
 

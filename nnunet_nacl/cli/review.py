@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+import shlex
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import FLAGS, add_options, number_of_processes, report_problems
+from nnunet_nacl.cli.options import (
+    FLAGS,
+    add_options,
+    number_of_processes,
+    print_not_counted,
+    report_problems,
+    whole_number,
+    work_can_be_stopped,
+)
 from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first, from saved predictions; see what a reader's marks say of the flags"
@@ -63,42 +69,57 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.back) == bool(args.o):
         raise UserError("give -o FOLDER." if args.o is None else "-back writes into its own folder; leave out -o.")
     if args.back:
-        return _back(args.back, args.marks, args.corrected)
+        return _back(args)
     return _review(args)
 
 
-def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
-    from nnunet_nacl.files import check_ours, to_json_text, write_atomically
-    from nnunet_nacl.json_files import encode
-    from nnunet_nacl.reports.rendering import write_page
-    from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
-    from nnunet_nacl.worklist.outcome import outcome_lines, outcome_page, read_outcome
+def _back(args: argparse.Namespace) -> int:
+    """See what came of a list; exit status 1 where the page alone could not be made."""
+    from nnunet_nacl.commands.review import read_back
+    from nnunet_nacl.worklist.list_files import OUTCOME_PAGE
+    from nnunet_nacl.worklist.outcome import outcome_lines
 
-    check_ours([output / OUTCOME, output / OUTCOME_PAGE])
-    outcome = read_outcome(output, marks, corrected)
-    write_atomically(output / OUTCOME, to_json_text(encode(outcome)))
-    reason = write_page(output / OUTCOME_PAGE, partial(outcome_page, outcome))
-    print(*outcome_lines(outcome), sep="\n")
-    if reason is None:
-        print(f"written: {output / OUTCOME}, {output / OUTCOME_PAGE}")
-        return 0
-    print(f"written: {output / OUTCOME}")
-    report_problems("review", {OUTCOME_PAGE: reason})
-    return 1
+    result = read_back(args.back, args.marks, args.corrected)
+    written = result.write()
+    print(*outcome_lines(result.outcome), sep="\n")
+    if written.page is None:
+        print(f"written: {written.document}")
+        report_problems("review", {OUTCOME_PAGE: written.why_no_page or ""})
+        return 1
+    print(f"written: {written.document}, {written.page}")
+    return 0
 
 
 def _review(args: argparse.Namespace) -> int:
-    from nnunet_nacl.calibrator.predicted_quality import check_same_networks, open_map
-    from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
-    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.worklist.sources import review_run
+    """Make a list; exit status 1 if some cases could not be done."""
+    from nnunet_nacl.cli.list_text import delivered_text
+    from nnunet_nacl.commands.review import review
 
-    processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None
-    folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
-    note = check_same_networks(map_path, folder) if map_path else ""
-    calibration, quality, why_not = open_map(map_path, folder) if map_path else (None, None, "")
-    why_not = why_not or "give the map that predicts it, -map."
-    delivery = work_of(args, folder, (calibration, quality, why_not))
-    run = replace(review_run(folder, map_path), notes=[note] if note else [])
-    images = {name: folder.image(name) for name in folder.names if args.slicer}
-    return deliver_as_asked(args, folder, delivery, run, images, title="review", jobs=processes)
+    num_processes = number_of_processes(args.np)
+    with work_can_be_stopped("case"):
+        delivered = review(
+            args.i,
+            args.o,
+            calibration_map=args.map,
+            bad=args.bad,
+            structures=args.structures,
+            find=args.find,
+            miss=args.miss,
+            also=whole_number(args.also, "-also", "", 1) or 0,
+            pages=args.pages,
+            maps=args.maps,
+            recall=args.recall,
+            findings=args.findings,
+            slicer=args.slicer,
+            save_probabilities=args.save_probabilities,
+            dataset_json=args.djfile,
+            plans_json=args.pfile,
+            overwrite=args.overwrite,
+            num_processes=num_processes,
+            command=shlex.join(["nnunet_nacl", *args.argv]),
+        )
+    print_not_counted(args, delivered.bad, delivered.structure_names)
+    print(delivered_text(delivered, "case", with_slicer=args.slicer))
+    problems = {**delivered.failed, **delivered.lost_pages}
+    report_problems("review", problems)
+    return 1 if problems else 0

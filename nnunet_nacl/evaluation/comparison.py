@@ -12,7 +12,7 @@ import pandas as pd
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
-from nnunet_nacl.evaluation.methods import Method, Options
+from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
@@ -25,16 +25,27 @@ OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
 
 
 class Column(NamedTuple):
-    """One number of each case, as comparison.json describes it."""
+    """One number of each case, as comparison.json describes it.
 
-    title: str  # metric and what it was measured on, for people
-    group: str  # `discrimination` or `calibration`
-    better: str  # `lower` or `higher`
-    unit: str  # `mm` or empty
-    metric: str  # `Dice`, `HD95_mm`, or one of CALIBRATION_METRICS
-    mask: str | None  # of a calibration metric
-    structure: str | None  # nnU-Net's key of one structure; None for all together
-    family: str | None  # the table whose tests are corrected together with this column's; None if it is not tested
+    Attributes:
+        title: Metric and what it was measured on, for people.
+        group: ``discrimination`` or ``calibration``.
+        better: ``lower`` or ``higher``.
+        unit: ``mm`` or empty.
+        metric: ``Dice``, ``HD95_mm``, or one of ``CALIBRATION_METRICS``.
+        mask: Of a calibration metric; else None.
+        structure: nnU-Net's key of one structure; None for all together.
+        family: The table whose tests are corrected together with this column's; None if it is not tested.
+    """
+
+    title: str
+    group: str
+    better: str
+    unit: str
+    metric: str
+    mask: str | None
+    structure: str | None
+    family: str | None
 
 
 def make_columns(structures: Mapping[str, str]) -> dict[str, Column]:
@@ -43,44 +54,79 @@ def make_columns(structures: Mapping[str, str]) -> dict[str, Column]:
     ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE only
     the foreground's is tested, the paper's: with it on six more masks all other tests would lose power.
     """
-    names: dict[Any, str] = {None: "", **structures}
-    result, group = {}, "discrimination"
-    for metric, (short, better, unit) in OVERLAP.items():
-        for key, name in names.items():
-            title = f"{short} {name}".rstrip() + (f" ({unit})" if unit else "")
-            column = Column(title, group, better, unit, metric, None, key, group)
-            result[f"{metric}:{key}" if key else metric] = column
-    for metric, shown in CALIBRATION_METRICS.items():
+    columns = {}
+    for metric in OVERLAP:
+        columns[metric] = _overlap_column(metric, None, "")
+        for key, name in structures.items():
+            columns[f"{metric}:{key}"] = _overlap_column(metric, key, name)
+    for metric in CALIBRATION_METRICS:
         for mask in MASKS:
-            name, title = f"{metric}:{mask}", f"{shown.title} {mask}"
-            family = "calibration" if name in MAIN_COLUMNS else "calibration_masks" if shown.tested else None
-            result[name] = Column(title, "calibration", "lower", "", metric, mask, None, family)
-    return result
+            columns[f"{metric}:{mask}"] = _calibration_column(metric, mask)
+    return columns
+
+
+def _overlap_column(metric: str, key: str | None, name: str) -> Column:
+    """Of one structure, by nnU-Net's key and its name, or of all together."""
+    short, better, unit = OVERLAP[metric]
+    title = f"{short} {name}".rstrip()
+    if unit:
+        title += f" ({unit})"
+    return Column(title, "discrimination", better, unit, metric, None, key, "discrimination")
+
+
+def _calibration_column(metric: str, mask: str) -> Column:
+    described = CALIBRATION_METRICS[metric]
+    family = None
+    if f"{metric}:{mask}" in MAIN_COLUMNS:
+        family = "calibration"
+    elif described.tested:
+        family = "calibration_masks"
+    return Column(f"{described.title} {mask}", "calibration", "lower", "", metric, mask, None, family)
 
 
 class Promises(NamedTuple):
-    """What is promised of a model's cases, beside what is true."""
+    """What is promised of a model's cases, beside what is true.
 
-    table: pd.DataFrame  # a row for each case and structure; intervals of predicted Dice where other cases taught them
-    caveats: Sequence[str] = ()  # what must be said beside the intervals
+    Attributes:
+        table: A row for each case and structure; with intervals of predicted Dice where other cases taught them.
+        caveats: What must be said beside the intervals.
+    """
+
+    table: pd.DataFrame
+    caveats: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models, the first of which is the reference, on one data set; from ``regions`` on, what measuring them tells."""
+    """Methods, the first of which is the reference, on one data set; from ``regions`` on, what measuring them tells.
 
-    name: str  # nnU-Net's, of the data set
-    folds: Sequence[str]  # of the models; empty where only folders are compared
-    options: Options = Options()
-    methods: Sequence[Method] = ()  # with their folders
-    notes: Sequence[str] = ()  # sentences for every output
-    bad: Mapping[str, float] | None = None  # the Dice below which a case is bad, by nnU-Net's key
-    regions: bool = False  # whether the heads are sigmoid regions
-    structures: Mapping[str, str] = field(default_factory=dict)  # names by nnU-Net's key
+    Attributes:
+        name: nnU-Net's, of the data set.
+        folds: Of the models; empty where only folders are compared.
+        options: How they were found and measured.
+        methods: With their folders.
+        notes: Sentences for every output.
+        bad: The Dice below which a case is bad, by nnU-Net's key; None: no case is called bad.
+        regions: Whether the heads are sigmoid regions.
+        structures: Names by nnU-Net's key.
+        settings: What was measured.
+        records: By method, of the cases that all have.
+        patients: By case; empty where each case is its own.
+        promises: By method.
+    """
+
+    name: str
+    folds: Sequence[str]
+    options: ComparisonOptions = ComparisonOptions()
+    methods: Sequence[ComparedMethod] = ()
+    notes: Sequence[str] = ()
+    bad: Mapping[str, float] | None = None
+    regions: bool = False
+    structures: Mapping[str, str] = field(default_factory=dict)
     settings: EvaluationSettings = EvaluationSettings()
-    records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)  # by method, of the cases that all have
-    patients: Mapping[str, str] = field(default_factory=dict)  # by case; empty where each case is its own
-    promises: Mapping[str, Promises] = field(default_factory=dict)  # by method
+    records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)
+    patients: Mapping[str, str] = field(default_factory=dict)
+    promises: Mapping[str, Promises] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -110,14 +156,20 @@ class Comparison:
     @property
     def size(self) -> str:
         """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
-        counts = {"case": len(self.cases)} | ({"patient": self.n_patients} if self.patients else {})
-        return " of ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items())
+        size = _counted(len(self.cases), "case")
+        if self.patients:
+            size += f" of {_counted(self.n_patients, 'patient')}"
+        return size
 
     @property
     def where(self) -> str:
         """Data set, configuration, folds and number of cases."""
-        folds = f"fold{'s' * (len(self.folds) > 1)} {', '.join(self.folds)}" if self.folds else ""
-        return ", ".join(filter(None, (self.name, self.options.configuration, folds, self.size)))
+        parts = [self.name, self.options.configuration]
+        if self.folds:
+            plural = "s" if len(self.folds) > 1 else ""
+            parts.append(f"fold{plural} {', '.join(self.folds)}")
+        parts.append(self.size)
+        return ", ".join(part for part in parts if part)
 
     @property
     def draws(self) -> dict[str, Any]:
@@ -144,14 +196,15 @@ class Comparison:
         it, whoever misses it would look closer than whoever finds it. So its distance counts for none.
         """
         rows = self.table.set_index(["case", "method", "key"])[list(OVERLAP)]
-        for_all = rows["HD95_mm"].groupby(["case", "key"]).transform("count") == len(self.records)
-        means = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all)).groupby(["case", "method"]).agg(nanmean)
+        n_methods_with_distance = rows["HD95_mm"].groupby(["case", "key"]).transform("count")
+        for_all_methods = n_methods_with_distance == len(self.records)
+        comparable = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all_methods))
+        means = comparable.groupby(["case", "method"]).agg(nanmean)
         by_structure = rows.unstack("key")
-        by_structure.columns = [":".join(pair) for pair in by_structure.columns]
-        of_masks = pd.concat(
-            {name: scores(records) for name, records in self.records.items()}, names=["method", "case"]
-        )
-        joined = pd.concat([means, by_structure, of_masks.swaplevel()], axis=1)
+        by_structure.columns = [f"{metric}:{key}" for metric, key in by_structure.columns]
+        of_methods = {method: scores(records) for method, records in self.records.items()}
+        of_masks = pd.concat(of_methods, names=["method", "case"]).swaplevel()
+        joined = pd.concat([means, by_structure, of_masks], axis=1)
         wanted = pd.MultiIndex.from_product([self.columns, self.records])
         return joined[list(self.columns)].unstack("method").reindex(self.cases, columns=wanted)
 
@@ -175,23 +228,32 @@ class Comparison:
         ``worse`` where it is below 0.05, ``mixed`` where the mean difference then points the other way than the ranks,
         that is than most cases do; else ``none``; ``untested`` with too few cases.
         """
-        reference, rows = self.methods[0].name, []
+        reference = self.methods[0].name
         tested = [method.name for method in self.methods[1:] if method.ranked]
+        rows = []
         for column_id, column in self.columns.items():
-            if not column.family or (column.structure and len(self.structures) == 1):
-                continue  # a single structure is the mean as well
+            is_mean_too = column.structure is not None and len(self.structures) == 1
+            if not column.family or is_mean_too:
+                continue
+            values = self.values[column_id]
             for name in tested:
-                paired = paired_difference(*(self.values[column_id][one] for one in (reference, name)), **self.draws)
+                paired = paired_difference(values[reference], values[name], **self.draws)
                 rows.append((self.name, column_id, column.family, name, reference, *astuple(paired)))
-        result = pd.DataFrame(rows, columns=_TESTS)
-        up = np.array([self.columns[column].better == "higher" for column in result["column"]], bool)
-        lower, higher = result.pop("n_lower"), result.pop("n_higher")
-        result["n_better"], result["n_worse"] = higher.where(up, lower), lower.where(up, higher)
-        result["n_equal"] = result.n_patients - lower - higher
-        result["p_holm"] = p = result.groupby("family").p.transform(holm)
-        against = result.difference * result.rank_biserial <= 0
-        said = [p.isna(), p >= ALPHA, against, (result.difference > 0) == up]
-        return result.assign(verdict=np.select(said, ["untested", "none", "mixed", "better"], "worse"))
+        return self._with_verdicts(pd.DataFrame(rows, columns=_TESTS))
+
+    def _with_verdicts(self, tests: pd.DataFrame) -> pd.DataFrame:
+        """The tests with p after Holm's correction and a verdict each."""
+        higher_is_better = np.array([self.columns[column].better == "higher" for column in tests["column"]], bool)
+        n_lower = tests.pop("n_lower")
+        n_higher = tests.pop("n_higher")
+        tests["n_better"] = n_higher.where(higher_is_better, n_lower)
+        tests["n_worse"] = n_lower.where(higher_is_better, n_higher)
+        tests["n_equal"] = tests.n_patients - n_lower - n_higher
+        tests["p_holm"] = tests.groupby("family").p.transform(holm)
+        mean_is_against_ranks = tests.difference * tests.rank_biserial <= 0
+        is_better = (tests.difference > 0) == higher_is_better
+        conditions = [tests.p_holm.isna(), tests.p_holm >= ALPHA, mean_is_against_ranks, is_better]
+        return tests.assign(verdict=np.select(conditions, ["untested", "none", "mixed", "better"], "worse"))
 
     @property
     def powerless(self) -> list[str]:
@@ -201,3 +263,7 @@ class Comparison:
         """
         families = self.statistics.query("verdict != 'untested'").groupby("family", sort=False).n_patients
         return [family for family, sizes in families if len(sizes) * 2.0 ** (1 - sizes.max()) >= ALPHA]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,24 +1,23 @@
-"""Finds the predictions of each model on a data set, and aligns their cases; and what is promised of these."""
+"""Finds the predictions of each method on a data set, and aligns their cases; and what is promised of these."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, check_structures, fitted_cases, map_path_of
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, open_map
+from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, check_structures
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.cases.measure import under
-from nnunet_nacl.cases.record import RECORDS
+from nnunet_nacl.cases.record import RECORDS, CaseRecord
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.evaluation.comparison import Comparison, Promises
-from nnunet_nacl.evaluation.methods import Method, Options
+from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.files import checksum
 from nnunet_nacl.metrics.statistics import FEWEST_FOR_A_TEST
 from nnunet_nacl.nnunet import places
@@ -28,64 +27,99 @@ from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.quality.learned_quality import predict_dice_parts
 
 
-def locate(dataset: str | None, methods: Sequence[Method], options: Options) -> Comparison:
+def locate(dataset: str | None, methods: Sequence[ComparedMethod], options: ComparisonOptions) -> Comparison:
     """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
     UserError where something is missing, belongs to another data set, or has cases on which its networks were trained.
     """
-    name, folds, notes, models = "", list[str](), list[str](), dict[str, Path]()
-    if chosen := [method for method in methods if method.is_model]:
-        name, models, notes = _find_models(dataset or "", chosen, options)
-        folds, left_out = common_folds(name, models, options)
-        notes += left_out
+    models = [method for method in methods if method.is_model]
+    if models:
+        found = _find_models(dataset or "", models, options)
+        folds, fold_notes = common_folds(found.dataset, found.folders, options)
+        name = found.dataset
+        notes = [*found.notes, *fold_notes]
     else:
+        found = _FoundModels("", {}, [])
+        folds, name, notes = [], "", []
         options = replace(options, plans="", configuration="")
-    methods = [
-        _of_model(method, models[method.name], name, folds) if method.is_model else _of_folder(method, options)
-        for method in methods
-    ]
+    opened = []
     for method in methods:
+        if method.is_model:
+            opened.append(_open_model(method, found.folders[method.name], found.dataset, folds))
+        else:
+            opened.append(_open_folder(method, options))
+    for method in opened:
         notes += check_training_cases(method, options.allow_training_cases)
     if not name:
-        named = (method.first.plans.get("dataset_name") for method in methods)
-        name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
-    return Comparison(name, tuple(folds), options, methods, notes)
+        name = _name_of_data_set(dataset, opened)
+    return Comparison(name, tuple(folds), options, opened, notes)
 
 
-def _find_models(dataset: str, methods: Sequence[Method], options: Options) -> tuple[str, dict[str, Path], list[str]]:
-    """The data set's full name, each trainer's model folder, and a note on each that is of another configuration."""
-    chosen = options.plans, options.configuration
-    models = {e.name: e.path or places.model_folder(dataset, e.trainer or "", *chosen) for e in methods}
+def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> str:
+    """What the data set of folders of predictions is called: as it was given, or as plans.json of some folder says."""
+    if given and not given.isdecimal():
+        return given
+    for method in methods:
+        name = method.first.plans.get("dataset_name")
+        if name:
+            return name
+    return given or "cases"
+
+
+@dataclass(frozen=True)
+class _FoundModels:
+    """The models of a data set: its full name, each model's folder by the method's name, and notes."""
+
+    dataset: str
+    folders: Mapping[str, Path]
+    notes: Sequence[str]
+
+
+def _find_models(dataset: str, methods: Sequence[ComparedMethod], options: ComparisonOptions) -> _FoundModels:
+    """Each trainer's model folder, and a note on each that is of another configuration than was asked for."""
+    folders = {}
+    for method in methods:
+        path = method.path
+        if path is None:
+            path = places.model_folder(dataset, method.trainer or "", options.plans, options.configuration)
+        folders[method.name] = path
     notes = []
     for method in methods:
-        _, plans, configuration = models[method.name].resolve().name.split("__")
-        if method.path is not None and (plans, configuration) != chosen:
+        _, plans, configuration = folders[method.name].resolve().name.split("__")
+        if method.path is not None and (plans, configuration) != (options.plans, options.configuration):
             notes.append(f"{method.label} is a model of {configuration}, {plans}.")
-    by_name = [models[method.name].parent.name for method in methods if method.path is None]
-    name = by_name[0] if by_name else models[methods[0].name].resolve().parent.name
-    if not by_name and dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
-        raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
-    return name, models, notes
+    by_name = [folders[method.name] for method in methods if method.path is None]
+    if by_name:
+        name = by_name[0].parent.name
+    else:
+        name = folders[methods[0].name].resolve().parent.name
+        if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
+            raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
+    return _FoundModels(name, folders, notes)
 
 
-def common_folds(dataset: str, models: Mapping[str, Path], options: Options) -> tuple[list[str], list[str]]:
+def common_folds(dataset: str, models: Mapping[str, Path], options: ComparisonOptions) -> tuple[list[str], list[str]]:
     """The folds to compare, those asked for or all that are present, and notes about them.
 
     UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
     """
-    present = {name: _folds_of(model) for name, model in models.items()}
-    numbered = {fold for folds in present.values() for fold in folds if fold != "all"}
+    present = {name: _measurable_folds(model) for name, model in models.items()}
     # fold_all holds the same cases as the folds: only on its own
+    numbered = {fold for folds in present.values() for fold in folds if fold != "all"}
     wanted = list(dict.fromkeys(options.folds or sorted(numbered, key=int) or ["all"]))
-    listed = "; ".join(
-        f"{name} has no fold {', '.join(lacking)} (it has {', '.join(folds) or 'none'})"
-        for name, folds in present.items()
-        if (lacking := [fold for fold in wanted if fold not in folds])
-    )
     common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
-    if not listed or (common and options.allow_missing):
-        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."] if listed else []
-    problem, advice = "no fold in common", "or choose others with -f"
+    gaps = []
+    for name, folds in present.items():
+        lacking = [fold for fold in wanted if fold not in folds]
+        if lacking:
+            gaps.append(f"{name} has no fold {', '.join(lacking)} (it has {', '.join(folds) or 'none'})")
+    if not gaps:
+        return common, []
+    listed = "; ".join(gaps)
+    if common and options.allow_missing:
+        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
+    problem = "no fold in common"
+    advice = "or choose others with -f"
     if common:
         problem = "folds are missing"
         advice = f"choose -f {' '.join(common)}, or pass --allow-missing to compare on what all have"
@@ -94,31 +128,37 @@ def common_folds(dataset: str, models: Mapping[str, Path], options: Options) -> 
     )
 
 
-def _folds_of(model: Path) -> list[str]:
-    """Folds with a validation that can be measured, or was."""
-    folders = places.fold_folders(model).items()
-    folds = [fold for fold, folder in folders if places.is_measured(places.validation_folder(folder))]
+def _measurable_folds(model: Path) -> list[str]:
+    """Folds with a validation that can be measured, or was; fold_all last."""
+    folders = places.fold_folders(model)
+    folds = [fold for fold in folders if places.is_measured(places.validation_folder(folders[fold]))]
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
 
-def _of_model(method: Method, model: Path, dataset: str, folds: Sequence[str]) -> Method:
+def _open_model(method: ComparedMethod, model: Path, dataset: str, folds: Sequence[str]) -> ComparedMethod:
     """The validation cases of a model's folds; UserError where it is of another data set, or has no maps for them."""
     method = replace(method, folders=find_fold_folders(model, folds))
     trained_on = method.first.plans.get("dataset_name")
     if method.path is not None and trained_on != dataset:
         where = f"{trained_on}, not on {dataset}"
         raise UserError(f"{model} was trained on {where}; compare models of the same data set.")
-    return replace(method, maps=part_maps(method)) if method.calibrated else method
+    if method.calibrated:
+        method = _with_maps(method)
+    return method
 
 
-def _of_folder(method: Method, options: Options) -> Method:
-    path, references = method.path or Path(), options.references
-    folder = PredictionFolder.open(path, references, dataset_json=options.dataset_json, plans=options.plans_json)
-    return replace(method, folders={places.validated_fold(path): folder})
+def _open_folder(method: ComparedMethod, options: ComparisonOptions) -> ComparedMethod:
+    """A folder of predictions, and the map that calibrated it, if any has."""
+    path = method.path or Path()
+    folder = PredictionFolder.open(
+        path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+    )
+    calibrator = Calibrator.that_was_applied(folder)
+    return replace(method, folders={places.validated_fold(path): folder}, calibrator=calibrator)
 
 
-def part_maps(model: Method) -> dict[str, LogOddsMap]:
-    """By validation case of a model, the map that was fitted to the other parts of the cross-fit.
+def _with_maps(model: ComparedMethod) -> ComparedMethod:
+    """A model with the map of each of its validation cases, which was fitted to the other parts of the cross-fit.
 
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
     """
@@ -126,65 +166,91 @@ def part_maps(model: Method) -> dict[str, LogOddsMap]:
     command = f"run `{places.calibrate_command(path.parent)}`"
     if not path.is_file():
         raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
-    record = CalibrationMap.load(path)
-    files = {fold: path.parent / f"fold_{fold}" / "checkpoint_final.pth" for fold in model.folders}
-    check_networks(path, record, {fold: checksum(file) for fold, file in files.items() if file.is_file()})
-    check_structures(path, record, model.first.labels)
-    maps = record.part_maps
-    lacking = [case for cases in model.cases().values() for case in cases if case not in maps]
-    if lacking or not maps:
-        problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
-        raise UserError(f"{path}: {problem}; {command} again.")
-    return maps
+    calibration_map = CalibrationMap.load(path)
+    checkpoints = {fold: path.parent / f"fold_{fold}" / places.FINAL for fold in model.folders}
+    digests = {fold: checksum(file) for fold, file in checkpoints.items() if file.is_file()}
+    check_networks(path, calibration_map, digests)
+    check_structures(path, calibration_map, model.first.labels)
+    maps = calibration_map.part_maps
+    for cases in model.cases().values():
+        for case in cases:
+            if case not in maps:
+                raise UserError(f"{path}: {case} was not calibrated; {command} again.")
+    if not maps:
+        raise UserError(f"{path}: it holds no map of its parts; {command} again.")
+    return replace(model, calibration_map=calibration_map, maps=maps)
 
 
-def check_training_cases(method: Method, allowed: bool) -> list[str]:
+def check_training_cases(method: ComparedMethod, allowed: bool) -> list[str]:
     """Notes on what was trained on cases, or fitted to them; UserError for networks that certainly were."""
-    label, notes = method.label, []
+    notes = []
     for fold, cases in method.cases().items():
-        certain, why = _trained_on(method.folders[fold], fold, set(cases))
-        if certain and not allowed:
+        seen = _seen_in_training(method.folders[fold], fold, set(cases))
+        if seen.is_certain and not allowed:
             raise UserError(
-                f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of "
-                "other cases, or pass --allow-training-cases to compare them with a note."
+                f"{method.label}: its networks were trained on cases that they are compared on ({seen.reason}); give "
+                "predictions of other cases, or pass --allow-training-cases to compare them with a note."
             )
-        were = "were" if certain else "may have been"
-        notes += [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
-        if seen := set(cases) & fitted_cases(method.folders[fold].folder):
+        if seen.reason:
+            were = "were" if seen.is_certain else "may have been"
             notes.append(
-                f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which "
-                "flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
+                f"{method.label}: its networks {were} trained on cases that they are compared on ({seen.reason})."
+            )
+        fitted = set(cases) & method.calibrator.fitted_cases
+        if fitted:
+            notes.append(
+                f"{method.label}: its calibration map was fitted to cases that it is compared on ({_counted(fitted)}), "
+                "which flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
             )
     return notes
 
 
-def _trained_on(folder: PredictionFolder, fold: str, cases: set[str]) -> tuple[bool, str]:
-    """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any.
+@dataclass(frozen=True)
+class _SeenInTraining:
+    """Whether networks were trained on cases that they are compared on.
+
+    Attributes:
+        is_certain: That they were.
+        reason: Why they were, or why it is not known; empty where they were trained on none.
+    """
+
+    is_certain: bool
+    reason: str
+
+
+def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _SeenInTraining:
+    """What is known of the training of the networks that predicted a folder.
 
     nnUNetv2_predict records neither trainer nor folds, only (in plans.json) the data set: cases in no split of it were
     trained on by none of its networks, and where one run predicted validation cases of several folds, every choice of
     folds was trained on some. Of ensembles' and other tools' predictions of cases in the splits nothing is known.
     """
     if fold == "all":
-        return True, "fold_all is trained on all cases, those of its validation included"
+        return _SeenInTraining(True, "fold_all is trained on all cases, those of its validation included")
     dataset = folder.plans.get("dataset_name")
     splits = places.splits_of(dataset)
     if fold:
-        seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
-        return bool(seen), f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
+        seen = set[str]()
+        if int(fold) < len(splits):
+            seen = cases & set(splits[int(fold)]["train"])
+        reason = f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
+        return _SeenInTraining(bool(seen), reason)
     if not splits:
-        return False, "there is no splits_final.json of its data set"
+        return _SeenInTraining(False, "there is no splits_final.json of its data set")
     inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
     if not inside:
-        return False, ""
+        return _SeenInTraining(False, "")
     in_no_fold = not any(inside <= set(split["val"]) for split in splits)
     if in_no_fold and (folder.folder / places.PREDICT_ARGUMENTS).is_file():
-        return True, f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
-    return False, f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+        reason = f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
+        return _SeenInTraining(True, reason)
+    reason = f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+    return _SeenInTraining(False, reason)
 
 
 def _counted(cases: set[str]) -> str:
-    return f"{len(cases)} of them ({some(sorted(cases), 3)}) {'is' if len(cases) == 1 else 'are'}"
+    verb = "is" if len(cases) == 1 else "are"
+    return f"{len(cases)} of them ({some(sorted(cases), 3)}) {verb}"
 
 
 def align(located: Comparison) -> Comparison:
@@ -193,29 +259,40 @@ def align(located: Comparison) -> Comparison:
     All are measured with the settings of the records that are there already, so that a user's choice of masks is kept.
     UserError where predictions cannot be evaluated, or not be compared with the others.
     """
-    options, settings = located.options, _common_settings(located.methods)
-    labels, by_method, problems = _common_labels(located.methods), {}, list[tuple[str, str, str]]()
-    for method in located.methods:
-        work = Work(settings=settings, with_sample=method.calibrated)
-        found = measure_folders(method.folders, work, jobs=options.num_processes, chill=False, title=method.label)
-        records = {
-            case: under(record, method.maps[case]) if method.maps else record for case, record in found.records.items()
-        }
-        by_method[method.name] = pd.Series(records, dtype=object)
-        problems += [(method.name, *problem) for problem in found.problems.items()]
-    by_case = pd.DataFrame(by_method)
-    common, left_out = _common_cases(located, by_case, problems)
-    patients, unread = _patients(located, common)
+    settings = _common_settings(located.methods)
+    labels = _common_labels(located.methods)
+    measured = [_measure_method(method, settings, located.options.num_processes) for method in located.methods]
+    common = _common_cases(located, measured)
+    patients, patient_notes = _patients(located, common.cases)
     aligned = replace(
         located,
         regions=labels.regions,
         structures=labels.structures,
         settings=settings,
-        records={name: by_case.loc[common, name].tolist() for name in by_case},
+        records={each.method: [each.records[case] for case in common.cases] for each in measured},
         patients=patients,
     )
-    notes = [*located.notes, *left_out, *unread, *few_cases(aligned)]
+    notes = [*located.notes, *common.notes, *patient_notes, *few_cases(aligned)]
     return replace(aligned, notes=notes, promises=promises_of(aligned))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of a method: its name, records by case, and why there are none of others."""
+
+    method: str
+    records: Mapping[str, CaseRecord]
+    problems: Mapping[str, str]
+
+
+def _measure_method(method: ComparedMethod, settings: EvaluationSettings, num_processes: int) -> _Measured:
+    """The records of a method's cases; of a calibrated model each as a map that has not seen it leaves it."""
+    work = Work(settings=settings, with_sample=method.calibrated)
+    held_out = measure_folders(method.folders, work, jobs=num_processes, chill=False, title=method.label)
+    records = held_out.records
+    if method.maps:
+        records = {case: under(record, method.maps[case]) for case, record in records.items()}
+    return _Measured(method.name, records, held_out.problems)
 
 
 def few_cases(comparison: Comparison) -> list[str]:
@@ -228,51 +305,77 @@ def few_cases(comparison: Comparison) -> list[str]:
     ]
 
 
-def _common_settings(methods: Sequence[Method]) -> EvaluationSettings:
+def _common_settings(methods: Sequence[ComparedMethod]) -> EvaluationSettings:
     """As in the records that are there, else the defaults; UserError where two were measured with others."""
-    folders = [(method, fold, folder.folder) for method in methods for fold, folder in method.folders.items()]
-    kept = [(method, fold, settings) for method, fold, path in folders if (settings := kept_settings(path))]
-    for method, fold, settings in kept:
-        if differing := settings.differing(kept[0][2]):
-            raise UserError(
-                f"{f'fold {fold} of ' if fold else ''}{method.name} was evaluated with other settings "
-                f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its folder "
-                f"{RECORDS}."
-            )
-    return kept[0][2] if kept else methods[0].first.settings
+    first: EvaluationSettings | None = None
+    for method in methods:
+        for fold, folder in method.folders.items():
+            settings = kept_settings(folder.folder)
+            if settings is None:
+                continue
+            first = first or settings
+            differing = settings.differing(first)
+            if differing:
+                where = f"fold {fold} of {method.name}" if fold else method.name
+                raise UserError(
+                    f"{where} was evaluated with other settings ({differing}); run `nnunet_nacl evaluate` with the "
+                    f"same options for all, or delete its folder {RECORDS}."
+                )
+    return first or methods[0].first.settings
 
 
-def _common_labels(methods: Sequence[Method]) -> Labels:
+def _common_labels(methods: Sequence[ComparedMethod]) -> Labels:
     """The structures; UserError where two have others."""
-    first, *others = [method.first.labels for method in methods]
-    for method, labels in zip(methods[1:], others):
+    first = methods[0].first.labels
+    for method in methods[1:]:
+        labels = method.first.labels
         if (labels.structures, labels.regions) != (first.structures, first.regions):
-            these, those = (", ".join(f"{k} {name}" for k, name in x.structures.items()) for x in (labels, first))
             raise UserError(
-                f"{method.name} has the structures {these}, {methods[0].name} has {those}; compare models of the same "
-                "labels."
+                f"{method.name} has the structures {_listed(labels)}, {methods[0].name} has {_listed(first)}; compare "
+                "models of the same labels."
             )
     return first
 
 
-def _common_cases(
-    located: Comparison, by_case: pd.DataFrame, problems: Sequence[tuple[str, str, str]]
-) -> tuple[list[str], list[str]]:
-    """The cases that all have, and a note where some are left out."""
-    broken = {case for _, case, _ in problems if not case.startswith("fold ")}  # of a whole fold nothing was measured
-    lacks = by_case.isna().reindex(sorted({*by_case.index, *broken}), fill_value=True)
-    common = lacks.index[~lacks.any(axis=1)].tolist()
-    lacking = {name: lacks.index[lacks[name]].tolist() for name in lacks if lacks[name].any()}
+def _listed(labels: Labels) -> str:
+    return ", ".join(f"{key} {name}" for key, name in labels.structures.items())
+
+
+@dataclass(frozen=True)
+class _CommonCases:
+    """Names of the cases that all methods have, and a note where some are left out."""
+
+    cases: Sequence[str]
+    notes: Sequence[str]
+
+
+def _common_cases(located: Comparison, measured: Sequence[_Measured]) -> _CommonCases:
+    """The cases that all have; UserError where some are missing, unless that is allowed and some are left."""
+    names = set[str]()
+    for each in measured:
+        names |= each.records.keys()
+        names |= {name for name in each.problems if not name.startswith("fold ")}  # of a whole fold no case is known
+    has_case = pd.DataFrame({each.method: [name in each.records for name in sorted(names)] for each in measured})
+    has_case.index = pd.Index(sorted(names))
+    common = has_case.index[has_case.all(axis=1)].tolist()
+    lacking = {each.method: has_case.index[~has_case[each.method]].tolist() for each in measured}
+    lacking = {method: cases for method, cases in lacking.items() if cases}
     if not lacking:
-        return common, []
-    counts = (f"{name} lacks {len(cases)} of {len(lacks)} cases: {some(cases)}" for name, cases in lacking.items())
+        return _CommonCases(common, [])
+    total = len(names)
+    counts = [f"{method} lacks {len(cases)} of {total} cases: {some(cases)}" for method, cases in lacking.items()]
     listed = f"{'; '.join(counts)}."
     if common and located.options.allow_missing:
-        return common, [f"{located.name}: compared on the {len(common)} of {len(lacks)} cases that all have. {listed}"]
-    advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
-    advice = advice if common else "No case is left to compare."
-    why = {case: text for name, case, text in problems if name in lacking}
-    raise UserError(f"{located.name}: {listed} {advice}{list_problems(why)}")
+        note = f"{located.name}: compared on the {len(common)} of {total} cases that all have. {listed}"
+        return _CommonCases(common, [note])
+    advice = "No case is left to compare."
+    if common:
+        advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
+    problems: dict[str, str] = {}
+    for each in measured:
+        if each.method in lacking:
+            problems |= each.problems
+    raise UserError(f"{located.name}: {listed} {advice}{list_problems(problems)}")
 
 
 def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -280,15 +383,31 @@ def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str]
 
     And a note on each map that cannot be read: it may know of patients.
     """
-    patients, notes, groups = read_groups(located.options.groups, cases), list[str](), dict[str, str]()
-    if located.options.groups is None:
-        for path in sorted({method.map_path for method in located.methods if method.is_model}):
-            try:
-                groups = groups or (CalibrationMap.load(path).fitted.groups if path.is_file() else {})
-            except UserError as error:
-                notes.append(f"{error} If it knows which cases are of one patient, name them with -groups.")
+    notes: list[str] = []
+    if located.options.groups is not None:
+        patients = read_groups(located.options.groups, cases)
+    else:
+        groups, notes = _groups_of_maps(located.methods)
         patients = {case: groups.get(case, case) for case in cases}
-    return patients if len(set(patients.values())) < len(patients) else {}, notes
+    if len(set(patients.values())) == len(patients):
+        return {}, notes
+    return patients, notes
+
+
+def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str], list[str]]:
+    """The patients that the first model's map names that has some, and a note on each map that cannot be read."""
+    opened = {method.map_path: method.calibration_map for method in methods if method.calibration_map}
+    groups: Mapping[str, str] = {}
+    notes = []
+    for path in sorted({method.map_path for method in methods if method.is_model}):
+        if groups or not path.is_file():
+            continue
+        try:
+            calibration_map = opened.get(path) or CalibrationMap.load(path)
+            groups = calibration_map.fitted.groups
+        except UserError as error:
+            notes.append(f"{error} If it knows which cases are of one patient, name them with -groups.")
+    return groups, notes
 
 
 def promises_of(comparison: Comparison) -> dict[str, Promises]:
@@ -298,23 +417,15 @@ def promises_of(comparison: Comparison) -> dict[str, Promises]:
     the parts of the cross-fit that the case is not in; a patient's cases lie in one part, and count as one. Of other
     cases, in folders that `nnunet_nacl review -map` wrote, the map that they name is asked as it is.
     """
-    cases, result = comparison.cases, {}
+    promises = {}
     for method in comparison.methods:
-        rows, caveats = comparison.table[comparison.table.method == method.name], []
-        if method.calibrated:
-            learned, fitted = (found := CalibrationMap.load(method.map_path)).learned, found.fitted
-            if learned is not None and fitted.part_of.keys() >= set(cases):
+        rows = comparison.table[comparison.table.method == method.name]
+        caveats = method.calibrator.caveats(comparison.cases)
+        if method.calibrator.learned is not None:
+            rows = method.calibrator.learned.predict_dice(rows)
+        elif method.calibration_map is not None and method.calibration_map.learned is not None:
+            fitted = method.calibration_map.fitted
+            if fitted.part_of.keys() >= set(comparison.cases):
                 rows = predict_dice_parts(rows, fitted.groups, fitted.part_of)
-        elif not method.is_model and (quality := _asked(method.first)):
-            rows, caveats = quality.learned.predict_dice(rows), quality.caveats(cases)
-        result[method.name] = Promises(rows, caveats)
-    return result
-
-
-def _asked(folder: PredictionFolder) -> QualityOfMap | None:
-    """What the map has learned that calibrated a folder; None where none did, or it has learned nothing."""
-    path = map_path_of(folder.folder)
-    try:
-        return open_map(path, folder)[1] if path else None
-    except UserError:
-        return None
+        promises[method.name] = Promises(rows, caveats)
+    return promises

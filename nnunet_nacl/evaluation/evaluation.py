@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import nnunet_nacl
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings, Labels
@@ -31,35 +32,50 @@ _METRICS = [name for name in WITH_TRUTH if not name.startswith("true_")]
 
 
 class Evaluation:
-    """Records of cases with a truth, at least one, the means over them, and why other cases could not be evaluated."""
+    """Records of cases with a truth, at least one, the means over them, and why other cases could not be evaluated.
+
+    Attributes:
+        records: Of the cases, by name.
+        labels: Their structures.
+        settings: What was measured.
+        problems: By name, why a case, or a whole fold, could not be evaluated.
+        names: Name of each structure by nnU-Net's key.
+    """
 
     def __init__(
         self, records: Sequence[CaseRecord], labels: Labels, settings: EvaluationSettings, problems: Mapping[str, str]
     ) -> None:
         self.records = sorted(records, key=lambda record: record.case)
-        self.labels, self.settings, self.problems = labels, settings, dict(sorted(problems.items()))
+        self.labels = labels
+        self.settings = settings
+        self.problems = dict(sorted(problems.items()))
         self.names = labels.structures
 
     @cached_property
-    def table(self):
+    def table(self) -> pd.DataFrame:
         """A row for each case and structure."""
         return table(self.records)
 
     @cached_property
     def cases(self) -> list[dict[str, Any]]:
         """What calibration.json says of each case."""
-        return list(map(_of_case, self.records))
+        return [_of_case(record) for record in self.records]
 
     @cached_property
     def mean(self) -> dict[str, dict[str, Any]]:
         """By structure the mean of each metric over the cases where it is defined."""
-        return {key: _means([case["metrics"][key] for case in self.cases]) for key in self.names}
+        means = {}
+        for key in self.names:
+            means[key] = _means([case["metrics"][key] for case in self.cases])
+        return means
 
     @cached_property
     def foreground_mean(self) -> dict[str, float]:
         """Mean of each metric over the structures, as nnU-Net's."""
-        names = next(iter(self.mean.values())).keys() - {"calibration"}
-        return {name: float(np.mean([row[name] for row in self.mean.values()])) for name in sorted(names)}
+        of_structures = pd.DataFrame.from_dict(self.mean, orient="index").drop(columns="calibration")
+        # a structure without a value leaves the mean without one, as nnU-Net's
+        means = {metric: float(np.mean(values.to_numpy(float))) for metric, values in of_structures.items()}
+        return dict(sorted(means.items()))
 
     @cached_property
     def bins(self) -> dict[str, BinStats]:
@@ -75,10 +91,16 @@ class Evaluation:
     @cached_property
     def undefined(self) -> dict[str, dict[str, list[str]]]:
         """Which cases are left out of which mean: by metric, and structure or mask."""
-        missing = {metric: self.table[self.table[metric].isna()] for metric in ("Dice", "HD95_mm")}
-        found = {metric: rows.groupby("key", sort=False).case.agg(list).to_dict() for metric, rows in missing.items()}
-        empty = {mask: [record.case for record in self.records if not record.bins[mask].n_voxels] for mask in MASKS}
-        return found | {"calibration": {mask: cases for mask, cases in empty.items() if cases}}
+        undefined = {}
+        for metric in ("Dice", "HD95_mm"):
+            missing = self.table[self.table[metric].isna()]
+            undefined[metric] = missing.groupby("key", sort=False).case.agg(list).to_dict()
+        undefined["calibration"] = {}
+        for mask in MASKS:
+            empty = [record.case for record in self.records if not record.bins[mask].n_voxels]
+            if empty:
+                undefined["calibration"][mask] = empty
+        return undefined
 
     def write(self, path: Path, **further: Any) -> None:
         """Write calibration.json, the report of ``nnunet_nacl evaluate`` and of the trainers.
@@ -123,12 +145,13 @@ class Evaluation:
             UserError: The file cannot be written, or what lies there is of others.
         """
         check_ours([path])
+        structures = {}
+        for channel in self.labels.foreground:
+            structures[self.labels.key(channel)] = {"name": self.labels.names[channel], "channel": channel}
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            "structures": {
-                self.labels.key(i): {"name": self.labels.names[i], "channel": i} for i in self.labels.foreground
-            },
+            "structures": structures,
             "regions": self.labels.regions,
             "settings": self.settings,
             "problems": self.problems,
@@ -146,50 +169,61 @@ class Evaluation:
 
 def _of_case(record: CaseRecord) -> dict[str, Any]:
     """Of one case, in the words of nnU-Net's summary.json, and ours."""
-    rows: dict[str, dict[str, Any]] = record.structures.drop(columns="name").to_dict("index")
-    scan, metrics = record.scan, {}
-    for channel, (key, row) in enumerate(rows.items(), -len(rows)):
-        values = {name: row.pop(name) for name in _METRICS}
-        counts = {name: int(values[name]) for name in ("TP", "FP", "FN", "TN")}
-        counts |= {"n_pred": counts["TP"] + counts["FP"], "n_ref": counts["TP"] + counts["FN"]}
-        distances = {"HD95_voxels": values.pop("HD95_voxels")}
-        calibration = {mask: _of_channel(stats, channel) for mask, stats in record.bins.items()}
-        metrics[key] = values | counts | {"distances": distances, "calibration": calibration}
-    places = {name: file["path"] for name, file in record.key["files"].items() if file}
-    probabilities = places.get("probabilities", places.get("segmentation", ""))
+    measured: dict[str, dict[str, Any]] = record.structures.drop(columns="name").to_dict("index")
+    metrics = {}
+    volumes = {}
+    first_channel = -len(measured)  # from the end: regions have no background
+    for channel, (key, values) in enumerate(measured.items(), first_channel):
+        metrics[key] = _metrics_of_structure(values, record.bins, channel)
+        volumes[key] = {name: value for name, value in values.items() if name not in _METRICS}
+    paths = {name: file["path"] for name, file in record.key["files"].items() if file}
+    probabilities = paths.get("probabilities", paths.get("segmentation", ""))
+    quality = {name: record.scan[name] for name in ("unit", "voxel_volume", "entropy", "confidence")}
     return {
         "case": record.case,
-        "reference_file": places.get("reference", ""),
-        "prediction_file": places.get("segmentation", probabilities),
+        "reference_file": paths.get("reference", ""),
+        "prediction_file": paths.get("segmentation", probabilities),
         "probabilities_file": probabilities,
-        "largest_label": int(scan["largest_label"]),
-        "n_changed_voxels": int(scan["n_changed_voxels"]),
+        "largest_label": int(record.scan["largest_label"]),
+        "n_changed_voxels": int(record.scan["n_changed_voxels"]),
         "metrics": metrics,
         "calibration": {mask: mask_metrics(stats) for mask, stats in record.bins.items()},
         "bins": record.bins,
-        "quality": {name: scan[name] for name in ("unit", "voxel_volume", "entropy", "confidence")}
-        | {"structures": rows},
+        "quality": {**quality, "structures": volumes},
     }
 
 
-def _of_channel(stats: BinStats, channel: int) -> dict[str, float]:
+def _metrics_of_structure(values: Mapping[str, Any], bins: Mapping[str, BinStats], channel: int) -> dict[str, Any]:
+    """Overlap, distances and calibration of one structure, whose probabilities are one channel of the bins."""
+    metrics = {name: values[name] for name in _METRICS if name != "HD95_voxels"}
+    for name in ("TP", "FP", "FN", "TN"):
+        metrics[name] = int(values[name])
+    metrics["n_pred"] = metrics["TP"] + metrics["FP"]
+    metrics["n_ref"] = metrics["TP"] + metrics["FN"]
+    metrics["distances"] = {"HD95_voxels": values["HD95_voxels"]}
+    metrics["calibration"] = {mask: _calibration_of_channel(stats, channel) for mask, stats in bins.items()}
+    return metrics
+
+
+def _calibration_of_channel(stats: BinStats, channel: int) -> dict[str, float]:
     """Calibration of one class's or region's own probability on one mask."""
-    result = {"CE": float(class_errors(stats)[channel])}
-    if len(stats.count) == stats.num_classes:  # regions
-        of_regions = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
-        result |= {name: float(score(stats)[channel]) for name, score in of_regions.items()}
-    return result
+    scores = {"CE": float(class_errors(stats)[channel])}
+    is_of_regions = len(stats.count) == stats.num_classes
+    if is_of_regions:
+        scores["ECE"] = float(ece_per_row(stats)[channel])
+        scores["NLL"] = float(nll_per_row(stats)[channel])
+        scores["Brier"] = float(brier_per_row(stats)[channel])
+    return scores
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean over the cases where a value is defined, by mask and structure too, and how many cases have a voxel."""
-    result: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for name, first in rows[0].items():
+        if name in ("distances", "n_voxels"):
+            continue
         values = [row[name] for row in rows]
-        if isinstance(first, dict) and name != "distances":
-            result[name] = _means(values)
-        elif name not in ("n_voxels", "distances"):
-            result[name] = nanmean(values)
+        means[name] = _means(values) if isinstance(first, dict) else nanmean(values)
     if "n_voxels" in rows[0]:
-        result["n_cases"] = sum(row["n_voxels"] > 0 for row in rows)
-    return result
+        means["n_cases"] = sum(row["n_voxels"] > 0 for row in rows)
+    return means

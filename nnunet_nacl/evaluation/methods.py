@@ -1,15 +1,16 @@
-"""Reads the models and folders that are to be compared from the command line, and gives each a short label."""
+"""Reads the models and folders that are to be compared, and gives each a short label."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
 from pathlib import Path
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK_METHOD
@@ -25,17 +26,32 @@ _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 
 @dataclass(frozen=True)
-class Method:
-    """One model or folder of a comparison."""
+class ComparedMethod:
+    """One model or folder of predictions of a comparison.
 
-    name: str  # unique among those compared: the trainer's class name, or the path as it was given
-    label: str  # what people read, unique too
-    trainer: str | None = None  # the class name; None for predictions, whatever made them
-    path: Path | None = None  # of the model or the predictions; None finds the model in nnUNet_results
-    calibrated: bool = False  # a model's predictions are compared as its calibration map leaves them
-    ranked: bool = True  # it takes part in tests, and can be called best; not if it knows the truth
-    folders: Mapping[str, PredictionFolder] = field(default_factory=dict)  # by fold that they validate, or ""
-    maps: Mapping[str, LogOddsMap] = field(default_factory=dict)  # by case, of a calibrated one
+    Attributes:
+        name: Unique among those compared: the trainer's class name, or the path as it was given.
+        label: What people read, unique too; empty before :func:`label_methods` has found one.
+        trainer: The class name of a model's trainer; None for predictions, whatever made them.
+        path: Of the model or the predictions; None finds the model in ``nnUNet_results``.
+        calibrated: A model's predictions are compared as its calibration map leaves them.
+        ranked: It takes part in tests, and can be called best; not if it knows the truth.
+        folders: The predictions, by the fold that they validate, or ``""``.
+        calibration_map: Of a calibrated one, what calibrates it.
+        maps: Of a calibrated one, by case the map that has not seen it.
+        calibrator: Of a folder that `nnunet_nacl review -map` calibrated, that map.
+    """
+
+    name: str
+    label: str
+    trainer: str | None = None
+    path: Path | None = None
+    calibrated: bool = False
+    ranked: bool = True
+    folders: Mapping[str, PredictionFolder] = field(default_factory=dict)
+    calibration_map: CalibrationMap | None = None
+    maps: Mapping[str, LogOddsMap] = field(default_factory=dict)
+    calibrator: Calibrator = Calibrator()
 
     @property
     def is_model(self) -> bool:
@@ -43,9 +59,16 @@ class Method:
         return self.trainer is not None
 
     @property
+    def option(self) -> str:
+        """The option of `nnunet_nacl compare` that names it."""
+        return "-tr" if self.is_model else "-i"
+
+    @property
     def source(self) -> str:
         """What no two may share, but for the map."""
-        return os.path.realpath(self.path) if self.path else self.trainer or ""
+        if self.path is None:
+            return self.trainer or ""
+        return os.path.realpath(self.path)
 
     @property
     def first(self) -> PredictionFolder:
@@ -59,90 +82,156 @@ class Method:
 
     def cases(self) -> dict[str, list[str]]:
         """By fold, names of the cases that can be measured, or were."""
-        return {fold: one.names for fold, one in self.folders.items()}
+        return {fold: folder.names for fold, folder in self.folders.items()}
 
 
-@dataclass(frozen=True)
-class Options:
-    """How what is compared is found and measured; the first three are of models by name."""
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """How what is compared is found and measured.
+
+    Attributes:
+        plans: Name of the plans, of models by name.
+        configuration: Likewise.
+        folds: Of models; None takes those that are present for all.
+        references: Folder with the ground truth of folders of predictions; None finds nnU-Net's own.
+        dataset_json: Of folders of predictions; None: in their folder or above.
+        plans_json: Likewise.
+        allow_missing: Where folds or cases are missing, compare with a note on what is common to all.
+        allow_training_cases: Compare with a note cases on which a network was trained.
+        groups: Which cases are of one patient: a .json file, or a regular expression; None: as the models' maps say.
+        n_bootstrap: Samples of the bootstrap.
+        seed: Of its random numbers.
+        num_processes: Cases that are measured at the same time.
+    """
 
     plans: str = "nnUNetPlans"
     configuration: str = ""
-    folds: Sequence[str] | None = None  # None takes those that are present for all
-    references: Path | None = None  # this and the next two: of folders given by path; None finds nnU-Net's own
+    folds: Sequence[str] | None = None
+    references: Path | None = None
     dataset_json: Path | None = None
     plans_json: Path | None = None
-    allow_missing: bool = False  # compare, with a note, on what is common to all, where folds or cases are missing
-    allow_training_cases: bool = False  # compare, with a note, cases on which a network was trained
-    groups: str | None = None  # which cases are of one patient, as `-groups` says; None: as the models' maps say
+    allow_missing: bool = False
+    allow_training_cases: bool = False
+    groups: str | None = None
     n_bootstrap: int = 10_000
     seed: int = 0
     num_processes: int = 1
 
 
-def read_methods(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] = ()) -> list[Method]:
-    """What a command line names, pairs of flag and value, in their order, each with a label of its own.
+def label_methods(methods: Sequence[ComparedMethod], unranked: Sequence[str] = ()) -> list[ComparedMethod]:
+    """The methods in their order, each with a label of its own.
 
-    After ``-tr`` stands a trainer's name or the path of a model folder (one that holds ``fold_X``), either with
-    ``+calibrated`` behind it; after ``-i`` a folder of predictions; ``LABEL=`` may stand before each. ``unranked`` are
-    labels of what is only compared with. UserError for fewer than two, one twice, a path that is not what the flag asks
-    for, a label twice, or if none is left to rank.
+    Args:
+        methods: As :func:`read_method` gives them.
+        unranked: Labels of what is only compared with, and not tested.
+
+    Raises:
+        UserError: There are fewer than two, one is named twice, a label is given twice, or none is left to rank.
     """
-    methods = [_read(flag, argument) for flag, argument in arguments]
+    _check_methods_differ(methods)
+    trainers = {method.source: method.trainer for method in methods if method.trainer}
+    labels_of_trainers = dict(zip(trainers, short_labels(list(trainers.values()))))
+    is_one_source = len({method.source for method in methods}) == 1
+    taken = {method.label for method in methods}
+    labelled = []
+    for method in methods:
+        label = method.label
+        if not label:
+            label = labels_of_trainers.get(method.source) or Path(method.source).name
+            if is_one_source:  # then its map is all that differs
+                label = "calibrated" if method.calibrated else "as trained"
+            elif method.calibrated:
+                label = f"{label.replace(_DEFAULT, '')}, calibrated"
+            label = _different(label, taken)
+        labelled.append(replace(method, label=label, ranked=label not in unranked))
+    _check_ranking(labelled, unranked)
+    return labelled
+
+
+def _check_methods_differ(methods: Sequence[ComparedMethod]) -> None:
     if len(methods) < 2:
-        listed = ", ".join(argument for _, argument in arguments) or "none"
+        listed = ", ".join(method.name for method in methods) or "none"
         raise UserError(
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    for i, method in enumerate(methods):
-        if any((method.source, method.calibrated) == (other.source, other.calibrated) for other in methods[:i]):
-            raise UserError(f"{arguments[i][0]} names {method.name} twice; name each trainer or folder once.")
-        if method.label and any(method.label == other.label for other in methods[:i]):
+    sources = set[tuple[str, bool]]()
+    labels = set[str]()
+    for method in methods:
+        source = (method.source, method.calibrated)
+        if source in sources:
+            raise UserError(f"{method.option} names {method.name} twice; name each trainer or folder once.")
+        if method.label and method.label in labels:
             raise UserError(f"the label {method.label!r} is given twice; labels must differ.")
-    named = {method.source: method.trainer for method in methods if method.trainer}
-    titles = dict(zip(named, short_labels(list(named.values()))))
-    taken, alone = {method.label for method in methods}, len({method.source for method in methods}) == 1
-    for i, method in enumerate(methods):
-        label = titles.get(method.source) or Path(method.source).name
-        if alone:  # then its map is all that differs
-            label = "calibrated" if method.calibrated else "as trained"
-        elif method.calibrated:
-            label = f"{label.replace(_DEFAULT, '')}, calibrated"
-        label = method.label or _different(label, taken)
-        methods[i] = replace(method, label=label, ranked=label not in unranked)
+        sources.add(source)
+        labels.add(method.label)
+
+
+def _check_ranking(methods: Sequence[ComparedMethod], unranked: Sequence[str]) -> None:
     labels = [method.label for method in methods]
-    if unknown := [label for label in unranked if label not in labels]:
-        raise UserError(f"-unranked {unknown[0]}: not among those compared: {'; '.join(labels)}.")
+    for label in unranked:
+        if label not in labels:
+            raise UserError(f"-unranked {label}: not among those compared: {'; '.join(labels)}.")
     if not any(method.ranked for method in methods):
         raise UserError("-unranked names all that is compared; leave one to test.")
-    return methods
 
 
-def _read(flag: str, argument: str) -> Method:
-    """Its label is empty where none is given."""
-    label, separator, rest = argument.partition("=")
-    if not separator or Path(argument).exists():
-        label, rest = "", argument
-    label, name = " ".join(label.split()), rest.strip()
-    if not name or (rest != argument and not label):
-        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "FOLDER or LABEL=FOLDER"
-        raise UserError(f"{flag} {argument!r}: expected {forms}.")
-    if flag == "-i":
-        if not Path(name).is_dir():
-            raise UserError(f"-i {name}: no such folder; give a folder of predictions.")
-        return Method(name.rstrip(os.sep) or name, label, path=Path(name))
-    given, calibrated = name.removesuffix(CALIBRATED), name.endswith(CALIBRATED)
-    path, name = Path(given), given.rstrip(os.sep) + CALIBRATED * calibrated
-    if not (os.sep in given or (path.is_dir() and places.fold_folders(path))):
-        return Method(name, label, given, calibrated=calibrated)
+def read_method(text: str, option: str | None = None) -> ComparedMethod:
+    """What a text names: a trainer, a model's folder or a folder of predictions, perhaps with ``LABEL=`` before it.
+
+    A trainer's name or the path of a model folder (one that holds ``fold_X``) may have ``+calibrated`` behind it.
+
+    Args:
+        text: As it was given.
+        option: ``-tr`` for a trainer or model, ``-i`` for predictions; None: a folder that is no model's is one of
+            predictions, all else a trainer or model.
+
+    Raises:
+        UserError: The text names nothing, or a path that is not what the option asks for.
+    """
+    label, name = _split_label(text)
+    if option is None:
+        option = "-i" if _is_folder_of_predictions(Path(name)) else "-tr"
+    if not name:
+        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if option == "-tr" else "FOLDER or LABEL=FOLDER"
+        raise UserError(f"{option} {text!r}: expected {forms}.")
+    if option == "-tr":
+        return _read_model(name, label)
+    if not Path(name).is_dir():
+        raise UserError(f"-i {name}: no such folder; give a folder of predictions.")
+    return ComparedMethod(name.rstrip(os.sep) or name, label, path=Path(name))
+
+
+def _is_folder_of_predictions(path: Path) -> bool:
+    return path.is_dir() and not places.fold_folders(path)
+
+
+def _split_label(text: str) -> tuple[str, str]:
+    """The label, empty without one, and what it is of; both empty where ``LABEL=`` stands without a label."""
+    label, separator, rest = text.partition("=")
+    if not separator or Path(text).exists():
+        return "", text.strip()
+    label = " ".join(label.split())
+    return (label, rest.strip()) if label else ("", "")
+
+
+def _read_model(name: str, label: str) -> ComparedMethod:
+    given = name.removesuffix(CALIBRATED)
+    calibrated = name.endswith(CALIBRATED)
+    path = Path(given)
+    name = given.rstrip(os.sep)
+    if calibrated:
+        name += CALIBRATED
+    is_path = os.sep in given or (path.is_dir() and bool(places.fold_folders(path)))
+    if not is_path:
+        return ComparedMethod(name, label, trainer=given, calibrated=calibrated)
     parts = path.resolve().name.split("__")
     if not path.is_dir() or len(parts) != 3 or not places.fold_folders(path):
         raise UserError(
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., a "
             "trainer's name, or -i for predictions."
         )
-    return Method(name, label, parts[0], path, calibrated)
+    return ComparedMethod(name, label, trainer=parts[0], path=path, calibrated=calibrated)
 
 
 def short_labels(trainers: Sequence[str]) -> list[str]:
@@ -151,24 +240,34 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
     ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as ``Dice + X`` and
     nnU-Net's own loss as ``Dice + CE (default)``; other packages' names as they are; equal labels get a number.
     """
-    matches = [_METHOD.match(trainer) for trainer in trainers]
-    tokens = [trainer.split("_")[1:] if match else [] for trainer, match in zip(trainers, matches)]
-    shared = set.intersection(*map(set, tokens)) if matches and all(matches) else set()
-    labels, taken = [], set[str]()
-    for trainer, match, words in zip(trainers, matches, tokens):
-        if match is None:
-            labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
-            continue
-        dice, method = match[1] or trainer == PREFIX, match[2] or STOCK_METHOD
-        is_default = dice and method == STOCK_METHOD and "anneal" not in words
-        method = DEFAULT_LABEL if is_default else f"{'Dice + ' if dice else ''}{method}"
-        labels.append(" ".join([method, *(token for token in words if token not in shared)]))
-    return [_different(label, taken) for label in labels]
+    tokens_of_ours = [set(trainer.split("_")[1:]) for trainer in trainers if _METHOD.match(trainer)]
+    shared = set[str]()
+    if trainers and len(tokens_of_ours) == len(trainers):
+        shared = set.intersection(*tokens_of_ours)
+    taken = set[str]()
+    return [_different(_short_label(trainer, shared), taken) for trainer in trainers]
+
+
+def _short_label(trainer: str, shared_tokens: Collection[str]) -> str:
+    match = _METHOD.match(trainer)
+    if match is None:  # another package's
+        return trainer.removeprefix(PREFIX).strip("_") or trainer
+    tokens = trainer.split("_")[1:]
+    with_dice = bool(match[1]) or trainer == PREFIX
+    loss = match[2] or STOCK_METHOD
+    if with_dice and loss == STOCK_METHOD and "anneal" not in tokens:
+        loss = DEFAULT_LABEL
+    elif with_dice:
+        loss = f"Dice + {loss}"
+    return " ".join([loss, *(token for token in tokens if token not in shared_tokens)])
 
 
 def _different(label: str, taken: set[str]) -> str:
     """The label, with a number where it is taken; then it is taken, too."""
-    numbered = (f"{label} ({number})" for number in count(2))
-    label = next(candidate for candidate in chain([label], numbered) if candidate not in taken)
-    taken.add(label)
-    return label
+    different = label
+    number = 1
+    while different in taken:
+        number += 1
+        different = f"{label} ({number})"
+    taken.add(different)
+    return different

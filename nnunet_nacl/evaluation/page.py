@@ -19,6 +19,7 @@ from nnunet_nacl.cases.ownership import Digests, OwnedFiles, check_no_others, re
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison, make_columns
 from nnunet_nacl.evaluation.figures import DIFFERENCES, FIGURES, places_of_figures
+from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table, places_of_tables
 from nnunet_nacl.files import check_ours, check_writable, is_file_name, lies_inside, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, read_dict
@@ -26,12 +27,11 @@ from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.metrics.statistics import CONFIDENCE, mean_interval
 from nnunet_nacl.reports.rendering import render_page
 
-COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
+COMPARISON_FILE = "comparison.json"
+PAGE_NAME = "report.html"
 PENDING_FILE = "comparison.pending.json"
 """Names files until comparison.json does."""
 SCHEMA_VERSION = 4  # keys may be added within a version
-_METHOD = ("name", "label", "trainer", "ranked")
-_DATASET = ("name", "folds", "regions", "structures", "cases", "patients", "n_patients")
 _OPTIONS = ("n_bootstrap", "seed", "allow_missing", "allow_training_cases", "groups")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
@@ -129,38 +129,68 @@ def comparison_to_json(
             key), ``cases``, ``patients`` by case, ``n_patients``; by column and trainer ``values`` of the cases (null
             where undefined) and ``means``, with intervals.
     """
-    first, structures = comparisons[0], dict[str, str]()
-    for key, name in (item for comparison in comparisons for item in comparison.structures.items()):
-        structures[key] = name if structures.get(key, name) == name else f"structure {key}"
+    first = comparisons[0]
+    settings: dict[str, Any] = {"confidence": CONFIDENCE}
+    for option in _OPTIONS:
+        settings[option] = getattr(first.options, option)
+    settings["evaluation"] = {comparison.name: vars(comparison.settings) for comparison in comparisons}
+    notes: list[str] = []
+    statistics: list[dict[Any, Any]] = []
+    for comparison in comparisons:
+        notes += comparison.notes
+        statistics += comparison.statistics.to_dict("records")
+    columns = make_columns(_names_of_structures(comparisons))
     return {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
-        "settings": {
-            "confidence": CONFIDENCE,
-            **{key: getattr(first.options, key) for key in _OPTIONS},
-            "evaluation": {comparison.name: vars(comparison.settings) for comparison in comparisons},
-        },
-        "notes": [note for comparison in comparisons for note in comparison.notes],
-        "trainers": [{key: getattr(method, key) for key in _METHOD} for method in first.methods],
-        "columns": {name: column._asdict() for name, column in make_columns(structures).items()},
+        "settings": settings,
+        "notes": notes,
+        "trainers": [_method(method) for method in first.methods],
+        "columns": {column_id: column._asdict() for column_id, column in columns.items()},
         "tables": list(tables),
-        "statistics": [row for comparison in comparisons for row in comparison.statistics.to_dict("records")],
+        "statistics": statistics,
         "figures": list(figures),
         "files": {place: WrittenFile(size=key["size"], digest=key["digest"]) for place, key in written.items()},
         "datasets": [_dataset(comparison) for comparison in comparisons],
     }
 
 
+def _names_of_structures(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """Names by nnU-Net's key; where data sets call a structure otherwise, ``structure`` and the key."""
+    names: dict[str, str] = {}
+    for comparison in comparisons:
+        for key, name in comparison.structures.items():
+            if names.setdefault(key, name) != name:
+                names[key] = f"structure {key}"
+    return names
+
+
+def _method(method: ComparedMethod) -> dict[str, Any]:
+    return {"name": method.name, "label": method.label, "trainer": method.trainer, "ranked": method.ranked}
+
+
 def _dataset(comparison: Comparison) -> dict[str, Any]:
-    options, values, means = comparison.options, dict[str, Any](), dict[str, Any]()
+    values: dict[str, dict[str, list[float]]] = {}
+    means: dict[str, dict[str, Any]] = {}
     for column in comparison.columns:
-        of_column = comparison.values[column]
-        values[column] = {name: of_column[name].tolist() for name in of_column}
-        means[column] = {name: asdict(mean_interval(of_column[name], **comparison.draws)) for name in of_column}
-    chosen = {"configuration": options.configuration, "plans": options.plans, "values": values, "means": means}
-    return {key: getattr(comparison, key) for key in _DATASET} | chosen
+        by_method = comparison.values[column]
+        values[column] = {method: by_method[method].tolist() for method in by_method}
+        means[column] = {method: asdict(mean_interval(by_method[method], **comparison.draws)) for method in by_method}
+    return {
+        "name": comparison.name,
+        "folds": comparison.folds,
+        "regions": comparison.regions,
+        "structures": comparison.structures,
+        "cases": comparison.cases,
+        "patients": comparison.patients,
+        "n_patients": comparison.n_patients,
+        "configuration": comparison.options.configuration,
+        "plans": comparison.options.plans,
+        "values": values,
+        "means": means,
+    }
 
 
 def write_comparison(document: dict[str, Any], files: OwnedFiles) -> Path:
@@ -174,22 +204,35 @@ def write_comparison(document: dict[str, Any], files: OwnedFiles) -> Path:
 
 def comparison_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> str:
     """The page by the content of comparison.json, with the figures that lie in its folder."""
-    figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
-    evaluation = data["settings"]["evaluation"].values()
+    settings = data["settings"]["evaluation"].values()
+    masks = {}
+    for mask, note in MASK_NOTES.items():
+        masks[mask] = "; ".join(dict.fromkeys(note.format(**of_data_set) for of_data_set in settings))
+    main_figures = {}
+    other_figures = []
+    for figure in data["figures"]:
+        embedded = {**figure, "src": _embedded(folder, figure["files"])}
+        if figure["id"].startswith(DIFFERENCES):
+            main_figures[figure["dataset"]] = embedded
+        else:
+            other_figures.append(embedded)
     return render_page(
         "page.html",
         data=data,
         tables=tables,
-        main={figure["dataset"]: figure for figure in figures if figure["id"].startswith(DIFFERENCES)},
-        figures=[figure for figure in figures if not figure["id"].startswith(DIFFERENCES)],
+        main=main_figures,
+        figures=other_figures,
         not_tested=NOT_TESTED,
         calibration_metrics=MASK_METRICS,
-        masks={mask: "; ".join({note.format(**its): 0 for its in evaluation}) for mask, note in MASK_NOTES.items()},
+        masks=masks,
     )
 
 
 def _embedded(folder: Path, files: Sequence[str]) -> str:
     """The value of ``src`` for one of the two files of a figure: SVG unless it is large, else PNG."""
-    found = {Path(name).suffix: folder / name for name in files}
-    suffix = ".svg" if found[".svg"].stat().st_size <= _LARGEST_SVG else ".png"
-    return f"data:{_TYPES[suffix]};base64,{base64.b64encode(found[suffix].read_bytes()).decode()}"
+    by_suffix = {Path(name).suffix: folder / name for name in files}
+    suffix = ".svg"
+    if by_suffix[suffix].stat().st_size > _LARGEST_SVG:
+        suffix = ".png"
+    content = base64.b64encode(by_suffix[suffix].read_bytes()).decode()
+    return f"data:{_TYPES[suffix]};base64,{content}"

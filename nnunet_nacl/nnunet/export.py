@@ -166,7 +166,7 @@ class MeasuredExport:
         made = folder.case(case, probabilities=False)
         exported = ExportedLogits(made.segmentation, logits, properties, axes, folder.label_manager)
         work = Work(settings=folder.settings, with_sample=True)
-        record = work(replace(made, probabilities=exported, made_by=dict(self.made_by)))
+        record = work.make_record(replace(made, probabilities=exported, made_by=dict(self.made_by)))
         key = folder.key(case, work.key, None)
         check_records(folder.folder / RECORDS, [case])
         replace(record, key=key).save(record_path(folder.folder / RECORDS, case))

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, find_record, record_path
-from nnunet_nacl.errors import UserError, list_problems, some
+from nnunet_nacl.errors import Failed, UserError, list_problems, some
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.places import FINAL, is_measured, predicted_folder, records_in, splits_of
-from nnunet_nacl.nnunet.predicted import ValidationCases
+from nnunet_nacl.nnunet.predicted import NetworkSettings, ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, find_records, records_of
 from nnunet_nacl.nnunet.scans import Images
@@ -27,7 +26,6 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 _LOG = logging.getLogger(__name__)
 NNUNETS_OWN: dict[str, Any] = {"step_size": 0.5, "mirroring": True}
 """How nnU-Net predicts validation cases."""
-_Outcomes = dict[str, CaseRecord | str]
 
 
 @dataclass
@@ -40,6 +38,7 @@ class HeldOut:
         records: By case, in order.
         fold: Of each case; empty where it is of a folder of predictions.
         problems: By name, why there is no record of other cases, or of a whole fold.
+        folders: By fold, where its predictions lie.
     """
 
     labels: Labels
@@ -47,19 +46,25 @@ class HeldOut:
     records: dict[str, CaseRecord] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, PredictionFolder] = field(default_factory=dict)
 
-    def add(self, fold: str, outcomes: Mapping[str, CaseRecord | str]) -> None:
-        """Take the records of a fold; UserError where a case lies in two."""
+    def add(
+        self, fold: str, outcomes: Mapping[str, CaseRecord | Failed], folder: PredictionFolder | None = None
+    ) -> None:
+        """Take the records of a fold, and the folder of its predictions; UserError where a case lies in two."""
+        if folder is not None:
+            self.folders[fold] = folder
         for name, outcome in sorted(outcomes.items()):
-            if isinstance(outcome, str):
-                self.problems[name] = outcome
+            if isinstance(outcome, Failed):
+                self.problems[name] = outcome.reason
                 continue
             if name in self.records:
                 raise UserError(
                     f"case {name} lies in more than one of the folds {self.fold[name]} and {fold}; fold_all and "
                     "leftover predictions cannot be pooled with folds that hold the same cases."
                 )
-            self.records[name], self.fold[name] = outcome, fold
+            self.records[name] = outcome
+            self.fold[name] = fold
 
     def checked(self, place: Path) -> HeldOut:
         """Itself; UserError, with all problems, where there is no record."""
@@ -68,10 +73,10 @@ class HeldOut:
         return self
 
 
-def inference_of(outcomes: Mapping[str, CaseRecord | str]) -> dict[str, Any]:
+def inference_of(records: Iterable[CaseRecord]) -> dict[str, Any]:
     """``step_size`` and ``mirroring`` of cases: nnU-Net's own, unless a record says otherwise."""
-    said = next((one.made_by for one in outcomes.values() if isinstance(one, CaseRecord) and one.made_by), {})
-    return {name: said.get(name, value) for name, value in NNUNETS_OWN.items()}
+    recorded = next((record.made_by for record in records if record.made_by), {})
+    return {name: recorded.get(name, value) for name, value in NNUNETS_OWN.items()}
 
 
 def kept_settings(folder: Path) -> EvaluationSettings | None:
@@ -94,7 +99,7 @@ def measure_folders(
     measured, or one lies in two folds.
     """
     first = next(iter(folders.values()))
-    result = HeldOut(first.labels, work.settings)
+    result = HeldOut(first.labels, work.settings, folders=dict(folders))
     _check_records(folders.values(), work)
     for fold, folder in folders.items():
         place = _records_under(work, folder)
@@ -102,13 +107,17 @@ def measure_folders(
         try:
             if not any(place.glob("*.npz")) and not any(folder.folder.glob("*.npz")):  # once, not once for every case
                 raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {RERUN}.")
-            made = dict(records_of(folder, work, place, jobs=jobs, title=shown))
+            outcomes = dict(records_of(folder, work, place, jobs=jobs, title=shown))
         except UserError as error:
             if len(folders) == 1:
                 raise
             result.problems[f"fold {fold}"] = str(error)
             continue
-        result.add(fold, folder.problems | ({} if chill else folder.missing) | made)
+        problems = dict(folder.problems)
+        if not chill:
+            problems |= folder.missing
+        not_measured = {case: Failed(case, reason) for case, reason in problems.items()}
+        result.add(fold, not_measured | outcomes)
     return result.checked(first.folder)
 
 
@@ -129,7 +138,7 @@ def _check_records(folders: Iterable[PredictionFolder], work: Work) -> None:
 
 def measure_validation(
     model: TrainedModel,
-    network: Mapping[str, Any],
+    network: NetworkSettings,
     work: Work,
     *,
     jobs: int = 1,
@@ -143,7 +152,7 @@ def measure_validation(
 
     Args:
         model: The model.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.predicted.Network` beside the model.
+        network: How its networks predict.
         work: What is measured.
         jobs: Cases measured at the same time.
         any_age: Take predictions that are older than the checkpoint, where nobody knows which network made them.
@@ -152,67 +161,170 @@ def measure_validation(
     Raises:
         UserError: A fold was predicted otherwise than the others, by another network, or cannot be predicted.
     """
-    kept, ours, lost = dict[str, _Outcomes](), dict[str, ValidationCases](), dict[str, list[str]]()
-    is_nnunets = False
+    plans = []
     for fold in model.folds:
-        one, place = model.of_fold(fold), model.folder / f"fold_{fold}" / "validation"
-        found, absent = dict[str, CaseRecord | str](), set[str]()
-        with contextlib.suppress(UserError):  # records without their segmentations
-            if model.checkpoint == FINAL and is_measured(place) and not anew:
-                folder = PredictionFolder.open(place).with_expected(fold)
-                found = dict(records_of(folder, work, folder.records, jobs=jobs, title="measure"))
-                without = {n for n, it in found.items() if isinstance(it, str) and not (place / f"{n}.npz").is_file()}
-                absent = without | set(folder.missing)
-        if not any(isinstance(outcome, CaseRecord) for outcome in found.values()):
-            found, absent = {}, set()
-        is_nnunets |= bool(found)
-        if absent or not found:
-            source = ours[fold] = ValidationCases(one, network, open_predicted(one, fold))
-            names = sorted(absent) if found else source.names
-            there, _ = find_records(source, work, source.folder.records, names)
-            found = {name: outcome for name, outcome in found.items() if name not in absent}
-            found |= {n: r for n, r in there.items() if isinstance(r, CaseRecord) and r.made_by == source.made_by}
-            lost[fold] = [name for name in names if name not in found]
-        _check_made_by(one, found, any_age)
-        kept[fold] = found
-    if is_nnunets and ours and (asked := {name: network[name] for name in NNUNETS_OWN}) != NNUNETS_OWN:
+        plan = plan_fold(model.of_fold(fold), network, work, jobs=jobs, anew=anew)
+        _check_made_by(model.of_fold(fold), plan.kept, any_age)
+        plans.append(plan)
+    _check_one_kind_of_prediction(plans, network)
+    _announce(plans, model, network)
+    for plan in plans:
+        _check_files(plan)
+    held_out = HeldOut(model.labels, work.settings)
+    for plan in plans:
+        _remove_predictions_of_others(plan)
+        predicted = _predict_validation_cases(plan, work, jobs)
+        held_out.add(plan.fold, plan.kept | predicted, plan.folder)
+    return held_out.checked(model.folder)
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """What there is of a fold's validation cases, and what has to be predicted.
+
+    Attributes:
+        fold: The fold.
+        folder: Where its predictions lie: nnU-Net's ``validation/``, or ours if nothing there can be used.
+        kept: By case, its record, or why it cannot be measured although there are probabilities.
+        is_nnunets: Whether nnU-Net predicted cases that are kept.
+        source: What predicts cases of the fold; None where nnU-Net has left all of them.
+        cases_to_predict: Names of those of which there is no record.
+    """
+
+    fold: str
+    folder: PredictionFolder
+    kept: dict[str, CaseRecord | Failed]
+    is_nnunets: bool = False
+    source: ValidationCases | None = None
+    cases_to_predict: Sequence[str] = ()
+
+
+def plan_fold(
+    model: TrainedModel, network: NetworkSettings, work: Work, *, jobs: int = 1, anew: bool = False
+) -> FoldPlan:
+    """Find, or measure, the records of one fold of a model, and say which cases have to be predicted.
+
+    Arguments are those of :func:`measure_validation`; the model has one fold.
+    """
+    (fold,) = model.folds
+    validation = None if anew else _open_nnunets_validation(model, fold)
+    kept: dict[str, CaseRecord | Failed] = {}
+    if validation is not None:
+        kept = dict(records_of(validation, work, validation.records, jobs=jobs, title="measure"))
+    if validation is None or not any(isinstance(outcome, CaseRecord) for outcome in kept.values()):
+        source = ValidationCases(model, network, open_predicted(model, fold))
+        earlier = _predicted_before(source, source.names, work)
+        to_predict = [case for case in source.names if case not in earlier]
+        return FoldPlan(fold, source.folder, earlier, source=source, cases_to_predict=to_predict)
+    lost = {
+        case for case, outcome in kept.items() if isinstance(outcome, Failed) and not validation.path(case).is_file()
+    }
+    lost |= validation.missing.keys()
+    if not lost:
+        return FoldPlan(fold, validation, kept, is_nnunets=True)
+    source = ValidationCases(model, network, open_predicted(model, fold))
+    earlier = _predicted_before(source, sorted(lost), work)
+    return FoldPlan(
+        fold,
+        validation,
+        {case: outcome for case, outcome in kept.items() if case not in lost} | earlier,
+        is_nnunets=True,
+        source=source,
+        cases_to_predict=sorted(lost - earlier.keys()),
+    )
+
+
+def _open_nnunets_validation(model: TrainedModel, fold: str) -> PredictionFolder | None:
+    """nnU-Net's validation of a fold, which is that of its final checkpoint; None where nothing of it was kept."""
+    validation = model.folder / f"fold_{fold}" / "validation"
+    if model.checkpoint != FINAL or not is_measured(validation):
+        return None
+    folder = PredictionFolder.open(validation)
+    if folder.is_empty:  # of records alone, whose segmentations were deleted
+        return None
+    return folder.with_expected(fold)
+
+
+def _predicted_before(source: ValidationCases, cases: Sequence[str], work: Work) -> dict[str, CaseRecord | Failed]:
+    """The records of cases that the same network has predicted in the same way, in an earlier run."""
+    found, _ = find_records(source, work, source.folder.records, cases)
+    return {
+        case: record
+        for case, record in found.items()
+        if isinstance(record, CaseRecord) and record.made_by == source.made_by
+    }
+
+
+def _check_one_kind_of_prediction(plans: Sequence[FoldPlan], network: NetworkSettings) -> None:
+    """UserError where nnU-Net has predicted some cases in one way, and others would be predicted in another."""
+    predicted_here = [plan.fold for plan in plans if plan.source is not None]
+    if any(plan.is_nnunets for plan in plans) and predicted_here and network.inference != NNUNETS_OWN:
         raise UserError(
-            f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(ours)} would be with {asked}: "
-            "a map is fitted to predictions of one kind. Leave out -step_size and --disable_tta."
+            f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(predicted_here)} would be with "
+            f"{network.inference}: a map is fitted to predictions of one kind. Leave out -step_size and --disable_tta."
         )
-    if todo := [fold for fold, names in lost.items() if names]:
+
+
+def _announce(plans: Sequence[FoldPlan], model: TrainedModel, network: NetworkSettings) -> None:
+    """Log that cases are predicted, which takes long."""
+    folds = [plan.fold for plan in plans if plan.cases_to_predict]
+    if folds:
         _LOG.info(
             "folds %s: there are neither probabilities nor records of this version by %s of all validation cases; they "
             "are predicted on %s. The bar shows the time left.",
-            ", ".join(todo),
+            ", ".join(folds),
             model.checkpoint,
-            network["device"],
+            network.device,
         )
-    for fold in todo:
-        ours[fold].check_files(lost[fold])
-        check_records(ours[fold].folder.records, lost[fold])
-    result = HeldOut(model.labels, work.settings)
-    for fold, found in kept.items():
-        if fold in todo:
-            folder = ours[fold].folder
-            remove_leftovers(folder.folder)
-            for name in lost[fold]:  # what another network, or this one with other settings, has predicted
-                earlier = find_record(folder.records, name)
-                if earlier is not None and earlier.made_by not in ({}, ours[fold].made_by):
-                    ours[fold].files_of(name).remove(ours[fold].path(name).name)
-                    record_path(folder.records, name).unlink()
-            options: dict[str, Any] = {"jobs": jobs, "again": True, "title": f"predict fold {fold}"}
-            found |= dict(records_of(ours[fold], work, folder.records, names=lost[fold], **options))
-        result.add(fold, found)
-    return result.checked(model.folder)
 
 
-def _check_made_by(model: TrainedModel, outcomes: _Outcomes, any_age: bool) -> None:
+def _check_files(plan: FoldPlan) -> None:
+    """UserError, before any work, where predicting would replace files of others."""
+    if plan.source is None or not plan.cases_to_predict:
+        return
+    plan.source.check_files(plan.cases_to_predict)
+    check_records(plan.source.folder.records, plan.cases_to_predict)
+
+
+def _remove_predictions_of_others(plan: FoldPlan) -> None:
+    """Remove what another network, or this one with other settings, has predicted of the cases to predict."""
+    if plan.source is None or not plan.cases_to_predict:
+        return
+    folder = plan.source.folder
+    remove_leftovers(folder.folder)
+    for case in plan.cases_to_predict:
+        earlier = find_record(folder.records, case)
+        if earlier is not None and earlier.made_by not in ({}, plan.source.made_by):
+            plan.source.files_of(case).remove(plan.source.path(case).name)
+            record_path(folder.records, case).unlink()
+
+
+def _predict_validation_cases(plan: FoldPlan, work: Work, jobs: int) -> dict[str, CaseRecord | Failed]:
+    """The records of the cases that a plan has to predict; ``jobs`` are worked on at the same time."""
+    if plan.source is None or not plan.cases_to_predict:
+        return {}
+    outcomes = records_of(
+        plan.source,
+        work,
+        plan.source.folder.records,
+        names=plan.cases_to_predict,
+        jobs=jobs,
+        again=True,
+        title=f"predict fold {plan.fold}",
+    )
+    return dict(outcomes)
+
+
+def _check_made_by(model: TrainedModel, outcomes: Mapping[str, CaseRecord | Failed], any_age: bool) -> None:
     """UserError where another network made the predictions of a model's one fold, or may have made them."""
-    (fold,), (digest,) = model.folds, model.hashes
+    (fold,) = model.folds
+    (digest,) = model.hashes
     checkpoint = model.folder / f"fold_{fold}" / model.checkpoint
-    for record in (outcome for outcome in outcomes.values() if isinstance(outcome, CaseRecord)):
-        made_by, files = record.made_by.get("checkpoint"), record.key["files"]
+    for record in outcomes.values():
+        if isinstance(record, Failed):
+            continue
+        made_by = record.made_by.get("checkpoint")
+        files = record.key["files"]
         if made_by not in (None, digest):
             raise UserError(
                 f"{record.case} of fold {fold} was predicted by another network than {checkpoint}; predict again with "

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.errors import Failed, UserError, describe
 from nnunet_nacl.nnunet.trust import TRUSTED
 
 CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
@@ -36,18 +36,18 @@ def side_by_side(
 def through(
     step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path]
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Each case and what a step makes of it, or the line that says what went wrong, in the order they are finished.
+    """Each case and what a step makes of it, or :class:`Failed`, in the order in which they are finished.
 
     A case is taken only when there is room, so memory does not grow with their number: each worker holds one, and this
     process one behind each step. However the iteration, or this process, ends, the workers end with it.
 
-    ``items`` are the name of each case and what the step before made of it: a line, which tells why nothing, is passed
-    on. Where ``processes`` are started (0 works in this one), ``step`` and its results can be pickled, as ``path_of``,
-    which gives the largest file of a case for messages.
+    ``items`` are the name of each case and what the step before made of it; where that failed, this is
+    passed on. Where ``processes`` are started (0 works in this one), ``step`` and its results can be pickled,
+    as ``path_of``, which gives the largest file of a case for messages.
     """
     if not processes:
         for case, value in items:
-            if not isinstance(value, str):
+            if not isinstance(value, Failed):
                 value = _made(step, path_of, case, value)
             yield case, value
             del value  # it is large, and the next is made before it would be replaced
@@ -79,13 +79,17 @@ def through(
                 except Exception:  # dead, or too large for the memory: what follows in the pipe cannot be read
                     workers[pipe].kill()
                     why = "the process that worked on it was killed, for lack of memory or over a damaged file"
-                    finished.append((case, f"{path_of(case)}: {why}; run again with fewer processes."))
+                    reason = f"{path_of(case)}: {why}; run again with fewer processes."
+                    finished.append((case, Failed(case, reason)))
             if finished:  # before more is asked for, which may take long
                 yield finished.popleft()
             elif room:
                 item = next(source, None)
                 if more := item is not None:
-                    (finished if isinstance(item[1], str) else waiting).append(item)
+                    if isinstance(item[1], Failed):
+                        finished.append(item)
+                    else:
+                        waiting.append(item)
                 del item
             elif not busy:
                 return
@@ -110,14 +114,15 @@ def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
 
 
 def _made(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> Any:
-    """What a step makes of a case, or the line that says why there is none, which names a file of it."""
+    """What a step makes of a case; :class:`Failed`, whose reason names a file of it, where it raises an error."""
     try:
         return step(name, value)
     except UserError as error:
-        return str(error)
+        reason = str(error)
     except OSError as error:
-        return describe(error, path_of(name))
+        reason = describe(error, path_of(name))
     except MemoryError:
-        return f"{path_of(name)}: not enough memory; run with fewer processes."
-    except Exception as error:
-        return f"{path_of(name)}: unexpected {type(error).__name__}: {error}"
+        reason = f"{path_of(name)}: not enough memory; run with fewer processes."
+    except Exception as error:  # of a reader, a network or a bug: it costs this case alone
+        reason = f"{path_of(name)}: unexpected {type(error).__name__}: {error}"
+    return Failed(name, reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import Self
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.file_key import file_key
@@ -25,7 +26,7 @@ from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile
-from nnunet_nacl.nnunet.records import Outcomes, Source
+from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trained_model import (
     GridCase,
     TrainedModel,
@@ -49,40 +50,65 @@ def find_device(name: str) -> str:
     return here[0] if name == "auto" else name
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """How networks predict. Records name ``step_size`` and ``mirroring``, which numbers depend on.
+
+    Attributes:
+        device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that there is.
+        step_size: Of the sliding window, as a share of the patch: above 0, at most 1.
+        mirroring: Predict mirrored copies too, as calibration expects.
+        everything_on_device: Keep a case's logits on a GPU.
+        verbose: Let nnU-Net print.
+    """
+
+    device: str = "auto"
+    step_size: float = 0.5
+    mirroring: bool = True
+    everything_on_device: bool = True
+    verbose: bool = False
+
+    @property
+    def inference(self) -> dict[str, Any]:
+        """What numbers depend on, in JSON values."""
+        return {"step_size": self.step_size, "mirroring": self.mirroring}
+
+    def on_present_device(self) -> Self:
+        """The same with a device that is here in place of ``auto``; UserError for one that is not here."""
+        return replace(self, device=find_device(self.device))
+
+
 class Network:
     """The networks of a model's folds, built by nnU-Net; its files were judged when the model was opened.
-
-    ``step_size`` is that of the sliding window, as a share of the patch; ``mirroring`` predicts mirrored copies too, as
-    calibration expects; ``everything_on_device`` keeps a case's logits on a GPU; ``verbose`` lets nnU-Net print.
 
     Raises:
         UserError: For a device that is none, a trainer that is none and not trusted, or weights of another network.
     """
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        *,
-        device: str = "auto",
-        step_size: float = 0.5,
-        mirroring: bool = True,
-        everything_on_device: bool = True,
-        verbose: bool = False,
-    ) -> None:
+    def __init__(self, model: TrainedModel, settings: NetworkSettings = NetworkSettings()) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-        if not 0 < step_size <= 1:
-            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
-        place = torch.device(find_device(device))
+        if not 0 < settings.step_size <= 1:
+            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {settings.step_size}.")
+        device = torch.device(find_device(settings.device))
         check_names({"trainer_name": model.trainer}, f"checkpoint of {model.folder}")
-        options = {"verbose": verbose, "allow_tqdm": False, "device": place}
         try:
             with quiet():
-                predictor = nnUNetPredictor(step_size, True, mirroring, everything_on_device, **options)
+                predictor = nnUNetPredictor(
+                    tile_step_size=settings.step_size,
+                    use_gaussian=True,
+                    use_mirroring=settings.mirroring,
+                    perform_everything_on_device=settings.everything_on_device,
+                    device=device,
+                    verbose=settings.verbose,
+                    allow_tqdm=False,
+                )
                 predictor.initialize_from_trained_model_folder(str(model.folder), model.folds, model.checkpoint)
         except Exception as error:  # an unknown trainer, weights of another network, ...
             raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
-        self._model, self._predictor, self._weights = model, predictor, predictor.list_of_parameters
+        self._model = model
+        self._predictor = predictor
+        self._weights = predictor.list_of_parameters
 
     @torch.inference_mode()
     def predict(self, case: GridCase) -> GridCase:
@@ -128,7 +154,7 @@ class NetworkSource(Source):
 
     Attributes:
         model: The model; its folds are averaged.
-        network: Arguments of :class:`Network` beside the model.
+        network: How its networks predict.
         references: Folder of the ground truth; None for cases without.
         readers: Cases that are read at the same time, in processes of their own; 0 reads them in this one.
         exporters: Cases that are worked on at the same time, after the network, in processes of their own; 0: as many
@@ -137,7 +163,7 @@ class NetworkSource(Source):
     """
 
     model: TrainedModel
-    network: Mapping[str, Any]
+    network: NetworkSettings
     _: KW_ONLY
     references: Path | None = None
     readers: int = 0
@@ -155,20 +181,16 @@ class NetworkSource(Source):
     @property
     def _used(self) -> dict[str, Any]:
         """How the networks are used, whatever their weights."""
-        return {
-            "model_files": dict(self.model.file_hashes),
-            "step_size": self.network["step_size"],
-            "mirroring": self.network["mirroring"],
-        }
+        return {"model_files": dict(self.model.file_hashes), **self.network.inference}
 
     @abstractmethod
     def read(self, name: str) -> GridCase:
         """What the network is given of a case; UserError where it cannot be predicted."""
 
-    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
+    def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
         """Each case's record: the next cases are read, and those before worked on, while one is predicted here."""
         exporters = self.exporters or (jobs if jobs > 1 else 0)
-        networks = Network(self.model, **self.network)
+        networks = Network(self.model, self.network)
         read = through(partial(_read, self), ((name, None) for name in names), self.readers, self.path)
         answered = through(lambda name, prepared: networks.predict(prepared), read, 0, self.path)
         yield from through(partial(_work_on, self, work), answered, exporters, self.path)
@@ -187,8 +209,8 @@ def _read(source: NetworkSource, name: str, nothing: None) -> GridCase:
     return source.read(name)
 
 
-def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:
-    return work(source.finish(answered))
+def _work_on(source: NetworkSource, work: Work, name: str, answered: GridCase) -> CaseRecord:
+    return work.make_record(source.finish(answered))
 
 
 @dataclass(eq=False)

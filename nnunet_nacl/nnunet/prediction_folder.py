@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities, read_segmentation
 from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.records import Outcomes, Source
+from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
 
 
@@ -123,6 +123,11 @@ class PredictionFolder(Source):
         """nnU-Net's reader and writer, which decides the order and orientation of array axes."""
         return find_reader(self.plans, self.dataset_json, self.folder)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither a segmentation nor probabilities lie here."""
+        return not any(name.endswith((self.file_ending, ".npz")) for name in places.list_folder(self.folder))
+
     @cached_property
     def _found(self) -> dict[str, str]:
         """Every case that has a segmentation or probabilities here, and what is wrong with it, or nothing."""
@@ -167,8 +172,8 @@ class PredictionFolder(Source):
         files = {"segmentation": segmentation if segmentation.is_file() else None, "probabilities": self.path(name)}
         return files | ({"reference": self.reference_folder / segmentation.name} if self.reference_folder else {})
 
-    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
-        """Each case's record, or the line that says why there is none, as they are finished."""
+    def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
+        """Each case's record, or why there is none, as they are finished."""
         return side_by_side(partial(_record, self, work), names, jobs, self.path)
 
     def image(self, case: str) -> Path:
@@ -215,9 +220,9 @@ class PredictionFolder(Source):
         return smallest_type(array), properties
 
 
-def _record(folder: PredictionFolder, work: Callable[[Case], CaseRecord], name: str, nothing: None) -> CaseRecord:
+def _record(folder: PredictionFolder, work: Work, name: str, nothing: None) -> CaseRecord:
     try:
-        return work(folder.case(name))
+        return work.make_record(folder.case(name))
     except UserError:
         raise
     except ValueError as error:

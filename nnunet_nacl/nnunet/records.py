@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +24,12 @@ from nnunet_nacl.cases.record import (
     same_contents,
     save_again,
 )
-from nnunet_nacl.errors import UserError, describe, one_line
+from nnunet_nacl.errors import Failed, UserError, describe, one_line
 from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
 
-Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
-"""Name and record of each case, or the line that says why there is none."""
+Outcomes = Generator[tuple[str, CaseRecord | Failed], None, None]
+"""Name and record of each case, or why there is none."""
 
 
 class RecordPlan(NamedTuple):
@@ -40,7 +40,7 @@ class RecordPlan(NamedTuple):
         to_do: Of the others the key, and the record of before.
     """
 
-    found: dict[str, CaseRecord | str]
+    found: dict[str, CaseRecord | Failed]
     to_do: dict[str, tuple[Key, CaseRecord | None]]
 
 
@@ -67,7 +67,7 @@ class Work:
         """What a record depends on, in JSON values, beside the files and networks of its case."""
         return {"map": self.calibration and self.calibration.digest, "measured": vars(self.settings)}
 
-    def __call__(self, case: Case) -> CaseRecord:
+    def make_record(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written."""
         return measure(case, self.calibration, settings=self.settings, with_sample=self.with_sample)
 
@@ -98,8 +98,8 @@ class Source(ABC):
         """The largest file of a case, for the lines that say what is wrong with it."""
 
     @abstractmethod
-    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
-        """Each case's record, or the line that says why there is none, in the order in which they are finished."""
+    def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
+        """Each case's record, or why there is none, in the order in which they are finished."""
 
     @property
     def inference(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def records_of(
     title: str = "",
     plan: RecordPlan | None = None,
 ) -> Outcomes:
-    """The record of each case of a source, or the line that says why there is none.
+    """The record of each case of a source, or why there is none.
 
     A record that an earlier run left holds while its key does, and while the files that it names lie in the output
     folder as they were written; it is given first. Each new one is written as soon as it is made. Where it replaces
@@ -162,8 +162,8 @@ def records_of(
         work = replace(work, with_sample=True)
     outcomes, silent = source.each(list(todo), work, jobs) if todo else (), not (title and todo)
     for name, outcome in tqdm(outcomes, title, len(names), initial=len(found), unit="case", disable=silent):
-        if isinstance(outcome, str):
-            yield name, one_line(outcome)
+        if isinstance(outcome, Failed):
+            yield name, Failed(name, one_line(outcome.reason))
             continue
         key, earlier = todo[name]
         record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else key)
@@ -175,7 +175,7 @@ def records_of(
         try:
             record.save(record_path(folder, name))
         except UserError as error:  # the disk is full: the next case may be smaller
-            yield name, str(error)
+            yield name, Failed(name, str(error))
             continue
         _settle(record, folder, output, work.replace_others)
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
@@ -186,14 +186,15 @@ def find_records(source: Source, work: Work, folder: Path, names: Sequence[str],
 
     Arguments as for :func:`records_of`.
     """
-    found, todo = dict[str, CaseRecord | str](), dict[str, tuple[Key, CaseRecord | None]]()
+    found: dict[str, CaseRecord | Failed] = {}
+    todo: dict[str, tuple[Key, CaseRecord | None]] = {}
     remove_leftovers(folder)
     for name in names:
         earlier = find_record(folder, name)
         try:
             key = source.key(name, work.key, earlier.key if earlier else None)
         except OSError as error:
-            found[name] = describe(error, source.path(name))
+            found[name] = Failed(name, describe(error, source.path(name)))
             continue
         record = None if again or earlier is None else _valid_record(earlier, key, work, source.labels)
         if record is None:

@@ -19,7 +19,7 @@ from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.places import find_references, list_folder
-from nnunet_nacl.nnunet.predicted import NetworkSource
+from nnunet_nacl.nnunet.predicted import NetworkSettings, NetworkSource
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import GridCase, TrainedModel, preprocess
 
@@ -52,7 +52,7 @@ class Images(NetworkSource):
     def find(
         cls,
         model: TrainedModel,
-        network: Mapping[str, Any],
+        network: NetworkSettings,
         folder: Path,
         *,
         previous: Path | None = None,

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.errors import Failed, UserError, first_line
 from nnunet_nacl.files import check_folder, checksum, is_file_name
 from nnunet_nacl.images import quiet
 from nnunet_nacl.metrics.overlap import bounding_box
@@ -236,8 +236,8 @@ def learn_profiles(
         look = partial(_profile, model, preprocessed_cases(model, todo), paths)
         outcomes = side_by_side(look, todo, num_processes, paths.__getitem__)
         for case, outcome in tqdm(outcomes, "look at", len(todo), unit="scan", leave=False):
-            if isinstance(outcome, str):
-                raise UserError(outcome)
+            if isinstance(outcome, Failed):
+                raise UserError(outcome.reason)
             profiles[case] = outcome
     names = profile_names(model.labels, model.opened.channel_names)
     return CalibrationProfiles.learn(names, np.stack([profiles[record.case] for record in records]), patients)

@@ -11,7 +11,7 @@ import pickle
 import pydoc
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
@@ -31,6 +31,18 @@ from nnunet_nacl.registration.lookup import registered_trainers
 
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 """Whether checkpoints may hold and plans may name anything, as the user said with --trust_checkpoint."""
+
+
+@contextlib.contextmanager
+def trusting(is_trusted: bool) -> Iterator[None]:
+    """Within it, checkpoints may hold and plans may name anything, if that is said here or was said before."""
+    token = TRUSTED.set(is_trusted or TRUSTED.get())
+    try:
+        yield
+    finally:
+        TRUSTED.reset(token)
+
+
 _IF_TRUSTED = "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it."
 
 

@@ -273,6 +273,21 @@ def _explain_miss(miss: float, n_patients: int) -> str:
     )
 
 
+def check_bad(
+    bad: BadSpec | None,
+    *,
+    structures: Sequence[str] | None = None,
+    find: float | None = None,
+    miss: float | None = None,
+) -> None:
+    """UserError where what goes with the Dice below which a scan is bad is given without that."""
+    if bad is not None:
+        return
+    for option, value in {"find": find, "miss": miss, "structures": structures}.items():
+        if value is not None:
+            raise UserError(f"-{option} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
+
+
 def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None) -> dict[str, float]:
     """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the user calls bad.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,38 +12,30 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibrator.calibration_map import Probabilities
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.predicted import Network, predicted_case
-from nnunet_nacl.nnunet.trained_model import preprocess
-from nnunet_nacl.nnunet.trust import TRUSTED
+from nnunet_nacl.errors import UserError, errors_name_arguments
+from nnunet_nacl.nnunet.predicted import Network, NetworkSettings, predicted_case
+from nnunet_nacl.nnunet.trained_model import TrainedModel, preprocess
+from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.quality.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.worklist.review_list import Aims, review_list
 
-_ARGUMENTS = {name: name for name in ("bad", "find", "miss", "step_size", "device")}
-_ARGUMENTS |= {"f": "folds", "chk": "checkpoint"}
-_ARGUMENTS |= {f"-{name}": f"{name}=True" for name in ("any_size", "trust_checkpoint")}
-_FLAG = re.compile(rf"`[^`]*`|(?<![\w-])-({'|'.join(_ARGUMENTS)})\b( [\d.]*\d)?")
-
-
-@contextmanager
-def _as_in_python(trust_checkpoint: bool) -> Iterator[None]:
-    """Errors name the arguments of Python where the commands have flags, as ``bad=0.7``; but not in a command."""
-
-    def named(found: re.Match) -> str:
-        return f"{_ARGUMENTS[found[1]]}{(found[2] or '').replace(' ', '=')}" if found[1] else found[0]
-
-    token = TRUSTED.set(trust_checkpoint or TRUSTED.get())
-    try:
-        yield
-    except UserError as error:
-        raise UserError(_FLAG.sub(named, str(error))) from error
-    finally:
-        TRUSTED.reset(token)
+_ARGUMENTS = {
+    "bad": "bad",
+    "find": "find",
+    "miss": "miss",
+    "f": "folds",
+    "chk": "checkpoint",
+    "step_size": "step_size",
+    "device": "device",
+    "-any_size": "any_size=True",
+    "-trust_checkpoint": "trust_checkpoint=True",
+}
+"""By option of the commands, which messages name, the argument that stands for it."""
 
 
 class UnknownStructureError(KeyError):
@@ -164,17 +154,23 @@ class Predictor:
         if not 0 < unlike < 1:
             raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
         self._trust_checkpoint = trust_checkpoint
-        with _as_in_python(trust_checkpoint):
-            self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
-            self.missing, self._any_size, self._unlike = self._model.missing, any_size, unlike
-            names, quality, self._flags = self._model.labels.structures, self._model.quality, None
+        with errors_name_arguments(_ARGUMENTS), trusting(trust_checkpoint):
+            self._model = TrainedModel.open(Path(model_folder), folds, checkpoint)
+            self._calibrator = Calibrator.of_model(self._model, given)
+            self._any_size = any_size
+            self._unlike = unlike
+            self.missing = self._calibrator.missing
+            learned = self._calibrator.learned
+            names = self._model.labels.structures
+            self._flags = None
             if bad is not None:
-                if quality is None:
-                    raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
+                if learned is None:
+                    raise UserError(f"bad: nothing is known of Dice: {' '.join(self.missing)}")
                 shares = share_of(find, "-find"), share_of(miss, "-miss")
-                self._flags = Flags.of(quality.learned.scores, read_bad(bad, names), names, *shares)
-            self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
-            self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
+                self._flags = Flags.of(learned.scores, read_bad(bad, names), names, *shares)
+            self._findings = finding_channels(self._model.labels, findings, self._calibrator.with_findings)
+            settings = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
+            self._network = Network(self._model, settings)
 
     def predict(
         self,
@@ -212,14 +208,15 @@ class Predictor:
                 shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
                 raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
-        with _as_in_python(self._trust_checkpoint):
+        with errors_name_arguments(_ARGUMENTS), trusting(self._trust_checkpoint):
             prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
             segmented = predicted_case(model, self._network.predict(prepared))
         views = Views.of(segmented, ())
-        record = measure(segmented, model.calibration, views, findings=self._findings)
-        listed = review_list([record], model.quality, Aims(self._flags, self._unlike))
+        calibration = self._calibrator.log_odds_map
+        record = measure(segmented, calibration, views, findings=self._findings)
+        listed = review_list([record], self._calibrator, Aims(self._flags, self._unlike))
         reasons = list(listed.scans.reasons[case])
-        whole = segmented.probabilities.whole(model.calibration) if probabilities else None
+        whole = segmented.probabilities.whole(calibration) if probabilities else None
         return Answer(
             segmented.segmentation,
             listed.structures.set_index("name"),
@@ -227,5 +224,5 @@ class Predictor:
             reasons,
             bool(reasons) if self._flags else None,
             views.place.index if views.place else (),
-            None if whole is None else Probabilities(whole, model.calibration is not None),
+            None if whole is None else Probabilities(whole, calibration is not None),
         )

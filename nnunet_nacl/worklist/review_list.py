@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord, table
 from nnunet_nacl.quality.flags import Flags, structure_score
 from nnunet_nacl.quality.recall import SensitiveAim
@@ -83,7 +83,7 @@ class ReviewList:
         structures: The rows of each scan in that order, see :func:`completed`; the index is the case, and ``number``
             counts structures from 0.
         records: By case.
-        quality: What the calibration map has learned; None where nothing is known.
+        calibrator: The calibration map, and what it has learned.
         aims, about: What was asked for, and what is said beside the list.
         unlike: How many scans are unlike the calibration scans; None where nobody knows what these look like.
     """
@@ -91,7 +91,7 @@ class ReviewList:
     scans: pd.DataFrame
     structures: pd.DataFrame
     records: Mapping[str, CaseRecord]
-    quality: QualityOfMap | None
+    calibrator: Calibrator
     aims: Aims
     unlike: UnlikeScans | None
     about: About
@@ -143,12 +143,17 @@ class ReviewList:
         """What flags by predicted Dice aim at, or why there are none."""
         if self.aims.flags:
             return self.aims.flags.aim
-        why = "-bad 0.7 turns it on" if self.quality else "it needs a calibration map"
+        why = "it needs a calibration map"
+        if self.calibrator.learned is not None:
+            why = "-bad 0.7 turns it on"
         return f"Flagging by predicted Dice is off: {why}."
 
 
 def review_list(
-    records: Iterable[CaseRecord], quality: QualityOfMap | None = None, aims: Aims = Aims(), about: About = About()
+    records: Iterable[CaseRecord],
+    calibrator: Calibrator = Calibrator(),
+    aims: Aims = Aims(),
+    about: About = About(),
 ) -> ReviewList:
     """Rank scans, and say why they need a look.
 
@@ -158,7 +163,7 @@ def review_list(
     each; ``is_random`` for those chosen by chance; and ``has_page``.
     """
     by_case = {record.case: record for record in records}
-    structures = completed(table(by_case.values()), quality, aims.flags.bad if aims.flags else None)
+    structures = completed(table(by_case.values()), calibrator, aims.flags.bad if aims.flags else None)
     worst = worst_first(structures).drop_duplicates("case").set_index("case")
     segmented, missing = structures[structures.pieces > 0], structures[structures.pieces == 0]
     scans = worst[_OF_SCAN + _OF_WORST].assign(
@@ -172,13 +177,13 @@ def review_list(
     scans = scans.sort_values([*order], ascending=[*order.values()], na_position="first")
     structures = structures.set_index("case").loc[scans.index]
     structures["number"] = structures.groupby(level=0).cumcount()
-    odd = [quality.unlike(by_case[case].profile, aims.unlike) if quality else (math.nan, "") for case in scans.index]
+    odd = [calibrator.unlike(by_case[case].profile, aims.unlike) for case in scans.index]
     scans["unlike_p"], scans["unlike"] = [p for p, _ in odd], [text for _, text in odd]
-    torn = quality.torn if quality else []  # in pieces in most calibration scans
+    fragmented = calibrator.fragmented
     reasons = []
     for case, unlike in scans.unlike.items():
         part, record = structures.loc[[case]], by_case[str(case)]
-        listed = {*part["name"][part.key.isin(torn)], *(structure.name for structure in record.findings)}
+        listed = {*part["name"][part.key.isin(fragmented)], *(structure.name for structure in record.findings)}
         reasons.append(reasons_to_look(part, aims.flags, unlike, record.differences, listed))
     scans["reasons"], scans["is_flagged"] = pd.Series(reasons, scans.index, object), list(map(bool, reasons))
     others = [case for case, why in zip(scans.index, reasons) if not why]
@@ -188,14 +193,12 @@ def review_list(
     left_out = set(others[NEXT:] if aims.pages == "flagged" else ()).difference(chosen)
     scans["has_page"] = [aims.pages != "none" and case not in left_out for case in scans.index]
     compared = [np.array(by_case[case].profile, float) for case in scans.index[scans.unlike_p.notna()]]
-    profiles = quality.of_map.profiles if quality else None
+    profiles = calibrator.quality.profiles if calibrator.quality is not None else None
     of_batch = UnlikeScans.of(profiles, compared, aims.unlike) if profiles else None
-    return ReviewList(scans, structures, by_case, quality, aims, of_batch, about)
+    return ReviewList(scans, structures, by_case, calibrator, aims, of_batch, about)
 
 
-def completed(
-    structures: pd.DataFrame, quality: QualityOfMap | None, bad: Mapping[str, float] | None = None
-) -> pd.DataFrame:
+def completed(structures: pd.DataFrame, calibrator: Calibrator, bad: Mapping[str, float] | None = None) -> pd.DataFrame:
     """The rows of structures with what a map has learned of them, and their scores.
 
     :data:`~nnunet_nacl.worklist.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is
@@ -203,7 +206,7 @@ def completed(
 
     Args:
         structures: See :func:`~nnunet_nacl.cases.record.table`.
-        quality: What a map has learned of such predictions; None where nothing is known.
+        calibrator: A map, and what it has learned of such predictions.
         bad: By name of each structure that counts, the Dice below which it is bad; None: all count, from 0.
     """
     members = structures[[column for column in structures if column.startswith(MEMBER)]].astype(float)
@@ -213,14 +216,15 @@ def completed(
     )
     for key, rows in made.groupby("key", sort=False):
         key, index, is_always = str(key), rows.index, False
-        if quality:
-            learned, presence, is_always = quality.learned, quality.presence, key in quality.learned.scores.always
+        if calibrator.learned is not None and calibrator.quality is not None:
+            learned = calibrator.learned
+            is_always = key in learned.scores.always
             made.loc[index, ["dice_low", "dice_high"]] = learned.dice[key].predict(rows.predicted_dice)[:, 1:]
-            sized = rows[rows.unit == quality.of_map.unit]
+            sized = rows[rows.unit == calibrator.quality.unit]
             volumes = learned.volume[key].predict(sized.predicted_volume)[:, 1:]
             made.loc[sized.index, ["volume_low", "volume_high"]] = volumes
-            if presence:
-                made.loc[sized.index, "present"] = presence.present_probability(key, sized)
+            if calibrator.presence is not None:
+                made.loc[sized.index, "present"] = calibrator.presence.present_probability(key, sized)
         score = structure_score(rows.predicted_dice, made.present[index], is_always)
         made.loc[index, "score"] = score - (0.0 if bad is None else bad.get(rows["name"].iloc[0], math.nan))
     return made

@@ -101,7 +101,7 @@ def export(root: Path, which: str, edge: int) -> None:
         del logits, image
         start = time.process_time()
         case = predicted_case(work.model, answered)
-        work.delivery(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
+        work.delivery.make_record(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
     seconds = time.process_time() - start
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 
@@ -109,15 +109,15 @@ def export(root: Path, which: str, edge: int) -> None:
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
     from nnunet_nacl.calibration.log_odds_map import map_from_tables
-    from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.worklist.deliver import Delivery
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
+    from nnunet_nacl.worklist.deliver import CaseDelivery
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
     calibration = map_from_tables(slopes, rng.normal(0, 0.1, (classes, num)))
     opened = PredictionFolder.open(root, need_reference=False)
-    model = CalibratedModel(
+    model = TrainedModel(
         folder=root,
         opened=opened,
         configuration="3d_fullres",
@@ -126,9 +126,8 @@ def predicting(root: Path, which: str, classes: int):
         checkpoint="none",
         hashes=("",),
         file_hashes={},
-        calibration=calibration,
     )
-    delivery = Delivery(
+    delivery = CaseDelivery(
         calibration=calibration,
         output=root / which,
         data=opened,

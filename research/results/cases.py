@@ -27,17 +27,18 @@ from nnunet_nacl.calibration.log_odds import log_odds, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_parts import MapQuality
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import Failed, UserError
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
+from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.quality.flags import Flags, ScanScores
 from nnunet_nacl.quality.learned_quality import learn
 from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.worklist.review_list import completed
@@ -72,12 +73,20 @@ class Learned:
     Attributes:
         map: In use.
         maps: By form.
-        quality: What `predict` knows of Dice, volume and presence.
+        calibrator: What `predict` knows of Dice, volume and presence.
     """
 
     map: LogOddsMap
     maps: dict[str, LogOddsMap]
-    quality: QualityOfMap
+    calibrator: Calibrator
+
+    @property
+    def scores(self) -> ScanScores:
+        """Scores of the scans that were learned from, by which flags are chosen."""
+        quality = self.calibrator.learned
+        if quality is None:
+            raise ValueError("nothing was learned of Dice.")
+        return quality.scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +161,11 @@ class Cases:
         )
         form = chosen.score.form
         structures = dict(zip(calibrated["key"], calibrated["name"]))
-        record = CalibrationMap.of_maps({form: chosen.map}, form, structures)
+        calibration_map = CalibrationMap.of_maps({form: chosen.map}, form, structures, quality=of_map)
         return Learned(
             map=chosen.map,
             maps={form: choose(cross_fits, form).map for form in FORMS},
-            quality=QualityOfMap(path=Path(), record=record, of_map=of_map, learned=learned),  # of no file
+            calibrator=Calibrator(calibration_map=calibration_map),  # of no file
         )
 
     def judge(self, names: Sequence[str], learned: Learned, aims: Mapping[str, Aim]) -> pd.DataFrame:
@@ -168,7 +177,7 @@ class Cases:
             aims: By column.
         """
         network = self.table.loc[list(names)]
-        rows = completed(self.under(learned.map, names), learned.quality)
+        rows = completed(self.under(learned.map, names), learned.calibrator)
         rows = rows.assign(
             patient=self.patients(names),
             network_dice=network.predicted_dice,
@@ -191,7 +200,7 @@ def are_flagged(scores: pd.Series, aim: Aim, learned: Learned, structures: Mappi
     """
     bad = dict.fromkeys(structures, aim.bad)
     try:
-        flags = Flags.of(learned.quality.learned.scores, bad, structures, aim.find, aim.miss)
+        flags = Flags.of(learned.scores, bad, structures, aim.find, aim.miss)
     except UserError:  # too few patients: the column says so
         return np.nan
     threshold = -np.inf if flags.threshold is None else flags.threshold
@@ -263,7 +272,7 @@ class WithVotes(Work):
     votes: Path = Path()
     counts: Path = Path()
 
-    def __call__(self, case: Case) -> CaseRecord:
+    def make_record(self, case: Case) -> CaseRecord:
         """The record of a case, once its votes are counted; UserError where these are not of its truth."""
         image = SimpleITK.ReadImage(self.votes / f"{case.name}.nii.gz")
         votes = SimpleITK.GetArrayFromImage(image).astype(int)
@@ -276,7 +285,7 @@ class WithVotes(Work):
         counts = np.bincount(index.ravel(), minlength=np.prod(shape)).reshape(shape)
         self.counts.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(self.counts / f"{case.name}.npz", counts=counts)
-        return super().__call__(case)
+        return super().make_record(case)
 
 
 def measure_folds(model: Path, work: Work, records: Path) -> None:
@@ -287,8 +296,7 @@ def measure_folds(model: Path, work: Work, records: Path) -> None:
 
 def measure_outer(model: Path, work: Work, records: Path, images: Path, truth: Path, cases: Sequence[str]) -> None:
     """Records of cases in no fold, predicted by the ensemble of all five folds."""
-    network = {"device": "cpu", "step_size": 0.5, "mirroring": True}
-    source = Images.find(TrainedModel.open(model), network, images, references=truth)
+    source = Images.find(TrainedModel.open(model), NetworkSettings(device="cpu"), images, references=truth)
     source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
     measure(source, work, records, "cases in no fold")
 
@@ -297,9 +305,9 @@ def measure(source: Source, work: Work, records: Path, title: str) -> None:
     """Records of a source's cases; UserError with what is wrong with some."""
     records.mkdir(parents=True, exist_ok=True)
     problems = [
-        f"{name}: {record}"
-        for name, record in records_of(source, work, records, title=title)
-        if not isinstance(record, CaseRecord)
+        f"{name}: {outcome.reason}"
+        for name, outcome in records_of(source, work, records, title=title)
+        if isinstance(outcome, Failed)
     ]
     if problems:
         raise UserError("\n".join(problems))

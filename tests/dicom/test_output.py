@@ -16,7 +16,7 @@ import SimpleITK as sitk
 hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
 import pydicom  # noqa: E402
 
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap  # noqa: E402
+from nnunet_nacl.calibrator.calibrator import Calibrator  # noqa: E402
 from nnunet_nacl.dicom.output import SCHEME, DicomMaker, Reported, read_codes  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
@@ -138,7 +138,7 @@ def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, code
 
 
 def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> None:
-    monkeypatch.setattr(QualityOfMap, "unlike", lambda *_: (0.01, "unlike the 20 calibration scans: spacing"))
+    monkeypatch.setattr(Calibrator, "unlike", lambda *_: (0.01, "unlike the 20 calibration scans: spacing"))
     assert predict(model, study, tmp_path / "out", codes, "-maps", "entropy", "probabilities") == 0
     objects = written(tmp_path / "out")
     maps = {"entropy", "probability_0_background", "probability_1_anterior", "probability_2_posterior"}

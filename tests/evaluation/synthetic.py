@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.methods import Method, Options
+from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.overlap import Overlap
@@ -60,7 +60,7 @@ def make_comparison(
     name: str = "Dataset001_Made",
     seed: int = 0,
     notes: Sequence = (),
-    methods: Sequence[Method] = (),
+    methods: Sequence[ComparedMethod] = (),
 ) -> Comparison:
     """Records of each trainer (by sharpness) on the same truth, of two unless told otherwise."""
     names = tuple(f"case_{i:02d}" for i in range(cases))
@@ -70,8 +70,9 @@ def make_comparison(
     }
     return Comparison(
         name=name,
-        options=Options(configuration="2d", n_bootstrap=200),
-        methods=methods or [Method(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name) for name in trainers],
+        options=ComparisonOptions(configuration="2d", n_bootstrap=200),
+        methods=methods
+        or [ComparedMethod(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name) for name in trainers],
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.commands import calibrate
+from nnunet_nacl.calibrator.fit import fit_held_out
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.dataset import align, locate
-from nnunet_nacl.evaluation.methods import Options, read_methods
+from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.counting import count_masks
@@ -35,13 +35,13 @@ def model(request, tmp_path, monkeypatch):
 
 
 def gather(*names: str):
-    options = Options(plans=PLANS, configuration=CONFIGURATION)
-    return align(locate("999", read_methods([("-tr", name) for name in names]), options))
+    options = ComparisonOptions(plans=PLANS, configuration=CONFIGURATION)
+    return align(locate("999", label_methods([read_method(name) for name in names]), options))
 
 
 def fit(study):
     found = measure_folders(find_fold_folders(study.model(TRAINER)), Work(with_sample=True))
-    calibration = calibrate.fit(found)
+    calibration = fit_held_out(found)
     (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
     return calibration
 

@@ -15,6 +15,7 @@ from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from tests.cases.conftest import labels  # noqa: F401  (a fixture)
 from tests.nnunet.measuring import evaluated
 from tests.runs.folders import read, write_image
 from tests.runs.predictions import SPACING_MM
@@ -33,7 +34,7 @@ def written(evaluation, folder) -> dict:
     return document
 
 
-def test_numbers_are_those_of_nnunets_summary(make_validated, labels, tmp_path):
+def test_numbers_are_those_of_nnunets_summary(make_validated, labels, tmp_path):  # noqa: F811
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics, label_or_region_to_key
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 

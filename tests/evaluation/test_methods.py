@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.methods import DEFAULT_LABEL, read_methods, short_labels
+from nnunet_nacl.evaluation.methods import DEFAULT_LABEL, label_methods, read_method, short_labels
 
 
 def read_models(arguments):
-    return read_methods([("-tr", argument) for argument in arguments])
+    return label_methods([read_method(argument, "-tr") for argument in arguments])
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,16 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
     assert relative.label == "second seed" and relative.path.resolve() == folder
     with pytest.raises(UserError, match="twice"):
         read_models([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
+
+
+def test_a_folder_that_is_no_models_is_one_of_predictions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nnUNetTrainerNACL__nnUNetPlans__2d" / "fold_0").mkdir(parents=True)
+    (tmp_path / "predictions").mkdir()
+    texts = ["nnUNetTrainerCE", "nnUNetTrainerNACL__nnUNetPlans__2d", "Test=predictions"]
+    methods = label_methods([read_method(text) for text in texts])
+    assert [method.trainer for method in methods] == ["nnUNetTrainerCE", "nnUNetTrainerNACL", None]
+    assert [method.label for method in methods] == ["CE", "NACL", "Test"]
 
 
 def test_a_calibrated_model_says_so_behind_its_label():

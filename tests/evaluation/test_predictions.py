@@ -12,7 +12,7 @@ from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.dataset import align, locate
-from nnunet_nacl.evaluation.methods import Options, read_methods
+from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
 from nnunet_nacl.files import checksum
 from tests.calibration.problems import identity
 from tests.evaluation.models import CONFIGURATION, DATASET, PLANS, measure
@@ -24,8 +24,8 @@ NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
 def gather(names=NAMES, paths=(), dataset="999", **options):
     """What the command line does before it computes; without the note on few cases, which every fold here gets."""
-    arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
-    located = locate(dataset, read_methods(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
+    methods = label_methods([read_method(str(name)) for name in (*names, *paths)])
+    located = locate(dataset, methods, ComparisonOptions(plans=PLANS, configuration=CONFIGURATION, **options))
     found = align(located)
     return replace(found, notes=[note for note in found.notes if "no test is made" not in note])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
+from nnunet_nacl.errors import Failed
 from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, records_of
@@ -20,12 +21,13 @@ def measured(
     with_sample: bool = False,
     jobs: int = 1,
     **settings,
-) -> dict[str, CaseRecord | str]:
+) -> dict[str, CaseRecord | Failed]:
     """By case its record, or what is wrong with it; they are kept in the folder's ``records``, or nowhere."""
     opened = folder if isinstance(folder, PredictionFolder) else PredictionFolder.open(folder, references)
     work = Work(calibration, EvaluationSettings(**settings), with_sample)
     found = records_of(opened, work, opened.folder / RECORDS, jobs=jobs, again=not keep)
-    return dict(sorted([*opened.problems.items(), *found]))
+    failed = [(case, Failed(case, reason)) for case, reason in opened.problems.items()]
+    return dict(sorted([*failed, *found]))
 
 
 def evaluated(folder: Path | PredictionFolder, references: Path | None = None, **options) -> Evaluation:

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.evaluation.dataset import common_folds
-from nnunet_nacl.evaluation.methods import Options
+from nnunet_nacl.evaluation.methods import ComparisonOptions
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from tests.metrics.models import give_map, make_trained
 
@@ -57,4 +57,4 @@ def test_copies_of_folds_are_left_out_by_every_command(model):
     assert main(["evaluate", *MODEL, "-np", "1"]) == 0
     assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
     assert TrainedModel.open(model.folder).folds == ("0", "1")  # for `calibrate` and --predict
-    assert common_folds("", {"one": model.folder}, Options()) == (["0", "1"], [])  # for `compare`
+    assert common_folds("", {"one": model.folder}, ComparisonOptions()) == (["0", "1"], [])  # for `compare`

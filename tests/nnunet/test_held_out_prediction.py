@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import map_of_folds
 from nnunet_nacl.calibrator.map_parts import loaded_map
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.cases.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, predict_with_nnunet, write_scan
 from tests.nnunet.untrained import calibrate as give_map
 from tests.runs.folders import CLASSES, REGIONS
@@ -79,7 +80,7 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert origin["inference"] == {"step_size": 0.5, "mirroring": True}
     hashes = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert origin["checkpoint_sha256"] == hashes
-    assert CalibratedModel.open(model).with_map().calibration is not None
+    assert Calibrator.of_model(TrainedModel.open(model)).log_odds_map is not None
 
     if labels is REGIONS:
         return  # whether a case is predicted again does not depend on the kind of labels
@@ -159,7 +160,7 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert "note: the map is shrunk towards that of the model" in printed
     assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
     assert {tried["form"] for tried in found["fitted"]["forms"]} == {"temperature", "shift", "given", "conditional"}
-    assert CalibratedModel.open(model).with_map().calibration is not None
+    assert Calibrator.of_model(TrainedModel.open(model)).log_odds_map is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
     again = json.loads(path.read_text())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import Failed, UserError
 from nnunet_nacl.nnunet import pipeline as module
 from nnunet_nacl.nnunet.pipeline import side_by_side, through
 from nnunet_nacl.nnunet.trust import TRUSTED
@@ -85,7 +85,8 @@ def test_each_case_goes_through_all_steps_or_is_said_to_fail(readers, exporters)
         found = outcomes(read, predict, export, readers=readers, exporters=exporters)
     finally:
         TRUSTED.reset(token)
-    assert found == {i: (10 * i + 1, True) for i in range(6)} | {4: "the network says no."}
+    assert found.pop(4).reason == "the network says no."
+    assert found == {i: (10 * i + 1, True) for i in range(6) if i != 4}
 
 
 @pytest.mark.parametrize("how", [die, die_while_answering])
@@ -95,7 +96,7 @@ def test_a_killed_process_costs_only_its_case(monkeypatch, how, at) -> None:
         monkeypatch.setattr(module, "CONTEXT", get_context("spawn"))  # as for users
     steps = (how, predict_all, predict_all) if at == "read" else (read, predict_all, how)
     found = outcomes(*steps, exporters=2 * (at != "read"))
-    assert found.pop(3).startswith("case_3.nii.gz: the process that worked on it was killed")
+    assert found.pop(3).reason.startswith("case_3.nii.gz: the process that worked on it was killed")
     assert found == {i: 10 * i for i in range(6) if i != 3}
 
 
@@ -146,4 +147,5 @@ def test_side_by_side_a_broken_case_costs_only_itself() -> None:
     finally:
         TRUSTED.reset(token)
     expected = {case: (case.number**2, True) for case in CASES}
-    assert found == [expected | {CASES[2]: "case_2.nii.gz: unexpected KeyError: 'a key'"}] * 2
+    failed = Failed(CASES[2], "case_2.nii.gz: unexpected KeyError: 'a key'")
+    assert found == [expected | {CASES[2]: failed}] * 2

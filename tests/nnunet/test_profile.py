@@ -18,7 +18,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import write_case
-from nnunet_nacl.nnunet.predicted import Network
+from nnunet_nacl.nnunet.predicted import Network, NetworkSettings
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
@@ -88,11 +88,11 @@ def test_what_is_not_there_leaves_gaps():
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NETWORK = {"device": "cpu", "step_size": 0.5, "mirroring": True}
+NETWORK = NetworkSettings(device="cpu")
 
 
 def predicted(source: Images, name: str) -> Case:
-    return source.finish(Network(source.model, **NETWORK).predict(source.read(name)))
+    return source.finish(Network(source.model, NETWORK).predict(source.read(name)))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, t
         ready, case = source.read(name), predicted(source, name)
         nnUNetDatasetBlosc2.save_case(ready.values, ready.values[:1] * 0, ready.properties, str(place / name))
         write_case(model.opened, case, files_of_case(tmp_path, tmp_path / "records", name))
-        records.append(Work()(case))
+        records.append(Work().make_record(case))
     seen = learn_profiles(records, names, model)
     np.testing.assert_allclose(np.array(seen.values, float), [record.profile for record in records], atol=1e-5)
     assert np.ptp(np.array(seen.values, float), axis=0).max() > 0.01
@@ -136,7 +136,8 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, t
 def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans, tmp_path, capsys):
     assert predict(model.folder, scans, tmp_path / "out") == 0
     source = Images.find(model, NETWORK, scans)
-    profiles = learn_profiles([Work()(predicted(source, name)) for name in source.names], source.names, model)
+    records = [Work().make_record(predicted(source, name)) for name in source.names]
+    profiles = learn_profiles(records, source.names, model)
     near = np.array(profiles.values, float)
     spread = np.random.default_rng(0).normal(0, 0.02, (40, near.shape[1]))
     spread[:, profiles.names.index("log spacing along z")] += math.log(4)  # the scans have 2 mm

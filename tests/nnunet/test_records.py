@@ -142,8 +142,9 @@ def test_other_contents_or_settings_are_measured_again_from_probabilities(model,
     options = options if isinstance(options, dict) else {}
     watch = Watch(model.validation())
     found = measured(model.validation(), **options)
-    assert f"{probabilities} is missing" in found["case_00"] and "--npz" in found["case_00"]
-    assert "\n" not in found["case_00"] and isinstance(found["case_01"], CaseRecord)
+    reason = found["case_00"].reason
+    assert f"{probabilities} is missing" in reason and "--npz" in reason and "\n" not in reason
+    assert isinstance(found["case_01"], CaseRecord)
     kept.rename(probabilities)
     assert isinstance(measured(model.validation(), **options)["case_00"], CaseRecord)
     assert watch.new()[0] == "case_00"

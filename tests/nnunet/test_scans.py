@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import tifffile
 
 from nnunet_nacl import Predictor
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.expected_dice import expected_dice
 from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
@@ -186,7 +186,8 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
     calibrate(folder, as_deployed=False)
     expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0, 1), save_probabilities=True)
     assert predict(folder, scans, tmp_path / "ours", "--save_probabilities", "-maps") == 0
-    model = CalibratedModel.open(folder).with_map()
+    model = TrainedModel.open(folder)
+    calibration = Calibrator.of_model(model).log_odds_map
     relabelled = 0
     for row in rows(tmp_path / "ours"):
         case = row["case"]
@@ -194,7 +195,7 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
         np.testing.assert_array_equal(label, expected[case])
         ours, theirs = (np.load(tmp_path / place / f"{case}.npz")["probabilities"] for place in ("ours", "theirs"))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # the last digit depends on the number of threads
-        calibrated = model.calibration(ours).astype(float)
+        calibrated = calibration(ours).astype(float)
         relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
         for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
             delivered, p = model.labels.mask(label, channel), calibrated[channel]

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from tests.mutated_json import mutations
 from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 
@@ -35,7 +36,7 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
         for where, value, changed in mutations(text, PER_FILE):
             path.write_text(changed)
             try:
-                use(CalibratedModel.open(model).with_map())
+                use(TrainedModel.open(model))
             except UserError as error:  # the fingerprint is optional
                 if "\n" in str(error) or name == "dataset_fingerprint.json":
                     failed.append((where, value, error))
@@ -46,13 +47,14 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
     assert not failed
 
 
-def use(opened: CalibratedModel) -> None:
+def use(opened: TrainedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
     assert opened.opened.channel_names and opened.labels.names and opened.previous_stage in (None, "3d_lowres")
     opened.training.times_largest(SPACING_MM)
     opened.training.compare(Geometry(SPACING_MM), SHAPE)
-    if opened.quality is not None:
-        for estimate in opened.quality.learned.dice.values():
+    learned = Calibrator.of_model(opened).learned
+    if learned is not None:
+        for estimate in learned.dice.values():
             for expected in (0.0, 0.4, 1.0):
                 found = estimate.predict(expected)
                 assert all(np.isnan(value) or 0 <= value <= 1 for value in found), found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.evaluation.methods import Method, Options
+from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.evaluation.page import PAGE_NAME, comparison_page, comparison_to_json
 from nnunet_nacl.evaluation.tables import Table
 from nnunet_nacl.files import to_json_text
@@ -43,7 +43,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         out: Folder that is made.
         hostile: Names of a case, a structure and a method, and a note, would be HTML if they were not escaped.
     """
-    options = Options(configuration="3d_fullres", n_bootstrap=1000)
+    options = ComparisonOptions(configuration="3d_fullres", n_bootstrap=1000)
     comparison = replace(make_comparison(THREE, name=DATASET), options=options)
     labels = ["Dice + CE (default)", "CE", "NACL"]
     if hostile:
@@ -52,7 +52,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
             records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
         structures = {"1": SCRIPT, "2": "posterior"}
         comparison = replace(comparison, structures=structures, notes=[HOSTILE_NOTE])
-    comparison = replace(comparison, methods=[Method(name, label, name) for name, label in zip(THREE, labels)])
+    comparison = replace(comparison, methods=[ComparedMethod(name, label, name) for name, label in zip(THREE, labels)])
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     titles = {column: comparison.columns[column].title for column in columns}
     means = comparison.means[list(columns)].rename(columns=titles, index=comparison.labels)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.worklist.deliver import Delivery, deliver
+from nnunet_nacl.worklist.deliver import CaseDelivery, deliver
 from nnunet_nacl.worklist.review_list import ReviewList
 from nnunet_nacl.worklist.sources import review_run
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
@@ -55,8 +55,8 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folder, output, *, overwrite=False, num_processes=1, map_path=None, **asked) -> ReviewList:
-    """What `nnunet_nacl review` makes of a folder."""
+def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
+    """What `nnunet_nacl review` makes of a folder, without a map."""
     opened = PredictionFolder.open(folder, need_reference=False)
-    run, delivery = review_run(opened, map_path), Delivery(output=output, data=opened, **asked)
-    return deliver(opened, delivery, run, jobs=num_processes, again=overwrite)[0]
+    delivery = CaseDelivery(output=output, data=opened, **asked)
+    return deliver(opened, delivery, review_run(opened), jobs=num_processes, again=overwrite).review_list

@@ -38,7 +38,7 @@ class Interval:
         return np.column_stack([values, *(np.full(len(values), end) for end in self.ends)])
 
 
-def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), always=()):
+def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), always=()):
     """What a map may have learned of two structures; ``present`` by key, else nothing."""
     keys = [str(i) for i in range(1, 130)]
     learned = SimpleNamespace(as_deployed=True, scores=SimpleNamespace(always=always))
@@ -46,8 +46,8 @@ def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), 
     presence = SimpleNamespace(present_probability=lambda key, rows: dict(present).get(key, math.nan))
     return SimpleNamespace(
         learned=learned,
-        of_map=SimpleNamespace(profiles=None, unit="ml"),
+        quality=SimpleNamespace(profiles=None, unit="ml"),
         presence=presence,
-        torn=(),
+        fragmented=(),
         unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),
     )

@@ -21,7 +21,7 @@ from nnunet_nacl.worklist.review_list import Aims, review_list
 from tests.reports.html_check import Page
 from tests.runs.predictions import reviewed
 from tests.worklist.conftest import SCANS
-from tests.worklist.records import quality, record, structure
+from tests.worklist.records import calibrator, record, structure
 
 
 def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path, monkeypatch):
@@ -37,7 +37,7 @@ def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path
 
 
 def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
-    known = quality((0.4, 0.6), (1.0, 3.0))
+    known = calibrator((0.4, 0.6), (1.0, 3.0))
     listed = review_list([record("a"), record("odd", profile=(1.0,))], known)
     text = review_page(listed)
     cells = {case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")}
@@ -62,7 +62,7 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
         share_found=0.9,
         share_flagged=0.5,
     )
-    page = Page(review_page(review_list(records, quality(), Aims(flags, also=1))))
+    page = Page(review_page(review_list(records, calibrator(), Aims(flags, also=1))))
     [limit] = [line["x1"] for line in page.all("line") if line.get("class") == "limit"]
     dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]
     places = [(float(dot["cx"][:-1]), float(dot["cy"])) for dot in dots]

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import table
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, least_certain_place
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist.reasons import reasons_to_look
 from nnunet_nacl.worklist.review_list import completed
-from tests.worklist.records import quality, record, structure
+from tests.worklist.records import calibrator, record, structure
 
 GONE = {"dice": math.nan, "pieces": 0, "largest_piece": math.nan}
 
@@ -48,7 +49,7 @@ def at(threshold: float | None, why_not: str = "", **bad: float) -> Flags:
 
 def looked(*structures, flags=None, unlike="", differences=(), listed=(), **learned) -> list[str]:
     """The reasons of a scan."""
-    known = quality(**learned) if learned else None
+    known = calibrator(**learned) if learned else Calibrator()
     rows = completed(table([record("case", *structures)]), known, flags.bad if flags else None)
     return [*reasons_to_look(rows, flags, unlike, differences, listed)]
 

@@ -12,7 +12,7 @@ from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from nnunet_nacl.worklist.review_list import About, Aims, review_list
-from tests.worklist.records import quality, record, structure
+from tests.worklist.records import calibrator, record, structure
 from tools.files_page import files_page
 
 NAN = math.nan
@@ -42,14 +42,14 @@ def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
     """A score is the predicted Dice of what was segmented and 1 - p of what was not."""
     seen = [record(case, structure(dice, network_dice=p)) for case, dice, p in (("b", 0.8, 0.9), ("a", 0.9, 0.02))]
     missed, healthy = (record(case, structure(**GONE, network_dice=p)) for case, p in (("c", 0.5), ("d", 0.01)))
-    known = quality()
+    known = calibrator()
     known.presence.present_probability = lambda key, rows: rows.network_dice
     listed = review_list([*seen, missed, healthy], known)
     assert listed.scans.score.to_dict() == {"c": 0.5, "b": 0.8, "a": 0.9, "d": 0.99}
     found = tables(listed)[REVIEW]
     assert [row["score"] for row in found] == ["0.5", "0.8", "0.9", "0.99"]
     assert [row["worst_structure"] for row in found] == ["s0"] * 4  # what was missed too
-    assert review_list([missed, healthy], quality(always=["1"])).scans.score.tolist() == [0, 0]
+    assert review_list([missed, healthy], calibrator(always=["1"])).scans.score.tolist() == [0, 0]
     assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]  # as near to a structure as each other
 
 
@@ -57,12 +57,12 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
     same = structure(members_dice=0.3)
     records = [record("a", same), record("b", same, differences=("odd",)), record("c", structure(members_dice=0.6))]
     off = "Flagging by predicted Dice is off: -bad 0.7 turns it on."
-    listed = review_list(records, quality())
+    listed = review_list(records, calibrator())
     differs = "1 because the image differs from the training images"
     assert listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
     assert [listed.reasons(case) for case in "abc"] == [[], ["odd"], []]
     assert listed.scans.why.tolist() == ["folds disagree (0.30)", "folds disagree (0.30); odd", "folds disagree (0.60)"]
-    listed = review_list([*records, record("d"), record("e", structure(0.4))], quality(), Aims(limit(-0.05, s0=0.5)))
+    listed = review_list([*records, record("d"), record("e", structure(0.4))], calibrator(), Aims(limit(-0.05, s0=0.5)))
     assert listed.summary.startswith(
         "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1 because the image "
         "differs from the training images. Aim "
@@ -76,7 +76,7 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
 
 
 def test_a_map_that_learned_another_unit_predicts_dice_alone():
-    known = quality((0.4, 0.7), (1.5, 3.0), {"1": 0.9})
+    known = calibrator((0.4, 0.7), (1.5, 3.0), {"1": 0.9})
     for unit, column, learned in (("ml", "volume_ml", [1.5, 0.9]), ("mm2", "area_mm2", [NAN, NAN])):
         listed = review_list([record(unit=unit)], known, Aims(limit(0.1, s0=0.4)))
         assert listed.structures.loc["a", ["dice_low", "score"]].tolist() == [0.4, 0.5 - 0.4]
@@ -87,7 +87,7 @@ def test_a_map_that_learned_another_unit_predicts_dice_alone():
 def test_a_scan_has_one_row_whatever_its_structures(n=118):
     rows = [structure(dice) for dice in (0.1, *[0.6] * (n - 1))]
     records = [record('a "b", c', *rows, differences=("odd", "new")), record("b", *[structure()] * n)]
-    found = tables(review_list(records, quality((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})))
+    found = tables(review_list(records, calibrator((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})))
     assert [list(row.values()) for row in found[REVIEW]] == [
         ["1", 'a "b", c', "yes", "odd; new", "0.1", "s0", "0.1", "0.4", "0.7", ""],
         ["2", "b", "no", "", "0.5", "s0", "0.5", "0.4", "0.7", ""],

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.calibrator.predicted_quality import check_same_networks
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibrator import check_same_networks
 from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
@@ -35,7 +36,9 @@ def say(model, tmp_path):
         whole = map_to_json({"temperature": map_from_tables([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
         write_json(tmp_path / "map.json", whole | {"origin": whole["origin"] | {"source": str(model.folder)} | content})
         try:
-            return check_same_networks(tmp_path / "map.json", PredictionFolder.open(folder, need_reference=False))
+            path = tmp_path / "map.json"
+            predictions = PredictionFolder.open(folder, need_reference=False)
+            return " ".join(check_same_networks(path, CalibrationMap.load(path), predictions))
         except UserError as error:
             return f"error: {error}"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.methods import read_methods
+from nnunet_nacl.evaluation.methods import label_methods, read_method
 from nnunet_nacl.evaluation.page import comparison_to_json, files_of_comparison, write_comparison
 from nnunet_nacl.evaluation.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
@@ -35,7 +35,7 @@ def write(folder: Path, *comparisons: Comparison) -> Path:
 
 
 def named(names, folder: Path) -> Path:
-    methods = read_methods([("-tr", name) for name in names])
+    methods = label_methods([read_method(name, "-tr") for name in names])
     sharpness = {method.name: 1.0 + 0.3 * i for i, method in enumerate(methods)}
     return write(folder, make_comparison(sharpness, cases=6, methods=methods))
 

@@ -1,0 +1,302 @@
+"""`Calibrator`: a calibration map for one model or folder of predictions, and what it has learned of them.
+
+A map may be asked only about what it was learned for: probabilities that it calibrated, once. Saved
+probabilities do not tell who made them, so a folder must say that it is calibrated
+(``calibration_applied.json``, of the same map).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import Self
+
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_file import (
+    APPLIED_FILE,
+    MAP_FILE,
+    check_networks,
+    check_structures,
+    map_of,
+    map_path_of,
+)
+from nnunet_nacl.calibrator.map_parts import MapQuality, UsedMap
+from nnunet_nacl.cases.record import RECORDS, find_record
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.places import calibrate_command, fold_of
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.quality.presence import LearnedPresence
+from nnunet_nacl.quality.recall import SensitiveAim
+
+_HEADLINE = ("NLL predicted", "pooled ECE predicted")
+"""Of ``effect``, what other documents repeat."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrator:
+    """What a calibration map does to the predictions of one model or folder, and what it has learned of them.
+
+    Without a map probabilities stay as they are, and nothing is known of Dice. Can be pickled.
+
+    Attributes:
+        path: The map's file; None without a map.
+        calibration_map: What that file holds; None without a map.
+        is_applied: Whether the map has calibrated these predictions before. Then it is not applied again,
+            and nothing is known of presence, which is learned from the network's own probabilities.
+        missing: What is not there, in sentences, each with the remedy: a map, or what one may learn of Dice.
+        notes: What must be said wherever the map is used.
+    """
+
+    path: Path | None = None
+    calibration_map: CalibrationMap | None = None
+    is_applied: bool = False
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_model(cls, model: TrainedModel, path: Path | None = None) -> Self:
+        """The map of a trained model, by default that in its folder.
+
+        A map in the folder that is of other networks or structures is taken for none, and ``missing`` says why.
+
+        Raises:
+            UserError: A map that was given cannot be used; or the one in the folder is damaged, or of
+                another version, which is not taken for none.
+        """
+        chosen = path or model.folder / MAP_FILE
+        if path is None and not chosen.is_file():
+            no_map = (
+                "not calibrated (no calibration_map.json): confidences and predicted Dice are the network's own. "
+                f"To calibrate them: `{calibrate_command(model.folder)}`"
+            )
+            return cls(missing=(no_map,))
+        calibration_map = CalibrationMap.load(chosen)
+        try:
+            check_networks(chosen, calibration_map, dict(zip(model.folds, model.hashes)))
+            check_structures(chosen, calibration_map, model.labels)
+        except UserError as error:
+            if path is not None:
+                raise
+            return cls(missing=(f"not calibrated: {error}",))
+        missing = []
+        if calibration_map.learned is None:
+            missing.append(f"no Dice is predicted: {_why_nothing_is_learned(chosen, calibration_map)}")
+        return cls(chosen.resolve(), calibration_map, missing=tuple(missing))
+
+    @classmethod
+    def of_folder(cls, path: Path, predictions: PredictionFolder) -> Self:
+        """A map for a folder of predictions, as the network made them or as this map has calibrated them.
+
+        Raises:
+            UserError: The map is of other networks or structures; or the predictions were calibrated by
+                another one, or by this one, which has learned nothing: then it has nothing to say of them.
+        """
+        calibration_map = CalibrationMap.load(path)
+        is_applied = (predictions.folder / APPLIED_FILE).is_file()
+        notes = check_same_networks(path, calibration_map, predictions)
+        check_structures(path, calibration_map, predictions.labels)
+        if is_applied and map_of(predictions.folder).get("map_sha256") != checksum(path):
+            raise UserError(f"{predictions.folder} was calibrated by another map than {path}; give that one.")
+        missing = []
+        if calibration_map.learned is None:
+            missing.append(_why_nothing_is_learned(path, calibration_map))
+            if is_applied:
+                raise UserError(missing[0])
+        return cls(path, calibration_map, is_applied, tuple(missing), tuple(notes))
+
+    @classmethod
+    def that_was_applied(cls, predictions: PredictionFolder) -> Self:
+        """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was.
+
+        UserError where it is damaged, or of other structures.
+        """
+        path = map_path_of(predictions.folder)
+        if path is None:
+            return cls()
+        calibration_map = CalibrationMap.load(path)
+        check_structures(path, calibration_map, predictions.labels)
+        return cls(path, calibration_map, is_applied=True)
+
+    @property
+    def fitted_cases(self) -> set[str]:
+        """Names of the cases that the map was fitted to."""
+        return set() if self.calibration_map is None else set(self.calibration_map.fitted.part_of)
+
+    @cached_property
+    def log_odds_map(self) -> LogOddsMap | None:
+        """What the probabilities are taken through; None where they stay as they are."""
+        if self.calibration_map is None or self.is_applied:
+            return None
+        return self.calibration_map.calibration()
+
+    @property
+    def quality(self) -> MapQuality | None:
+        """All that the map has learned; None where nothing is known of Dice."""
+        if self.learned is None or self.calibration_map is None:
+            return None
+        return self.calibration_map.quality
+
+    @property
+    def learned(self) -> LearnedQuality | None:
+        """What is known of the Dice and the volumes of such segmentations; None for nothing."""
+        return None if self.calibration_map is None else self.calibration_map.learned
+
+    @property
+    def presence(self) -> LearnedPresence | None:
+        """What was learned about which structures a scan has; None where nothing was, or it may not be asked."""
+        if self.quality is None or self.is_applied:
+            return None
+        return self.quality.presence
+
+    @property
+    def fragmented(self) -> list[str]:
+        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration scans."""
+        if self.quality is None or self.quality.presence is None:
+            return []
+        return self.quality.presence.listed
+
+    @property
+    def with_findings(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are findings: those that can be absent from a scan.
+
+        Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
+        """
+        if self.learned is None:
+            return []
+        return [key for key in self.fragmented if key not in self.learned.scores.always]
+
+    def sensitive(self, recall: float, structures: Mapping[str, str], several: bool) -> SensitiveAim:
+        """What labels that miss less aim at, of scans that perhaps ``several`` networks predict.
+
+        UserError where none can be had.
+        """
+        if self.learned is None or self.quality is None:
+            raise UserError(f"-recall: nothing is known of what labels miss: {' '.join(self.missing)}")
+        if self.is_applied:
+            raise UserError("-recall: these were calibrated before; give the predictions as the network made them.")
+        is_as_learned = self.learned.as_deployed or not several
+        return SensitiveAim.of(self.quality.recall, structures, recall, is_as_learned)
+
+    def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
+        """How probable an image with such a profile is; and, where that is at most the level, what is odd about it.
+
+        NaN and no text where that is not known.
+        """
+        scans = None if self.quality is None else self.quality.profiles
+        values = np.array(profile, float)
+        if scans is None or len(values) != len(scans.names) or scans.n_patients < 2:
+            return math.nan, ""
+        p_value = scans.p_value(values)
+        if p_value > level + 1e-9 or scans.why_not(level):
+            return p_value, ""
+        return p_value, f"unlike: {scans.stands_out(values)}"
+
+    def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
+        """What must be said beside predictions of cases, which perhaps ``several`` networks predicted together."""
+        if self.learned is None:
+            return []
+        caveats = []
+        if several and not self.learned.as_deployed:
+            caveats.append(f"The map learned {SINGLE_NETWORKS}.")
+        shared = sorted(self.fitted_cases & set(cases))
+        if shared:
+            caveats.append(
+                f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
+                "same, Dice is predicted better here than it will be for new ones."
+            )
+        return caveats
+
+    def other_inference(self, inference: Mapping[str, Any]) -> list[str]:
+        """A note where networks predict otherwise (``step_size``, ``mirroring``) than when the map was fitted."""
+        if self.calibration_map is None:
+            return []
+        differing = [
+            f"{name} {value}, here {inference.get(name)}"
+            for name, value in self.calibration_map.origin.inference.items()
+            if inference.get(name) != value
+        ]
+        if not differing:
+            return []
+        return [f"The calibration was fitted with {' and '.join(differing)}: its numbers hold less."]
+
+    def used_map(self) -> UsedMap | None:
+        """How documents name the map: file, SHA-256, and the little of it that a viewer or registry shows."""
+        if self.calibration_map is None or self.path is None:
+            return None
+        fitted = self.calibration_map.fitted
+        return {
+            "file": os.path.abspath(self.path),
+            "sha256": checksum(self.path),
+            "form": self.calibration_map.form,
+            "n_cases": len(fitted.part_of),
+            "n_patients": len(set(fitted.patients)),
+            "effect": {name: fitted.effect[name] for name in _HEADLINE if name in fitted.effect},
+            "scope": self.calibration_map.origin.scope,
+        }
+
+
+def _why_nothing_is_learned(path: Path, calibration_map: CalibrationMap) -> str:
+    why = ""
+    if calibration_map.quality is not None and calibration_map.quality.why_not:
+        why = f" ({calibration_map.quality.why_not})"
+    return (
+        f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
+        "held-out cases."
+    )
+
+
+def check_same_networks(path: Path, calibration_map: CalibrationMap, predictions: PredictionFolder) -> list[str]:
+    """A note where it cannot be known that predictions are of the map's networks; UserError where they are of others.
+
+    A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the checkpoints; of other folders
+    trainer, plans and configuration are compared, as far as they are stated. A folder that a map calibrated before is
+    of that map's networks.
+    """
+    origin = calibration_map.origin
+    folder = predictions.folder.resolve()
+    if (folder / APPLIED_FILE).is_file() or origin.source == str(folder):
+        return []
+    model, networks = _model_of(folder)
+    check_networks(path, calibration_map, networks)
+    if networks and networks.keys() <= origin.checkpoint_sha256.keys():
+        return []
+    stated = model.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
+    learned = Path(origin.source).name.split("__")
+    if len(learned) == 3:
+        for name, of_map in zip(stated, learned):
+            if name not in ("", of_map):
+                raise UserError(f"{path} was learned with {of_map}, {folder} has {name}; give the map of this model.")
+    return [
+        f"Whether {path} was learned from the networks that predicted {folder} cannot be known from their files: it "
+        "holds for no others."
+    ]
+
+
+def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
+    """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty where unknown."""
+    fold = fold_of(folder.parent) if folder.name.startswith("validation") else None
+    if fold:
+        model = folder.parents[1].name
+        for path in sorted((folder / RECORDS).glob("*.npz")):  # all of a fold are of one checkpoint
+            record = find_record(folder / RECORDS, path.stem)
+            if record is not None and record.made_by.get("checkpoint"):
+                return model, {fold: str(record.made_by["checkpoint"])}
+        checkpoint = folder.parent / "checkpoint_final.pth"
+        return model, {fold: checksum(checkpoint)} if checkpoint.is_file() else {}
+    with contextlib.suppress(UserError, KeyError, TypeError):  # nnU-Net's own predictions have no such file
+        model_entry = read_dict(folder / "prediction.json")["model"]
+        return Path(model_entry["folder"]).name, dict(model_entry["checkpoints_sha256"])
+    return "", {}

@@ -1,0 +1,85 @@
+"""The text that `nnunet_nacl evaluate` prints; calibration.json has every number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
+
+from nnunet_nacl.cases.case import MASK_NOTES
+from nnunet_nacl.commands.evaluate import EvaluationResult
+from nnunet_nacl.errors import one_line
+from nnunet_nacl.evaluation.evaluation import Evaluation
+from nnunet_nacl.evaluation.tables import detected_text, presence_text, quality_text
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.reports.tables import ten_worst, text_of
+
+_SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
+
+
+def evaluation_text(result: EvaluationResult) -> str:
+    """What was measured, how far predicted Dice holds, and what is in the scans."""
+    evaluation = result.evaluation
+    heading = one_line(f"{result.name}: {len(evaluation.records)} cases")
+    tables = [
+        _structures_text(evaluation),
+        _calibration_text(evaluation, "mean", "mean over cases", "n_cases"),
+        _calibration_text(evaluation, "pooled", "pooled voxels", "n_voxels"),
+        _masks_text(evaluation),
+        _changed_text(evaluation),
+        detected_text(result.detected, evaluation.names),
+        quality_text(result.table, result.bad),
+        presence_text(result.presence, evaluation.names),
+    ]
+    text = f"{heading}\n" + "\n\n".join(filter(None, tables))
+    return "\n".join([text, *(f"note: {caveat}" for caveat in result.caveats)])
+
+
+def _structures_text(evaluation: Evaluation) -> str:
+    """Overlap and distances of each structure, or of the ten worst, and their mean."""
+    n_values = evaluation.table.groupby("key")[["Dice", "HD95_mm"]].count()
+    rows: list[dict[str, Any]] = []
+    for key, name in evaluation.names.items():
+        counts = {"cases": n_values.Dice[key], "with distances": n_values.HD95_mm[key]}
+        rows.append({"structure": f"{key} {name}"} | _segmentation(evaluation.mean[key]) | counts)
+    shown, more = ten_worst(rows, "structure", itemgetter("Dice"))
+    no_counts = {"cases": "", "with distances": ""}
+    mean = {"structure": "mean"} | _segmentation(evaluation.foreground_mean) | no_counts
+    lines = [text_of([*shown, mean], decimals=4), *more]
+    if any(cases for by_key in evaluation.undefined.values() for cases in by_key.values()):
+        lines.append(
+            "Cases without a value (absent, missed or invented) are in no mean; `undefined` in the report names them."
+        )
+    return "\n".join(lines)
+
+
+def _segmentation(mean: Mapping[str, float]) -> dict[str, float]:
+    return {"Dice": mean["Dice"], "HD95 mm": mean["HD95_mm"], "ASSD mm": mean["ASSD_mm"]}
+
+
+def _calibration_text(evaluation: Evaluation, aggregate: str, heading: str, count: str) -> str:
+    """The scores of each mask, and of how many cases or voxels they are."""
+    rows = []
+    for mask, values in evaluation.calibration[aggregate].items():
+        row: dict[str, Any] = {"mask": mask}
+        row |= {score: values[score] for score in _SCORES}
+        row[count.removeprefix("n_")] = f"{values[count]:,}"
+        rows.append(row)
+    return f"calibration, {heading}\n{text_of(rows, decimals=4)}"
+
+
+def _masks_text(evaluation: Evaluation) -> str:
+    """Which voxels are in the masks."""
+    settings = vars(evaluation.settings)
+    return "\n".join(f"  {mask}: {note.format(**settings)}" for mask, note in MASK_NOTES.items())
+
+
+def _changed_text(evaluation: Evaluation) -> str:
+    """In how many cases the segmentation is not what the probabilities say; empty for none."""
+    changed = sum(record.scan["n_changed_voxels"] > 0 for record in evaluation.records)
+    if not changed:
+        return ""
+    return (
+        f"In {changed} of {len(evaluation.records)} cases the segmentation differs from what the probabilities say "
+        "(postprocessed, or an npz left from an earlier run?): Dice and confidence are the segmentation's."
+    )

@@ -1,0 +1,185 @@
+"""`review`: lists the cases to check from saved predictions; and reads back what readers made of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.commands.python_function import python_function
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_ours, to_json_text, write_atomically
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.quality.flags import BadSpec
+from nnunet_nacl.reports.rendering import write_page
+from nnunet_nacl.worklist.deliver import DeliveredScans, ListOptions, deliver, plan_delivery
+from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
+from nnunet_nacl.worklist.outcome import Outcome, outcome_page, read_outcome
+from nnunet_nacl.worklist.sources import review_run
+
+
+@python_function(i="predictions")
+def review(
+    predictions: str | PathLike,
+    output: str | PathLike,
+    *,
+    calibration_map: str | PathLike | None = None,
+    bad: BadSpec | None = None,
+    structures: Sequence[str] | None = None,
+    find: float | None = None,
+    miss: float | None = None,
+    also: int = 0,
+    pages: str = "flagged",
+    maps: Sequence[str] | None = None,
+    recall: float | None = None,
+    findings: Sequence[str] | None = None,
+    slicer: bool = False,
+    save_probabilities: bool = False,
+    dataset_json: str | PathLike | None = None,
+    plans_json: str | PathLike | None = None,
+    overwrite: bool = False,
+    num_processes: int = 1,
+    command: str = "",
+    trust_checkpoint: bool = False,
+) -> DeliveredScans:
+    """List the cases to look at first, from predictions that were saved with their probabilities.
+
+    The output gets the segmentations, with index.html, its tables and prediction.json beside them, as from
+    :func:`nnunet_nacl.predict`. A case that cannot be done costs only itself; one that is finished is not done again.
+    Nothing is printed; a progress bar goes to stderr. What came of a list :func:`read_back` reads.
+
+    Args:
+        predictions: Folder of segmentations with their probabilities (npz), as nnU-Net saves them.
+        output: Folder to write to, not inside a folder of predictions.
+        calibration_map: calibration_map.json of the networks that predicted, which calibrates the probabilities and
+            predicts Dice and volumes; None: they stay as they are, and nothing is known of Dice.
+        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by name. Cases that
+            may be bad are flagged; None: no case is flagged by its predicted Dice.
+        structures: Names of those that count for ``bad``; None: all, or those that it names.
+        find: With ``bad``, share of the bad cases to be flagged; None: .9, or nothing with ``miss``.
+        miss: With ``bad``, share of all cases that may be bad and not flagged.
+        also: Cases to be chosen by chance among those without a flag: they show how many bad ones are not flagged.
+        pages: Which cases have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
+        maps: Images of the uncertainty: ``confidence``, ``entropy``, ``probabilities``; an empty list: the first two;
+            None: none.
+        recall: Labels that find this share of the voxels of each structure are written, too; None: none.
+        findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map says.
+        slicer: Write what the extension SegmentationReview of 3D Slicer opens, into ``review/``.
+        save_probabilities: Save the probabilities, calibrated where there is a map, too (npz and pkl).
+        dataset_json: dataset.json of the predictions; None: in their folder or up to two levels above.
+        plans_json: plans.json, likewise.
+        overwrite: Do every case again.
+        num_processes: Cases at the same time.
+        command: What prediction.json says was run.
+        trust_checkpoint: Call what plans.json names, which can run code.
+
+    Returns:
+        The list, and which cases failed.
+
+    Raises:
+        UserError: What was given does not fit or cannot be read, or not a single case could be done.
+
+    Examples:
+        >>> result = review(predictions, "reviewed", maps=["entropy"])
+        >>> result.scans.why.tolist()[:1]  # without a map no case is flagged by its predicted Dice
+        ['']
+        >>> sorted(path.name for path in (result.output / "maps" / "case_0").iterdir())
+        ['case_0_entropy.nii.gz']
+    """
+    folder = PredictionFolder.open(predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False)
+    calibrator = Calibrator(missing=("give the map that predicts it, -map.",))
+    if calibration_map is not None:
+        calibrator = Calibrator.of_folder(Path(calibration_map), folder)
+    options = ListOptions(
+        bad=bad,
+        structures=structures,
+        find=find,
+        miss=miss,
+        also=also,
+        pages=pages,
+        maps=maps,
+        recall=recall,
+        findings=findings,
+        save_probabilities=save_probabilities,
+    )
+    delivery = plan_delivery(options, folder, calibrator, Path(output), num_networks=None)
+    run = review_run(folder, calibrator, command)
+    return deliver(
+        folder,
+        delivery,
+        run,
+        jobs=num_processes,
+        again=overwrite,
+        title="review",
+        images={name: folder.image(name) for name in folder.names} if slicer else None,
+    )
+
+
+@dataclass(frozen=True)
+class OutcomeFiles:
+    """What :meth:`ReadBack.write` has written.
+
+    Attributes:
+        document: outcome.json.
+        page: outcome.html; None where it could not be made.
+        why_no_page: Why not; None where it was.
+    """
+
+    document: Path
+    page: Path | None
+    why_no_page: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadBack:
+    """What came of a list.
+
+    Attributes:
+        outcome: How many flagged, chosen and other scans were looked at, changed and bad, and how far predicted Dice
+            agrees with the Dice of corrected labels.
+        output: The list's folder.
+    """
+
+    outcome: Outcome
+    output: Path
+
+    def write(self) -> OutcomeFiles:
+        """Write outcome.json and outcome.html into the list's folder; a page that cannot be made costs itself alone.
+
+        Raises:
+            UserError: outcome.json cannot be written.
+        """
+        document = self.output / OUTCOME
+        page = self.output / OUTCOME_PAGE
+        write_atomically(document, to_json_text(encode(self.outcome)))
+        why_no_page = write_page(page, partial(outcome_page, self.outcome))
+        return OutcomeFiles(document, page if why_no_page is None else None, why_no_page)
+
+
+@python_function()
+def read_back(
+    output: str | PathLike, marks: Sequence[str | PathLike] = (), corrected: str | PathLike | None = None
+) -> ReadBack:
+    """Read what readers made of a list: their marks, and corrected labels.
+
+    Args:
+        output: Folder of a list that :func:`nnunet_nacl.predict` or :func:`nnunet_nacl.review` wrote.
+        marks: Files of marks that the pages save, or annotations.csv of SegmentationReview; the last mark counts.
+        corrected: Folder of corrected labels of some scans, named like the predictions.
+
+    Returns:
+        What came of the flags; :meth:`ReadBack.write` writes it.
+
+    Raises:
+        UserError: There are neither marks nor corrected labels, or something cannot be read or is of another list.
+    """
+    if not marks and corrected is None:
+        raise UserError("give marks or the folder of corrected labels, or both.")
+    folder = Path(output)
+    check_ours([folder / OUTCOME, folder / OUTCOME_PAGE])
+    labels = None if corrected is None else Path(corrected)
+    return ReadBack(read_outcome(folder, [Path(file) for file in marks], labels), folder)
