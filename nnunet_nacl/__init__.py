@@ -16,7 +16,7 @@ Trained models::
     calibrated = nacl.CalibrationMap.load("calibration_map.json").transform(probabilities)
     labels = nacl.decide_for_dice(calibrated)
 
-This module is imported whenever Python starts in an environment that has the package (see `training`), so it
+This module is imported whenever Python starts in an environment that has the package (see `registration`), so it
 imports nothing: what it names is loaded, and PyTorch with it, when it is first asked for.
 """
 

@@ -63,10 +63,12 @@ def nacl(
     )
     neighborhood.sizes(batch.num_axes)  # checked also where lambda is 0 and there is no penalty
     factor = penalty_weight * batch.class_factor(class_reduction)
-    loss = voxelwise_cross_entropy(batch)
-    if factor != 0:
-        loss = loss + factor * _penalty(batch, neighborhood, penalty, space, prior_scale)
-    return batch.mean(loss)
+    if factor == 0:
+        return batch.mean(voxelwise_cross_entropy(batch))
+    # The penalty is computed first: beside a Dice term the order of the terms decides in which order
+    # their gradients are added, and so the last bits of the weights of a seeded training.
+    voxelwise_penalty = _penalty(batch, neighborhood, penalty, space, prior_scale)
+    return batch.mean(voxelwise_cross_entropy(batch) + factor * voxelwise_penalty)
 
 
 class NACLLoss(SegmentationLoss):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,10 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(monkeypatch, t
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert not any(word in printed for word in ("FAIL", "WARN", "->"))
-    assert all(trainer.name in printed for trainer in registered_trainers())
+    for trainer in registered_trainers():
+        assert trainer.name in printed
+    files = re.findall(r"nnUNetTrainer(?:Dice)?(?:NACL|NACL_lambda0p2) +is in (\S+)", printed)
+    assert {Path(file).parts[-2:] for file in files} == {("trainers", "nacl.py")} and len(files) == 3
     (tmp_path / "later-1.dist-info").mkdir()
     scripts = "[console_scripts]\nnnUNetv2_train_pretrained = later:main\n"
     (tmp_path / "later-1.dist-info" / "entry_points.txt").write_text(scripts)
@@ -42,4 +46,5 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(monkeypatch, t
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "a" / "b"))
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
-    assert "export nnUNet_extTrainer=" in printed and "does not exist" in printed and "mkdir -p" in printed
+    assert 'export nnUNet_extTrainer="$nnUNet_extTrainer:$(nnunet_nacl doctor --path)"' in printed
+    assert "does not exist" in printed and "mkdir -p" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,36 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
     assert ("soft Dice term" in explained) == ("Dice" in name)
     forms = re.findall(r"^  (\S+) ", explained, re.MULTILINE)
     assert all((token.form in forms) == token.fits(method, "Dice" in name) for token in TOKENS)
+
+
+def test_the_list_and_an_explanation_name_the_file_of_the_class(printed) -> None:
+    for text in (printed(), printed("nnUNetTrainerNACL"), printed("nnUNetTrainerDiceNACL_lambda0p2")):
+        (file,) = set(re.findall(r"\S+nacl\.py", text))
+        assert "class nnUNetTrainerNACL(" in Path(file).read_text(encoding="utf-8")
+
+
+def test_classes_of_nnunet_and_of_the_user_are_named_with_their_files(printed, tmp_path, monkeypatch) -> None:
+    assert "nnU-Net's own trainer, in " in printed("nnUNetTrainer_100epochs")
+    for name in ("nnUNetTrainerNACL_ours", "nnUNetTrainerMine"):
+        (tmp_path / f"{name}.py").write_text(f"import nothing_that_is_there\nclass {name}: pass\n")
+        monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
+        assert f"a class in {tmp_path / name}.py" in printed(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "last_line"),
+    [
+        (
+            "NACL_lambda0p1_100epochs",
+            "lambda 0.1 is the default and left out of names: use nnUNetTrainerNACL_100epochs",
+        ),
+        ("DiceCE_1000epochs", "1000 epochs is the default and left out of names: use nnUNetTrainer"),
+        ("NACL_2epoch", "Did you mean nnUNetTrainerNACL_2epochs?"),
+        ("NACL_lambda0.2", "Did you mean nnUNetTrainerNACL_lambda0p2?"),
+        ("NACL_adam_100epochs", "Did you mean nnUNetTrainerNACL_100epochs_adam?"),
+        ("NALC", "did you mean nnUNetTrainerNACL?"),
+    ],
+)
+def test_the_last_line_of_an_error_is_the_name_that_was_meant(capsys, name: str, last_line: str) -> None:
+    assert main(["trainers", f"nnUNetTrainer{name}"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(last_line)

@@ -1,4 +1,4 @@
-"""A method is added to a copy of the project by the two steps of CONTRIBUTING.md, and trained."""
+"""A loss is added to a copy of the project by the steps of CONTRIBUTING.md, and trained."""
 
 from __future__ import annotations
 
@@ -13,62 +13,143 @@ from tests.integration import tiny_data as tiny
 from tests.integration.workspace import epochs_in, training_log
 
 pytestmark = pytest.mark.slow
-TRAINER = "nnUNetTrainerDicePoly_alpha0p5_2epochs_2iters"
+TRAINER = "nnUNetTrainerDiceSample_alpha0p5_2epochs_2iters"
 
-# 1. A row in nnunet_nacl/methods.py.
-ROW = """
-        Method(
-            "Poly",
-            "poly",
-            "PolyLoss",
-            "cross-entropy plus the probability that is missing",
-            "-log p_y + alpha (1 - p_y)",
-            {"epsilon": (1.0, "alpha")},
-        ),"""
-# 2. A file in nnunet_nacl/losses/ of the function's name.
-LOSS = '''
-"""Poly-1 loss (Leng et al. 2022)."""
+LOSS = '''"""A loss for the test of the steps."""
+
+from __future__ import annotations
+
+from torch import Tensor
 
 from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.methods import METHODS
-
-DEFAULTS = METHODS["Poly"].defaults
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
-def poly(logits, target, *, epsilon=DEFAULTS["epsilon"], ignore_label=None, regions=False, check_labels=True):
+def sample(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    epsilon: float = 1.0,
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Cross-entropy plus epsilon (1 - p_y)."""
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    batch = read_batch(logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels)
     cross_entropy = voxelwise_cross_entropy(batch)
     return batch.mean(cross_entropy + epsilon * (1 - (-cross_entropy).exp()))
+
+
+class SampleLoss(SegmentationLoss):
+    """Cross-entropy plus epsilon (1 - p_y)."""
+
+    def __init__(
+        self,
+        *,
+        epsilon: float = 1.0,
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        check_not_negative("epsilon", epsilon)
+        self.epsilon = epsilon
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return sample(
+            logits,
+            target,
+            epsilon=self.epsilon,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
 '''
+"""Step 1: the file of the loss, nnunet_nacl/losses/sample.py."""
+
+TRAINERS = '''"""A trainer for the test of the steps."""
+
+from __future__ import annotations
+
+from nnunet_nacl.losses import SampleLoss
+from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
-def add_method(source: Path) -> Path:
-    """The two steps, in a copy of the project in the new folder ``source``."""
+class nnUNetTrainerSample(CalibrationTrainer):
+    """Cross-entropy plus epsilon (1 - p_y)."""
+
+    loss_class = SampleLoss
+
+
+class nnUNetTrainerDiceSample(nnUNetTrainerSample):
+    """The same with nnU-Net's Dice term."""
+
+    with_dice = True
+'''
+"""Step 2: the file of the trainers, trainers/sample.py."""
+
+ADDED_LINES = {
+    "nnunet_nacl/losses/__init__.py": {
+        "from nnunet_nacl.losses.nacl import": "from nnunet_nacl.losses.sample import SampleLoss, sample\n",
+        '    "SVLSLoss",': '    "SampleLoss",\n    "sample",\n',
+    },
+    "trainers/__init__.py": {
+        "from nnunet_nacl_trainers.svls import": (
+            "from nnunet_nacl_trainers.sample import nnUNetTrainerDiceSample, nnUNetTrainerSample\n"
+        ),
+        "    nnUNetTrainerACE,": "    nnUNetTrainerSample,\n    nnUNetTrainerDiceSample,\n",
+    },
+    "nnunet_nacl/__init__.py": {'    "SVLSLoss":': '    "SampleLoss": "nnunet_nacl.losses",\n'},
+    "nnunet_nacl/methods.py": {
+        '    Method(\n        name="CE",': """    Method(
+        name="Sample",
+        function="sample",
+        module="SampleLoss",
+        meaning="cross-entropy plus the probability that is missing",
+        formula="-log p_y + epsilon (1 - p_y)",
+        settings={"epsilon": Setting(1.0, token="alpha<x>")},
+    ),
+"""
+    },
+}
+"""Step 3: by file, what is added before a line, given by its beginning."""
+
+
+def add_loss(source: Path) -> Path:
+    """Take the three steps in a copy of the project in the new folder ``source``."""
     copy_sources(source)
-    table = source / "nnunet_nacl" / "methods.py"
-    before, start, after = table.read_text().partition("for method in (")
-    table.write_text(before + start + ROW + after)
-    (source / "nnunet_nacl" / "losses" / "poly.py").write_text(LOSS)
+    (source / "nnunet_nacl" / "losses" / "sample.py").write_text(LOSS)
+    (source / "trainers" / "sample.py").write_text(TRAINERS)
+    for name, additions in ADDED_LINES.items():
+        text = (source / name).read_text()
+        for line, added in additions.items():
+            before, found, after = text.partition(f"\n{line}")
+            assert found, (name, line)
+            text = before + "\n" + added + found[1:] + after
+        (source / name).write_text(text)
     return source
 
 
-def test_a_method_needs_a_row_and_a_loss(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
-    source = add_method(tmp_path / "source")
-    wheel, target = build_wheel(source, tmp_path / "wheel", clean_environ), tmp_path / "installed"
+def test_a_loss_needs_two_files_and_their_names(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
+    source = add_loss(tmp_path / "source")
+    wheel = build_wheel(source, tmp_path / "wheel", clean_environ)
+    target = tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
     subprocess.run([*install, str(wheel)], check=True, env=clean_environ)
-    assert "nnUNetTrainerDicePoly = " in next(target.glob("*.dist-info/entry_points.txt")).read_text()
+    assert "nnUNetTrainerDiceSample = " in next(target.glob("*.dist-info/entry_points.txt")).read_text()
 
-    environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(target / "nnunet_nacl" / "training" / "_bridge")}
-    use = "from nnunet_nacl import PolyLoss; from nnunet_nacl.losses import *; print(poly, PolyLoss(epsilon=0.5))"
+    bridge = target / "nnunet_nacl" / "registration" / "_bridge"
+    environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(bridge)}
+    use = "from nnunet_nacl import SampleLoss; from nnunet_nacl.losses import sample; print(SampleLoss(epsilon=0.5))"
     printed = subprocess.check_output([sys.executable, "-c", use], env=clean_environ | environ, cwd=tmp_path, text=True)
-    assert "function poly" in printed and "PolyLoss(epsilon=0.5" in printed
-    told = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
-    assert "-log p_y + alpha (1 - p_y) + Dice" in told and "alpha<x>       0.5" in told
+    assert printed.startswith("SampleLoss(") and "epsilon=0.5" in printed
+    explained = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
+    assert "-log p_y + epsilon (1 - p_y) + Dice" in explained and "alpha<x>       0.5" in explained
     arguments = (tiny.TASK_ID, "2d", "0", "-tr", TRAINER, "-device", "cpu")
     workspace.run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA="0", **environ)
     fold = workspace.model_folder(tiny.TASK_ID, TRAINER, "nnUNetPlans", "2d") / "fold_0"
-    assert (fold / "checkpoint_final.pth").is_file() and epochs_in(training_log(fold)) == [0, 1]
-    assert "PolyLoss(epsilon=0.5, " in tiny.read_json(fold / "debug.json")["loss"]
+    assert (fold / "checkpoint_final.pth").is_file()
+    assert epochs_in(training_log(fold)) == [0, 1]
+    assert "epsilon=0.5" in tiny.read_json(fold / "debug.json")["loss"]

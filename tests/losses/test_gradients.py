@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 import pytest
 import torch
+from torch import Tensor
 
 from nnunet_nacl import losses
+from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.neighborhood import Neighborhood
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 
+nacl_module = import_module("nnunet_nacl.losses.nacl")  # in the package the name is the function's
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 SPACE = pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
 
@@ -111,3 +118,30 @@ def test_many_classes_of_any_type_and_minus_1_is_not_255(dtype):
         settings = {"penalty_weight": 2.0} if "penalty_weight" in case.settings else {}
         result = value_and_gradient(case.function, logits, target.to(dtype), ignore_label=-1, **settings)
         assert_same(result, case.reference(logits, target, **settings))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_beside_a_dice_term_gradients_are_added_in_a_fixed_order(regions: bool) -> None:
+    """Dice, cross-entropy, penalty: another order has other last bits, and seeded trainings other weights."""
+
+    def gradient_of(loss_function: Callable[[Tensor], Tensor]) -> Tensor:
+        leaf = logits.clone().requires_grad_()
+        loss_function(leaf).backward()
+        return leaf.grad
+
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, 3, 12, 10, generator=generator)
+    target = torch.randint(2, logits.shape if regions else (2, 1, 12, 10), generator=generator)
+
+    def penalty(leaf: Tensor) -> Tensor:
+        batch = read_batch(leaf, target, ignore_label=None, regions=regions, check_labels=False)
+        factor = 0.1 * batch.class_factor("mean")
+        return batch.mean(factor * nacl_module._penalty(batch, Neighborhood(), "l1", "logits", 1.0))
+
+    def dice(leaf: Tensor) -> Tensor:
+        return (leaf.sigmoid() ** 2).mean()
+
+    together = gradient_of(lambda leaf: losses.nacl(leaf, target, regions=regions) + dice(leaf))
+    of_cross_entropy = gradient_of(lambda leaf: losses.cross_entropy(leaf, target, regions=regions))
+    dice_first = gradient_of(dice) + of_cross_entropy
+    assert torch.equal(together, dice_first + gradient_of(penalty))

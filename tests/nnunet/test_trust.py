@@ -321,3 +321,9 @@ def test_auto_takes_the_first_device_that_there_is_and_others_are_refused(monkey
     for name in ("cuda", "gpu"):
         with pytest.raises(UserError, match=f"the device '{name}': PyTorch finds cpu here"):
             find_device(name)
+
+
+def test_the_search_for_a_trainer_prints_nothing(capfd) -> None:
+    """nnU-Net prints that it finds no such trainer of its own, before it finds ours."""
+    check_names({"trainer_name": "nnUNetTrainerNACL"}, "checkpoint of FOLDER")
+    assert capfd.readouterr() == ("", "")
