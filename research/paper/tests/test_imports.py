@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 PAPER = Path(__file__).parents[1]
-PUBLIC = re.compile(r"nnunet_nacl\.(numbers|losses)(\.\w+)*|nnunet_nacl_trainers(\.base)?")
+PUBLIC = re.compile(r"nnunet_nacl\.(metrics|losses)(\.\w+)*|nnunet_nacl_trainers(\.base)?")
 
 
 def imports(folder: Path) -> set[str]:
