@@ -30,7 +30,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.usage = "%(prog)s [-d DATASET -c CONFIGURATION | -m FOLDER] [-i FOLDER -gt LABELS] [options]"
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     forms = ("auto", "temperature", "shift", "conditional")
     form = "temperature, shift, conditional, or auto (default): what left-out cases allow"
     groups = {

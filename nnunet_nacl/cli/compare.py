@@ -33,7 +33,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.usage = "%(prog)s [-d DATASET -c CONFIGURATION -tr TRAINER ...] [-i FOLDER ...] -o FOLDER [options]"
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     groups = {
         "the methods": "-tr -d -c -p -f -i -gt -djfile -pfile -unranked",
         "the cases": "-groups --allow-missing --allow-training-cases",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nnunet_nacl.commands.compare import ComparisonResult
 from nnunet_nacl.evaluation.comparison import ALPHA, Comparison
-from nnunet_nacl.evaluation.tables import WITHOUT_BAD
+from nnunet_nacl.reports.quality_texts import WITHOUT_BAD
 
 
 def comparison_text(result: ComparisonResult) -> str:

@@ -35,7 +35,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | -i PREDICTIONS -gt LABELS) [options]"
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     groups = {
         "a folder of predictions": "-i -gt -map -djfile -pfile --chill",
         "a model's validation cases": f"{MODEL} --predict -chk {NETWORK}",

@@ -10,8 +10,8 @@ from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.commands.evaluate import EvaluationResult
 from nnunet_nacl.errors import one_line
 from nnunet_nacl.evaluation.evaluation import Evaluation
-from nnunet_nacl.evaluation.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.reports.quality_texts import detected_text, presence_text, quality_text
 from nnunet_nacl.reports.tables import ten_worst, text_of
 
 _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]

@@ -25,10 +25,12 @@ def _switch(text: str) -> dict[str, Any]:
     return {"action": "store_true", "help": text}
 
 
-_number, _count = partial(_value, type=float), partial(_value, type=int)
+_number = partial(_value, type=float)
+_count = partial(_value, type=int)
 _several = partial(_value, nargs="+", action="extend")
 _FILES = "of the predictions (default: in their folder or up to two levels above)"
-_DEVICES, _WHICH = ("auto", "cuda", "mps", "cpu"), ("flagged", "all", "none")
+_DEVICES = ("auto", "cuda", "mps", "cpu")
+_PAGES = ("flagged", "all", "none")
 _OPTIONS: dict[str, dict[str, Any]] = {
     "-d": _value("DATASET", "data set: its name or number"),
     "-c": _value("CONFIGURATION", "configuration: 2d, 3d_fullres, ..."),
@@ -56,7 +58,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "P", "report scans whose image is this improbable among calibration scans (default: 0.05)", default=0.05
     ),
     "-also": _count("N", "choose N more scans by chance: they show how many bad scans are not flagged"),
-    "-pages": _value("WHICH", "scans with a page: flagged (default; and the next ten), all or none", choices=_WHICH),
+    "-pages": _value(
+        "WHICH",
+        "scans with a page: flagged (default; and the next ten), all or none",
+        choices=_PAGES,
+        default=_PAGES[0],
+    ),
     "-maps": _value(
         "MAP", "confidence, entropy, mutual_information (no name: these), probabilities, fractional", nargs="*"
     ),
@@ -66,7 +73,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ),
     "--slicer": _switch("what the extension SegmentationReview of 3D Slicer opens: OUT/review"),
     "--save_probabilities": _switch("the probabilities (.npz, .pkl)"),
-    "-device": _value("DEVICE", "cuda, mps, cpu, or auto (default): the first that there is", choices=_DEVICES),
+    "-device": _value(
+        "DEVICE", "cuda, mps, cpu, or auto (default): the first that there is", choices=_DEVICES, default=_DEVICES[0]
+    ),
     "-step_size": _number("S", "step of the sliding window, as a share of the patch (default: 0.5)", default=0.5),
     "--disable_tta": _switch("predict without mirroring: faster, but the calibration was fitted with it"),
     "-np": _count("N", "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)"),
@@ -77,7 +86,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "at the places of its files"
     ),
 }
-_OPTIONS["-device"]["default"], _OPTIONS["-pages"]["default"] = _DEVICES[0], _WHICH[0]
 MODEL = "-d -c -tr -p -f"
 FLAGS = "-bad -structures -find -miss"
 NETWORK = "-device -step_size --disable_tta"
@@ -97,8 +105,10 @@ def add_options(
         group = parser.add_argument_group(title)
         for flag in flags.split():
             change = changes.get(flag, {})
-            change = {"help": change} if isinstance(change, str) else change
-            change = change | {"help": title} if title == argparse.SUPPRESS else change
+            if isinstance(change, str):
+                change = {"help": change}
+            if title == argparse.SUPPRESS:
+                change = change | {"help": argparse.SUPPRESS}
             group.add_argument(flag, **_OPTIONS.get(flag, {}) | change)
 
 
@@ -153,7 +163,11 @@ def number_of_processes(given: int | None) -> int:
 
 def whole_number(given: int | None, flag: str, variable: str, least: int) -> int | None:
     """The value of a flag, else of one of nnU-Net's environment variables, at least ``least``; None without either."""
-    source, text = (variable, os.environ.get(variable)) if given is None else (flag, str(given))
+    source = flag
+    text: str | None = str(given)
+    if given is None:
+        source = variable
+        text = os.environ.get(variable)
     if text is None:
         return None
     try:
@@ -187,5 +201,7 @@ def work_can_be_stopped(name: str) -> Iterator[None]:
 
 def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:
     """Lists the problems of cases on stderr under their number and ``what``; nothing if there are none."""
-    if listed := list_problems(problems):
-        logging.getLogger(__name__).error("\nnnunet_nacl %s: %d %s:%s", subcommand, len(problems), what, listed)
+    if not problems:
+        return
+    listed = list_problems(problems)
+    logging.getLogger(__name__).error("\nnnunet_nacl %s: %d %s:%s", subcommand, len(problems), what, listed)

@@ -38,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "%(prog)s -i PREDICTIONS -o OUT [options]\n       %(prog)s -back OUT [-marks FILE ...] [-corrected FOLDER]"
     )
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     groups = {
         "make a list from saved predictions": "-i -o -map -djfile -pfile",
         "make a list: which cases to flag": f"{FLAGS} -also",

@@ -45,6 +45,7 @@ _ARGUMENTS = {
     "unranked": "unranked",
     "-disable_tta": "mirroring=False",
     "-any_size": "any_size=True",
+    "-overwrite": "overwrite=True",
     "-any_age": "any_age=True",
     "-allow-training-cases": "training_cases=True",
     "-allow-missing": "allow_missing=True",

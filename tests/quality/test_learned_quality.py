@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_nacl.evaluation.tables import quality_text
 from nnunet_nacl.quality.learned_quality import (
     StructureEstimate,
     check_estimate,
@@ -18,6 +17,7 @@ from nnunet_nacl.quality.learned_quality import (
     trust_of,
     workload,
 )
+from nnunet_nacl.reports.quality_texts import quality_text
 from tests.calibration.problems import quality_of
 
 NAN = math.nan

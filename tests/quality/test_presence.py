@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from nnunet_nacl.evaluation.tables import presence_text
 from nnunet_nacl.quality.presence import (
     LearnedProbability,
     ProbabilityCheck,
@@ -19,6 +18,7 @@ from nnunet_nacl.quality.presence import (
     presence_features,
     present_by_others,
 )
+from nnunet_nacl.reports.quality_texts import presence_text
 
 
 def test_the_largest_posterior_density_is_found():
