@@ -43,9 +43,8 @@ def check_output_folder(folder: Path, comparisons: Sequence[Comparison]) -> None
         raise UserError(f"-o {folder} is a file; give a folder.")
     check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
     files = files_of_comparison(folder)
-    check_no_others(
-        files.in_the_way({*places_of_tables(comparisons), *places_of_figures(comparisons), *files.known_places})
-    )
+    places = {*places_of_tables(comparisons), *places_of_figures(comparisons), *files.known_places}
+    check_no_others(files.in_the_way(sorted(places)))
     for path in (folder / COMPARISON_FILE, folder / TABLES / "table.csv", folder / FIGURES / "figure.png"):
         check_writable(path)
 
