@@ -197,6 +197,8 @@ class Demo:
             def show_epochs() -> None:
                 done = min(epochs, sum(_count_epochs(command.log) for command in commands))
                 bar.update(done - bar.n)
+                if done == epochs:
+                    bar.set_description("trained; nnU-Net validates")
 
             run_together(commands, self.plan.environment, show_epochs)
         for command in commands:

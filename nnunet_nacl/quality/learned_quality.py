@@ -28,7 +28,7 @@ from nnunet_nacl.json_types import Array, Patients, Share, Size
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.groups import ByCase, assign_cross_fit_folds, look_up_patients, predict_out_of_fold
 from nnunet_nacl.quality.flags import DIGITS, ScanScores, patients_needed, structure_score
-from nnunet_nacl.quality.presence import present_by_others
+from nnunet_nacl.quality.presence import predict_presence_out_of_fold
 
 DEFAULT_ALPHA = 0.1
 DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]
@@ -233,7 +233,7 @@ def learn(
     ``parts`` of the cross-fit hold a patient's cases together. With ``ignore_label`` a structure may be where nobody
     annotated it: then scores know nothing of presence.
     """
-    present = pd.Series(math.nan, table.index) if ignore_label else present_by_others(table, patients, parts)
+    present = pd.Series(math.nan, table.index) if ignore_label else predict_presence_out_of_fold(table, patients, parts)
     voxel = float(table.voxel_volume.median())
     kinds = {"dice": ("predicted_dice", "Dice", None), "volume": ("predicted_volume", "true_volume", voxel)}
     estimates: dict[str, dict[str, StructureEstimate]] = {kind: {} for kind in kinds}

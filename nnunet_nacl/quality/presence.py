@@ -191,14 +191,22 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
     return learned
 
 
-def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.Series:
-    """Probability that the structure of each row is in its case, by what the cases of the other parts teach.
+def predict_presence_out_of_fold(table: pd.DataFrame, patients: ByCase, folds: ByCase) -> pd.Series:
+    """Probability that the structure of each row is in its case, by what the cases of the other folds teach.
 
-    By the table's index, NaN where nothing was learned; a patient's cases lie in one part.
+    Args:
+        table: A row for each held-out case and structure, as for :func:`learn_presence`.
+        patients: Patient of each case.
+        folds: Fold of the cross-fit of each case; a patient's cases lie in one.
+
+    Returns:
+        Probabilities by the table's index; NaN where nothing was learned.
     """
-    present, part = pd.Series(math.nan, table.index), table.case.map(parts)
-    for name in part.unique():
-        taught = learn_presence(table[part != name], patients)
-        for key, rows in table[part == name].groupby("key"):
-            present[rows.index] = taught.present_probability(str(key), rows)
-    return present
+    probability = pd.Series(math.nan, table.index)
+    fold_of_row = table.case.map(folds)
+    for fold in fold_of_row.unique():
+        is_left_out = fold_of_row == fold
+        learned = learn_presence(table[~is_left_out], patients)
+        for key, rows in table[is_left_out].groupby("key"):
+            probability[rows.index] = learned.present_probability(str(key), rows)
+    return probability

@@ -15,8 +15,8 @@ from nnunet_nacl.quality.presence import (
     ProbabilityCheck,
     learn_presence,
     predict_left_out,
+    predict_presence_out_of_fold,
     presence_features,
-    present_by_others,
 )
 from nnunet_nacl.reports.quality_texts import presence_text
 
@@ -124,7 +124,7 @@ def test_presence_takes_three_patients_with_and_three_without(table):
 
 def test_presence_of_a_case_follows_from_the_other_parts(table):
     parts = {f"case_{i}": str(i % 5) for i in range(CASES)}
-    found = present_by_others(table, {}, parts)
+    found = predict_presence_out_of_fold(table, {}, parts)
     taught = learn_presence(table[table.case.map(parts) != "0"], {})
     expected = taught.present_probability("2", table[(table.case == "case_5") & (table.key == "2")])[0]
     assert found[table.case == "case_5"].tolist() == pytest.approx([math.nan, expected, math.nan], nan_ok=True)
