@@ -1,4 +1,5 @@
-"""Packaging: metadata, the trainers' entry points, and the two startup files that let nnU-Net find them."""
+"""Packaging: metadata, the trainers' entry points, and the two startup files that let nnU-Net find
+them."""
 
 from __future__ import annotations
 
@@ -11,24 +12,29 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 
-# The site module reads these two files from site-packages when Python starts. Up to Python 3.14 it executes the
-# import line of the .pth file; from 3.15 on (PEP 829) the .start file takes precedence over a .pth file of the same
-# name, whose import lines are then ignored. Both lead to the same function, and running it twice changes nothing.
-# The line of the .pth file says nothing where the package is gone, such as the moved folder of an editable install:
-# Python would print an error whenever it starts. It must be one line that begins with "import". A .start file has no
-# room for such a guard.
+# The site module reads these two files from site-packages when Python starts. Up to Python 3.14 it
+# executes the import line of the .pth file; from 3.15 on (PEP 829) the .start file takes precedence
+# over a .pth file of the same name, whose import lines are then ignored. Both lead to the same
+# function, and running it twice changes nothing. The line of the .pth file says nothing where the
+# package is gone, such as the moved folder of an editable install: Python would print an error
+# whenever it starts. It must be one line that begins with "import". A .start file has no room for
+# such a guard.
 STARTUP_FILES = {
     "nnunet_nacl.pth": (
-        r'import os; exec("try:\n import nnunet_nacl.registration._startup\nexcept ImportError:\n pass")' "\n"
+        r'import os; exec("try:\n import nnunet_nacl.registration._startup\nexcept ImportError:\n'
+        r' pass")'
+        "\n"
     ),
     "nnunet_nacl.start": "nnunet_nacl.registration._startup:register\n",
 }
 
 
 def find_trainers() -> list[str]:
-    """Names of the trainers: the classes `nnUNetTrainer...` in the files of trainers/, read without importing them.
+    """Names of the trainers: the classes `nnUNetTrainer...` in the files of trainers/, read without
+    importing them.
 
-    nnUNetTrainerDiceCE is none: its loss is that of nnU-Net's own trainer, and only names with tokens need it.
+    nnUNetTrainerDiceCE is none: its loss is that of nnU-Net's own trainer, and only names with
+    tokens need it.
     """
     names = []
     for path in sorted((HERE / "trainers").glob("*.py")):
@@ -40,7 +46,8 @@ def find_trainers() -> list[str]:
 
 
 class BuildPyWithStartupFiles(build_py):
-    """Puts the startup files at the top of site-packages, where no option of setuptools can put a file."""
+    """Puts the startup files at the top of site-packages, where no option of setuptools can put a
+    file."""
 
     def run(self) -> None:
         super().run()
@@ -50,7 +57,8 @@ class BuildPyWithStartupFiles(build_py):
             target.write_text(content, encoding="utf-8")
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        """Adds the startup files for a wheel; an editable wheel takes whatever lies in its folder."""
+        """Adds the startup files for a wheel; an editable wheel takes whatever lies in its
+        folder."""
         outputs = super().get_outputs(include_bytecode)
         if not self._is_editable():
             outputs += [str(self._startup_folder() / name) for name in STARTUP_FILES]
@@ -60,8 +68,9 @@ class BuildPyWithStartupFiles(build_py):
         return bool(getattr(self, "editable_mode", False))
 
     def _startup_folder(self) -> Path:
-        # In an editable build nothing is copied out of build_lib, but what lies in the folder of the `install`
-        # command is packed into the editable wheel, so that pip records it and removes it again.
+        # In an editable build nothing is copied out of build_lib, but what lies in the folder of
+        # the `install` command is packed into the editable wheel, so that pip records it and
+        # removes it again.
         if self._is_editable():
             return Path(self.distribution.get_command_obj("install").install_lib)
         return Path(self.build_lib)
@@ -74,15 +83,16 @@ def read_version() -> str:
 
 
 def read_readme() -> str:
-    """The README as a package index shows it, where relative links lead nowhere: places in the sources instead."""
+    """The README as a package index shows it, where relative links lead nowhere: places in the
+    sources instead."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
     relative = r"\((?!https?://|#)([^)]+)\)"
     text = re.sub(r"!\[([^\]]*)\]" + relative, r"*\1: `\2` of the source distribution.*", text)
     return re.sub(r"\[([^\]]+)\]" + relative, r"\1 (`\2`)", text)
 
 
-# Lower bounds are the oldest versions that the tests were run with (Python 3.10), see tools/check_versions.sh; several
-# come with nnU-Net, but are imported here too.
+# Lower bounds are the oldest versions that the tests were run with (Python 3.10), see
+# tools/check_versions.sh; several come with nnU-Net, but are imported here too.
 REQUIREMENTS = [
     "nnunetv2>=2.8,<3",
     "torch>=2.6",
@@ -114,8 +124,8 @@ REQUIREMENTS = [
 # nilearn 0.14 asks for packaging 26, Snakemake for an older one.
 DEMO_REQUIREMENTS = ["nilearn>=0.10.4,<0.14"]
 
-# Snakemake runs workflow/, of a clone or the source distribution. From 9.10 to 9.17 it may start more jobs than there
-# are cores.
+# Snakemake runs workflow/, of a clone or the source distribution. From 9.10 to 9.17 it may start
+# more jobs than there are cores.
 WORKFLOW_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"']
 
 # pydicom reads DICOM series, highdicom writes segmentations and reports of them.
@@ -143,15 +153,17 @@ TEST_REQUIREMENTS = [
     "wheel",
 ]
 
-# Version 2 of mkdocs reads no settings of the theme's; the pages are for the theme before. Ruff breaks signatures into
-# lines for mkdocstrings: else they are cut.
+# Version 2 of mkdocs reads no settings of the theme's; the pages are for the theme before. Ruff
+# breaks signatures into lines for mkdocstrings: else they are cut.
 DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1", "ruff"]
 
 setup(
     name="nnunet_nacl",
     version=read_version(),
-    description="Trustworthy confidence for nnU-Net v2: train with calibrating losses such as NACL, calibrate the "
-    "models that you have, and check the new scans that need a human.",
+    description=(
+        "Trustworthy confidence for nnU-Net v2: train with calibrating losses such as NACL,"
+        " calibrate the models that you have, and check the new scans that need a human."
+    ),
     long_description=read_readme(),
     long_description_content_type="text/markdown",
     author="The nnunet_nacl authors",
@@ -204,7 +216,14 @@ setup(
         "dicom": DICOM_REQUIREMENTS,
         "docs": DOCS_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
-        "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, *DOCS_REQUIREMENTS, "build", "mypy", "ruff"],
+        "dev": [
+            *TEST_REQUIREMENTS,
+            *DEMO_REQUIREMENTS,
+            *DOCS_REQUIREMENTS,
+            "build",
+            "mypy",
+            "ruff",
+        ],
     },
     entry_points={
         "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],

@@ -1,4 +1,5 @@
-"""Calibrated confidence for nnU-Net v2: maps for trained models, calibrating losses and trainers, calibration metrics.
+"""Calibrated confidence for nnU-Net v2: maps for trained models, calibrating losses and trainers,
+calibration metrics.
 
 The losses can be used without nnU-Net::
 
@@ -16,8 +17,9 @@ Trained models::
     calibrated = nacl.CalibrationMap.load("calibration_map.json").transform(probabilities)
     labels = nacl.decide_for_dice(calibrated)
 
-This module is imported whenever Python starts in an environment that has the package (see `registration`), so it
-imports nothing: what it names is loaded, and PyTorch with it, when it is first asked for.
+This module is imported whenever Python starts in an environment that has the package (see
+`registration`), so it imports nothing: what it names is loaded, and PyTorch with it, when it is
+first asked for.
 """
 
 __version__ = "0.5.0"

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 _MOST_LETTERS = 300  # of a path in a message
 
 _FIXES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another"
+    ),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
     **dict.fromkeys((errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "correct the path"),
     **dict.fromkeys((errno.ELOOP, errno.ESPIPE), "give a file"),
@@ -22,11 +24,13 @@ _FIXES = {
 
 
 ON_COMMAND_LINE: ContextVar[bool] = ContextVar("ON_COMMAND_LINE", default=False)
-"""Whether a command line is at work, whose errors name its options, not the arguments of a function."""
+"""Whether a command line is at work, whose errors name its options, not the arguments of a
+function."""
 
 
 class UserError(ValueError):
-    """Something that the user gave cannot be used; the message names what was received and what to do instead."""
+    """Something that the user gave cannot be used; the message names what was received and what to
+    do instead."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Failed:
 def describe(error: OSError, path: object = None, what: str = "") -> str:
     """What the system refused, in one line: the path, the reason and what to do.
 
-    ``path`` counts where the error names none, or with ``what``, which says what could not be done with it.
+    ``path`` counts where the error names none, or with ``what``, which says what could not be done
+    with it.
     """
     named = error.filename
     if what or named is None:
@@ -70,14 +75,16 @@ def _shorten(text: str) -> str:
 
 
 def list_problems(problems: Mapping[str, str]) -> str:
-    """Indented lines, each with a break before it, of what is wrong with cases, as a message of them ends."""
+    """Indented lines, each with a break before it, of what is wrong with cases, as a message of
+    them ends."""
     return "".join(f"\n  {line}" for line in named_together(problems))
 
 
 def named_together(reasons: Mapping[str, str]) -> list[str]:
     """``liver, spleen and 3 more: why`` for each reason, given by name.
 
-    Reasons that differ in the name alone, as in that of a file, are one; ``CASE`` stands for the name in it.
+    Reasons that differ in the name alone, as in that of a file, are one; ``CASE`` stands for the
+    name in it.
     """
     names_by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
@@ -99,7 +106,8 @@ def some(names: Sequence[str], shown: int = 8) -> str:
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
-    """Text with escapes for what moves a terminal's cursor or turns text around, but for the characters ``kept``."""
+    """Text with escapes for what moves a terminal's cursor or turns text around, but for the
+    characters ``kept``."""
     if text.isprintable():
         return text
     return "".join(_escape(character, kept) for character in text)
@@ -112,12 +120,14 @@ def _escape(character: str, kept: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with line breaks and whatever else cannot be printed escaped: file names may hold anything."""
+    """The text with line breaks and whatever else cannot be printed escaped: file names may hold
+    anything."""
     return printable(text, "")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error that says something; SimpleITK's begin with a place in its own source."""
+    """The first line of an error that says something; SimpleITK's begin with a place in its own
+    source."""
     for line in str(error).strip().splitlines():
         if not line.startswith("Exception thrown in SimpleITK"):
             return line.removeprefix("sitk::ERROR: ")
@@ -126,10 +136,11 @@ def first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def errors_name_arguments(arguments: Mapping[str, str]) -> Iterator[None]:
-    """Errors within name arguments in place of options, ``bad=0.7`` for ``-bad 0.7``, but not on a command line.
+    """Errors within name arguments in place of options, ``bad=0.7`` for ``-bad 0.7``, but not on a
+    command line.
 
-    Options in commands, which stand in backquotes, stay. ``arguments`` are by the name of the option without its first
-    dash, as ``{"bad": "bad", "-any_size": "any_size=True"}``.
+    Options in commands, which stand in backquotes, stay. ``arguments`` are by the name of the
+    option without its first dash, as ``{"bad": "bad", "-any_size": "any_size=True"}``.
     """
 
     def named(match: re.Match) -> str:
@@ -152,9 +163,11 @@ def errors_name_arguments(arguments: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt within, with their number, so that what tidies up is run.
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within, with their number, so that what tidies up
+    is run.
 
-    A scheduler sends the one, a closed terminal the other. One that is ignored, as by ``nohup``, stays so.
+    A scheduler sends the one, a closed terminal the other. One that is ignored, as by ``nohup``,
+    stays so.
     """
 
     def interrupt(number: int, frame: object) -> None:
@@ -166,7 +179,8 @@ def termination_as_interrupt() -> Iterator[None]:
     previous = {}
     try:
         for number in numbers:
-            # Outside the main thread Python refuses to set a handler: signals are then not ours to handle.
+            # Outside the main thread Python refuses to set a handler: signals are then not ours to
+            # handle.
             with contextlib.suppress(ValueError):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     previous[number] = signal.signal(number, interrupt)

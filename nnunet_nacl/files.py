@@ -25,10 +25,11 @@ _TEMPORARY = ".nnunet_nacl.tmp"
 
 @contextlib.contextmanager
 def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
-    """Holds a lock of the operating system on a file, which is made with its folder, and removed when the block ends.
+    """Holds a lock of the operating system on a file, which is made with its folder, and removed
+    when the block ends.
 
-    Yields whether it is held: some network file systems have no locks. Where another process, or block, holds it,
-    UserError with the message ``taken``; without one it waits.
+    Yields whether it is held: some network file systems have no locks. Where another process, or
+    block, holds it, UserError with the message ``taken``; without one it waits.
     """
     from filelock import FileLock, Timeout
 
@@ -37,29 +38,36 @@ def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
         lock.acquire()
     except Timeout:
         raise UserError(taken) from None
-    except OSError:  # there are no locks; where no file can be made, whoever writes the next one says so
+    except OSError:
+        # there are no locks; where no file can be made, whoever writes the next one says so
         pass
     try:
         yield lock.is_locked
     finally:
-        with contextlib.suppress(OSError):  # before it is free: whoever waits for it finds that it is gone
+        # before it is free: whoever waits for it finds that it is gone
+        with contextlib.suppress(OSError):
             path.unlink()
         lock.release()
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write text under a temporary name, then rename it: see :func:`replacing`. The user's umask holds."""
+    """Write text under a temporary name, then rename it: see :func:`replacing`. The user's umask
+    holds."""
     # names of files need not be UTF-8: such bytes go out as they came in
-    with replacing(path) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f,
+    ):
         f.write(text)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
+    """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at
+    the block's end.
 
-    Missing folders are made. UserError where the block raised OSError, such as no space; nothing is left behind,
-    whatever it raised.
+    Missing folders are made. UserError where the block raised OSError, such as no space; nothing is
+    left behind, whatever it raised.
     """
     path = Path(path)
     try:
@@ -73,7 +81,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_name(folder: Path) -> Iterator[Path]:
-    """A name for a file or folder, removed at the block's end; a lock keeps :func:`remove_leftovers` off until then."""
+    """A name for a file or folder, removed at the block's end; a lock keeps
+    :func:`remove_leftovers` off until then."""
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}"
     with locked(_lock_of(path)):
         try:
@@ -84,14 +93,16 @@ def temporary_name(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """A new folder in another, for files that have no name there yet; see :func:`temporary_name`."""
+    """A new folder in another, for files that have no name there yet; see
+    :func:`temporary_name`."""
     with temporary_name(folder) as path:
         path.mkdir()
         yield path
 
 
 def _lock_of(path: Path) -> Path:
-    """One for all temporary names that begin alike, and no lock on the files themselves: libraries write them anew."""
+    """One for all temporary names that begin alike, and no lock on the files themselves: libraries
+    write them anew."""
     return path.with_name(f"{path.name.partition(_TEMPORARY)[0]}{_TEMPORARY}.lock")
 
 
@@ -102,7 +113,8 @@ def _remove(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left in a folder under temporary names; nothing where it cannot be told by a lock."""
+    """Remove what killed runs left in a folder under temporary names; nothing where it cannot be
+    told by a lock."""
     for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
         with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as held:
             if held:
@@ -110,9 +122,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """UserError, before hours of work, where no file can be written; what killed runs left beside it is removed."""
+    """UserError, before hours of work, where no file can be written; what killed runs left beside
+    it is removed."""
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give another file name.")
+        raise UserError(
+            f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give another file"
+            " name."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -122,13 +138,15 @@ def check_writable(path: Path) -> None:
 
 
 _OURS = re.compile(
-    rb'<meta name="generator" content="nnunet_nacl |"generated_by": "nnunet_nacl |tEXtSoftware\0nnunet_nacl|'
+    rb'<meta name="generator" content="nnunet_nacl |"generated_by": "nnunet_nacl'
+    rb" |tEXtSoftware\0nnunet_nacl|"
     rb'\A("rank","case","flag"|"case","(empty|structure)","|"scope","case","|img_path,mask_path\n)'
 )
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a run may replace or remove what lies there: nothing, an empty file, or one that says we wrote it."""
+    """Whether a run may replace or remove what lies there: nothing, an empty file, or one that says
+    we wrote it."""
     try:
         with open(path, "rb", opener=regular_only) as file:
             start = file.read(1024)
@@ -141,7 +159,9 @@ def check_ours(paths: Iterable[Path]) -> None:
     """UserError, before any work, for a file that would be replaced and that no run wrote."""
     for path in paths:
         if not (path.is_dir() or is_ours(path)):
-            raise UserError(f"{path} was not written by nnunet_nacl and would be lost; move or rename it.")
+            raise UserError(
+                f"{path} was not written by nnunet_nacl and would be lost; move or rename it."
+            )
 
 
 def check_folder(folder: Path, holds: str) -> None:
@@ -152,17 +172,22 @@ def check_folder(folder: Path, holds: str) -> None:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a text can be the name of a file in a folder, so that joined to the folder it leads nowhere else."""
+    """Whether a text can be the name of a file in a folder, so that joined to the folder it leads
+    nowhere else."""
     return name not in ("", ".", "..") and not set(name) & {"/", "\0", os.sep}
 
 
 def lies_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, which a document may have named, is a file in a folder, wherever the links in its way lead."""
-    return os.path.isfile(path) and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+    """Whether a path, which a document may have named, is a file in a folder, wherever the links in
+    its way lead."""
+    return os.path.isfile(path) and Path(os.path.realpath(path.parent)).is_relative_to(
+        os.path.realpath(folder)
+    )
 
 
 def regular_only(path: str, flags: int) -> int:
-    """An ``opener`` of :func:`open` that takes no pipe or device, which may never end; OSError, at once, instead."""
+    """An ``opener`` of :func:`open` that takes no pipe or device, which may never end; OSError, at
+    once, instead."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, open() itself says it
@@ -172,7 +197,8 @@ def regular_only(path: str, flags: int) -> int:
 
 
 def checksum(path: Path, digest: Any = None) -> str:
-    """Hexadecimal SHA-256 of a file, or what another of hashlib's objects gives; OSError if it cannot be read."""
+    """Hexadecimal SHA-256 of a file, or what another of hashlib's objects gives; OSError if it
+    cannot be read."""
     digest = digest or hashlib.sha256()
     with open(path, "rb", opener=regular_only) as file:
         while block := file.read(1 << 20):
@@ -181,7 +207,8 @@ def checksum(path: Path, digest: Any = None) -> str:
 
 
 def to_json_text(value: Any) -> str:
-    """JSON with one entry a line but lists of numbers in one; NaN becomes null, so that any JSON reader takes it."""
+    """JSON with one entry a line but lists of numbers in one; NaN becomes null, so that any JSON
+    reader takes it."""
     return _format(value, "") + "\n"
 
 
@@ -190,11 +217,15 @@ def _format(value: Any, indent: str) -> str:
         return "null"
     inner = indent + "  "
     if isinstance(value, dict) and value:
-        lines = (f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items())
+        lines = (
+            f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items()
+        )
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
     if isinstance(value, (list, tuple)):
         if any(isinstance(item, dict) for item in value):
-            return "[\n" + ",\n".join(inner + _format(item, inner) for item in value) + f"\n{indent}]"
+            return (
+                "[\n" + ",\n".join(inner + _format(item, inner) for item in value) + f"\n{indent}]"
+            )
         return "[" + ", ".join(_format(item, inner) for item in value) + "]"
     return json.dumps(value)
 
@@ -204,7 +235,8 @@ _BEGIN, _REST = "(?:^|(?<=[;|\t\r\n]))", "(?=[\\s\"']*[=+\\-@\t\uff1d\uff0b\uff0
 
 
 class CsvColumn(NamedTuple):
-    """A column of a CSV file as it is written and documented; braces stand for what depends on the scans."""
+    """A column of a CSV file as it is written and documented; braces stand for what depends on the
+    scans."""
 
     name: str
     unit: str  # or range, or kind of text
@@ -212,11 +244,13 @@ class CsvColumn(NamedTuple):
 
 
 def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV whose floating-point numbers are read back bit by bit; NaN and None are empty cells, all text is in quotes.
+    """CSV whose floating-point numbers are read back bit by bit; NaN and None are empty cells, all
+    text is in quotes.
 
-    Text that a spreadsheet would run as a formula (``=``, ``+``, ``-``, ``@`` or a tab first, as in a case's name) gets
-    a leading apostrophe, with which spreadsheets show it as it is. So does such text inside a cell, behind what some
-    spreadsheets split lines at: these take only a quote that begins a cell of theirs for one.
+    Text that a spreadsheet would run as a formula (``=``, ``+``, ``-``, ``@`` or a tab first, as in
+    a case's name) gets a leading apostrophe, with which spreadsheets show it as it is. So does such
+    text inside a cell, behind what some spreadsheets split lines at: these take only a quote that
+    begins a cell of theirs for one.
     """
     return "".join(",".join(map(_csv_cell, row)) + "\n" for row in (header, *rows))
 

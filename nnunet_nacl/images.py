@@ -1,7 +1,7 @@
 """Refuses truncated image files, which SimpleITK reads as if nothing were missing.
 
-It takes what was cut off a NIfTI file for background, reads NaN, and does not notice when a full disk cuts off what it
-writes.
+It takes what was cut off a NIfTI file for background, reads NaN, and does not notice when a full
+disk cuts off what it writes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,14 @@ _BLOCK = 1 << 20
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow what nnU-Net's Python code prints and warns, which would tear a table or a progress bar."""
+    """Swallow what nnU-Net's Python code prints and warns, which would tear a table or a progress
+    bar."""
     sink = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(sink),
+        contextlib.redirect_stderr(sink),
+    ):
         warnings.simplefilter("ignore")
         logging.raiseExceptions, before = False, logging.raiseExceptions
         try:
@@ -39,18 +44,22 @@ def quiet() -> Iterator[None]:
 
 
 def check_whole(path: Path, what: str) -> None:
-    """UserError for a file whose name or content no library could take; ``what`` it should be, as in "an image"."""
+    """UserError for a file whose name or content no library could take; ``what`` it should be, as
+    in "an image"."""
     check_name(path)
     try:
         broken = why_broken(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); restore it or change its permissions."
+        ) from None
     if broken:
         raise UserError(f"{path}: cannot be read as {what} ({broken}); restore it.")
 
 
 def check_name(path: Path) -> None:
-    """UserError for a path that is not UTF-8: SimpleITK ends the whole process on it, with no exception to catch."""
+    """UserError for a path that is not UTF-8: SimpleITK ends the whole process on it, with no
+    exception to catch."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -59,7 +68,8 @@ def check_name(path: Path) -> None:
 
 @contextlib.contextmanager
 def verified(path: Path) -> Iterator[None]:
-    """The block writes an image to ``path``; OSError unless it lies there in full, which SimpleITK may not notice."""
+    """The block writes an image to ``path``; OSError unless it lies there in full, which SimpleITK
+    may not notice."""
     try:
         with quiet():
             yield
@@ -72,16 +82,20 @@ def verified(path: Path) -> Iterator[None]:
 
 
 def why_broken(path: Path) -> str:
-    """What is wrong with an image file, in words; empty if nothing is. OSError if it cannot be opened.
+    """What is wrong with an image file, in words; empty if nothing is. OSError if it cannot be
+    opened.
 
-    A NIfTI file must have the size that its header promises; of other formats their libraries notice most.
+    A NIfTI file must have the size that its header promises; of other formats their libraries
+    notice most.
     """
     size = path.stat().st_size
     with open(path, "rb", opener=regular_only) as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
     if not size:
         return "it is empty"
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or (path.suffix == ".gz" and not is_gzip):
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or (
+        path.suffix == ".gz" and not is_gzip
+    ):
         return ""  # SimpleITK reads a .nii.gz that is not compressed, nibabel does not
     import nibabel
 
@@ -102,7 +116,8 @@ def why_broken(path: Path) -> str:
 
 
 def read_header(path: Path) -> Any:
-    """SimpleITK's reader of an image file whose header was read; RuntimeError if that is not possible."""
+    """SimpleITK's reader of an image file whose header was read; RuntimeError if that is not
+    possible."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()

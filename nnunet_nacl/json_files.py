@@ -1,4 +1,5 @@
-"""Reads and writes JSON files as typed values, by pydantic; an error names the file, the place in it and the fix."""
+"""Reads and writes JSON files as typed values, by pydantic; an error names the file, the place in
+it and the fix."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _CONTAINERS = {"list", "tuple", "set", "frozenset", "dict"}
 def _make_validator(kind: Any) -> SchemaValidator:
     """Pydantic's reader of a type, which goes on to the first wrong value of a list or dictionary.
 
-    Every error takes a kilobyte, so all those of a small file that was made for it can take all memory.
+    Every error takes a kilobyte, so all those of a small file that was made for it can take all
+    memory.
     """
     return SchemaValidator(_stopping_early(_adapter(kind).core_schema))
 
@@ -66,12 +68,15 @@ def read_dict(path: Path) -> dict[str, Any]:
     return decode(dict[str, Any], read_json(path), path)
 
 
-def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = "give nnU-Net's own file") -> _T:
-    """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such; other keys are passed over.
+def decode(
+    kind: type[_T], value: Any, source: str | Path, *, fix: str = "give nnU-Net's own file"
+) -> _T:
+    """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such; other
+    keys are passed over.
 
     Raises:
-        UserError: It is of another type, or a dataclass does not accept it (ValueError in ``__post_init__``); the
-            message begins with ``source`` and ends with ``fix``.
+        UserError: It is of another type, or a dataclass does not accept it (ValueError in
+            ``__post_init__``); the message begins with ``source`` and ends with ``fix``.
     """
     try:
         return _validator(kind).validate_python(value)
@@ -83,7 +88,8 @@ def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = "give n
 
 
 def _describe_first_problem(error: ValidationError) -> str:
-    """Where in the document the first problem is, what it is, and the value that was found if it is a short one."""
+    """Where in the document the first problem is, what it is, and the value that was found if it is
+    a short one."""
     first = error.errors(include_url=False)[0]
     problem = first["msg"].removeprefix("Value error, ").rstrip(".")
     value = first["input"]
@@ -94,5 +100,8 @@ def _describe_first_problem(error: ValidationError) -> str:
 
 
 def encode(value: Any) -> Any:
-    """Plain JSON values of a dataclass, or of dictionaries and lists of such and of arrays; NaN stays NaN."""
-    return _adapter(type(value)).dump_python(value, mode="json", warnings=False, fallback=lambda array: array.tolist())
+    """Plain JSON values of a dataclass, or of dictionaries and lists of such and of arrays; NaN
+    stays NaN."""
+    return _adapter(type(value)).dump_python(
+        value, mode="json", warnings=False, fallback=lambda array: array.tolist()
+    )

@@ -22,7 +22,8 @@ _NAN_IS_NULL = WrapValidator(_read_null_as_nan)
 _SCHEMA = WithJsonSchema({"type": ["number", "null"]})
 
 Number = Annotated[float, Field(allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
-"""A finite number; null, which is read as NaN, where it is not defined. Infinite ones are written as null, too."""
+"""A finite number; null, which is read as NaN, where it is not defined. Infinite ones are written
+as null, too."""
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
 """As :data:`Number`, not below 0."""
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6), _NAN_IS_NULL, _SCHEMA]
@@ -33,7 +34,8 @@ Coefficient = Annotated[float, Field(ge=-LARGEST_COEFFICIENT, le=LARGEST_COEFFIC
 
 
 def doc(text: str) -> Any:
-    """What a key of a document means, for its schema and the documentation: ``Annotated[int, doc("Cases.")]``."""
+    """What a key of a document means, for its schema and the documentation: ``Annotated[int,
+    doc("Cases.")]``."""
     return Field(description=text)
 
 
@@ -59,11 +61,15 @@ class Array:
         elif self.largest is None:
             schema = core_schema.float_schema(allow_inf_nan=False)
         else:
-            schema = core_schema.float_schema(allow_inf_nan=False, ge=-self.largest, le=self.largest)
+            schema = core_schema.float_schema(
+                allow_inf_nan=False, ge=-self.largest, le=self.largest
+            )
         for _ in range(self.ndim):
             schema = core_schema.list_schema(schema)
         to_list = core_schema.plain_serializer_function_ser_schema(np.ndarray.tolist)
-        return core_schema.no_info_after_validator_function(self._make_array, schema, serialization=to_list)
+        return core_schema.no_info_after_validator_function(
+            self._make_array, schema, serialization=to_list
+        )
 
     def _make_array(self, value: list) -> np.ndarray:
         if not value:
@@ -79,7 +85,9 @@ def _check_numbers_of_patients(patients: np.ndarray) -> np.ndarray:
     # What counts by patient takes memory up to the largest number.
     if (numbers != np.arange(len(numbers))).any():
         largest = len(numbers) - 1
-        raise ValueError(f"patients must have the numbers 0 to {largest}, the largest is {numbers[-1]}")
+        raise ValueError(
+            f"patients must have the numbers 0 to {largest}, the largest is {numbers[-1]}"
+        )
     return patients
 
 

@@ -1,8 +1,8 @@
 """Interprets targets: classes (softmax) or regions (sigmoid), and which voxels are ignored.
 
 *Classes* exclude each other: K logits, a softmax, an integer label map. *Regions* may overlap: R
-logits, R sigmoids, R binary maps, and, where the data set has an ignore label, one more channel that
-marks the ignored voxels.
+logits, R sigmoids, R binary maps, and, where the data set has an ignore label, one more channel
+that marks the ignored voxels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Target:
     Attributes:
         labels: Label map (B, *spatial), ignored voxels set to 0; for regions binary maps
             (B, R, *spatial); any type.
-        valid: Boolean, (B, *spatial), False where a voxel is ignored; None if nothing can be ignored.
+        valid: Boolean, (B, *spatial), False where a voxel is ignored; None if nothing can be
+            ignored.
     """
 
     labels: Tensor
@@ -33,8 +34,8 @@ class LabelSpace:
 
     Args:
         regions: False for mutually exclusive classes (softmax), True for regions (sigmoid).
-        ignore_label: Label of the voxels that have no ground truth; classes only, regions have a mask
-            in the target.
+        ignore_label: Label of the voxels that have no ground truth; classes only, regions have a
+            mask in the target.
 
     Raises:
         ValueError: ``ignore_label`` is given together with ``regions``, or is not an integer.
@@ -79,8 +80,8 @@ class LabelSpace:
         """
         if not (3 <= logits.ndim <= 5) or not logits.is_floating_point():
             raise ValueError(
-                "logits must be a floating point tensor of shape (batch, channels, *spatial) with one "
-                f"to three spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
+                "logits must be a floating point tensor of shape (batch, channels, *spatial) with"
+                f" one to three spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
             )
         look_at_labels = check_labels and not torch.compiler.is_compiling()
         if self.regions:
@@ -104,8 +105,8 @@ class LabelSpace:
         labels = target[:, 0] if has_channel else target
         if tuple(labels.shape) != (batch_size, *spatial):
             raise ValueError(
-                f"target must have shape {(batch_size, 1, *spatial)} or {(batch_size, *spatial)} for "
-                f"logits of shape {tuple(logits.shape)}, got {tuple(target.shape)}."
+                f"target must have shape {(batch_size, 1, *spatial)} or {(batch_size, *spatial)}"
+                f" for logits of shape {tuple(logits.shape)}, got {tuple(target.shape)}."
             )
         labels = _widen(labels, num_classes, self.ignore_label)
         if check_labels:
@@ -117,7 +118,8 @@ class LabelSpace:
 
 
 def signed(labels: Tensor) -> Tensor:
-    """Labels in a type that torch computes with: for the wider unsigned integers it lacks most operations."""
+    """Labels in a type that torch computes with: for the wider unsigned integers it lacks most
+    operations."""
     if labels.dtype in (torch.uint32, torch.uint64):
         return labels.long()
     if labels.dtype == torch.uint16:
@@ -144,7 +146,8 @@ def _read_regions(
         if outside.any():
             value = target[outside][0].item()
             raise ValueError(
-                f"{names[1]} of regions must be 0 or 1, got {value:g}: convert label maps to regions first."
+                f"{names[1]} of regions must be 0 or 1, got {value:g}: convert label maps to"
+                " regions first."
             )
     if tuple(target.shape) == without_mask:
         return Target(target, valid=None)
@@ -152,7 +155,8 @@ def _read_regions(
 
 
 def _widen(labels: Tensor, num_classes: int, ignore_label: int | None) -> Tensor:
-    """Labels in a type that holds all numbers they are compared with: torch would let -1 wrap to 255."""
+    """Labels in a type that holds all numbers they are compared with: torch would let -1 wrap to
+    255."""
     if labels.is_floating_point():
         return labels
     if labels.dtype == torch.bool:
@@ -188,7 +192,7 @@ def _check_labels(
         ignored = f"the ignore label is {ignore_label}"
     name_of_logits, name_of_target = names
     raise ValueError(
-        f"{name_of_target} holds label(s) {listed}, but the {name_of_logits} have classes 0 to "
-        f"{num_classes - 1} and {ignored}. Correct the labels; voxels without a known label take an "
-        "ignore_label."
+        f"{name_of_target} holds label(s) {listed}, but the {name_of_logits} have classes 0 to"
+        f" {num_classes - 1} and {ignored}. Correct the labels; voxels without a known label take"
+        " an ignore_label."
     )

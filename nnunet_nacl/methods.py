@@ -54,7 +54,11 @@ class Method:
     @property
     def settings_by_token(self) -> dict[str, str]:
         """Form of a token -> name of the setting that it sets."""
-        return {setting.token: name for name, setting in self.settings.items() if setting.token is not None}
+        return {
+            setting.token: name
+            for name, setting in self.settings.items()
+            if setting.token is not None
+        }
 
 
 _ALL_METHODS = (
@@ -62,7 +66,9 @@ _ALL_METHODS = (
         name="NACL",
         function="nacl",
         module="NACLLoss",
-        meaning="cross-entropy plus a penalty that ties logits to the class shares of the neighbourhood",
+        meaning=(
+            "cross-entropy plus a penalty that ties logits to the class shares of the neighbourhood"
+        ),
         formula="-log p_y + lambda mean_k |m tau_k - l_k|",
         settings={
             "penalty_weight": Setting(0.1, token="lambda<x>"),
@@ -131,7 +137,9 @@ _ALL_METHODS = (
         name="ACE",
         function="ace",
         module="ACELoss",
-        meaning="cross-entropy plus the average calibration error of each class's probability (mL1-ACE)",
+        meaning=(
+            "cross-entropy plus the average calibration error of each class's probability (mL1-ACE)"
+        ),
         formula="-log p_y + lambda mean_k mean_b |mean p_k - share of k|, b the bins of p_k",
         settings={
             "penalty_weight": Setting(1.0, token="lambda<x>"),

@@ -14,7 +14,13 @@ from hypothesis import HealthCheck, settings
 from nnunetv2.utilities import utils
 
 from nnunet_nacl.nnunet import pipeline
-from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
+from tests.environments import (
+    Environment,
+    build_wheel,
+    copy_sources,
+    install_editable,
+    link_libraries,
+)
 from tests.processes import WARM
 from tests.runs.folders import Model, make_model
 from tests.runs.predictions import predictions_in
@@ -23,7 +29,8 @@ from tests.runs.predictions import predictions_in
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-# Tensors of tests are small: where several processes share the cores, threads would mostly wait for each other.
+# Tensors of tests are small: where several processes share the cores, threads would mostly wait for
+# each other.
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 pipeline.CONTEXT = WARM
@@ -42,7 +49,8 @@ SHARED = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a group for each shared fixture, else for each file; what takes longest comes first."""
+    """For `--dist loadgroup`: a group for each shared fixture, else for each file; what takes
+    longest comes first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         group = next((SHARED[name] for name in SHARED if name in fixtures), item.path.stem)
@@ -52,7 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def clean_environ() -> dict[str, str]:
-    """The environment variables for another Python: those of this one without what configures Python or nnU-Net."""
+    """The environment variables for another Python: those of this one without what configures
+    Python or nnU-Net."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -12,7 +12,15 @@ import venv
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
+SOURCES = (
+    "nnunet_nacl",
+    "trainers",
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "LICENSE",
+    "README.md",
+)
 
 
 def copy_sources(target: Path) -> Path:
@@ -28,13 +36,19 @@ def copy_sources(target: Path) -> Path:
 
 
 def link_libraries(target: Path) -> Path:
-    """A folder with all that is installed in the running Python, but for this package and all startup files."""
+    """A folder with all that is installed in the running Python, but for this package and all
+    startup files."""
     target.mkdir()
-    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]  # .pth files add folders
+    # .pth files add folders
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]
     for folder in dict.fromkeys(path for path in installed if Path(path).name == "site-packages"):
         for entry in Path(folder).iterdir():
             there = (target / entry.name).is_symlink()  # the first one counts, as in an import
-            if not there and "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start"):
+            if (
+                not there
+                and "nnunet_nacl" not in entry.name
+                and entry.suffix not in (".pth", ".start")
+            ):
                 (target / entry.name).symlink_to(entry)
     return target
 
@@ -48,7 +62,9 @@ class Environment:
         self.environ = environ
         self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.scripts / ("python.exe" if os.name == "nt" else "python")
-        self.site_packages = Path(self.run("import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+        self.site_packages = Path(
+            self.run("import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        )
 
     def add_to_path(self, folder: Path) -> None:
         """Makes a folder's packages importable, without processing the startup files there."""
@@ -57,7 +73,15 @@ class Environment:
     def pip(self, *arguments: str, **variables: str) -> None:
         """Runs the pip of the running Python on this environment."""
         command = [sys.executable, "-m", "pip", "--python", str(self.python), *arguments]
-        _run(command, {**self.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables})
+        _run(
+            command,
+            {
+                **self.environ,
+                "PIP_NO_INDEX": "1",
+                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+                **variables,
+            },
+        )
 
     def run(self, code: str, *flags: str, **variables: str) -> str:
         """Runs a piece of Python and returns what it printed."""
@@ -71,7 +95,11 @@ class Environment:
 
     def files(self) -> set[str]:
         """All files in it, for comparison."""
-        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir()}
+        return {
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
+            if not path.is_dir()
+        }
 
     def recorded_files(self) -> set[str]:
         """What pip has recorded of this package, and would remove again."""
@@ -89,12 +117,22 @@ def build_wheel(source: Path, target: Path, environ: dict[str, str]) -> Path:
 
 def install_editable(environment: Environment, source: Path, libraries: Path) -> None:
     """`pip install --editable`; the build backend comes from the running Python."""
-    arguments = ["install", "--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=lenient"]
+    arguments = [
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--config-settings",
+        "editable_mode=lenient",
+    ]
     environment.pip(*arguments, "--editable", str(source), PYTHONPATH=str(libraries))
 
 
 def _run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600, cwd=Path(sys.prefix))
+    result = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=600, cwd=Path(sys.prefix)
+    )
     if result.returncode != 0:
-        raise AssertionError(f"{command} exited with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        raise AssertionError(
+            f"{command} exited with {result.returncode}:\n{result.stdout}\n{result.stderr}"
+        )
     return result

@@ -9,13 +9,27 @@ from typing import Any
 
 import numpy as np
 
-VALUES = ["null", "5", "-5.5", "true", '""', '"x"', r'"\u0000"', r'"\ud800"', '"../x"', "[]", "{}", "[null]"]
+VALUES = [
+    "null",
+    "5",
+    "-5.5",
+    "true",
+    '""',
+    '"x"',
+    r'"\u0000"',
+    r'"\ud800"',
+    '"../x"',
+    "[]",
+    "{}",
+    "[null]",
+]
 VALUES += ['{"a": "b"}', "1e999", "9" * 400, "[" * 3000 + "]" * 3000, "[" * 200 + "]" * 200]
 REMOVED = "(removed)"
 
 
 def mutations(document: str, number: int) -> Iterator[tuple[tuple, str, str]]:
-    """Where, what stands there, and the text of the document; what is changed is drawn, half of it from the top."""
+    """Where, what stands there, and the text of the document; what is changed is drawn, half of it
+    from the top."""
     content, rng = json.loads(document), np.random.default_rng(0)
     values, places = [*VALUES, REMOVED], list(_places(content))
     top = [path for path in places if len(path) == 1]

@@ -22,5 +22,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
     found = [(fence[1], fence[2]) for fence in _FENCE.finditer(text)]
     rest = _FENCE.sub("", text)
     return found + [
-        ("", re.sub("^ {4}", "", one, flags=re.MULTILINE)) for one in _INDENTED.findall(rest) if one.strip()
+        ("", re.sub("^ {4}", "", one, flags=re.MULTILINE))
+        for one in _INDENTED.findall(rest)
+        if one.strip()
     ]

@@ -1,6 +1,8 @@
-"""Processes of tests: forked from a server that has PyTorch and nnU-Net loaded, and found through Linux's /proc.
+"""Processes of tests: forked from a server that has PyTorch and nnU-Net loaded, and found through
+Linux's /proc.
 
-A new Python takes seconds until it has loaded them. Where a test is about the new Python itself, it starts one.
+A new Python takes seconds until it has loaded them. Where a test is about the new Python itself, it
+starts one.
 """
 
 from __future__ import annotations
@@ -26,13 +28,21 @@ import numpy
 import torch
 
 multiprocessing.set_forkserver_preload(
-    ["matplotlib.figure", "nibabel", "nnunetv2.inference.predict_from_raw_data", "pandas", "pytest", "scipy.optimize"]
+    [
+        "matplotlib.figure",
+        "nibabel",
+        "nnunetv2.inference.predict_from_raw_data",
+        "pandas",
+        "pytest",
+        "scipy.optimize",
+    ]
     + ["nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "scipy.stats", "SimpleITK"]
 )
 
 
 class _Process(ForkServerProcess):
-    """Has the environment and the folder that are set when it is made, as a process that is spawned."""
+    """Has the environment and the folder that are set when it is made, as a process that is
+    spawned."""
 
     def __init__(self, *arguments, environ: Mapping[str, str] | None = None, **keywords) -> None:
         super().__init__(*arguments, **keywords)
@@ -41,11 +51,19 @@ class _Process(ForkServerProcess):
     def __reduce__(self) -> tuple:
         forkserver._forkserver.ensure_running()
         state = bytes(ForkingPickler.dumps(self.__dict__))
-        return _as_spawned, (type(self), *self._given, forkserver._forkserver._forkserver_address, state)
+        return _as_spawned, (
+            type(self),
+            *self._given,
+            forkserver._forkserver._forkserver_address,
+            state,
+        )
 
 
-def _as_spawned(kind: type, environ: dict[str, str], folder: str, server: str, state: bytes) -> _Process:
-    """The process, in itself, once all is as it was where it was made; its own processes come from the same server."""
+def _as_spawned(
+    kind: type, environ: dict[str, str], folder: str, server: str, state: bytes
+) -> _Process:
+    """The process, in itself, once all is as it was where it was made; its own processes come from
+    the same server."""
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
@@ -65,13 +83,20 @@ class _Context(ForkServerContext):
 WARM = _Context()
 
 FORGET = "NNUNET_NACL_TESTS_FORGET_NNUNET"
-"""Environment variable: new processes load nnU-Net themselves, which reads its folders from the environment then."""
+"""Environment variable: new processes load nnU-Net themselves, which reads its folders from the
+environment then."""
 
 
 def forget_nnunet() -> None:
-    """As if neither nnU-Net nor this package had been loaded: it takes a moment to load them, PyTorch takes seconds."""
+    """As if neither nnU-Net nor this package had been loaded: it takes a moment to load them,
+    PyTorch takes seconds."""
     for name in list(sys.modules):
-        if name.split(".")[0] in ("nnunetv2", "nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge"):
+        if name.split(".")[0] in (
+            "nnunetv2",
+            "nnunet_nacl",
+            "nnunet_nacl_trainers",
+            "nnunet_nacl_bridge",
+        ):
             del sys.modules[name]
     random.seed()  # the server's state is every process's
     numpy.random.seed()
@@ -107,15 +132,21 @@ def run_warm(
     environ: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> Ended:
-    """Calls a function, which can be pickled, in a process of its own; what it prints lies in ``folder`` until then."""
+    """Calls a function, which can be pickled, in a process of its own; what it prints lies in
+    ``folder`` until then."""
     with tempfile.TemporaryDirectory(prefix=".printed_", dir=folder) as printed:
         outputs = [Path(printed) / stream for stream in ("stdout", "stderr")]
-        process = WARM.Process(target=_redirected, args=(function, arguments, outputs), environ=environ)
+        process = WARM.Process(
+            target=_redirected, args=(function, arguments, outputs), environ=environ
+        )
         process.start()
         process.join(timeout_s)
         process.kill()
         process.join()
-        written = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in outputs]
+        written = [
+            path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            for path in outputs
+        ]
     return Ended(process.exitcode, *written)
 
 
@@ -129,7 +160,8 @@ def _redirected(function: Callable, arguments: tuple, outputs: list[Path]) -> No
 
 @contextlib.contextmanager
 def full_disk(largest_file: int) -> Iterator[None]:
-    """No file of this process grows over so many bytes meanwhile; more is an error, as on a disk that is full."""
+    """No file of this process grows over so many bytes meanwhile; more is an error, as on a disk
+    that is full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, hard))
     try:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 
 def read_list(folder: Path, errors: str = "strict") -> list[dict[str, str]]:
-    """Rows of review.csv, with those of scans.csv and, as ``STRUCTURE column``, those of structures.csv."""
-    review, scans, structures = (_rows(folder / f"{name}.csv", errors) for name in ("review", "scans", "structures"))
+    """Rows of review.csv, with those of scans.csv and, as ``STRUCTURE column``, those of
+    structures.csv."""
+    review, scans, structures = (
+        _rows(folder / f"{name}.csv", errors) for name in ("review", "scans", "structures")
+    )
     assert [row["case"] for row in review if row["rank"]] == [row["case"] for row in scans]
     assert list(dict.fromkeys(row["case"] for row in structures)) == [row["case"] for row in scans]
     assert not scans or set(review[0]) & set(scans[0]) == {"case", "score"}

@@ -27,7 +27,9 @@ def test_links_of_what_is_no_page_of_the_site_lead_somewhere() -> None:
     links = [
         (path.parent / target).resolve()
         for path in texts
-        for target in re.findall(r"\]\((?!https?://|mailto:|#)([^)#\s]+)", path.read_text(encoding="utf-8"))
+        for target in re.findall(
+            r"\]\((?!https?://|mailto:|#)([^)#\s]+)", path.read_text(encoding="utf-8")
+        )
     ]
     assert links and not [path for path in links if not path.exists()]
 
@@ -58,7 +60,8 @@ def known(words: list[str]) -> bool:
         return arguments in (["--version"], ["-h"])
     outside_quotes = re.sub(r"(['\"]).*?\1", "", " ".join(arguments))
     flags = {word for word in outside_quotes.split() if re.fullmatch(r"--?[A-Za-z][\w-]*", word)}
-    parser = build_parser([subcommand])._subparsers._group_actions[0].choices[subcommand]  # argparse has no public way
+    # argparse has no public way
+    parser = build_parser([subcommand])._subparsers._group_actions[0].choices[subcommand]
     return flags <= set(parser._option_string_actions)
 
 
@@ -79,14 +82,23 @@ def test_python_examples_import_what_there_is(page: Path) -> None:
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("nnunet_nacl"):
                 module = importlib.import_module(node.module)
-                assert not [alias.name for alias in node.names if not hasattr(module, alias.name)], node.module
+                assert not [
+                    alias.name for alias in node.names if not hasattr(module, alias.name)
+                ], node.module
 
 
 def test_pages_that_code_names_exist() -> None:
     folders = ("nnunet_nacl", "trainers", "workflow", "tools", "research", "docs")
-    sources = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml")]
+    sources = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".yaml")
+    ]
     pattern = r"\bdocs/[\w/.-]+\.(?:md|py)\b"
-    named = {found for path in sources for found in re.findall(pattern, path.read_text(encoding="utf-8"))}
+    named = {
+        found for path in sources for found in re.findall(pattern, path.read_text(encoding="utf-8"))
+    }
     assert named and not [path for path in named if not (ROOT / path).exists()]
 
 
@@ -96,18 +108,35 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     for page in ("predictions/model/index.html", "comparison/data_set/report.html"):
         (tmp_path / "demo" / page).parent.mkdir(parents=True)
         (tmp_path / "demo" / page).write_text("<p>made by a demo</p>", encoding="utf-8")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-q",
+        "-d",
+        str(tmp_path / "site"),
+    ]
     environment = {**os.environ, "NNUNET_NACL_DEMO": str(tmp_path / "demo")}
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
     fetched = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=\"?https?:|<link[^>]*\shref=\"?https?:")
-    assert not any(fetched.search(path.read_text(encoding="utf-8")) for path in (tmp_path / "site").rglob("*.html"))
+    assert not any(
+        fetched.search(path.read_text(encoding="utf-8"))
+        for path in (tmp_path / "site").rglob("*.html")
+    )
     python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
     assert "<code>nnunet_nacl.metrics.count_masks</code>" in python
     assert not re.search(r":(mod|func|class|meth|data|attr):", python)
     assert "<code>nnunet_nacl.losses.NACLLoss</code>" in python
-    assert '<span class="gp">&gt;&gt;&gt; </span>' in python and "<blockquote>" not in python  # examples are code
+    # examples are code
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in python and "<blockquote>" not in python
     assert '"schema_version"' in (tmp_path / "site/schemas/calibration_map.schema.json").read_text()
-    assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(encoding="utf-8")
+    assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(
+        encoding="utf-8"
+    )
     for example in ("review", "comparison"):
-        assert "made by a demo" in (tmp_path / "site" / "examples" / f"{example}.html").read_text(encoding="utf-8")
+        assert "made by a demo" in (tmp_path / "site" / "examples" / f"{example}.html").read_text(
+            encoding="utf-8"
+        )

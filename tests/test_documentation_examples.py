@@ -17,15 +17,20 @@ import nnunet_nacl
 from tests.metrics.models import make_trained
 from tests.pages import ROOT
 
-PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)
+PUBLIC = re.findall(
+    r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE
+)
 NOTEBOOK = ROOT / "docs" / "examples.ipynb"
 NUMBER = re.compile(r"\d+\.\d+")
 COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
-NEED_FOLDERS = {f"nnunet_nacl.commands.{name}" for name in COMMANDS} | {"nnunet_nacl.worklist.predictor"}
+NEED_FOLDERS = {f"nnunet_nacl.commands.{name}" for name in COMMANDS} | {
+    "nnunet_nacl.worklist.predictor"
+}
 
 
 def module_of(name: str) -> ModuleType:
-    """The module in which a public function or class is defined; its public name may be that of a package above."""
+    """The module in which a public function or class is defined; its public name may be that of a
+    package above."""
     owner, _, attribute = name.rpartition(".")
     public = getattr(importlib.import_module(owner), attribute)
     return importlib.import_module(public.__module__)
@@ -51,7 +56,9 @@ def test_examples_hold(name: str) -> None:
 def run_example(name: str, **names) -> None:
     """The example of a command's function gives what it shows; it may use these names."""
     function = getattr(nnunet_nacl, name)
-    [example] = doctest.DocTestFinder(recurse=False).find(function, name, globs={name: function, **names})
+    [example] = doctest.DocTestFinder(recurse=False).find(
+        function, name, globs={name: function, **names}
+    )
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
     assert result.attempted and not result.failed
 
@@ -63,7 +70,9 @@ def test_a_model_is_calibrated_as_its_docstring_shows(tmp_path, monkeypatch) -> 
     run_example("calibrate", model_folder=model.folder)
 
 
-def test_folders_of_predictions_are_evaluated_and_compared_as_the_docstrings_show(make_validated, tmp_path) -> None:
+def test_folders_of_predictions_are_evaluated_and_compared_as_the_docstrings_show(
+    make_validated, tmp_path
+) -> None:
     model = make_validated(cases=3)
     names = {"labels": model.references, "predictions": str(model.validation())}
     other = shutil.copytree(model.validation(), tmp_path / "other")
@@ -73,7 +82,9 @@ def test_folders_of_predictions_are_evaluated_and_compared_as_the_docstrings_sho
     run_example("evaluate", **names)
 
 
-def test_scans_and_predictions_are_listed_as_the_docstrings_show(tmp_path, predict, monkeypatch) -> None:
+def test_scans_and_predictions_are_listed_as_the_docstrings_show(
+    tmp_path, predict, monkeypatch
+) -> None:
     from tests.nnunet.untrained import calibrate, make_model, make_scans
 
     monkeypatch.chdir(tmp_path)
@@ -91,12 +102,21 @@ def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 1)
     calibrate(model)
     image, properties = SimpleITKIO().read_images(sorted(map(str, scans.iterdir())))
-    found = examples(MODULES["nnunet_nacl.worklist.predictor"], model_folder=model, image=image, properties=properties)
+    found = examples(
+        MODULES["nnunet_nacl.worklist.predictor"],
+        model_folder=model,
+        image=image,
+        properties=properties,
+    )
     assert [result.failed for result in found.values()] == [0]
 
 
 def test_each_cell_of_the_notebook_is_stored_with_what_it_prints() -> None:
-    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    cells = [
+        cell
+        for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
     assert cells
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert all(cell["outputs"] for cell in cells)
@@ -113,7 +133,8 @@ def test_the_notebook_runs_and_says_what_its_text_says() -> None:
     before, after = map(float, re.findall(r"segmented: ([\d.]+) -> ([\d.]+)", printed)[0])
     assert after < 0.1 < before
     assert words_of(stored) == words_of(printed)
-    assert numbers_of(stored) == pytest.approx(numbers_of(printed), abs=0.02)  # rounding differs between machines
+    # rounding differs between machines
+    assert numbers_of(stored) == pytest.approx(numbers_of(printed), abs=0.02)
 
 
 def printed_by(notebook: Mapping[str, Any]) -> str:

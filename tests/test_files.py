@@ -1,4 +1,5 @@
-"""Temporary files, locks that tell whose they are, CSV files that no spreadsheet runs, and JSON that cannot be used."""
+"""Temporary files, locks that tell whose they are, CSV files that no spreadsheet runs, and JSON
+that cannot be used."""
 
 from __future__ import annotations
 
@@ -109,7 +110,10 @@ def test_no_cell_is_a_formula_whatever_a_spreadsheet_splits_lines_at_and_all_com
     written = to_csv_text(texts, [texts])
     for separator in ",;\t|":
         for row in split(written, separator):
-            assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row), (separator, row)
+            assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row), (
+                separator,
+                row,
+            )
     for row in split(written):
         assert [*map(from_csv_cell, row)] == texts
 
@@ -128,10 +132,16 @@ def test_text_that_nobody_could_write_again_is_not_read(tmp_path, text, words):
     with pytest.raises(UserError, match=words) as caught:
         read_json(tmp_path / "file.json", fix="mend it")
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'file.json'}: ") and message.endswith("; mend it.") and "\n" not in message
+    assert (
+        message.startswith(f"{tmp_path / 'file.json'}: ")
+        and message.endswith("; mend it.")
+        and "\n" not in message
+    )
 
 
 def test_what_should_be_an_object_is_one(tmp_path):
     (tmp_path / "file.json").write_text("[1]")
-    with pytest.raises(UserError, match="file.json: Input should be a valid dictionary; give nnU-Net's own file"):
+    with pytest.raises(
+        UserError, match="file.json: Input should be a valid dictionary; give nnU-Net's own file"
+    ):
         read_dict(tmp_path / "file.json")

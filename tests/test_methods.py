@@ -1,7 +1,8 @@
-"""Every method is whole: its row of the table, its loss, its trainers, and what the documentation says of it.
+"""Every method is whole: its row of the table, its loss, its trainers, and what the documentation
+says of it.
 
-Its slow reference, a value of each setting that is not the default, bad values, and a value that a person can work out
-stand in tests/losses, whose tests name what is missing.
+Its slow reference, a value of each setting that is not the default, bad values, and a value that a
+person can work out stand in tests/losses, whose tests name what is missing.
 """
 
 from __future__ import annotations
@@ -21,20 +22,27 @@ COMMON_DEFAULTS = {"ignore_label": None, "regions": False, "check_labels": True}
 
 
 def find_classes(folder: str, pattern: str) -> set[tuple[str, str]]:
-    """(name of its file, its name) of each class in the files of a folder whose name is of this pattern."""
+    """(name of its file, its name) of each class in the files of a folder whose name is of this
+    pattern."""
     return {
         (path.stem, name)
         for path in (ROOT / folder).glob("*.py")
-        for name in re.findall(rf"^class ({pattern})\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(
+            rf"^class ({pattern})\(", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
     }
 
 
 def test_each_loss_and_its_two_trainers_stand_in_files_of_their_names_and_in_the_table() -> None:
     in_losses = {(method.function, method.module) for method in METHODS.values()}
-    assert find_classes("nnunet_nacl/losses", r"\w+Loss") == in_losses | {("segmentation_loss", "SegmentationLoss")}
+    assert find_classes("nnunet_nacl/losses", r"\w+Loss") == in_losses | {
+        ("segmentation_loss", "SegmentationLoss")
+    }
     in_trainers = set()
     for method in METHODS.values():
-        in_trainers |= {(method.function, f"nnUNetTrainer{dice}{method.name}") for dice in ("", "Dice")}
+        in_trainers |= {
+            (method.function, f"nnUNetTrainer{dice}{method.name}") for dice in ("", "Dice")
+        }
     found = find_classes("trainers", r"nnUNetTrainer\w+")
     assert found - in_trainers == set()
     # nnU-Net's own trainer is that of the Dice term and cross-entropy
@@ -50,13 +58,19 @@ def test_function_and_class_can_be_imported(method: Method) -> None:
 
 
 @ALL_METHODS
-def test_function_and_class_have_the_settings_of_the_table_with_their_defaults(method: Method) -> None:
+def test_function_and_class_have_the_settings_of_the_table_with_their_defaults(
+    method: Method,
+) -> None:
     of_function = dict(inspect.signature(getattr(losses, method.function)).parameters)
     of_class = dict(inspect.signature(getattr(losses, method.module)).parameters)
     for argument in ("logits", "target"):
         assert of_function.pop(argument).default is inspect.Parameter.empty
     assert of_function == of_class  # types, too
-    assert not [name for name, parameter in of_class.items() if parameter.annotation is inspect.Parameter.empty]
+    assert not [
+        name
+        for name, parameter in of_class.items()
+        if parameter.annotation is inspect.Parameter.empty
+    ]
     defaults = {name: parameter.default for name, parameter in of_class.items()}
     assert defaults == {**method.defaults, **COMMON_DEFAULTS}
     assert {**getattr(losses, method.module)().settings, "check_labels": True} == defaults

@@ -56,7 +56,12 @@ def imports_in(path: Path) -> set[str]:
 
 def imported(*folders: Path) -> set[str]:
     """Top-level names of what the folders' code imports and neither Python nor this project has."""
-    names = {name.partition(".")[0] for folder in folders for path in folder.rglob("*.py") for name in imports_in(path)}
+    names = {
+        name.partition(".")[0]
+        for folder in folders
+        for path in folder.rglob("*.py")
+        for name in imports_in(path)
+    }
     ours = {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests", "tools"}
     return names - set(sys.stdlib_module_names) - ours
 
@@ -75,7 +80,8 @@ LAYERS = (
     ("demo",),
     ("cli",),
 )
-"""The packages and what lies beside them: each imports from its own layer and from those before it."""
+"""The packages and what lies beside them: each imports from its own layer and from those before
+it."""
 
 
 def test_packages_import_one_way(sources: Path) -> None:
@@ -85,7 +91,9 @@ def test_packages_import_one_way(sources: Path) -> None:
     for path in package_folder.rglob("*.py"):
         package = path.relative_to(package_folder).with_suffix("").parts[0]
         if package not in ("__init__", "__main__"):
-            ours = {name.split(".")[1] for name in imports_in(path) if name.startswith("nnunet_nacl.")}
+            ours = {
+                name.split(".")[1] for name in imports_in(path) if name.startswith("nnunet_nacl.")
+            }
             found.setdefault(package, set()).update(ours & number.keys())
     assert found.keys() == number.keys()  # a new package needs its layer
     assert not {(a, b) for a, others in found.items() for b in others if number[b] > number[a]}
@@ -94,7 +102,11 @@ def test_packages_import_one_way(sources: Path) -> None:
 
 def test_losses_and_what_measures_calibration_do_not_import_each_other(sources: Path) -> None:
     def imported_by(package: str) -> set[str]:
-        return {name for path in (sources / "nnunet_nacl" / package).rglob("*.py") for name in imports_in(path)}
+        return {
+            name
+            for path in (sources / "nnunet_nacl" / package).rglob("*.py")
+            for name in imports_in(path)
+        }
 
     assert not any(name.startswith("nnunet_nacl.metrics") for name in imported_by("losses"))
     for package in ("metrics", "calibration", "quality"):
@@ -103,7 +115,9 @@ def test_losses_and_what_measures_calibration_do_not_import_each_other(sources: 
 
 def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
     """But for the one module that nnU-Net's validation asks for, when it begins."""
-    folders = [sources / "nnunet_nacl" / package for package in ("losses", "metrics", "registration")]
+    folders = [
+        sources / "nnunet_nacl" / package for package in ("losses", "metrics", "registration")
+    ]
     ours: set[str] = set()
     for folder in [*folders, sources / "trainers"]:
         for path in folder.rglob("*.py"):
@@ -116,7 +130,10 @@ def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
 
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
     found = imported(
-        *(sources / "nnunet_nacl" / package for package in ("losses", "metrics", "calibration", "quality"))
+        *(
+            sources / "nnunet_nacl" / package
+            for package in ("losses", "metrics", "calibration", "quality")
+        )
     )
     assert "numpy" in found and not found & {"matplotlib", "nnunetv2"}
 
@@ -126,7 +143,10 @@ def required(sources: Path, *extras: str) -> set[str]:
     with mock.patch("setuptools.setup") as setup:
         runpy.run_path(str(sources / "setup.py"))
     asked = setup.call_args.kwargs
-    lines = [*asked["install_requires"], *(line for extra in extras for line in asked["extras_require"][extra])]
+    lines = [
+        *asked["install_requires"],
+        *(line for extra in extras for line in asked["extras_require"][extra]),
+    ]
     return {normalised(re.match(r"[\w.-]+", line)[0]) for line in lines}
 
 
@@ -135,20 +155,27 @@ def normalised(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folders", "extras"), [(("nnunet_nacl", "trainers"), ("demo", "dicom")), (("tests",), ("demo", "test"))]
+    ("folders", "extras"),
+    [(("nnunet_nacl", "trainers"), ("demo", "dicom")), (("tests",), ("demo", "test"))],
 )
-def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
+def test_what_is_imported_is_required(
+    sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]
+) -> None:
     distributions = metadata.packages_distributions()
     undeclared = {
         name
         for name in imported(*(sources / folder for folder in folders))
-        if not {normalised(one) for one in distributions.get(name, [name])} & required(sources, *extras)
+        if not {normalised(one) for one in distributions.get(name, [name])}
+        & required(sources, *extras)
     }
     assert not undeclared
 
 
 def test_the_long_description_has_no_relative_links(sources: Path) -> None:
-    text = metadata.metadata("nnunet_nacl").get_payload() or metadata.metadata("nnunet_nacl")["Description"]
+    text = (
+        metadata.metadata("nnunet_nacl").get_payload()
+        or metadata.metadata("nnunet_nacl")["Description"]
+    )
     assert "(`docs/losses.md`)" in text
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert targets and all(target.startswith(("https://", "http://", "#")) for target in targets)

@@ -1,4 +1,5 @@
-"""research/results: pages hold what results.csv has, and the quick fits of measure.py are those of the package."""
+"""research/results: pages hold what results.csv has, and the quick fits of measure.py are those of
+the package."""
 
 from __future__ import annotations
 
@@ -20,20 +21,31 @@ from tests.pages import ROOT
 from tests.runs.lung_nodules import OUTER_CASES, VALIDATION_CASES, make_small_study
 
 sys.path.insert(0, str(ROOT / "research" / "results"))  # its scripts import each other
-MODULES = {path.stem: import_module(path.stem) for path in (ROOT / "research" / "results").glob("*.py")}
-cases, losses, measure, render, rows = (MODULES[name] for name in ("cases", "losses", "measure", "render", "rows"))
+MODULES = {
+    path.stem: import_module(path.stem) for path in (ROOT / "research" / "results").glob("*.py")
+}
+cases, losses, measure, render, rows = (
+    MODULES[name] for name in ("cases", "losses", "measure", "render", "rows")
+)
 PARTS = ("records", "learn", "calibration", "patients", "raters", "recall", "losses", "scans")
 
 
 def test_a_statistic_is_that_of_scikit_learn_and_of_a_look_at_the_list() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
-    trust, bad, weights = rng.integers(0, 8, 60) / 8, rng.random(60) < 0.3, rng.integers(0, 3, (4, 60)).astype(float)
+    trust, bad, weights = (
+        rng.integers(0, 8, 60) / 8,
+        rng.random(60) < 0.3,
+        rng.integers(0, 3, (4, 60)).astype(float),
+    )
     expected = [metrics.roc_auc_score(bad, -trust, sample_weight=each) for each in weights]
     assert MODULES["scans"].auroc(weights, trust, bad) == pytest.approx(expected)
-    # ten scans, bad ones at places 0, 2 and 5: two thirds of them are seen after three scans, all after six
+    # ten scans, bad ones at places 0, 2 and 5: two thirds of them are seen after three scans, all
+    # after six
     bad, trust = np.isin(np.arange(10), (0, 2, 5)), np.arange(10) / 10
-    assert MODULES["scans"].flagged_to_find(np.ones((1, 10)), trust, bad, 2 / 3) == pytest.approx(0.3)
+    assert MODULES["scans"].flagged_to_find(np.ones((1, 10)), trust, bad, 2 / 3) == pytest.approx(
+        0.3
+    )
     assert MODULES["scans"].flagged_to_find(np.ones((1, 10)), trust, bad) == pytest.approx(0.6)
 
 
@@ -42,10 +54,12 @@ def test_the_error_of_calibrated_voxels_is_no_more_than_chance_left() -> None:
     count = np.full((50, 3), 20.0)
     confidence, correct = count * [0.2, 0.5, 0.8], rng.binomial(20, [0.2, 0.5, 0.8], (50, 3))
     row = rows.pooled_gap_row(count, confidence, correct, [str(i) for i in range(50)])
-    assert row["low"] == 0 and row["value"] < np.abs(confidence - correct).sum(0).sum() / count.sum()
-    assert rows.pooled_gap_row(count, confidence + 0.1 * count, correct, range(50))["value"] == pytest.approx(
-        0.1, abs=0.02
+    assert (
+        row["low"] == 0 and row["value"] < np.abs(confidence - correct).sum(0).sum() / count.sum()
     )
+    assert rows.pooled_gap_row(count, confidence + 0.1 * count, correct, range(50))[
+        "value"
+    ] == pytest.approx(0.1, abs=0.02)
 
 
 def test_voxels_put_together_teach_the_same_map() -> None:
@@ -71,7 +85,9 @@ def functions_of(module) -> dict[CodeType, str]:
             function = getattr(member, "fget", None) or getattr(member, "func", None) or member
             code = getattr(function, "__code__", None)
             if code is not None and code.co_filename == module.__file__:
-                found[code] = f"{module.__name__}.{code.co_qualname if sys.version_info >= (3, 11) else name}"
+                found[code] = (
+                    f"{module.__name__}.{code.co_qualname if sys.version_info >= (3, 11) else name}"
+                )
     return found
 
 
@@ -124,9 +140,12 @@ def other_scans() -> pd.DataFrame:
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    """A small study, and folders in which the scripts write; names of the functions that nobody has called yet."""
+    """A small study, and folders in which the scripts write; names of the functions that nobody has
+    called yet."""
     schedule = losses.SCHEDULE
-    study = make_small_study(tmp_path, (f"DiceCE_{schedule}", f"NACL_{schedule}", f"NACL_{schedule}_seed2"))
+    study = make_small_study(
+        tmp_path, (f"DiceCE_{schedule}", f"NACL_{schedule}", f"NACL_{schedule}_seed2")
+    )
     for name, value in study.environment.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setattr(f"nnunetv2.paths.{name}", value)
@@ -142,12 +161,16 @@ def measured(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "DRAWS", 20)
     monkeypatch.setattr(MODULES["few_patients"], "SIZES", (4,))
     monkeypatch.setattr(MODULES["few_patients"], "N_DRAWS", 2)
-    monkeypatch.setitem(sys.modules, "fiducio", SimpleNamespace(CDC=EvenCalibrator, CMSop=EvenCalibrator))
+    monkeypatch.setitem(
+        sys.modules, "fiducio", SimpleNamespace(CDC=EvenCalibrator, CMSop=EvenCalibrator)
+    )
     other_scans().to_csv(results / "other_scans.csv", index=False)
     return study
 
 
-def test_every_function_runs_and_every_table_has_its_values(measured, tmp_path, monkeypatch, capsys) -> None:
+def test_every_function_runs_and_every_table_has_its_values(
+    measured, tmp_path, monkeypatch, capsys
+) -> None:
     not_called = {}
     for module in MODULES.values():
         not_called |= functions_of(module)
@@ -172,19 +195,28 @@ def test_every_function_runs_and_every_table_has_its_values(measured, tmp_path, 
 
     scans = rows.read_csv("lidc_scans.csv").set_index("case")
     assert set(scans.index) == set(VALIDATION_CASES | OUTER_CASES)
-    assert scans.present[list(OUTER_CASES)].between(0, 1).all(), "three patients with and three without are known"
+    assert scans.present[list(OUTER_CASES)].between(0, 1).all(), (
+        "three patients with and three without are known"
+    )
     assert scans.predicted_dice[scans.volume > 0].between(0, 1).all()
     values = rows.results()
     present = values[values.value.notna()]
     assert set(present.cases) >= {"folds", "outer"}
-    expected = {"NLL predicted", "gap to share of raters", "missed", "refused, share of draws", "AUROC"}
+    expected = {
+        "NLL predicted",
+        "gap to share of raters",
+        "missed",
+        "refused, share of draws",
+        "AUROC",
+    }
     assert expected <= set(present.quantity)
     trained = set(values.trainer[values.quantity == "Dice where present"])
     assert trained == {f"DiceCE_{losses.SCHEDULE}", f"NACL_{losses.SCHEDULE}"}
 
 
 def render_twice(run) -> list[int]:
-    """Exit statuses of writing the pages, and of the check whether they are as they would be written."""
+    """Exit statuses of writing the pages, and of the check whether they are as they would be
+    written."""
     return [run(render), run(render, "--check")]
 
 

@@ -1,4 +1,5 @@
-"""JSON schemas of the documents, made from the types that they are written by; the site has them as files."""
+"""JSON schemas of the documents, made from the types that they are written by; the site has them as
+files."""
 
 from __future__ import annotations
 
@@ -18,23 +19,30 @@ _SECTION = re.compile(r"\n\n(?:Attributes|Raises):\n")
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of a document as it is written; null stands for a number that is not defined."""
+    """JSON schema (draft 2020-12) of a document as it is written; null stands for a number that is
+    not defined."""
     from pydantic import TypeAdapter
 
     kind, version = PUBLISHED[name]
     made = _described(TypeAdapter(kind).json_schema(mode="serialization"))
     made["properties"]["schema_version"]["const"] = version
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:nnunet_nacl:{name}:{version}"}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:nnunet_nacl:{name}:{version}",
+    }
     return head | made
 
 
 def _described(schema: Any) -> Any:
-    """A schema whose properties are described as the docstring of their class has them, without pydantic's titles."""
+    """A schema whose properties are described as the docstring of their class has them, without
+    pydantic's titles."""
     if isinstance(schema, list):
         return [_described(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: value for key, value in schema.items() if key not in ("title", "default", "readOnly")}
+    kept = {
+        key: value for key, value in schema.items() if key not in ("title", "default", "readOnly")
+    }
     if "properties" not in kept:
         return {key: _described(value) for key, value in kept.items()}
     text = kept.pop("description", "")

@@ -1,4 +1,5 @@
-"""What the site shows of docstrings: a role of Sphinx's with `~package.module.name` becomes just `name`, as code."""
+"""What the site shows of docstrings: a role of Sphinx's with `~package.module.name` becomes just
+`name`, as code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the site has beside docs/: start, files, changes, JSON schemas, and a demo's pages as examples.
+"""What the site has beside docs/: start, files, changes, JSON schemas, and a demo's pages as
+examples.
 
 The examples are there if NNUNET_NACL_DEMO names the folder of a finished `nnunet_nacl demo`.
 """
@@ -17,13 +18,17 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {
     "review": ("predictions/*/index.html", "the review list of four virtual brains"),
-    "comparison": ("comparison/*/report.html", "the comparison of three losses, as trained and calibrated"),
+    "comparison": (
+        "comparison/*/report.html",
+        "the comparison of three losses, as trained and calibrated",
+    ),
 }
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
 def moved_into_docs(text: str) -> str:
-    """Markdown of the root with its links as seen from docs/; a link to what the site lacks becomes the file's name."""
+    """Markdown of the root with its links as seen from docs/; a link to what the site lacks becomes
+    the file's name."""
 
     def moved(found: re.Match) -> str:
         image, title, target, anchor = found.groups()
@@ -44,7 +49,10 @@ def examples(demo: Path) -> dict[str, tuple[Path, str]]:
     for name, (pattern, what) in EXAMPLES.items():
         pages = sorted(demo.glob(pattern))
         if not pages:
-            raise PluginError(f"NNUNET_NACL_DEMO={demo}: no {pattern} there; let `nnunet_nacl demo -o {demo}` finish")
+            raise PluginError(
+                f"NNUNET_NACL_DEMO={demo}: no {pattern} there; let `nnunet_nacl demo -o {demo}`"
+                " finish"
+            )
         found[f"examples/{name}.html"] = (pages[0], what)
     return found
 
@@ -53,12 +61,15 @@ def on_config(config: MkDocsConfig) -> None:
     """Called by mkdocs first.
 
     Raises:
-        PluginError: The package is not there, from which the page of the Python API and the schemas are made.
+        PluginError: The package is not there, from which the page of the Python API and the schemas
+            are made.
     """
     try:
         import nnunet_nacl.evaluation.evaluation  # noqa: F401
     except ImportError as error:
-        raise PluginError(f"the site is made from the installed package: pip install '.[docs]' ({error})") from None
+        raise PluginError(
+            f"the site is made from the installed package: pip install '.[docs]' ({error})"
+        ) from None
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,4 +1,5 @@
-"""Writes the badges of the README, docs/images/badge_*.svg, from the installed package's metadata. Nothing is fetched.
+"""Writes the badges of the README, docs/images/badge_*.svg, from the installed package's metadata.
+Nothing is fetched.
 
 python tools/write_badges.py [FOLDER]
 """

@@ -24,7 +24,9 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import (
+    nnUNetTrainerNoDA,
+)
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
@@ -127,13 +129,19 @@ class CalibrationTrainer(nnUNetTrainer):
         for name in ("epochs", "iterations_per_epoch"):
             number = getattr(cls, name)
             if number is not None and (not isinstance(number, int) or number < 1):
-                raise ValueError(f"{cls.__name__}.{name} must be a positive integer or None, got {number!r}.")
+                raise ValueError(
+                    f"{cls.__name__}.{name} must be a positive integer or None, got {number!r}."
+                )
         if cls.train_percent is not None and not 0 < cls.train_percent <= 100:
             raise ValueError(
-                f"{cls.__name__}.train_percent must be above 0 and at most 100, or None, got {cls.train_percent!r}."
+                f"{cls.__name__}.train_percent must be above 0 and at most 100, or None, got"
+                f" {cls.train_percent!r}."
             )
         if cls.anneal_dice and not cls.with_dice:
-            raise ValueError(f"{cls.__name__}.anneal_dice needs with_dice = True: there is no Dice term to anneal.")
+            raise ValueError(
+                f"{cls.__name__}.anneal_dice needs with_dice = True: there is no Dice term to"
+                " anneal."
+            )
         cls._check_parents()
         cls._check_loss_settings()
 
@@ -157,7 +165,10 @@ class CalibrationTrainer(nnUNetTrainer):
         known = [name for name in arguments if name not in _SET_BY_TRAINER]
         for name in settings:
             if name in _SET_BY_TRAINER:
-                raise ValueError(f"{cls.__name__}.loss_settings: {name!r} follows from the data set; leave it out.")
+                raise ValueError(
+                    f"{cls.__name__}.loss_settings: {name!r} follows from the data set; leave it"
+                    " out."
+                )
             if name not in known:
                 raise ValueError(
                     f"{cls.__name__}.loss_settings: {cls.loss_class.__name__} has no setting "
@@ -315,7 +326,8 @@ class CalibrationTrainer(nnUNetTrainer):
         num_kept = max(1, math.ceil(len(in_fixed_order) * self.train_percent / 100))
         kept_cases = set(in_fixed_order[:num_kept])
         self.print_to_log_file(
-            f"Training on {len(kept_cases)} of {len(training_cases)} cases ({self.train_percent:g} %)."
+            f"Training on {len(kept_cases)} of {len(training_cases)} cases"
+            f" ({self.train_percent:g} %)."
         )
         return [case for case in training_cases if case in kept_cases], validation_cases
 
@@ -381,7 +393,9 @@ class TrainingLoss(nn.Module):
 
     """
 
-    def __init__(self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None) -> None:
+    def __init__(
+        self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.voxelwise = voxelwise
         self.dc = dc

@@ -109,7 +109,9 @@ def _highest_resolution(outputs: Tensor | list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def count_batch(logits: Tensor, target: Tensor, label_space: LabelSpace) -> tuple[BinStats, BinStats]:
+def count_batch(
+    logits: Tensor, target: Tensor, label_space: LabelSpace
+) -> tuple[BinStats, BinStats]:
     """Sums of the true foreground and of all valid voxels of a batch (B, C, *spatial) and nnU-Net's
     target."""
     read_target = label_space.read(logits, target, check_labels=False)
@@ -147,7 +149,9 @@ def errors_logged(log: Callable[[str], None], what: str, logged_errors: set[str]
 
 
 @contextmanager
-def measured_validation(trainer: nnunets_module.nnUNetTrainer, checkpoint: Path | None = None) -> Iterator[None]:
+def measured_validation(
+    trainer: nnunets_module.nnUNetTrainer, checkpoint: Path | None = None
+) -> Iterator[None]:
     """Around nnU-Net's validation: its workers measure each case that they export, and rank 0
     writes calibration.json.
 

@@ -51,7 +51,10 @@ class FrequencyStart:
         if not new_biases:
             network = type(self._trainer.bare_network()).__name__
             reason = "are loaded" if self._first_biases else f"of {network} are not known"
-            self._log(f"The biases of the segmentation layers {reason}: they are not set to the classes' frequencies.")
+            self._log(
+                f"The biases of the segmentation layers {reason}: they are not set to the classes'"
+                " frequencies."
+            )
             return
         label_manager = self._trainer.label_manager
         frequencies = frequencies_of_channels(self._count_on_first_rank(), label_manager)
@@ -95,7 +98,9 @@ class FrequencyStart:
         counts = count_labels_of_cases(training_cases, num_labels, num_processes)
         seconds = time.monotonic() - start
         num_cases = len(training_cases.identifiers)
-        self._log(f"Counted the voxels of each class in {num_cases} training cases in {seconds:.1f} s.")
+        self._log(
+            f"Counted the voxels of each class in {num_cases} training cases in {seconds:.1f} s."
+        )
         return counts
 
     def _log(self, line: str) -> None:
@@ -133,7 +138,9 @@ def count_labels_of_cases(dataset: Any, num_labels: int, num_processes: int) -> 
     waiting_cases = list(dataset.identifiers)
     start = time.monotonic()
     title = "count the voxels of each class"
-    with tqdm(total=len(waiting_cases), desc=title, unit="case", mininterval=10, delay=10) as progress:
+    with tqdm(
+        total=len(waiting_cases), desc=title, unit="case", mininterval=10, delay=10
+    ) as progress:
         while waiting_cases and (num_processes <= 1 or time.monotonic() - start < ALONE_S):
             counts += count_labels_of_case(dataset, waiting_cases.pop(0), num_labels)
             progress.update()
@@ -143,11 +150,14 @@ def count_labels_of_cases(dataset: Any, num_labels: int, num_processes: int) -> 
     return counts
 
 
-def _count_in_parallel(dataset: Any, cases: Sequence[str], num_labels: int, num_processes: int) -> Iterator[np.ndarray]:
+def _count_in_parallel(
+    dataset: Any, cases: Sequence[str], num_labels: int, num_processes: int
+) -> Iterator[np.ndarray]:
     """Counts of each case, in the order in which they are ready."""
     if not cases:
         return
-    context = multiprocessing.get_context("spawn")  # as nnU-Net: a fork may hang where CUDA is in use
+    # as nnU-Net: a fork may hang where CUDA is in use
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(num_processes, len(cases)), mp_context=context) as pool:
         tasks = [pool.submit(count_labels_of_case, dataset, case, num_labels) for case in cases]
         try:

@@ -22,7 +22,8 @@ DOCS = Path(__file__).resolve().parents[1]
 
 
 def perfect_case(seed: int, shape: tuple[int, ...] = (64, 64, 64)) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth class probabilities, and a truth drawn from those very probabilities, voxel by voxel."""
+    """Smooth class probabilities, and a truth drawn from those very probabilities, voxel by
+    voxel."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
     radius = np.sqrt((grid**2).sum(0))
@@ -63,10 +64,16 @@ def main() -> None:
         {label: stats[name] for name, label in shown.items()},
         DOCS / "images" / "calibration_masks.png",
         title="A perfectly calibrated predictor, on four masks",
-        subtitle="truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of 64^3 voxels",
+        subtitle=(
+            "truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of"
+            " 64^3 voxels"
+        ),
     )
     for name, sums in stats.items():
-        print(f"{name}: ECE {ece(sums):.5g}, NLL {float(nll_per_row(sums)[0]):.5g}, {sums.n_voxels} voxels")
+        print(
+            f"{name}: ECE {ece(sums):.5g}, NLL {float(nll_per_row(sums)[0]):.5g}, {sums.n_voxels}"
+            " voxels"
+        )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python docs/figures/l1_penalty_figure.py
 
-Free logits are a tensor that gradient descent changes as it likes: what is left when no network limits them. Dots are
-the result of minimising the package's own loss, lines are the formulas of l1-penalty.md. The dots are printed:
-the probability of the true class so many voxels from an edge (none: plain surroundings), and its logit above the mean
-of the others.
+Free logits are a tensor that gradient descent changes as it likes: what is left when no network
+limits them. Dots are the result of minimising the package's own loss, lines are the formulas of
+l1-penalty.md. The dots are printed: the probability of the true class so many voxels from an edge
+(none: plain surroundings), and its logit above the mean of the others.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ LAMBDA = 0.1
 
 
 def settle(labels: torch.Tensor, num_classes: int, steps: int = 6000, **settings) -> np.ndarray:
-    """Logits (K, length) that minimise NACL for a row of labels, by Adam with a rate that falls to nothing."""
+    """Logits (K, length) that minimise NACL for a row of labels, by Adam with a rate that falls to
+    nothing."""
     logits = torch.zeros(1, num_classes, len(labels), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.03)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1e-4, 1 - step / steps) ** 2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: max(1e-4, 1 - step / steps) ** 2
+    )
     for _ in range(steps):
         optimizer.zero_grad()
         (nacl(logits, labels[None], check_labels=False, **settings) * len(labels)).backward()
@@ -49,12 +52,26 @@ def draw_cap(axis) -> list[dict[str, object]]:
     rows, counts = [], np.arange(3, 21)
     for reduction, color in (("mean", "tab:blue"), ("sum", "tab:orange")):
         rate = LAMBDA / counts if reduction == "mean" else np.full(len(counts), LAMBDA)
-        axis.plot(counts, np.log((counts - 1) * (1 - rate) / rate), color=color, label=f"{reduction}: formula")
+        axis.plot(
+            counts,
+            np.log((counts - 1) * (1 - rate) / rate),
+            color=color,
+            label=f"{reduction}: formula",
+        )
         some = (3, 5, 8, 14, 20)
-        found = [settle(torch.zeros(1), k, penalty_weight=LAMBDA, class_reduction=reduction)[:, 0] for k in some]
+        found = [
+            settle(torch.zeros(1), k, penalty_weight=LAMBDA, class_reduction=reduction)[:, 0]
+            for k in some
+        ]
         above = [logits[0] - logits[1:].mean() for logits in found]
         rows += [
-            {"K": k, "reduction": reduction, "m": 1, "probability": probability(logits, 0), "logit": logit}
+            {
+                "K": k,
+                "reduction": reduction,
+                "m": 1,
+                "probability": probability(logits, 0),
+                "logit": logit,
+            }
             for k, logits, logit in zip(some, found, above)
         ]
         axis.plot(
@@ -89,7 +106,9 @@ def draw_edge(axis) -> list[dict[str, object]]:
             for x, p in zip(place, confidence)
         ]
         axis.plot(place, confidence, marker + "-", color=color, label=f"m = {scale:g}")
-    axis.axhline(1 - LAMBDA / 3, color="grey", linestyle="--", linewidth=1, label="1 $-$ $\\lambda$/K")
+    axis.axhline(
+        1 - LAMBDA / 3, color="grey", linestyle="--", linewidth=1, label="1 $-$ $\\lambda$/K"
+    )
     axis.axvline(0, color="lightgrey", zorder=0)
     axis.set(
         xlabel="voxels from the edge",

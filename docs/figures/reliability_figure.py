@@ -2,7 +2,8 @@
 
     python docs/figures/reliability_figure.py RECORDS [RECORDS ...] -o masks.png
 
-RECORDS is the folder of records that `nnunet_nacl evaluate` or `nnunet_nacl compare` made: one per fold.
+RECORDS is the folder of records that `nnunet_nacl evaluate` or `nnunet_nacl compare` made: one per
+fold.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MASKS = ("foreground", "predicted", "all")
 
 
 def draw(cases: list[CaseRecord], path: Path, *, title: str, subtitle: str) -> None:
-    """Write the figure, and print the error of each mask: pooled over voxels, and as mean over cases.
+    """Write the figure, and print the error of each mask: pooled over voxels, and as mean over
+    cases.
 
     Args:
         cases: Of one trainer.
@@ -39,19 +41,28 @@ def draw(cases: list[CaseRecord], path: Path, *, title: str, subtitle: str) -> N
             n_bootstrap=10_000,
             seed=0,
         )
-        print(f"{mask}: ECE pooled {ece(pooled[mask]):.3f}, mean over cases {np.nanmean([*map(ece, per_case)]):.3f}")
+        print(
+            f"{mask}: ECE pooled {ece(pooled[mask]):.3f}, mean over cases"
+            f" {np.nanmean([*map(ece, per_case)]):.3f}"
+        )
     subtitle = ", ".join(text for text in (subtitle, f"{len(cases)} cases") if text)
     draw_reliability(pooled, path, bands=bands, title=title, subtitle=subtitle)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="RECORDS", help="folders of records")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="RECORDS", help="folders of records"
+    )
     parser.add_argument("-o", required=True, type=Path, metavar="FILE")
     parser.add_argument("-title", default="One network, three masks")
     parser.add_argument("-subtitle", default="")
     arguments = parser.parse_args()
-    cases = [read_record(path) for folder in arguments.folders for path in sorted(folder.glob("*.npz"))]
+    cases = [
+        read_record(path) for folder in arguments.folders for path in sorted(folder.glob("*.npz"))
+    ]
     draw(cases, arguments.o, title=arguments.title, subtitle=arguments.subtitle)
 
 

@@ -1,9 +1,10 @@
 """Draws uncertainty maps over the scan, one row a case, for how-to/predict.md.
 
-    python docs/figures/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o uncertainty.png
+    python docs/figures/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o
+    uncertainty.png
 
-REVIEW is the output of `nnunet_nacl predict -maps` with several folds, SCANS and LABELS are nnU-Net's imagesTr and
-labelsTr.
+REVIEW is the output of `nnunet_nacl predict -maps` with several folds, SCANS and LABELS are
+nnU-Net's imagesTr and labelsTr.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import SimpleITK as sitk
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-COLOURS = ("#56b4e9", "#e69f00")  # of the structures; Okabe and Ito's, told apart by the colour-blind
+# of the structures; Okabe and Ito's, told apart by the colour-blind
+COLOURS = ("#56b4e9", "#e69f00")
 
 
 def read(path: Path, where: sitk.Image) -> np.ndarray:
     """The image at the voxels of another one, found by position in space as a viewer does."""
-    return sitk.GetArrayFromImage(sitk.Resample(sitk.ReadImage(str(path)), where, sitk.Transform(), sitk.sitkLinear))
+    return sitk.GetArrayFromImage(
+        sitk.Resample(sitk.ReadImage(str(path)), where, sitk.Transform(), sitk.sitkLinear)
+    )
 
 
 def draw_case(axes, review: Path, scans: Path, labels: Path, row: dict[str, str]) -> None:
@@ -37,7 +41,8 @@ def draw_case(axes, review: Path, scans: Path, labels: Path, row: dict[str, str]
     maps = review / "maps" / case
     names = ("entropy", "mutual_information")
     entropy, information = (read(maps / f"{case}_{name}.nii.gz", where) for name in names)
-    slice_ = int(np.prod([(truth == label).sum((1, 2)) for label in (1, 2)], axis=0).argmax())  # both structures
+    # both structures
+    slice_ = int(np.prod([(truth == label).sum((1, 2)) for label in (1, 2)], axis=0).argmax())
 
     for axis in axes:
         axis.imshow(scan[slice_], cmap="gray", origin="lower")
@@ -45,20 +50,34 @@ def draw_case(axes, review: Path, scans: Path, labels: Path, row: dict[str, str]
     for label, colour in enumerate(COLOURS, 1):
         for mask, style in ((predicted == label, "solid"), (truth == label, "dotted")):
             if mask[slice_].any():
-                axes[0].contour(mask[slice_], [0.5], colors=colour, linestyles=style, linewidths=1.8)
+                axes[0].contour(
+                    mask[slice_], [0.5], colors=colour, linestyles=style, linewidths=1.8
+                )
     axes[0].set_ylabel(f"rank {row['rank']}: {case}", fontsize=9)
     for axis, values, most in ((axes[1], entropy, 1.0), (axes[2], information, 0.2)):
         shown = axis.imshow(
-            values[slice_], cmap="inferno", origin="lower", vmin=0, vmax=most, alpha=(values[slice_] / most).clip(0, 1)
+            values[slice_],
+            cmap="inferno",
+            origin="lower",
+            vmin=0,
+            vmax=most,
+            alpha=(values[slice_] / most).clip(0, 1),
         )
         shown = plt.cm.ScalarMappable(shown.norm, shown.cmap)  # the bar without the transparency
         axis.figure.colorbar(shown, ax=axis, shrink=0.85)
-    axes[1].set_xlabel(f"mean over the prediction {float(row['mean_foreground_entropy']):.2f}", fontsize=9)
-    axes[2].set_xlabel(f"mean over the prediction {float(row['mean_foreground_mutual_information']):.3f}", fontsize=9)
+    axes[1].set_xlabel(
+        f"mean over the prediction {float(row['mean_foreground_entropy']):.2f}", fontsize=9
+    )
+    axes[2].set_xlabel(
+        f"mean over the prediction {float(row['mean_foreground_mutual_information']):.3f}",
+        fontsize=9,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("review", type=Path)
     parser.add_argument("scans", type=Path)
     parser.add_argument("cases", nargs="+")
@@ -67,7 +86,9 @@ def main() -> None:
     args = parser.parse_args()
 
     with open(args.review / "scans.csv", encoding="utf-8") as file:
-        rows = {row["case"]: {**row, "rank": rank} for rank, row in enumerate(csv.DictReader(file), 1)}
+        rows = {
+            row["case"]: {**row, "rank": rank} for rank, row in enumerate(csv.DictReader(file), 1)
+        }
     figure, axes = plt.subplots(
         len(args.cases), 3, figsize=(9, 3.6 * len(args.cases)), squeeze=False, layout="constrained"
     )

@@ -1,4 +1,5 @@
-"""Cross-fitting: each case is judged by a map that was fitted without it, and so the form of the map is chosen."""
+"""Cross-fitting: each case is judged by a map that was fitted without it, and so the form of the
+map is chosen."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.json_types import Number, Size
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
-"""Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the one before."""
+"""Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the
+one before."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class FormScore:
     """How a form with a ridge does on cases that its fit left out.
 
     Attributes:
-        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``given`` for a given prior map.
+        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``given`` for a given prior
+            map.
         ridge: Strength; infinite for a given prior map.
         nll: Mean over cases, in nats per voxel.
         excess: By how much that is above the best of all forms.
@@ -74,25 +77,28 @@ def cross_fit(
     prior_map: LogOddsMap | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> list[CrossFit]:
-    """Fits maps to all cases and without each fold, and compares them on the cases that were left out.
+    """Fits maps to all cases and without each fold, and compares them on the cases that were left
+    out.
 
     Args:
         cases: Voxels of each case.
         folds: Fold of the cross-fit of each case.
         groups: Patient of each case; None if no two have one.
-        prior_map: What conditional maps are shrunk towards; None: the temperature of the cases that they
-            are fitted to.
+        prior_map: What conditional maps are shrunk towards; None: the temperature of the cases that
+            they are fitted to.
         progress: Called after each fit.
 
     Returns:
-        A fit for each form and ridge that was tried, poorer ones first: affine forms, a given prior map,
-        conditional maps.
+        A fit for each form and ridge that was tried, poorer ones first: affine forms, a given prior
+        map, conditional maps.
     """
     fits: list[_Fit] = []
     losses: list[np.ndarray] = []  # of each case, when it was left out
     for fit in _fit_all_forms(cases, folds, prior_map, progress):
         fits.append(fit)
-        losses.append(np.array([case_loss(case, fit.maps[fold]) for fold, case in zip(folds, cases)]))
+        losses.append(
+            np.array([case_loss(case, fit.maps[fold]) for fold, case in zip(folds, cases)])
+        )
         is_weaker = fit.form == "conditional" and fit.ridge < STRENGTHS[0]
         if is_weaker and losses[-1].mean() > losses[-2].mean():
             break  # still weaker ridges would learn still more by heart
@@ -119,7 +125,8 @@ def _fit_all_forms(
     prior_map: LogOddsMap | None,
     progress: Callable[[], object],
 ) -> Iterator[_Fit]:
-    """Fits one form and ridge after another, each to all cases and to those of all folds but one."""
+    """Fits one form and ridge after another, each to all cases and to those of all folds but
+    one."""
     training_sets: dict[str | None, list[Voxels]] = {None: list(cases)}
     for name in sorted(set(folds)):
         training_sets[name] = [case for case, fold in zip(cases, folds) if fold != name]
@@ -146,7 +153,8 @@ def _fit_all_forms(
 
 
 def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
-    """Standard error of the mean over cases, those of a group being one draw; NaN with one group."""
+    """Standard error of the mean over cases, those of a group being one draw; NaN with one
+    group."""
     number_of_group = np.unique(groups, return_inverse=True)[1]
     sums = np.bincount(number_of_group, values - values.mean())
     count = len(sums)
@@ -160,9 +168,9 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
 
     Args:
         fits: Forms and ridges that were tried, poorer ones first.
-        form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the temperature
-            where none was given) or a conditional map, the poorest whose left-out cases are no worse than
-            those of the best by more than one standard error over patients.
+        form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the
+            temperature where none was given) or a conditional map, the poorest whose left-out cases
+            are no worse than those of the best by more than one standard error over patients.
     """
     if form != "auto":
         same_form = [fit for fit in fits if fit.score.form == form]

@@ -1,10 +1,12 @@
-"""Fits calibration maps by L-BFGS-B: mean negative log likelihood of the cases, with a ridge towards a prior map.
+"""Fits calibration maps by L-BFGS-B: mean negative log likelihood of the cases, with a ridge
+towards a prior map.
 
-The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds
-u of :mod:`~nnunet_nacl.calibration.log_odds`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the
-loss of a voxel is log sum exp u' - u'_y, a convex function of A_c: one multinomial logistic regression for
-each label. A region is a problem in two classes, and the loss is the mean over regions. Where slope and
-offsets are those of every label there is one problem over all voxels.
+The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the
+log-odds u of :mod:`~nnunet_nacl.calibration.log_odds`, v and 1), u'_0 = 0, p = softmax(u') and y
+the true class the loss of a voxel is log sum exp u' - u'_y, a convex function of A_c: one
+multinomial logistic regression for each label. A region is a problem in two classes, and the loss
+is the mean over regions. Where slope and offsets are those of every label there is one problem over
+all voxels.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ AFFINE_FORMS = ("temperature", "shift")
 FORMS = (*AFFINE_FORMS, "conditional")
 """Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
 RIDGE = 1e-6
-"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes would diverge."""
+"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes
+would diverge."""
 SMALLEST_SLOPE = 0.01
 LIKELY = 0.01
 """A structure matters at a label where its probability is above this ..."""
@@ -43,8 +46,8 @@ MOST_CROSSED = 6
 def fit_affine(cases: Sequence[Voxels], form: str) -> AffineMap:
     """Fits one map for all labels; all cases have one weight.
 
-    The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is
-    elsewhere.
+    The offset of a structure that no truth has stays 0: cases without it do not tell how probable
+    it is elsewhere.
 
     Args:
         cases: Voxels of each case.
@@ -72,14 +75,16 @@ def fit_affine(cases: Sequence[Voxels], form: str) -> AffineMap:
 
 
 def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float) -> ConditionalMap:
-    """Fits a map by label: minus log likelihood + ridge / 2 |coefficients - those of the prior map|^2.
+    """Fits a map by label: minus log likelihood + ridge / 2 |coefficients - those of the prior
+    map|^2.
 
-    All cases have one weight. At the voxels of label c each structure that matters there (``LIKELY``,
-    ``OFTEN``) has a slope a_ckk, g_ck and b_ck of its own; the ``MOST_CROSSED`` with the largest mean
-    probability act on each other by a_ckj. All other coefficients stay as the prior map has them, and so do
-    labels that no case has, and structures that no truth has: cases without them do not tell how probable
-    they are where they can be. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the
-    coefficients of log p and -log(1 - p), which are a and a + g.
+    All cases have one weight. At the voxels of label c each structure that matters there
+    (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck of its own; the ``MOST_CROSSED`` with
+    the largest mean probability act on each other by a_ckj. All other coefficients stay as the
+    prior map has them, and so do labels that no case has, and structures that no truth has: cases
+    without them do not tell how probable they are where they can be. Of a region, in or out: a_cr,
+    g_cr and b_cr, with the ridge on the coefficients of log p and -log(1 - p), which are a and a +
+    g.
 
     Args:
         cases: Voxels of each case.
@@ -118,7 +123,9 @@ def _choose_free(structures: np.ndarray, mean_probability: np.ndarray) -> np.nda
     return is_free
 
 
-def _fit_class(row: np.ndarray, is_free: np.ndarray, voxels: LabelVoxels, ridge: float, num_cases: int) -> None:
+def _fit_class(
+    row: np.ndarray, is_free: np.ndarray, voxels: LabelVoxels, ridge: float, num_cases: int
+) -> None:
     """Fits the free ones of the (m, m + 2) coefficients of a label, in place."""
     base = apply_coefficients(row, voxels)
     matter = np.flatnonzero(is_free.any(1))
@@ -172,5 +179,6 @@ def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
 
 
 def apply_coefficients(rows: np.ndarray, voxels: LabelVoxels) -> Tensor:
-    """(m, n) u' of voxels with one label, by the (m, m + 2) coefficients of that label; (1, n) of a region."""
+    """(m, n) u' of voxels with one label, by the (m, m + 2) coefficients of that label; (1, n) of a
+    region."""
     return torch.from_numpy(rows) @ voxels.features

@@ -13,17 +13,21 @@ _BLOCK = 1 << 13  # voxels at a time: they stay in the cache
 
 
 class LinearLogits:
-    """Weighted voxels whose logits are linear in parameters x: u' = base + C f, with C_kj = x[index_kj].
+    """Weighted voxels whose logits are linear in parameters x: u' = base + C f, with C_kj =
+    x[index_kj].
 
     Args:
         features: (q, n) f.
-        base: (s, n) logits at x = 0. One row, of zeros or of what no parameter changes, is the background's.
+        base: (s, n) logits at x = 0. One row, of zeros or of what no parameter changes, is the
+            background's.
         target: (n,) row of the true class.
         weights: (n,) of the voxels.
         index: (s, q) which parameter each coefficient is, -1 where it is 0.
     """
 
-    def __init__(self, features: Tensor, base: Tensor, target: Tensor, weights: Tensor, index: np.ndarray) -> None:
+    def __init__(
+        self, features: Tensor, base: Tensor, target: Tensor, weights: Tensor, index: np.ndarray
+    ) -> None:
         self._features = features
         self._base = base
         self._weights = weights
@@ -33,7 +37,8 @@ class LinearLogits:
         self._true_base = float((true_weights * base).sum())
 
     def loss(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Sum over voxels of weight times -log p of the true class, and its gradient, of the shape of x."""
+        """Sum over voxels of weight times -log p of the true class, and its gradient, of the shape
+        of x."""
         coefficients = self._coefficients(x)
         loss = -self._true_base - float((coefficients * self._true_sums).sum())
         gradient = -self._true_sums
@@ -75,12 +80,14 @@ class LinearLogits:
         )
 
 
-def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, num_cases: int) -> np.ndarray:
+def minimise(
+    models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, num_cases: int
+) -> np.ndarray:
     """The parameters x at which the sum of losses over ``num_cases`` plus ridge / 2 |x|^2 is least.
 
-    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit matrix,
-    which takes a quarter of the passes. What has a bound in x is proportional to a coordinate of its own,
-    which has one, too.
+    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit
+    matrix, which takes a quarter of the passes. What has a bound in x is proportional to a
+    coordinate of its own, which has one, too.
 
     Args:
         models: Voxels by the same parameters.
@@ -96,7 +103,9 @@ def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, n
     """
     start = np.zeros(len(lowest))
     hessian = sum(model.hessian(start) for model in models) / num_cases
-    turn, scale, order = _preconditioner(hessian + ridge * np.eye(len(start)), is_bounded=np.isfinite(lowest))
+    turn, scale, order = _preconditioner(
+        hessian + ridge * np.eye(len(start)), is_bounded=np.isfinite(lowest)
+    )
 
     def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
         x = turn @ y
@@ -123,14 +132,17 @@ def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, n
     return np.maximum(turn @ result.x, lowest)
 
 
-def _preconditioner(hessian: np.ndarray, is_bounded: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _preconditioner(
+    hessian: np.ndarray, is_bounded: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates y of x = T y in which the Hessian is about a unit matrix.
 
-    T is the transposed inverse of the Hessian's Cholesky factor; among bounded parameters it is diagonal.
+    T is the transposed inverse of the Hessian's Cholesky factor; among bounded parameters it is
+    diagonal.
 
     Returns:
-        (q, q) T; (q,) its scale, by which the bounds of x are divided; and the (q,) parameter that each
-        coordinate belongs to, of which those with a bound come last.
+        (q, q) T; (q,) its scale, by which the bounds of x are divided; and the (q,) parameter that
+        each coordinate belongs to, of which those with a bound come last.
     """
     order = np.argsort(is_bounded, kind="stable")
     factor = np.linalg.cholesky(hessian[np.ix_(order, order)])

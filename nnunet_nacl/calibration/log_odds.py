@@ -1,10 +1,11 @@
 """Log-odds of voxels: what calibration maps act on.
 
-With logits z, l_k = max(z_k - max_j z_j, -15) and 0 the background, u_k = l_k - l_0 are the log-odds of
-structure k to the background; of a region u = z clipped to +-15. v = log(1 + sum_j exp u_j) is minus the
-log of the background's probability.
+With logits z, l_k = max(z_k - max_j z_j, -15) and 0 the background, u_k = l_k - l_0 are the
+log-odds of structure k to the background; of a region u = z clipped to +-15. v = log(1 + sum_j exp
+u_j) is minus the log of the background's probability.
 
-m is the number of structures: K - 1 for K classes, R for R regions. C is the number of channels: K or R.
+m is the number of structures: K - 1 for K classes, R for R regions. C is the number of channels: K
+or R.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor
 from nnunet_nacl.metrics.overlap import bounding_box
 
 CLIP = 15.0
-"""Log-odds to the most probable class beyond it count as this far: there is rounding, not knowledge."""
+"""Log-odds to the most probable class beyond it count as this far: there is rounding, not
+knowledge."""
 CERTAIN = 1e-6
 """A voxel where no structure has a higher probability is certain background, and stays as it is."""
 
@@ -26,11 +28,12 @@ _SMALLEST = float(torch.finfo(torch.float32).tiny)  # as the metrics clip
 
 
 def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
-    """(m, ...) log-odds against the background, log p_k - log p_0, or of each region, log p - log(1 - p).
+    """(m, ...) log-odds against the background, log p_k - log p_0, or of each region, log p - log(1
+    - p).
 
     Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's
-    probability of exactly 1 counts as halfway to 1 from the largest number below it: what z was cannot be
-    known from it.
+    probability of exactly 1 counts as halfway to 1 from the largest number below it: what z was
+    cannot be known from it.
 
     Args:
         probs: (C, ...) probabilities of any floating type.
@@ -73,12 +76,14 @@ def clip_log_odds(odds: Tensor, regions: bool) -> Tensor:
 
 
 def total_log_odds(odds: Tensor) -> Tensor:
-    """(n,) v = log(1 + sum_j exp u_j) of (m, n) clipped log-odds u, which are too small to overflow."""
+    """(n,) v = log(1 + sum_j exp u_j) of (m, n) clipped log-odds u, which are too small to
+    overflow."""
     return odds.exp().sum(0).log1p_()
 
 
 def is_label(label: Tensor, num_structures: int) -> Tensor:
-    """(m, n) whether each voxel has the label of each structure, by (n,) classes or (m, n) regions."""
+    """(m, n) whether each voxel has the label of each structure, by (n,) classes or (m, n)
+    regions."""
     if label.ndim == 2:
         return label.bool()
     return label == torch.arange(1, num_structures + 1)[:, None]
@@ -97,11 +102,12 @@ def log_loss(background: Tensor, odds: Tensor, target: Tensor) -> Tensor:
 
 
 def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] | None:
-    """The part of the image that the network saw, nnU-Net's crop; None if no structure is probable anywhere.
+    """The part of the image that the network saw, nnU-Net's crop; None if no structure is probable
+    anywhere.
 
-    nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout), and
-    inside a probability of 0 takes logits more than 100 apart. So the crop is the box of the voxels with a
-    structure above 0.
+    nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0
+    throughout), and inside a probability of 0 takes logits more than 100 apart. So the crop is the
+    box of the voxels with a structure above 0.
     """
     structures = probs if regions else probs[1:]
     return bounding_box(structures.max(axis=0) > 0)

@@ -1,22 +1,24 @@
-"""Calibration maps: they change the log-odds of each voxel, depending on the label that the network chose there.
+"""Calibration maps: they change the log-odds of each voxel, depending on the label that the network
+chose there.
 
-With the log-odds u and the total v of :mod:`nnunet_nacl.calibration.log_odds`, and c the most probable label:
+With the log-odds u and the total v of :mod:`nnunet_nacl.calibration.log_odds`, and c the most
+probable label:
 
     classes:  u'_k = sum_j a_ckj u_j + g_ck v + b_ck,   p' = softmax(0, u'_1, ..., u'_m)
     regions:  v_r = log(1 + exp u_r), c whether the region is predicted:
               u'_r = a_cr u_r + g_cr v_r + b_cr,   p'_r = sigmoid(u'_r)
 
-For a region a u + g v is a log p - (a + g) log(1 - p), the beta calibration of Kull, Silva Filho and Flach
-(AISTATS 2017); it rises with p where a and a + g are above 0. A map acts voxel by voxel and is blind to a
-constant common to all classes, so probabilities are as good as logits.
+For a region a u + g v is a log p - (a + g) log(1 - p), the beta calibration of Kull, Silva Filho
+and Flach (AISTATS 2017); it rises with p where a and a + g are above 0. A map acts voxel by voxel
+and is blind to a constant common to all classes, so probabilities are as good as logits.
 
-One affine map for each predicted class is the idea of fiducio's class-conditional calibrators ("Rethinking
-Post-Hoc Calibration in Semantic Segmentation", 2026, arXiv 2607.01902). Here it acts on log-odds to the
-background with v beside them, has a form for regions, and the label stays though another class may become
-more probable.
+One affine map for each predicted class is the idea of fiducio's class-conditional calibrators
+("Rethinking Post-Hoc Calibration in Semantic Segmentation", 2026, arXiv 2607.01902). Here it acts
+on log-odds to the background with v beside them, has a form for regions, and the label stays though
+another class may become more probable.
 
-An :class:`AffineMap` has the same slopes and offsets at every label. It is affine in the logits (but for
-the clipping), so that it commutes with averages of logits and with linear resampling. A
+An :class:`AffineMap` has the same slopes and offsets at every label. It is affine in the logits
+(but for the clipping), so that it commutes with averages of logits and with linear resampling. A
 :class:`ConditionalMap` differs by label and is applied to the final probabilities.
 """
 
@@ -67,7 +69,8 @@ class LogOddsMap(ABC):
     @property
     @abstractmethod
     def own_slopes(self) -> np.ndarray:
-        """(P, m) a_ckk, by which a structure's own log-odds act; P is the number of labels, 1 of an affine map."""
+        """(P, m) a_ckk, by which a structure's own log-odds act; P is the number of labels, 1 of an
+        affine map."""
 
     @property
     @abstractmethod
@@ -76,7 +79,8 @@ class LogOddsMap(ABC):
 
     @abstractmethod
     def coefficients(self) -> np.ndarray:
-        """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row for every label."""
+        """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row
+        for every label."""
 
     @abstractmethod
     def map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
@@ -89,7 +93,8 @@ class LogOddsMap(ABC):
 
     @property
     def digest(self) -> str:
-        """What results under it depend on, in a few letters: its table grows with the cube of the structures."""
+        """What results under it depend on, in a few letters: its table grows with the cube of the
+        structures."""
         slopes, offsets = self.tables
         content = hashlib.blake2b(repr((slopes.shape, self.regions)).encode(), digest_size=16)
         content.update(np.ascontiguousarray(slopes).tobytes())
@@ -116,8 +121,8 @@ class LogOddsMap(ABC):
         """Calibrates the probabilities of one case.
 
         Args:
-            probs: (C, *spatial) as nnU-Net saves them. What lies outside nnU-Net's crop stays as it is:
-                no network has seen it.
+            probs: (C, *spatial) as nnU-Net saves them. What lies outside nnU-Net's crop stays as it
+                is: no network has seen it.
             inside: Where in ``probs`` that crop is; None looks for it, see
                 :func:`~nnunet_nacl.calibration.log_odds.network_box`.
 
@@ -129,7 +134,9 @@ class LogOddsMap(ABC):
         """
         channels = self.num_structures if self.regions else self.num_structures + 1
         if len(probs) != channels:
-            raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
+            raise ValueError(
+                f"this map is for {channels} channels, got probabilities of shape {probs.shape}."
+            )
         dtype = np.float64 if probs.dtype == np.float64 else np.float32
         if inside is None:
             inside = network_box(probs, self.regions)
@@ -143,7 +150,8 @@ class LogOddsMap(ABC):
         return result
 
     def _map_in_blocks(self, given: np.ndarray, target: np.ndarray) -> None:
-        """Writes the calibrated probabilities of (C, *spatial) ``given`` to ``target``, a few rows at a time."""
+        """Writes the calibrated probabilities of (C, *spatial) ``given`` to ``target``, a few rows
+        at a time."""
         voxels_of_a_row = max(1, target[:, 0].size)
         rows = max(1, _BLOCK // voxels_of_a_row)
         for start in range(0, target.shape[1], rows):
@@ -153,7 +161,8 @@ class LogOddsMap(ABC):
             target[:, start : start + rows] = mapped.view(block.shape).numpy()
 
     def _map_block(self, block: Tensor) -> Tensor:
-        """(C, n) calibrated probabilities of (C, n) voxels; those that are certain background stay as they are."""
+        """(C, n) calibrated probabilities of (C, n) voxels; those that are certain background stay
+        as they are."""
         structures = block if self.regions else block[1:]
         is_unsure = structures.amax(0) > CERTAIN
         where = torch.nonzero(is_unsure).ravel()  # few: most voxels are plain background
@@ -188,7 +197,11 @@ class AffineMap(LogOddsMap):
     def __post_init__(self) -> None:
         object.__setattr__(self, "slopes", np.asarray(self.slopes, dtype=np.float64))
         object.__setattr__(self, "offsets", np.asarray(self.offsets, dtype=np.float64))
-        if self.offsets.ndim != 1 or not self.offsets.size or self.slopes.shape != self.offsets.shape:
+        if (
+            self.offsets.ndim != 1
+            or not self.offsets.size
+            or self.slopes.shape != self.offsets.shape
+        ):
             raise _shape_error(self.slopes, self.offsets)
         _check_values(self.slopes, self.offsets, positive=[self.slopes])
 
@@ -225,8 +238,8 @@ class ConditionalMap(LogOddsMap):
     """A row of slopes and offsets for each label that the network chose.
 
     Attributes:
-        slopes: (K, m, m + 1) all a_ckj, then g_ck; of regions (2, R, 2) a_cr and g_cr. A structure's own
-            slope, of regions also a + g, is above 0.
+        slopes: (K, m, m + 1) all a_ckj, then g_ck; of regions (2, R, 2) a_cr and g_cr. A
+            structure's own slope, of regions also a + g, is above 0.
         offsets: (K, m), of regions (2, R), b.
         regions: Whether the channels are sigmoid regions.
 
@@ -282,7 +295,8 @@ class ConditionalMap(LogOddsMap):
             outside = self._map_regions_with_row(odds, 0)
             inside = self._map_regions_with_row(odds, 1)
             return torch.where(label.bool(), inside, outside)
-        # Voxels are put in the order of their labels, so that those of a label are one matrix product.
+        # Voxels are put in the order of their labels, so that those of a label are one matrix
+        # product.
         labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
         order = torch.from_numpy(np.argsort(labels, kind="stable")).to(odds.device)
         voxels_by_label = np.bincount(labels, minlength=self.num_labels).tolist()
@@ -291,7 +305,11 @@ class ConditionalMap(LogOddsMap):
         ordered = torch.index_select(odds, 1, order, out=features[:num_structures])
         features[num_structures] = total_log_odds(ordered)
         mapped = torch.empty_like(odds)
-        groups = zip(self._rows.to(odds), features.split(voxels_by_label, dim=1), mapped.split(voxels_by_label, dim=1))
+        groups = zip(
+            self._rows.to(odds),
+            features.split(voxels_by_label, dim=1),
+            mapped.split(voxels_by_label, dim=1),
+        )
         for row, features_of_label, mapped_of_label in groups:
             torch.mm(row, features_of_label, out=mapped_of_label)
         return torch.empty_like(odds).index_copy_(1, order, mapped)
@@ -313,8 +331,9 @@ def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False
     """The map of slopes and offsets, as files hold them.
 
     Args:
-        slopes: (m,) or (1, m): the same for all labels. (P, m): each structure's own slope, P the number of
-            labels (K, or 2 for regions: out and in). Or as :class:`ConditionalMap` has them.
+        slopes: (m,) or (1, m): the same for all labels. (P, m): each structure's own slope, P the
+            number of labels (K, or 2 for regions: out and in). Or as :class:`ConditionalMap` has
+            them.
         offsets: (m,), (1, m) or (P, m).
         regions: Whether the channels are sigmoid regions.
 
@@ -334,7 +353,8 @@ def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False
 
 
 def spread_own_slopes(own_slopes: np.ndarray, regions: bool) -> np.ndarray:
-    """(P, m, m + 1), of regions (P, R, 2), slopes where nothing but a structure's own log-odds acts on it."""
+    """(P, m, m + 1), of regions (P, R, 2), slopes where nothing but a structure's own log-odds acts
+    on it."""
     if regions:
         return own_slopes[..., None] * np.array([1.0, 0.0])
     num_structures = own_slopes.shape[-1]
@@ -348,7 +368,8 @@ def count_labels(num_structures: int, regions: bool) -> int:
 
 def _shape_error(slopes: np.ndarray, offsets: np.ndarray) -> ValueError:
     return ValueError(
-        f"slopes and offsets must be tables of one shape, labels by structures, got {slopes.shape} and {offsets.shape}."
+        f"slopes and offsets must be tables of one shape, labels by structures, got {slopes.shape}"
+        f" and {offsets.shape}."
     )
 
 
@@ -356,7 +377,8 @@ def _check_rows(num_rows: int, num_structures: int, regions: bool) -> None:
     num_labels = count_labels(num_structures, regions)
     if num_rows != num_labels:
         raise ValueError(
-            f"{num_structures} structures take 1 or {num_labels} rows of slopes, one a label, got {num_rows}."
+            f"{num_structures} structures take 1 or {num_labels} rows of slopes, one a label, got"
+            f" {num_rows}."
         )
 
 

@@ -1,4 +1,5 @@
-"""Voxels that a calibration map is fitted to: of a case, and of a case by the label that the network chose."""
+"""Voxels that a calibration map is fitted to: of a case, and of a case by the label that the
+network chose."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ class Voxels:
 
     Attributes:
         log_odds: (m, N), see :func:`nnunet_nacl.calibration.log_odds.log_odds`; not clipped.
-        label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of (0) each
-            region.
+        label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of
+            (0) each region.
         target: The true class, or whether a voxel is in each region, in the shape of ``label``.
         weights: (N,) how many voxels of the case each stands for; None for one each.
     """
@@ -81,7 +82,9 @@ class Voxels:
             for value in label[uncertain].unique().tolist():
                 where = uncertain[label[uncertain] == value]
                 clipped = clip_log_odds(odds[:, where].float(), self.regions).double()
-                features = torch.cat([clipped, total_log_odds(clipped)[None], torch.ones_like(clipped[:1])])
+                features = torch.cat(
+                    [clipped, total_log_odds(clipped)[None], torch.ones_like(clipped[:1])]
+                )
                 target = targets[region, where].long()
                 result[int(value), region] = LabelVoxels(features, target, weights[where])
         return result
@@ -105,7 +108,9 @@ def group_by_label(cases: Sequence[Voxels]) -> Iterator[tuple[int, int, LabelVox
     for case in cases:
         keys.update(case.by_label)
     for label, region in sorted(keys):
-        groups = [case.by_label[label, region] for case in cases if (label, region) in case.by_label]
+        groups = [
+            case.by_label[label, region] for case in cases if (label, region) in case.by_label
+        ]
         yield (
             label,
             region,

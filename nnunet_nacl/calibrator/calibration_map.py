@@ -1,4 +1,5 @@
-"""The content of calibration_map.json. The same types are used in memory, for the file and for its JSON schema.
+"""The content of calibration_map.json. The same types are used in memory, for the file and for its
+JSON schema.
 
 A file that was made by hand may lack whatever has a default. Keys may be added within a version.
 """
@@ -53,7 +54,8 @@ class Probabilities:
     """Probabilities that know whether a map was applied to them.
 
     Attributes:
-        array: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R, *spatial) regions.
+        array: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R,
+            *spatial) regions.
         calibrated: Whether a map was applied.
     """
 
@@ -63,15 +65,18 @@ class Probabilities:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationMap:
-    """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
+    """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for
+    whom it holds.
 
-    A map that was made by hand has no more than ``schema_version``, ``structures``, ``regions``, ``form`` and ``maps``.
+    A map that was made by hand has no more than ``schema_version``, ``structures``, ``regions``,
+    ``form`` and ``maps``.
 
     Attributes:
         schema_version: Version of this format.
         structures: In the order of the channels, without the background.
         regions: Whether channels are sigmoid regions.
-        form: Of the map in use: temperature, shift, conditional, or given, a model's map that own cases left as it is.
+        form: Of the map in use: temperature, shift, conditional, or given, a model's map that own
+            cases left as it is.
         maps: By form.
         generated_by: Package and version.
         fitted: How it was fitted, and what it changes.
@@ -100,7 +105,9 @@ class CalibrationMap:
         if self.form not in self.maps:
             raise ValueError(f"it has no map of the form {self.form}, but {some(list(self.maps))}")
         stored = {f"maps.{form}": each for form, each in self.maps.items()}
-        stored |= {f"fitted.cross_fit.{name}.map": part.map for name, part in self.fitted.cross_fit.items()}
+        stored |= {
+            f"fitted.cross_fit.{name}.map": part.map for name, part in self.fitted.cross_fit.items()
+        }
         for place, each in stored.items():
             try:
                 check_stored_map(each, len(self.structures), self.regions)
@@ -108,7 +115,8 @@ class CalibrationMap:
                 raise ValueError(f"{place}: {error}") from None
 
     def _check_structures_of_tables(self) -> None:
-        """ValueError where something was learned of structures that the map does not have, or not of all."""
+        """ValueError where something was learned of structures that the map does not have, or not
+        of all."""
         of_some: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
         of_all: dict[str, Collection[str]] = {}
         quality = self.quality or MapQuality()
@@ -131,7 +139,10 @@ class CalibrationMap:
             is_short = place in of_all and len(table) < len(names)
             if is_short or set(table) - names.keys():
                 of_table = some(list(table)) or "none"
-                raise ValueError(f"{place}: it is of the structures {of_table}, the map is of {some(list(names))}")
+                raise ValueError(
+                    f"{place}: it is of the structures {of_table}, the map is of"
+                    f" {some(list(names))}"
+                )
 
     @classmethod
     def fit(
@@ -144,25 +155,29 @@ class CalibrationMap:
         form: str = "auto",
         regions: bool = False,
     ) -> CalibrationMap:
-        """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
+        """Fit a map to cases that the network was not trained on, as `calibrate` does; every case
+        weighs the same.
 
-        What `calibrate` learns beyond the map (predicted Dice, volumes, presence, flags) needs files of a model: use
-        :func:`~nnunet_nacl.commands.calibrate.calibrate`. Voxels without a structure above 1e-6 are left
-        out, and large cases enter by a weighted sample of their voxels.
+        What `calibrate` learns beyond the map (predicted Dice, volumes, presence, flags) needs
+        files of a model: use :func:`~nnunet_nacl.commands.calibrate.calibrate`. Voxels without a
+        structure above 1e-6 are left out, and large cases enter by a weighted sample of their
+        voxels.
 
         Args:
-            probabilities: Arrays or tensors, at least five: (K, *spatial) of each case, background first, summing to
-                1; or (R, *spatial) of regions.
-            labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is in each region.
-            groups: Patient of each case, who is left out as a whole where forms are compared; None: each its own.
+            probabilities: Arrays or tensors, at least five: (K, *spatial) of each case, background
+                first, summing to 1; or (R, *spatial) of regions.
+            labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is
+                in each region.
+            groups: Patient of each case, who is left out as a whole where forms are compared; None:
+                each its own.
             names: Of the structures, without the background.
             form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
             regions: Whether these are sigmoid regions.
 
         Raises:
-            ValueError: These are no probabilities (logits, perhaps), a label is no class (NaN, perhaps) or masked,
-                shapes, names or the form do not fit, a case is certain background throughout, or there are fewer
-                than five cases or two patients.
+            ValueError: These are no probabilities (logits, perhaps), a label is no class (NaN,
+                perhaps) or masked, shapes, names or the form do not fit, a case is certain
+                background throughout, or there are fewer than five cases or two patients.
 
         Examples:
             >>> import numpy as np
@@ -175,17 +190,25 @@ class CalibrationMap:
             True
         """
         if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
-            raise ValueError(f"one label map, and group, is needed for each of {len(probabilities)} cases.")
+            raise ValueError(
+                f"one label map, and group, is needed for each of {len(probabilities)} cases."
+            )
         if len(labels) < FEWEST_CASES:
-            raise ValueError(f"{len(labels)} cases are too few to calibrate, it takes {FEWEST_CASES}.")
+            raise ValueError(
+                f"{len(labels)} cases are too few to calibrate, it takes {FEWEST_CASES}."
+            )
         arrays = [_checked(array, regions) for array in probabilities]
         channels = {len(array) for array in arrays}
         if len(channels) > 1 or names is not None and len(names) != min(channels) - (not regions):
             counts = ", ".join(map(str, sorted(channels)))
             wrong = f"got {counts} channels" + ("" if names is None else f" and {len(names)} names")
-            raise ValueError(f"all cases need the same channels, and names one for each structure; {wrong}.")
+            raise ValueError(
+                f"all cases need the same channels, and names one for each structure; {wrong}."
+            )
         label_arrays = [_without_mask(array, "labels") for array in labels]
-        samples = [sample_arrays(probs, truth, regions) for probs, truth in zip(arrays, label_arrays)]
+        samples = [
+            sample_arrays(probs, truth, regions) for probs, truth in zip(arrays, label_arrays)
+        ]
         keys = [str(i + (not regions)) for i in range(samples[0].num_structures)]
         structures = dict(zip(keys, names or [f"structure {key}" for key in keys]))
         voxels = {f"case {i}": sample.voxels() for i, sample in enumerate(samples)}
@@ -204,7 +227,8 @@ class CalibrationMap:
         prior_map: LogOddsMap | None = None,
         progress: bool = False,
     ) -> Self:
-        """Fit maps to weighted voxels of cases, each also without each part of the cases, and choose one.
+        """Fit maps to weighted voxels of cases, each also without each part of the cases, and
+        choose one.
 
         Args:
             voxels: By case.
@@ -212,8 +236,8 @@ class CalibrationMap:
             form: See :meth:`fit`.
             patients: Of each case; None: each case its own.
             folds: Of each case; None: there is one.
-            prior_map: Map of the same structures, not fitted to these cases, towards which theirs is shrunk; None:
-                their own temperature.
+            prior_map: Map of the same structures, not fitted to these cases, towards which theirs
+                is shrunk; None: their own temperature.
             progress: Show a bar on stderr.
 
         Raises:
@@ -226,64 +250,109 @@ class CalibrationMap:
         cases = list(voxels)
         groups = [patients[case] if patients else case for case in cases]
         if len(set(groups)) < 2:
-            raise UserError(f"all cases belong to one patient, {one_line(groups[0])}: nothing is left to test on.")
+            raise UserError(
+                f"all cases belong to one patient, {one_line(groups[0])}: nothing is left to"
+                " test on."
+            )
         parts = assign_cross_fit_folds(groups, [folds[case] for case in cases] if folds else None)
-        total = (1 + len(set(parts))) * (len(AFFINE_FORMS) + len(STRENGTHS) + (prior_map is not None))
-        with tqdm(total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress) as bar:
-            tried = cross_fit(list(voxels.values()), parts, groups=groups, prior_map=prior_map, progress=bar.update)
+        total = (1 + len(set(parts))) * (
+            len(AFFINE_FORMS) + len(STRENGTHS) + (prior_map is not None)
+        )
+        with tqdm(
+            total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress
+        ) as bar:
+            tried = cross_fit(
+                list(voxels.values()),
+                parts,
+                groups=groups,
+                prior_map=prior_map,
+                progress=bar.update,
+            )
         chosen = choose(tried, form)
-        fits = {name: choose(tried, name) for name in dict.fromkeys(fit.score.form for fit in tried)}
+        fits = {
+            name: choose(tried, name) for name in dict.fromkeys(fit.score.form for fit in tried)
+        }
         fits[chosen.score.form] = chosen
         of_parts = {
-            part: MapPart(cases=[case for case, its in zip(cases, parts) if its == part], map=stored_map(fitted))
+            part: MapPart(
+                cases=[case for case, its in zip(cases, parts) if its == part],
+                map=stored_map(fitted),
+            )
             for part, fitted in chosen.fold_maps.items()
         }
-        fitted = Fitted(groups=dict(patients or {}), forms=[fit.score for fit in tried], cross_fit=of_parts)
-        maps, by = {name: fit.map for name, fit in fits.items()}, f"nnunet_nacl {nnunet_nacl.__version__}"
-        further: dict[str, Any] = {"generated_by": by, "fitted": fitted, "origin": Origin(scope=SCOPE)}
+        fitted = Fitted(
+            groups=dict(patients or {}), forms=[fit.score for fit in tried], cross_fit=of_parts
+        )
+        maps, by = (
+            {name: fit.map for name, fit in fits.items()},
+            f"nnunet_nacl {nnunet_nacl.__version__}",
+        )
+        further: dict[str, Any] = {
+            "generated_by": by,
+            "fitted": fitted,
+            "origin": Origin(scope=SCOPE),
+        }
         made = cls.of_maps(maps, chosen.score.form, structures, **further)
         for name, fit in fits.items():
             made.maps[name]["ridge"] = fit.score.ridge
         return made
 
     @classmethod
-    def of_maps(cls, maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str], **further: Any) -> Self:
-        """What applies maps by form, one of them in use, and nothing else unless ``further`` attributes are given."""
-        rows: list[NamedStructure] = [{"key": key, "name": name} for key, name in structures.items()]
+    def of_maps(
+        cls,
+        maps: Mapping[str, LogOddsMap],
+        form: str,
+        structures: Mapping[str, str],
+        **further: Any,
+    ) -> Self:
+        """What applies maps by form, one of them in use, and nothing else unless ``further``
+        attributes are given."""
+        rows: list[NamedStructure] = [
+            {"key": key, "name": name} for key, name in structures.items()
+        ]
         stored = {name: stored_map(calibration) for name, calibration in maps.items()}
         return cls(SCHEMA_VERSION, rows, maps[form].regions, form, stored, **further)
 
-    def transform(self, probabilities: np.ndarray | Tensor | Probabilities, form: str | None = None) -> np.ndarray:
+    def transform(
+        self, probabilities: np.ndarray | Tensor | Probabilities, form: str | None = None
+    ) -> np.ndarray:
         """The calibrated probabilities of a case.
 
-        Their most probable class is not always nnU-Net's label, which a map leaves as it is: take labels from the
-        network's own probabilities, and :meth:`confidence` for how probably they are right. Whether a plain array was
-        calibrated before nobody can know: calibrate it once.
+        Their most probable class is not always nnU-Net's label, which a map leaves as it is: take
+        labels from the network's own probabilities, and :meth:`confidence` for how probably they
+        are right. Whether a plain array was calibrated before nobody can know: calibrate it once.
 
         Args:
-            probabilities: (K, *spatial) or (R, *spatial), as the network's softmax or sigmoid gives them.
+            probabilities: (K, *spatial) or (R, *spatial), as the network's softmax or sigmoid gives
+                them.
             form: None for the map in use.
 
         Returns:
             A new array of the same shape; float32, or float64 if that was given.
 
         Raises:
-            ValueError: These are no probabilities, their channels are not those of the map, or they say that they are
-                calibrated.
+            ValueError: These are no probabilities, their channels are not those of the map, or they
+                say that they are calibrated.
         """
         if isinstance(probabilities, Probabilities):
             if probabilities.calibrated:
-                raise ValueError("these probabilities are calibrated already; a second map would be wrong.")
+                raise ValueError(
+                    "these probabilities are calibrated already; a second map would be wrong."
+                )
             probabilities = probabilities.array
         probs = _checked(probabilities, self.regions)
-        if len(probs) != (channels := len(self.structures) + (not self.regions)):  # before a table is made
-            raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
+        # before a table is made
+        if len(probs) != (channels := len(self.structures) + (not self.regions)):
+            raise ValueError(
+                f"this map is for {channels} channels, got probabilities of shape {probs.shape}."
+            )
         return self.calibration(form)(probs)
 
     def confidence(self, probabilities: np.ndarray | Tensor, form: str | None = None) -> np.ndarray:
         """(*spatial) calibrated probability that nnU-Net's label of a voxel is right.
 
-        For regions that of the least certain one. Arguments and errors are those of :meth:`transform`.
+        For regions that of the least certain one. Arguments and errors are those of
+        :meth:`transform`.
         """
         probs = _checked(probabilities, self.regions)
         labels = probs > 0.5 if self.regions else probs.argmax(0)
@@ -291,13 +360,14 @@ class CalibrationMap:
 
     @classmethod
     def load(cls, path: str | PathLike) -> CalibrationMap:
-        """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
+        """What a file holds; UserError if it is missing, is no such file, is damaged, or is of
+        another schema."""
         path = Path(path)
         content = read_dict(path)
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; run "
-                "nnunet_nacl calibrate again, or remove it."
+                f"{path}: schema version {version!r}, this version of nnunet_nacl reads"
+                f" {SCHEMA_VERSION}; run nnunet_nacl calibrate again, or remove it."
             )
         fix = "calibrate again, or give its calibration_map.json"
         return decode(cls, content, f"{path}: not a map of `nnunet_nacl calibrate`", fix=fix)
@@ -318,8 +388,12 @@ class CalibrationMap:
     @property
     def part_maps(self) -> dict[str, LogOddsMap]:
         """By case that the map was fitted to, the map that was fitted to the other parts."""
-        check_table_size(len(self.structures), self.regions, num_maps=max(1, len(self.fitted.cross_fit)))
-        maps = {name: loaded_map(part.map, self.regions) for name, part in self.fitted.cross_fit.items()}
+        check_table_size(
+            len(self.structures), self.regions, num_maps=max(1, len(self.fitted.cross_fit))
+        )
+        maps = {
+            name: loaded_map(part.map, self.regions) for name, part in self.fitted.cross_fit.items()
+        }
         return {case: maps[name] for case, name in self.fitted.part_of.items()}
 
     @property
@@ -337,20 +411,32 @@ def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
     """An array of probabilities; ValueError for what is none, such as logits."""
     array = _without_mask(probabilities, "probabilities")
     if array.ndim < 2 or array.dtype.kind != "f":
-        raise ValueError(f"probabilities must be floating point, (K, *spatial), got {array.dtype} {array.shape}.")
+        raise ValueError(
+            f"probabilities must be floating point, (K, *spatial), got {array.dtype} {array.shape}."
+        )
     if not array.size:
-        raise ValueError(f"probabilities must have voxels, got an empty array of shape {array.shape}.")
+        raise ValueError(
+            f"probabilities must have voxels, got an empty array of shape {array.shape}."
+        )
     try:
         check_chunk(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
     except ValueError as error:
         low, high = float(array.min()), float(array.max())
-        looks = "these look like logits: apply softmax (regions: sigmoid) first. " if low < 0 or high > 1.001 else ""
+        looks = (
+            "these look like logits: apply softmax (regions: sigmoid) first. "
+            if low < 0 or high > 1.001
+            else ""
+        )
         raise ValueError(f"{looks}{error}") from None
     return array
 
 
 def _without_mask(array: np.ndarray | Tensor, what: str) -> np.ndarray:
-    """An array or tensor as a plain array; ValueError where voxels are masked, which no map knows of."""
+    """An array or tensor as a plain array; ValueError where voxels are masked, which no map knows
+    of."""
     if np.ma.is_masked(array):
-        raise ValueError(f"{what}: a masked array has masked voxels, which would count; fill them, or leave it out.")
+        raise ValueError(
+            f"{what}: a masked array has masked voxels, which would count; fill them, or leave it"
+            " out."
+        )
     return np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)

@@ -1,4 +1,5 @@
-"""`Calibrator`: a calibration map for one model or folder of predictions, and what it has learned of them.
+"""`Calibrator`: a calibration map for one model or folder of predictions, and what it has learned
+of them.
 
 A map may be asked only about what it was learned for: probabilities that it calibrated, once. Saved
 probabilities do not tell who made them, so a folder must say that it is calibrated
@@ -47,16 +48,19 @@ _HEADLINE = ("NLL predicted", "pooled ECE predicted")
 
 @dataclass(frozen=True, eq=False)
 class Calibrator:
-    """What a calibration map does to the predictions of one model or folder, and what it has learned of them.
+    """What a calibration map does to the predictions of one model or folder, and what it has
+    learned of them.
 
     Without a map probabilities stay as they are, and nothing is known of Dice. Can be pickled.
 
     Attributes:
         path: The map's file; None without a map.
         calibration_map: What that file holds; None without a map.
-        is_applied: Whether the map has calibrated these predictions before. Then it is not applied again,
-            and nothing is known of presence, which is learned from the network's own probabilities.
-        missing: What is not there, in sentences, each with the remedy: a map, or what one may learn of Dice.
+        is_applied: Whether the map has calibrated these predictions before. Then it is not applied
+            again, and nothing is known of presence, which is learned from the network's own
+            probabilities.
+        missing: What is not there, in sentences, each with the remedy: a map, or what one may learn
+            of Dice.
         notes: What must be said wherever the map is used.
     """
 
@@ -70,17 +74,18 @@ class Calibrator:
     def of_model(cls, model: TrainedModel, path: Path | None = None) -> Self:
         """The map of a trained model, by default that in its folder.
 
-        A map in the folder that is of other networks or structures is taken for none, and ``missing`` says why.
+        A map in the folder that is of other networks or structures is taken for none, and
+        ``missing`` says why.
 
         Raises:
-            UserError: A map that was given cannot be used; or the one in the folder is damaged, or of
-                another version, which is not taken for none.
+            UserError: A map that was given cannot be used; or the one in the folder is damaged, or
+                of another version, which is not taken for none.
         """
         chosen = path or model.folder / MAP_FILE
         if path is None and not chosen.is_file():
             no_map = (
-                "not calibrated (no calibration_map.json): confidences and predicted Dice are the network's own. "
-                f"To calibrate them: `{calibrate_command(model.folder)}`"
+                "not calibrated (no calibration_map.json): confidences and predicted Dice are the"
+                f" network's own. To calibrate them: `{calibrate_command(model.folder)}`"
             )
             return cls(missing=(no_map,))
         calibration_map = CalibrationMap.load(chosen)
@@ -93,23 +98,29 @@ class Calibrator:
             return cls(missing=(f"not calibrated: {error}",))
         missing = []
         if calibration_map.learned is None:
-            missing.append(f"no Dice is predicted: {_why_nothing_is_learned(chosen, calibration_map)}")
+            missing.append(
+                f"no Dice is predicted: {_why_nothing_is_learned(chosen, calibration_map)}"
+            )
         return cls(chosen.resolve(), calibration_map, missing=tuple(missing))
 
     @classmethod
     def of_folder(cls, path: Path, predictions: PredictionFolder) -> Self:
-        """A map for a folder of predictions, as the network made them or as this map has calibrated them.
+        """A map for a folder of predictions, as the network made them or as this map has calibrated
+        them.
 
         Raises:
-            UserError: The map is of other networks or structures; or the predictions were calibrated by
-                another one, or by this one, which has learned nothing: then it has nothing to say of them.
+            UserError: The map is of other networks or structures; or the predictions were
+                calibrated by another one, or by this one, which has learned nothing: then it has
+                nothing to say of them.
         """
         calibration_map = CalibrationMap.load(path)
         is_applied = (predictions.folder / APPLIED_FILE).is_file()
         notes = check_same_networks(path, calibration_map, predictions)
         check_structures(path, calibration_map, predictions.labels)
         if is_applied and map_of(predictions.folder).get("map_sha256") != checksum(path):
-            raise UserError(f"{predictions.folder} was calibrated by another map than {path}; give that one.")
+            raise UserError(
+                f"{predictions.folder} was calibrated by another map than {path}; give that one."
+            )
         missing = []
         if calibration_map.learned is None:
             missing.append(_why_nothing_is_learned(path, calibration_map))
@@ -119,7 +130,8 @@ class Calibrator:
 
     @classmethod
     def that_was_applied(cls, predictions: PredictionFolder) -> Self:
-        """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was.
+        """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and
+        where it was.
 
         UserError where it is damaged, or of other structures.
         """
@@ -156,21 +168,24 @@ class Calibrator:
 
     @property
     def presence(self) -> LearnedPresence | None:
-        """What was learned about which structures a scan has; None where nothing was, or it may not be asked."""
+        """What was learned about which structures a scan has; None where nothing was, or it may not
+        be asked."""
         if self.quality is None or self.is_applied:
             return None
         return self.quality.presence
 
     @property
     def fragmented(self) -> list[str]:
-        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration scans."""
+        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration
+        scans."""
         if self.quality is None or self.quality.presence is None:
             return []
         return self.quality.presence.listed
 
     @property
     def with_findings(self) -> list[str]:
-        """nnU-Net's keys of the structures whose components are findings: those that can be absent from a scan.
+        """nnU-Net's keys of the structures whose components are findings: those that can be absent
+        from a scan.
 
         Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
         """
@@ -178,20 +193,28 @@ class Calibrator:
             return []
         return [key for key in self.fragmented if key not in self.learned.scores.always]
 
-    def sensitive(self, recall: float, structures: Mapping[str, str], several: bool) -> SensitiveAim:
+    def sensitive(
+        self, recall: float, structures: Mapping[str, str], several: bool
+    ) -> SensitiveAim:
         """What labels that miss less aim at, of scans that perhaps ``several`` networks predict.
 
         UserError where none can be had.
         """
         if self.learned is None or self.quality is None:
-            raise UserError(f"-recall: nothing is known of what labels miss: {' '.join(self.missing)}")
+            raise UserError(
+                f"-recall: nothing is known of what labels miss: {' '.join(self.missing)}"
+            )
         if self.is_applied:
-            raise UserError("-recall: these were calibrated before; give the predictions as the network made them.")
+            raise UserError(
+                "-recall: these were calibrated before; give the predictions as the network made"
+                " them."
+            )
         is_as_learned = self.learned.as_deployed or not several
         return SensitiveAim.of(self.quality.recall, structures, recall, is_as_learned)
 
     def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
-        """How probable an image with such a profile is; and, where that is at most the level, what is odd about it.
+        """How probable an image with such a profile is; and, where that is at most the level, what
+        is odd about it.
 
         NaN and no text where that is not known.
         """
@@ -205,7 +228,8 @@ class Calibrator:
         return p_value, f"unlike: {scans.stands_out(values)}"
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
-        """What must be said beside predictions of cases, which perhaps ``several`` networks predicted together."""
+        """What must be said beside predictions of cases, which perhaps ``several`` networks
+        predicted together."""
         if self.learned is None:
             return []
         caveats = []
@@ -214,13 +238,15 @@ class Calibrator:
         shared = sorted(self.fitted_cases & set(cases))
         if shared:
             caveats.append(
-                f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
-                "same, Dice is predicted better here than it will be for new ones."
+                f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first):"
+                " if they are the same, Dice is predicted better here than it will be for new"
+                " ones."
             )
         return caveats
 
     def other_inference(self, inference: Mapping[str, Any]) -> list[str]:
-        """A note where networks predict otherwise (``step_size``, ``mirroring``) than when the map was fitted."""
+        """A note where networks predict otherwise (``step_size``, ``mirroring``) than when the map
+        was fitted."""
         if self.calibration_map is None:
             return []
         differing = [
@@ -230,10 +256,13 @@ class Calibrator:
         ]
         if not differing:
             return []
-        return [f"The calibration was fitted with {' and '.join(differing)}: its numbers hold less."]
+        return [
+            f"The calibration was fitted with {' and '.join(differing)}: its numbers hold less."
+        ]
 
     def used_map(self) -> UsedMap | None:
-        """How documents name the map: file, SHA-256, and the little of it that a viewer or registry shows."""
+        """How documents name the map: file, SHA-256, and the little of it that a viewer or registry
+        shows."""
         if self.calibration_map is None or self.path is None:
             return None
         fitted = self.calibration_map.fitted
@@ -253,17 +282,20 @@ def _why_nothing_is_learned(path: Path, calibration_map: CalibrationMap) -> str:
     if calibration_map.quality is not None and calibration_map.quality.why_not:
         why = f" ({calibration_map.quality.why_not})"
     return (
-        f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
-        "held-out cases."
+        f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the"
+        " probabilities of the held-out cases."
     )
 
 
-def check_same_networks(path: Path, calibration_map: CalibrationMap, predictions: PredictionFolder) -> list[str]:
-    """A note where it cannot be known that predictions are of the map's networks; UserError where they are of others.
+def check_same_networks(
+    path: Path, calibration_map: CalibrationMap, predictions: PredictionFolder
+) -> list[str]:
+    """A note where it cannot be known that predictions are of the map's networks; UserError where
+    they are of others.
 
-    A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the checkpoints; of other folders
-    trainer, plans and configuration are compared, as far as they are stated. A folder that a map calibrated before is
-    of that map's networks.
+    A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the
+    checkpoints; of other folders trainer, plans and configuration are compared, as far as they are
+    stated. A folder that a map calibrated before is of that map's networks.
     """
     origin = calibration_map.origin
     folder = predictions.folder.resolve()
@@ -278,15 +310,19 @@ def check_same_networks(path: Path, calibration_map: CalibrationMap, predictions
     if len(learned) == 3:
         for name, of_map in zip(stated, learned):
             if name not in ("", of_map):
-                raise UserError(f"{path} was learned with {of_map}, {folder} has {name}; give the map of this model.")
+                raise UserError(
+                    f"{path} was learned with {of_map}, {folder} has {name}; give the map of this"
+                    " model."
+                )
     return [
-        f"Whether {path} was learned from the networks that predicted {folder} cannot be known from their files: it "
-        "holds for no others."
+        f"Whether {path} was learned from the networks that predicted {folder} cannot be known from"
+        " their files: it holds for no others."
     ]
 
 
 def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
-    """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty where unknown."""
+    """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty
+    where unknown."""
     fold = fold_of(folder.parent) if folder.name.startswith("validation") else None
     if fold:
         model = folder.parents[1].name
@@ -296,7 +332,8 @@ def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
                 return model, {fold: str(record.made_by["checkpoint"])}
         checkpoint = folder.parent / "checkpoint_final.pth"
         return model, {fold: checksum(checkpoint)} if checkpoint.is_file() else {}
-    with contextlib.suppress(UserError, KeyError, TypeError):  # nnU-Net's own predictions have no such file
+    # nnU-Net's own predictions have no such file
+    with contextlib.suppress(UserError, KeyError, TypeError):
         model_entry = read_dict(folder / "prediction.json")["model"]
         return Path(model_entry["folder"]).name, dict(model_entry["checkpoints_sha256"])
     return "", {}

@@ -1,4 +1,5 @@
-"""Fits a calibration map to cases that the network was not trained on, and learns from these what it may promise."""
+"""Fits a calibration map to cases that the network was not trained on, and learns from these what
+it may promise."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.quality.recall import learn_recall
 
 PREDICTED_DICE_ERROR = "predicted Dice error"
-"""Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
+"""Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's
+labels."""
 
 _SCORES = ("ECE", "NLL", "Brier")
 """Of which ``effect`` has the change on each mask."""
@@ -36,10 +38,11 @@ def fit_held_out(
     prior_map: LogOddsMap | None = None,
     as_deployed: bool = False,
 ) -> CalibrationMap:
-    """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has not seen.
+    """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has
+    not seen.
 
-    What a map makes of a case follows from its sample. What the map's file says of the networks and the source of the
-    cases is for the caller to add.
+    What a map makes of a case follows from its sample. What the map's file says of the networks and
+    the source of the cases is for the caller to add.
 
     Args:
         held_out: The cases; each record has a sample.
@@ -54,8 +57,8 @@ def fit_held_out(
     records = held_out.records
     if len(records) < FEWEST_CASES:
         raise UserError(
-            f"{len(records)} held-out cases are too few to calibrate, it takes {FEWEST_CASES}; add folds or "
-            f"cases.{list_problems(held_out.problems)}"
+            f"{len(records)} held-out cases are too few to calibrate, it takes {FEWEST_CASES}; add"
+            f" folds or cases.{list_problems(held_out.problems)}"
         )
     calibration_map = CalibrationMap.of_voxels(
         {case: record.sample.voxels() for case, record in records.items() if record.sample},
@@ -69,7 +72,9 @@ def fit_held_out(
     before = list(records.values())
     part_maps = calibration_map.part_maps
     after = [under(record, part_maps[case]) for case, record in records.items()]
-    effect = _effect(before, after, None if patients is None else [patients[case] for case in records])
+    effect = _effect(
+        before, after, None if patients is None else [patients[case] for case in records]
+    )
     quality = _learn_quality(before, after, calibration_map, patients, as_deployed, held_out)
     fitted = replace(calibration_map.fitted, effect=effect, detected=detected_in(table(before)))
     return replace(calibration_map, quality=quality, fitted=fitted)
@@ -86,7 +91,8 @@ def _effect(
 
 
 def _values_by_case(records: Sequence[CaseRecord]) -> pd.DataFrame:
-    """A row a case with what calibration may change: scores on each mask, and the error of predicted Dice."""
+    """A row a case with what calibration may change: scores on each mask, and the error of
+    predicted Dice."""
     by_case = scores(records)
     values = {}
     for mask in MASKS:

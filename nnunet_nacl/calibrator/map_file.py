@@ -32,17 +32,19 @@ class _Applied(TypedDict):
 
 
 def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:
-    """UserError if the map in a file was fitted to other networks than these, by fold the checkpoints' SHA-256."""
+    """UserError if the map in a file was fitted to other networks than these, by fold the
+    checkpoints' SHA-256."""
     known = record.origin.checkpoint_sha256
     if others := [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]:
         raise UserError(
-            f"{path} was fitted to other networks than those of fold {', '.join(others)} (trained again since?); "
-            "calibrate again."
+            f"{path} was fitted to other networks than those of fold {', '.join(others)} (trained"
+            " again since?); calibrate again."
         )
 
 
 def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None:
-    """UserError if the map in a file is of other structures than predictions, or of these in another order."""
+    """UserError if the map in a file is of other structures than predictions, or of these in
+    another order."""
     of_map = list(record.names.items())
     of_predictions = list(labels.structures.items())
     if record.regions != labels.regions or of_map != of_predictions:
@@ -53,8 +55,9 @@ def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None
             one, other = (" ".join(structure) if structure else "none" for structure in differing)
             first = f" (the first that differs is {one}, here {other})"
         raise UserError(
-            f"{path} is for the {_structures_text(record.regions, of_map)}, the predictions have the "
-            f"{_structures_text(labels.regions, of_predictions)}{first}; give the map of this model."
+            f"{path} is for the {_structures_text(record.regions, of_map)}, the predictions have"
+            f" the {_structures_text(labels.regions, of_predictions)}{first}; give the map of this"
+            " model."
         )
 
 
@@ -69,7 +72,8 @@ class FoldsMap:
 
     Attributes:
         log_odds_map: Their map, towards which one of own cases is shrunk.
-        quality: What they taught beside it; None where the model's file holds what own cases taught.
+        quality: What they taught beside it; None where the model's file holds what own cases
+            taught.
     """
 
     log_odds_map: LogOddsMap
@@ -81,9 +85,10 @@ def map_of_folds(
 ) -> FoldsMap | None:
     """The map of a model's validation cases, by the map in its folder.
 
-    Where that is of own cases by now, it still holds the map that it was shrunk towards, but nothing that the
-    validation cases taught. None where there is none, or it is one of other networks (SHA-256 by fold), settings or
-    structures. UserError where the file is damaged, or of another version, which is not taken for none.
+    Where that is of own cases by now, it still holds the map that it was shrunk towards, but
+    nothing that the validation cases taught. None where there is none, or it is one of other
+    networks (SHA-256 by fold), settings or structures. UserError where the file is damaged, or of
+    another version, which is not taken for none.
     """
     if not path.is_file():
         return None
@@ -115,14 +120,16 @@ def check_output_map(path: Path) -> None:
 
 
 def map_of(folder: Path) -> dict[str, str]:
-    """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its files do not tell."""
+    """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its
+    files do not tell."""
     applied = folder / APPLIED_FILE
     named = read_dict(applied).get("map_sha256") if applied.is_file() else None
     return {"map_sha256": named} if isinstance(named, str) else {}
 
 
 def map_path_of(folder: Path) -> Path | None:
-    """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was."""
+    """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where
+    it was."""
     with contextlib.suppress(UserError):
         named = decode(_Applied, read_dict(folder / APPLIED_FILE), folder)
         if Path(named["map"]).is_file() and checksum(Path(named["map"])) == named["map_sha256"]:

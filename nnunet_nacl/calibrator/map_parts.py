@@ -1,4 +1,5 @@
-"""What calibration_map.json holds, part by part; a map as common slopes, and rows where a label differs from them."""
+"""What calibration_map.json holds, part by part; a map as common slopes, and rows where a label
+differs from them."""
 
 from __future__ import annotations
 
@@ -36,16 +37,25 @@ class MapRow(TypedDict):
     total: Annotated[Coefficient, doc("g_ck, of v.")]
     offset: Annotated[Coefficient, doc("b_ck.")]
     others: NotRequired[
-        Annotated[dict[NonNegativeInt, Coefficient], doc("a_ckj by index j, of other structures' log-odds.")]
+        Annotated[
+            dict[NonNegativeInt, Coefficient],
+            doc("a_ckj by index j, of other structures' log-odds."),
+        ]
     ]
 
 
 class StoredMap(TypedDict):
     """A map: rows by label that differ from what is common to all."""
 
-    slopes: Annotated[list[list[Coefficient]], doc("One row for all labels: a_ckk of each structure.")]
-    offsets: Annotated[list[list[Coefficient]], doc("One row for all labels: b_ck of each structure.")]
-    rows: NotRequired[Annotated[list[MapRow], doc("Where a label and structure differ from these.")]]
+    slopes: Annotated[
+        list[list[Coefficient]], doc("One row for all labels: a_ckk of each structure.")
+    ]
+    offsets: Annotated[
+        list[list[Coefficient]], doc("One row for all labels: b_ck of each structure.")
+    ]
+    rows: NotRequired[
+        Annotated[list[MapRow], doc("Where a label and structure differ from these.")]
+    ]
     ridge: NotRequired[Annotated[Size, doc("Penalty of the fit; null for none.")]]
 
 
@@ -59,7 +69,9 @@ class NamedStructure(TypedDict):
 class Inference(TypedDict):
     """How the cases were predicted; empty where it is not known."""
 
-    step_size: NotRequired[Annotated[FiniteFloat, doc("Step of the sliding window, as a share of the patch.")]]
+    step_size: NotRequired[
+        Annotated[FiniteFloat, doc("Step of the sliding window, as a share of the patch.")]
+    ]
     mirroring: NotRequired[Annotated[bool, doc("Whether mirrored copies were predicted, too.")]]
 
 
@@ -77,30 +89,37 @@ class MapQuality:
 
     unit: Annotated[str, doc("Unit of the volumes: ml, mm2 or pixels.")] = ""
     why_not: Annotated[str, doc("Why nothing was learned; else empty.")] = ""
-    learned: Annotated[LearnedQuality | None, doc("Of Dice and volume of nnU-Net's labels; null if nothing was.")] = (
-        None
-    )
-    presence: Annotated[LearnedPresence | None, doc("What was learned about which structures are present.")] = None
-    recall: Annotated[dict[str, LearnedRecall], doc("By structure, what labels miss at each threshold.")] = field(
-        default_factory=dict
-    )
-    profiles: Annotated[CalibrationProfiles | None, doc("How the scans look; null if there were no images.")] = None
+    learned: Annotated[
+        LearnedQuality | None, doc("Of Dice and volume of nnU-Net's labels; null if nothing was.")
+    ] = None
+    presence: Annotated[
+        LearnedPresence | None, doc("What was learned about which structures are present.")
+    ] = None
+    recall: Annotated[
+        dict[str, LearnedRecall], doc("By structure, what labels miss at each threshold.")
+    ] = field(default_factory=dict)
+    profiles: Annotated[
+        CalibrationProfiles | None, doc("How the scans look; null if there were no images.")
+    ] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
     """How the map was fitted, and what it changes on cases that the fit has not seen."""
 
-    groups: Annotated[dict[str, str], doc("Patient of each case; a case that is missing is its own patient.")] = field(
-        default_factory=dict
-    )
-    forms: Annotated[list[FormScore], doc("Each form and ridge that was tried.")] = field(default_factory=list)
-    cross_fit: Annotated[
-        dict[str, MapPart], doc("Parts of the cases, each with the map that was fitted to the rest.")
+    groups: Annotated[
+        dict[str, str], doc("Patient of each case; a case that is missing is its own patient.")
     ] = field(default_factory=dict)
-    effect: Annotated[dict[str, Change], doc("By value, such as `NLL all` or `pooled ECE predicted`.")] = field(
-        default_factory=dict
+    forms: Annotated[list[FormScore], doc("Each form and ridge that was tried.")] = field(
+        default_factory=list
     )
+    cross_fit: Annotated[
+        dict[str, MapPart],
+        doc("Parts of the cases, each with the map that was fitted to the rest."),
+    ] = field(default_factory=dict)
+    effect: Annotated[
+        dict[str, Change], doc("By value, such as `NLL all` or `pooled ECE predicted`.")
+    ] = field(default_factory=dict)
     detected: Annotated[dict[str, Detected], doc("By structure.")] = field(default_factory=dict)
 
     @property
@@ -119,16 +138,26 @@ class Origin:
     """Where the cases come from, and for whom the map holds."""
 
     source: Annotated[str, doc("Model folder, or folder of predictions.")] = ""
-    folds: Annotated[list[str], doc("Folds whose validation cases they are.")] = field(default_factory=list)
-    checkpoint_sha256: Annotated[dict[str, str], doc("SHA-256 of each fold's checkpoint, as far as it is known.")] = (
-        field(default_factory=dict)
+    folds: Annotated[list[str], doc("Folds whose validation cases they are.")] = field(
+        default_factory=list
     )
-    inference: Annotated[Inference, doc("How the cases were predicted.")] = field(default_factory=Inference)
-    settings: Annotated[EvaluationSettings, doc("What was measured before and after.")] = EvaluationSettings()
+    checkpoint_sha256: Annotated[
+        dict[str, str], doc("SHA-256 of each fold's checkpoint, as far as it is known.")
+    ] = field(default_factory=dict)
+    inference: Annotated[Inference, doc("How the cases were predicted.")] = field(
+        default_factory=Inference
+    )
+    settings: Annotated[EvaluationSettings, doc("What was measured before and after.")] = (
+        EvaluationSettings()
+    )
     scope: Annotated[str, doc("For whom the map holds.")] = ""
-    versions: Annotated[dict[str, str], doc("Versions of the packages that made it.")] = field(default_factory=dict)
+    versions: Annotated[dict[str, str], doc("Versions of the packages that made it.")] = field(
+        default_factory=dict
+    )
     notes: Annotated[list[str], doc("Caveats.")] = field(default_factory=list)
-    problems: Annotated[dict[str, str], doc("By case why it could not be used.")] = field(default_factory=dict)
+    problems: Annotated[dict[str, str], doc("By case why it could not be used.")] = field(
+        default_factory=dict
+    )
 
 
 class UsedMap(TypedDict):
@@ -136,15 +165,22 @@ class UsedMap(TypedDict):
 
     file: Annotated[str, doc("The map's file.")]
     sha256: Annotated[str, doc("SHA-256 of the file.")]
-    form: Annotated[str, doc("temperature, shift, conditional or given; empty for one that was made by hand.")]
-    n_cases: Annotated[NonNegativeInt, doc("Cases that it was fitted to; 0 where that is not known.")]
+    form: Annotated[
+        str, doc("temperature, shift, conditional or given; empty for one that was made by hand.")
+    ]
+    n_cases: Annotated[
+        NonNegativeInt, doc("Cases that it was fitted to; 0 where that is not known.")
+    ]
     n_patients: Annotated[NonNegativeInt, doc("Patients that they are of.")]
-    effect: Annotated[dict[str, Change], doc("NLL and ECE before and after, on cases that its fit has not seen.")]
+    effect: Annotated[
+        dict[str, Change], doc("NLL and ECE before and after, on cases that its fit has not seen.")
+    ]
     scope: Annotated[str, doc("For whom it holds.")]
 
 
 def stored_map(calibration: LogOddsMap) -> StoredMap:
-    """A map as files hold it: of a conditional map the most frequent slope, and the rows that differ from it."""
+    """A map as files hold it: of a conditional map the most frequent slope, and the rows that
+    differ from it."""
     if calibration.is_affine:
         slopes, offsets = calibration.tables
         return {"slopes": slopes.tolist(), "offsets": offsets.tolist()}
@@ -206,13 +242,14 @@ def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> N
         if own_slope <= 0 or (regions and own_slope + row["total"] <= 0):
             with_total = f" and {own_slope + row['total']:g} with `total`" if regions else ""
             raise ValueError(
-                f"slopes must be above 0, of label {row['label']} and structure {row['structure']} it is "
-                f"{own_slope:g}{with_total}"
+                f"slopes must be above 0, of label {row['label']} and structure {row['structure']}"
+                f" it is {own_slope:g}{with_total}"
             )
 
 
 def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
-    """Inverse of :func:`stored_map`, of what :func:`check_stored_map` accepts; UserError where it is too large."""
+    """Inverse of :func:`stored_map`, of what :func:`check_stored_map` accepts; UserError where it
+    is too large."""
     common = _common_map(stored, regions)
     if "rows" not in stored:
         return common
@@ -229,16 +266,22 @@ def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
 
 
 def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> None:
-    """UserError where the tables of maps of so many structures have more than ``MOST_COEFFICIENTS`` numbers."""
-    by_map = 2 * num_structures * 3 if regions else (num_structures + 1) * num_structures * (num_structures + 2)
+    """UserError where the tables of maps of so many structures have more than ``MOST_COEFFICIENTS``
+    numbers."""
+    by_map = (
+        2 * num_structures * 3
+        if regions
+        else (num_structures + 1) * num_structures * (num_structures + 2)
+    )
     if num_maps * by_map > MOST_COEFFICIENTS:
         size, most = (8 * number / 2**30 for number in (num_maps * by_map, MOST_COEFFICIENTS))
         raise UserError(
-            f"a map of {num_structures} structures (times {num_maps}) takes {size:.3g} GiB of memory, more than the "
-            f"{most:g} that are allowed; calibrate with the form shift."
+            f"a map of {num_structures} structures (times {num_maps}) takes {size:.3g} GiB of"
+            f" memory, more than the {most:g} that are allowed; calibrate with the form shift."
         )
 
 
 def _common_map(stored: StoredMap, regions: bool) -> LogOddsMap:
-    """What is common to all labels, or the whole map where it has no rows; ValueError where it is none."""
+    """What is common to all labels, or the whole map where it has no rows; ValueError where it is
+    none."""
     return map_from_tables(stored["slopes"], stored["offsets"], regions)

@@ -1,4 +1,5 @@
-"""A case in memory: structures, segmentation, probabilities that come block by block, and the truth if there is one."""
+"""A case in memory: structures, segmentation, probabilities that come block by block, and the truth
+if there is one."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ MASK_NOTES = {
     "near": "within {dilation_mm:g} mm of the prediction: known in use",
     "all": "every voxel",
 }
-"""The masks in the order of the tables, and what is in them; the settings' radii are to be filled in."""
+"""The masks in the order of the tables, and what is in them; the settings' radii are to be filled
+in."""
 
 MASKS = tuple(MASK_NOTES)
 
@@ -43,7 +45,8 @@ class Labels:
         regions: Whether the channels are sigmoid regions.
         ignore_label: Label of voxels without ground truth, or None.
         all_values: Label values that may occur in the ground truth, the ignore label apart.
-        order: Label that each region paints with, in the order in which nnU-Net paints them; empty for classes.
+        order: Label that each region paints with, in the order in which nnU-Net paints them; empty
+            for classes.
     """
 
     names: tuple[str, ...]
@@ -81,11 +84,17 @@ class Labels:
         return segmentation == value
 
     def channels_of(self, label_map: np.ndarray) -> np.ndarray:
-        """The label map itself for classes; for regions (R, *spatial) whether a voxel lies in each."""
-        return np.stack([self.mask(label_map, c) for c in self.foreground]) if self.regions else label_map
+        """The label map itself for classes; for regions (R, *spatial) whether a voxel lies in
+        each."""
+        return (
+            np.stack([self.mask(label_map, c) for c in self.foreground])
+            if self.regions
+            else label_map
+        )
 
     def label_map(self, probs: np.ndarray) -> np.ndarray:
-        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
+        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial)
+        probabilities."""
         if self.regions:
             painted = np.zeros(probs.shape[1:], np.int64)
             for inside, label in zip(probs, self.order):
@@ -93,17 +102,28 @@ class Labels:
             return smallest_type(painted)
         import torch
 
-        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large
+        # arrays
         parts = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1).split(1 << 16, dim=1)
-        return torch.cat([part.max(0)[1].short() for part in parts]).numpy().reshape(probs.shape[1:])
+        return (
+            torch.cat([part.max(0)[1].short() for part in parts]).numpy().reshape(probs.shape[1:])
+        )
 
     def check(self, segmentation: np.ndarray, path: Path, *, is_truth: bool) -> None:
-        """UserError where a label map, in the file ``path``, holds values that dataset.json does not have.
+        """UserError where a label map, in the file ``path``, holds values that dataset.json does
+        not have.
 
         The ground truth alone may hold the ignore label.
         """
-        allowed = {*self.all_values, *([self.ignore_label] if is_truth and self.ignore_label is not None else [])}
-        if unknown := [str(value).removesuffix(".0") for value in np.unique(segmentation) if value not in allowed]:
+        allowed = {
+            *self.all_values,
+            *([self.ignore_label] if is_truth and self.ignore_label is not None else []),
+        }
+        if unknown := [
+            str(value).removesuffix(".0")
+            for value in np.unique(segmentation)
+            if value not in allowed
+        ]:
             what = "ground truth" if is_truth else "prediction"
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise UserError(
@@ -113,13 +133,16 @@ class Labels:
 
     @classmethod
     def of(cls, manager: Any, dataset_json: dict[str, Any], source: Path) -> Labels:
-        """What nnU-Net's label manager knows, with the names of dataset.json, which belongs to the folder ``source``.
+        """What nnU-Net's label manager knows, with the names of dataset.json, which belongs to the
+        folder ``source``.
 
         UserError where the classes are not 0, 1, 2, ...
         """
         all_values, regions = tuple(map(int, manager.all_labels)), bool(manager.has_regions)
         if not regions and all_values != tuple(range(len(all_values))):
-            raise UserError(f"dataset.json of {source}: labels must be 0, 1, 2, ..., got {all_values}.")
+            raise UserError(
+                f"dataset.json of {source}: labels must be 0, 1, 2, ..., got {all_values}."
+            )
         values = tuple(map(_as_value, manager.foreground_regions)) if regions else all_values
         by_value = {_as_value(value): name for name, value in dataset_json["labels"].items()}
         names = tuple(by_value.get(value, str(value)) for value in values)
@@ -130,7 +153,9 @@ class Labels:
 def smallest_type(segmentation: np.ndarray) -> np.ndarray:
     """The label map in the smallest signed type that holds its labels."""
     largest = segmentation.max(initial=0)
-    return segmentation.astype(next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max))
+    return segmentation.astype(
+        next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max)
+    )
 
 
 def _as_value(value: Any) -> int | tuple[int, ...]:
@@ -143,7 +168,8 @@ class EvaluationSettings:
 
     Attributes:
         n_bins: Number of confidence bins.
-        dilation_mm: Radius by which the masks ``dilated`` and ``near`` grow the true and the predicted foreground.
+        dilation_mm: Radius by which the masks ``dilated`` and ``near`` grow the true and the
+            predicted foreground.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface.
     """
 
@@ -155,7 +181,10 @@ class EvaluationSettings:
         check_n_bins(self.n_bins)
         for name in ("dilation_mm", "boundary_mm"):
             if not 0 <= (radius := getattr(self, name)) <= LARGEST_RADIUS_MM:
-                raise ValueError(f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {radius!r}.")
+                raise ValueError(
+                    f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got"
+                    f" {radius!r}."
+                )
 
     @property
     def reach(self) -> str:
@@ -163,9 +192,12 @@ class EvaluationSettings:
         return f"{self.dilation_mm:g} mm (dilated, near) and {self.boundary_mm:g} mm (boundary)"
 
     def differing(self, other: EvaluationSettings) -> str:
-        """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
+        """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where
+        nothing is."""
         pairs = ((name, mine, vars(other)[name]) for name, mine in vars(self).items())
-        return ", ".join(f"{name} {mine}, not {theirs}" for name, mine, theirs in pairs if mine != theirs)
+        return ", ".join(
+            f"{name} {mine}, not {theirs}" for name, mine, theirs in pairs if mine != theirs
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +225,13 @@ class Case:
         geometry: Where the image lies.
         segmentation: (*spatial) predicted label map.
         probabilities: Their source, as the network gave them.
-        truth: (*spatial) ground-truth label map, ignored voxels still marked; None where there is none.
+        truth: (*spatial) ground-truth label map, ignored voxels still marked; None where there is
+            none.
         properties: What nnU-Net's reader said of the segmentation, for whoever writes another one.
         saved: The npz file that the probabilities were read from; None where there is none.
         images: Files of the scan; empty where they are not known.
-        image: (*spatial) its first channel in half precision, scaled to [0, 1]; None where it was not read.
+        image: (*spatial) its first channel in half precision, scaled to [0, 1]; None where it was
+            not read.
         networks: Names of the networks whose mean the probabilities are.
         disagreement: Of these networks; None with one.
         differences: How the image differs from the training's, in words.
@@ -229,7 +263,8 @@ class Case:
         return self.geometry.spacing_mm
 
     def read_truth(self, settings: EvaluationSettings) -> Truth | None:
-        """The truth and the masks around it, with the radii of the settings; None where there is none."""
+        """The truth and the masks around it, with the radii of the settings; None where there is
+        none."""
         if self.truth is None:
             return None
         truth, ignore = self.truth, self.labels.ignore_label

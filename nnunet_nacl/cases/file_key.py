@@ -17,7 +17,8 @@ from nnunet_nacl.files import checksum, regular_only
 class FileKey(TypedDict):
     """A file by its content: size and digest. All else only spares the reading.
 
-    Records of earlier versions have neither ``inode`` nor ``ctime_ns``: such a file is read once more.
+    Records of earlier versions have neither ``inode`` nor ``ctime_ns``: such a file is read once
+    more.
     """
 
     path: InstanceOf[str]  # names of files need not be UTF-8
@@ -31,9 +32,10 @@ class FileKey(TypedDict):
 def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
     """A file by its content; OSError if it cannot be read. Of an npz only the directory is read.
 
-    What was found ``earlier`` holds where path, size, both times and the inode are the same. Size and modification time
-    alone do not tell two files apart: archives with fixed dates give many files the same time, and `mv` keeps it. A
-    file system whose inodes change costs a reading, and no more, since only size and digest decide.
+    What was found ``earlier`` holds where path, size, both times and the inode are the same. Size
+    and modification time alone do not tell two files apart: archives with fixed dates give many
+    files the same time, and `mv` keeps it. A file system whose inodes change costs a reading, and
+    no more, since only size and digest decide.
     """
     key = _without_digest(path)
     if earlier is not None and {**earlier, "digest": ""} == key:
@@ -43,15 +45,20 @@ def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
 
 
 def renamed_key(key: FileKey, path: Path) -> FileKey:
-    """The key of a file that has just got another name, without reading it again; OSError if it is not there."""
+    """The key of a file that has just got another name, without reading it again; OSError if it is
+    not there."""
     renamed = _without_digest(path)
     renamed["digest"] = key["digest"]
     return renamed
 
 
 def is_same_content(first: FileKey, second: FileKey) -> bool:
-    """Whether two files hold the same; a broken npz, of which there is no digest, holds the same as none."""
-    return bool(first["digest"]) and (first["size"], first["digest"]) == (second["size"], second["digest"])
+    """Whether two files hold the same; a broken npz, of which there is no digest, holds the same as
+    none."""
+    return bool(first["digest"]) and (first["size"], first["digest"]) == (
+        second["size"],
+        second["digest"],
+    )
 
 
 def _without_digest(path: Path) -> FileKey:
@@ -67,23 +74,27 @@ def _without_digest(path: Path) -> FileKey:
 
 
 def digest_of(path: Path) -> str:
-    """What tells a file's content from others of the same size; of a broken npz empty. OSError if it cannot be read."""
+    """What tells a file's content from others of the same size; of a broken npz empty. OSError if
+    it cannot be read."""
     if path.suffix == ".npz":
         return _npz_digest(path)
     return checksum(path, hashlib.blake2b(digest_size=16))
 
 
 def _npz_digest(path: Path) -> str:
-    """The checksum of the probabilities in an npz file, from its directory; of a broken one, none."""
+    """The checksum of the probabilities in an npz file, from its directory; of a broken one,
+    none."""
     try:
         with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
             return f"{archive.getinfo('probabilities.npy').CRC:08x}"
-    except Exception:  # zipfile raises many kinds on broken bytes; reading the file says what is wrong
+    except Exception:
+        # zipfile raises many kinds on broken bytes; reading the file says what is wrong
         return ""
 
 
 def lacks_fields(earlier: Mapping[str, FileKey | None], now: Mapping[str, FileKey | None]) -> bool:
-    """Whether files, by name, were found ``earlier`` by a version that kept no inode, and are read in full ``now``."""
+    """Whether files, by name, were found ``earlier`` by a version that kept no inode, and are read
+    in full ``now``."""
     for name, key in now.items():
         before = earlier.get(name)
         if before is not None and key is not None and "inode" in key and "inode" not in before:

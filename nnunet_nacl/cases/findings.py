@@ -1,4 +1,5 @@
-"""Connected components of the structures of a case: volume, centre and probabilities, as findings.csv lists them."""
+"""Connected components of the structures of a case: volume, centre and probabilities, as
+findings.csv lists them."""
 
 from __future__ import annotations
 
@@ -28,11 +29,19 @@ FINDING_COLUMNS = (
     CsvColumn("finding", "from 1", "Number of the connected part; the largest is 1."),
     CsvColumn("{size}_{unit}", "{unit}", "Voxels times voxel size."),
     CsvColumn(
-        "centre_x_{length}", "{length}", "Mean of the voxels' centres, x to the left, as in DICOM and SimpleITK."
+        "centre_x_{length}",
+        "{length}",
+        "Mean of the voxels' centres, x to the left, as in DICOM and SimpleITK.",
     ),
-    CsvColumn("centre_y_{length}", "{length}", "The same, y to the back. NIfTI viewers show -x and -y."),
+    CsvColumn(
+        "centre_y_{length}", "{length}", "The same, y to the back. NIfTI viewers show -x and -y."
+    ),
     CsvColumn("centre_z_{length}", "{length}", "The same, z to the head; empty in 2D."),
-    CsvColumn("mean_probability", "0 to 1", "Of the structure, over the part's voxels; calibrated with a map."),
+    CsvColumn(
+        "mean_probability",
+        "0 to 1",
+        "Of the structure, over the part's voxels; calibrated with a map.",
+    ),
     CsvColumn("max_probability", "0 to 1", "The largest there."),
     CsvColumn("voxels", "number", "Voxels that touch at a corner are connected."),
 )
@@ -42,7 +51,8 @@ FINDING_COLUMNS = (
 class Finding:
     """One connected component of one structure, see :data:`FINDING_COLUMNS`.
 
-    ``centre_mm`` is (x, y, z), in 2D (x, y); of images without coordinates it is the index times the spacing.
+    ``centre_mm`` is (x, y, z), in 2D (x, y); of images without coordinates it is the index times
+    the spacing.
     """
 
     voxels: NonNegativeInt
@@ -54,7 +64,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class StructureFindings:
-    """The components of a structure, named so: those ``found``, the largest first, and ``n_more`` smaller ones."""
+    """The components of a structure, named so: those ``found``, the largest first, and ``n_more``
+    smaller ones."""
 
     name: str
     found: tuple[Finding, ...] = ()
@@ -67,7 +78,8 @@ class Components:
 
     Attributes:
         box: Holds the mask; None if it is empty.
-        component_map: (*box) int32 number of the component that a voxel lies in, from 1; 0 outside the mask.
+        component_map: (*box) int32 number of the component that a voxel lies in, from 1; 0 outside
+            the mask.
         voxels: (n,) size of each component.
     """
 
@@ -78,7 +90,8 @@ class Components:
 
 def structure_boxes(label_map: np.ndarray, labels: Labels) -> dict[int, Box | None]:
     """By the channel of each structure the smallest box that holds it; None if it is absent."""
-    boxes_of_values = ndimage.find_objects(label_map)  # of 1, 2, ...; in one pass over the label map
+    # of 1, 2, ...; in one pass over the label map
+    boxes_of_values = ndimage.find_objects(label_map)
     boxes = dict[int, Box | None]()
     for channel in labels.foreground:
         values = labels.values[channel]
@@ -98,10 +111,15 @@ def structure_boxes(label_map: np.ndarray, labels: Labels) -> dict[int, Box | No
 def _enclosing_box(boxes: Sequence[Box]) -> Box | None:
     if not boxes:
         return None
-    return tuple(slice(min(part.start for part in axis), max(part.stop for part in axis)) for axis in zip(*boxes))
+    return tuple(
+        slice(min(part.start for part in axis), max(part.stop for part in axis))
+        for axis in zip(*boxes)
+    )
 
 
-def label_components(label_map: np.ndarray, labels: Labels, channel: int, box: Box | None) -> Components:
+def label_components(
+    label_map: np.ndarray, labels: Labels, channel: int, box: Box | None
+) -> Components:
     """The components of a structure in a label map.
 
     Args:
@@ -121,17 +139,21 @@ def label_components(label_map: np.ndarray, labels: Labels, channel: int, box: B
 
 
 def _parts_of(component_map: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
-    """Parts that cover a component map once, with their boxes in it: what is made of one takes little memory."""
+    """Parts that cover a component map once, with their boxes in it: what is made of one takes
+    little memory."""
     for box in layers_of(whole_box(component_map.shape), _PART_VOXELS):
         yield box, component_map[box]
 
 
-def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Sequence[str] = ()) -> tuple[int, ...]:
+def finding_channels(
+    labels: Labels, wanted: Sequence[str] | None, listed: Sequence[str] = ()
+) -> tuple[int, ...]:
     """Channels of the structures whose components are findings.
 
     Args:
         labels: The structures.
-        wanted: Their names or nnU-Net's keys; an empty list for all, None for those that are ``listed``.
+        wanted: Their names or nnU-Net's keys; an empty list for all, None for those that are
+            ``listed``.
         listed: nnU-Net's keys of those that a calibration map names.
 
     Raises:
@@ -144,14 +166,17 @@ def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Seque
     channels_by_name = keys | names
     for name in wanted:
         if name not in channels_by_name:
-            raise UserError(f"there is no structure {name!r} to find; there are {', '.join(names)}.")
+            raise UserError(
+                f"there is no structure {name!r} to find; there are {', '.join(names)}."
+            )
     if not wanted:
         return labels.foreground
     return tuple(sorted({channels_by_name[name] for name in wanted}))
 
 
 class FindingSums:
-    """Sums over the voxels of each component of one structure of a case, whose probabilities come block by block.
+    """Sums over the voxels of each component of one structure of a case, whose probabilities come
+    block by block.
 
     Args:
         case: With its geometry; its probabilities are given to :meth:`add`.
@@ -180,11 +205,14 @@ class FindingSums:
         inside = np.flatnonzero(component_numbers)
         component_numbers = component_numbers[inside]
         probability = probs[self._channel][block].ravel()[inside].astype(np.float32)
-        self._probability_sums += np.bincount(component_numbers, probability, minlength=len(self._probability_sums))
+        self._probability_sums += np.bincount(
+            component_numbers, probability, minlength=len(self._probability_sums)
+        )
         np.maximum.at(self._max_probability, component_numbers, probability)
 
     def findings(self) -> StructureFindings:
-        """The components, once all blocks have been taken; of equal size those first whose first voxel is."""
+        """The components, once all blocks have been taken; of equal size those first whose first
+        voxel is."""
         components = pd.DataFrame(
             {
                 "voxels": self._components.voxels,
@@ -192,7 +220,9 @@ class FindingSums:
                 "max_probability": self._max_probability[1:],
             }
         )
-        largest_first = components.sort_values("voxels", ascending=False, kind="stable").head(MAX_FINDINGS)
+        largest_first = components.sort_values("voxels", ascending=False, kind="stable").head(
+            MAX_FINDINGS
+        )
         mean_index = self._mean_index()
         found = []
         for component in largest_first.itertuples():
@@ -237,7 +267,8 @@ def _coordinates_mm(index: np.ndarray, geometry: Geometry) -> tuple[float, ...]:
 
 
 def findings_table(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> pd.DataFrame:
-    """findings.csv: one row a finding, cases in the order given; ``unit`` is that of volumes or areas."""
+    """findings.csv: one row a finding, cases in the order given; ``unit`` is that of volumes or
+    areas."""
     size = "volume" if unit == "ml" else "area"
     length = "pixels" if unit == "pixels" else "mm"
     header = [column.name.format(size=size, unit=unit, length=length) for column in FINDING_COLUMNS]
@@ -247,5 +278,17 @@ def findings_table(cases: Mapping[str, Sequence[StructureFindings]], unit: str) 
             for number, finding in enumerate(structure.found, 1):
                 x, y, z = [*finding.centre_mm, math.nan][:3]
                 probabilities = (finding.mean_probability, finding.max_probability)
-                rows.append((case, structure.name, number, finding.volume, x, y, z, *probabilities, finding.voxels))
+                rows.append(
+                    (
+                        case,
+                        structure.name,
+                        number,
+                        finding.volume,
+                        x,
+                        y,
+                        z,
+                        *probabilities,
+                        finding.voxels,
+                    )
+                )
     return pd.DataFrame(rows, columns=header)

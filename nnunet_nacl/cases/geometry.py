@@ -11,19 +11,22 @@ import numpy as np
 _SPACING_TOLERANCE, _DIRECTION_TOLERANCE = 1e-2, 1e-2  # the first relative; file formats round
 _ORIGIN_TOLERANCE_VOXELS = 0.5
 _SAME_SPACING = 1.01
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's patient coordinates to DICOM's: x and y grow the other way
+# NIfTI's patient coordinates to DICOM's: x and y grow the other way
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Position, orientation and voxel size of an array as one of nnU-Net's readers returned it, turned or not.
+    """Position, orientation and voxel size of an array as one of nnU-Net's readers returned it,
+    turned or not.
 
     Attributes:
-        spacing_mm: In the order of the array axes (z, y, x). nnU-Net's readers give 2D images a third axis, the first,
-            with 999 times the largest spacing. Pictures have spacing 1, which is no length.
-        affine: (n + 1, n + 1) matrix from voxel indices in the order (x, y, z) to mm in DICOM's patient coordinates (x
-            grows to the left, y to the back, z to the head); n is 2 for 2D images, else 3. None where the format does
-            not say (tif and pictures).
+        spacing_mm: In the order of the array axes (z, y, x). nnU-Net's readers give 2D images a
+            third axis, the first, with 999 times the largest spacing. Pictures have spacing 1,
+            which is no length.
+        affine: (n + 1, n + 1) matrix from voxel indices in the order (x, y, z) to mm in DICOM's
+            patient coordinates (x grows to the left, y to the back, z to the head); n is 2 for 2D
+            images, else 3. None where the format does not say (tif and pictures).
     """
 
     spacing_mm: tuple[float, ...]
@@ -31,7 +34,8 @@ class Geometry:
 
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> Geometry:
-        """The geometry in the properties that a reader of nnU-Net returned, or that a prediction's pkl holds."""
+        """The geometry in the properties that a reader of nnU-Net returned, or that a prediction's
+        pkl holds."""
         spacing = tuple(float(value) for value in properties["spacing"])
         if (stuff := properties.get("sitk_stuff")) is not None:
             n = len(stuff["origin"])
@@ -40,7 +44,9 @@ class Geometry:
             affine[:n, n] = stuff["origin"]
             return cls(spacing, affine)
         if (stuff := properties.get("nibabel_stuff")) is not None:
-            affine = np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]), dtype=float)
+            affine = np.asarray(
+                stuff.get("reoriented_affine", stuff["original_affine"]), dtype=float
+            )
             return cls(spacing, _RAS_TO_LPS @ affine)
         return cls(spacing)
 
@@ -51,7 +57,8 @@ class Geometry:
 
     @property
     def unit(self) -> str:
-        """Of a voxel's size: ``ml``, ``mm2`` in 2D, ``pixels`` for pictures, whose spacing is no length."""
+        """Of a voxel's size: ``ml``, ``mm2`` in 2D, ``pixels`` for pictures, whose spacing is no
+        length."""
         return "ml" if not self.is_2d else "pixels" if self.affine is None else "mm2"
 
     @property
@@ -63,7 +70,8 @@ class Geometry:
 
     @property
     def directions(self) -> np.ndarray | None:
-        """(n, n) unit vectors, a column for each axis (x, y, z); NaN for an axis of no length, None if unknown."""
+        """(n, n) unit vectors, a column for each axis (x, y, z); NaN for an axis of no length, None
+        if unknown."""
         if self.affine is None:
             return None
         axes = self.affine[:-1, :-1]
@@ -74,10 +82,12 @@ class Geometry:
 def geometry_difference(
     first: Geometry, second: Geometry, first_shape: tuple[int, ...], second_shape: tuple[int, ...]
 ) -> str:
-    """What differs between the places and spatial shapes of two images, in words; empty if nothing does.
+    """What differs between the places and spatial shapes of two images, in words; empty if nothing
+    does.
 
-    Compares shape, spacing and, where the formats hold them, the directions of the axes and the origin. Differences
-    that file formats introduce by rounding, and origins less than half a voxel apart, are none.
+    Compares shape, spacing and, where the formats hold them, the directions of the axes and the
+    origin. Differences that file formats introduce by rounding, and origins less than half a voxel
+    apart, are none.
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"
@@ -98,5 +108,8 @@ def geometry_difference(
 
 
 def slicing_axis(spacing_mm: Sequence[float]) -> int:
-    """The array axis across the slices: the first of the thickest slices, so that what is shown has the finest grid."""
-    return next(axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= max(spacing_mm))
+    """The array axis across the slices: the first of the thickest slices, so that what is shown has
+    the finest grid."""
+    return next(
+        axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= max(spacing_mm)
+    )

@@ -14,10 +14,12 @@ from nnunet_nacl.metrics.overlap import Detected
 
 
 def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
-    """The patient of each case, by a .json file or a regular expression; each its own where none is given.
+    """The patient of each case, by a .json file or a regular expression; each its own where none is
+    given.
 
-    The file holds ``{"case": "patient"}``; the expression is searched in the case's name, and its first group, or the
-    whole match, is the patient. UserError where it cannot be used, or leaves a case without a patient.
+    The file holds ``{"case": "patient"}``; the expression is searched in the case's name, and its
+    first group, or the whole match, is the patient. UserError where it cannot be used, or leaves a
+    case without a patient.
     """
     if given is None:
         return {case: case for case in cases}
@@ -34,13 +36,20 @@ def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
                 "for patient001_frame01 it would be '^(patient[0-9]+)'."
             ) from None
         matches = {case: pattern.search(case) for case in cases}
-        found = {case: match and match.group(1 if pattern.groups else 0) for case, match in matches.items()}
+        found = {
+            case: match and match.group(1 if pattern.groups else 0)
+            for case, match in matches.items()
+        }
     missing = [case for case, group in found.items() if group is None]
     if missing:
-        raise UserError(f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])} first.")
+        raise UserError(
+            f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])}"
+            " first."
+        )
     return {case: str(group) for case, group in found.items()}
 
 
 def detected_in(cases: pd.DataFrame) -> dict[str, Detected]:
-    """By structure, what the segmentations find of it, by the rows of :func:`nnunet_nacl.cases.record.table`."""
+    """By structure, what the segmentations find of it, by the rows of
+    :func:`nnunet_nacl.cases.record.table`."""
     return {str(key): Detected.of(rows) for key, rows in cases.groupby("key", sort=False)}

@@ -1,4 +1,5 @@
-"""Measures a case in one pass over its probabilities, and estimates from a record what a map would change."""
+"""Measures a case in one pass over its probabilities, and estimates from a record what a map would
+change."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.expected_dice import dice_of, largest_dice
-from nnunet_nacl.metrics.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
+from nnunet_nacl.metrics.overlap import (
+    assd,
+    bounding_box,
+    count_overlap,
+    dilated_mask,
+    hausdorff,
+    surface_distances,
+)
 from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place, mean_uncertainty
 
 
@@ -38,14 +46,17 @@ def measure(
 
     Args:
         case: With its probabilities. What needs a ground truth is measured where there is one.
-        calibration: Map that the probabilities are taken through; it changes no label. None leaves them.
-        views: Where the network is uncertain, as :meth:`Views.of` begins it, which is filled; None makes none.
+        calibration: Map that the probabilities are taken through; it changes no label. None leaves
+            them.
+        views: Where the network is uncertain, as :meth:`Views.of` begins it, which is filled; None
+            makes none.
         settings: What is measured beside a ground truth.
         with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
         findings: Channels of the structures whose connected components are listed.
 
     Raises:
-        ValueError: The case has no probabilities, they are not probabilities, or there is nothing to sample.
+        ValueError: The case has no probabilities, they are not probabilities, or there is nothing
+            to sample.
     """
     network = case.probabilities
     truth = case.read_truth(settings)
@@ -80,10 +91,14 @@ def measure(
     )
 
 
-def _components_of(case: Case, findings: Sequence[int]) -> tuple[dict[int, np.ndarray], list[FindingSums]]:
-    """By channel the voxels of each component of a structure, and what sums over those of the ``findings``.
+def _components_of(
+    case: Case, findings: Sequence[int]
+) -> tuple[dict[int, np.ndarray], list[FindingSums]]:
+    """By channel the voxels of each component of a structure, and what sums over those of the
+    ``findings``.
 
-    Where the components lie is kept of the findings alone: it takes four bytes a voxel of the structure's box.
+    Where the components lie is kept of the findings alone: it takes four bytes a voxel of the
+    structure's box.
     """
     boxes = structure_boxes(case.segmentation, case.labels)
     sizes = dict[int, np.ndarray]()
@@ -161,14 +176,17 @@ def _compare_with_truth(case: Case, truth: Truth) -> list[dict[str, float]]:
     return rows
 
 
-def _compare_masks(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case) -> dict[str, float]:
+def _compare_masks(
+    truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case
+) -> dict[str, float]:
     """Overlap and surface distances of a structure."""
     overlap = count_overlap(truth, predicted, valid)
     if valid is not None:
         truth = truth & valid
         predicted = predicted & valid
     box = bounding_box(truth | predicted)
-    if box is not None:  # with a voxel around it, so that no axis of an image becomes one of length 1
+    # with a voxel around it, so that no axis of an image becomes one of length 1
+    if box is not None:
         box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
         truth = truth[box]
         predicted = predicted[box]
@@ -199,18 +217,21 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
     else:
         target = truth.labels.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
 
-    def near(is_predicted: np.ndarray) -> np.ndarray:  # by the network, from which the segmentation may differ
+    # by the network, from which the segmentation may differ
+    def near(is_predicted: np.ndarray) -> np.ndarray:
         return dilated_mask(is_predicted, settings.dilation_mm, case.spacing_mm)
 
-    return draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near)
+    return draw_sample(
+        case.probabilities, target, valid=truth.valid, around=truth.around, near=near
+    )
 
 
 def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     """What was measured of a case as it would be under a map, which changes no label.
 
-    Sizes and sums of the network's own probabilities are those of the case; what the map adds to such a sum
-    is estimated from the sample (difference estimator; Cochran, Sampling Techniques, 1977, chapter 7). Sums
-    for calibration are estimated from the sample alone.
+    Sizes and sums of the network's own probabilities are those of the case; what the map adds to
+    such a sum is estimated from the sample (difference estimator; Cochran, Sampling Techniques,
+    1977, chapter 7). Sums for calibration are estimated from the sample alone.
 
     Raises:
         ValueError: The record has no sample.
@@ -250,17 +271,20 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
         n_bins = next(iter(record.bins.values())).n_bins
     return replace(
         record,
-        structures=table.assign(predicted_dice=mapped_dice, predicted_volume=expected_voxels * voxel_size),
+        structures=table.assign(
+            predicted_dice=mapped_dice, predicted_volume=expected_voxels * voxel_size
+        ),
         scan=record.scan | mean_values,
         bins=_count_sample(sample, probs, n_bins),
     )
 
 
 def _count_sample(sample: Sample, probs: np.ndarray, n_bins: int) -> dict[str, BinStats]:
-    """Sums of all voxels of a case for every mask, by the (C, n) probabilities of those drawn; unbiased over draws.
+    """Sums of all voxels of a case for every mask, by the (C, n) probabilities of those drawn;
+    unbiased over draws.
 
-    The confidence is that of the label that the network chose, which no map changes. Voxels outside the
-    network's crop are background for certain.
+    The confidence is that of the label that the network chose, which no map changes. Voxels outside
+    the network's crop are background for certain.
     """
     outside_target, outside_masks, outside_counts = sample.outside.T
     num_outside = len(outside_counts)
@@ -275,7 +299,9 @@ def _count_sample(sample: Sample, probs: np.ndarray, n_bins: int) -> dict[str, B
         np.concatenate([probs, certain], 1),
         sample.unpacked(target).astype(label_type),
         segmentation=sample.unpacked(label).astype(label_type),
-        extra_masks={name: (mask_bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)},
+        extra_masks={
+            name: (mask_bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)
+        },
         regions=sample.regions,
         n_bins=n_bins,
         weights=np.concatenate([sample.weights, outside_counts]),

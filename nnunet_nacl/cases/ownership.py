@@ -1,9 +1,10 @@
-"""Which files a run may replace or remove: those that a run wrote, as their digests say. Files of others stay.
+"""Which files a run may replace or remove: those that a run wrote, as their digests say. Files of
+others stay.
 
-The record of a case names the files that were written of it, with their digests, and is saved last. Files get their
-names before that, so a pending record with the digests of what is about to get its name is written first: a run that
-was killed in between can be run again, and knows its files. What lies there with another content, such as labels that
-were corrected in place, is a file of others.
+The record of a case names the files that were written of it, with their digests, and is saved last.
+Files get their names before that, so a pending record with the digests of what is about to get its
+name is written first: a run that was killed in between can be run again, and knows its files. What
+lies there with another content, such as labels that were corrected in place, is a file of others.
 """
 
 from __future__ import annotations
@@ -34,15 +35,21 @@ Digests = dict[str, list[FileKey]]
 """By place in a folder, with / between names, all that runs have written there."""
 
 
-def check_no_others(paths: Sequence[Path], instead: str = "move them away, or choose another -o") -> None:
-    """UserError, before any work, where there are files of others; ``instead`` says what to do about them."""
+def check_no_others(
+    paths: Sequence[Path], instead: str = "move them away, or choose another -o"
+) -> None:
+    """UserError, before any work, where there are files of others; ``instead`` says what to do
+    about them."""
     if paths:
         listed = some([str(path) for path in paths])
-        raise UserError(f"{listed}: not written by nnunet_nacl, or changed since, and would be lost; {instead}.")
+        raise UserError(
+            f"{listed}: not written by nnunet_nacl, or changed since, and would be lost; {instead}."
+        )
 
 
 class OwnedFiles:
-    """Files in a folder that only runs write, by their digests: they get their names, and are removed, through this.
+    """Files in a folder that only runs write, by their digests: they get their names, and are
+    removed, through this.
 
     Args:
         folder: Where they lie; places start from it.
@@ -54,7 +61,9 @@ class OwnedFiles:
         written: What got its name through this object, by place.
     """
 
-    def __init__(self, folder: Path, pending: Path, known: Digests, *, replace_others: bool = False) -> None:
+    def __init__(
+        self, folder: Path, pending: Path, known: Digests, *, replace_others: bool = False
+    ) -> None:
         self.folder = folder
         self.written: dict[str, FileKey] = {}
         self._pending = pending
@@ -67,13 +76,15 @@ class OwnedFiles:
         return list(self._known)
 
     def others(self, places: Iterable[str]) -> list[Path]:
-        """What lies at these places and was not written by a run; nothing where others are replaced too."""
+        """What lies at these places and was not written by a run; nothing where others are replaced
+        too."""
         if self._replace_others:
             return []
         return [self.folder / place for place in places if not self._is_ours(place)]
 
     def in_the_way(self, places: Iterable[str]) -> list[Path]:
-        """What must be moved away before files get these places: of others, also where the pending record goes."""
+        """What must be moved away before files get these places: of others, also where the pending
+        record goes."""
         others = self.others(places)
         if not is_ours(self._pending):
             others.append(self._pending)
@@ -83,7 +94,8 @@ class OwnedFiles:
         """Give finished files their places, in this order.
 
         Raises:
-            UserError: A file of others lies at one of the places: then none is renamed. Or the disk is full.
+            UserError: A file of others lies at one of the places: then none is renamed. Or the disk
+                is full.
             OSError: A file cannot be renamed.
         """
         check_no_others(self.in_the_way(staged.values()))
@@ -97,25 +109,33 @@ class OwnedFiles:
 
     @contextlib.contextmanager
     def staging(self, place: str) -> Iterator[Path]:
-        """A folder for the file of a place, and for others beside it: they get their names at the block's end.
+        """A folder for the file of a place, and for others beside it: they get their names at the
+        block's end.
 
         Until then all are whole. Probabilities (npz) get theirs last: where they lie, all do.
 
         Raises:
-            UserError: A file of others lies at one of the places; or the block raised OSError, such as no space.
+            UserError: A file of others lies at one of the places; or the block raised OSError, such
+                as no space.
         """
         path = self.folder / place
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary_folder(path.parent) as work:  # nnU-Net does not look into folders
                 yield work
-                names = sorted((file.name for file in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
-                self.rename({work / name: str(PurePosixPath(place).with_name(name)) for name in names})
+                names = sorted(
+                    (file.name for file in work.iterdir()),
+                    key=lambda name: (name.endswith(".npz"), name),
+                )
+                self.rename(
+                    {work / name: str(PurePosixPath(place).with_name(name)) for name in names}
+                )
         except OSError as error:
             raise UserError(describe(error, path, "cannot be written")) from None
 
     def remove(self, place: str) -> None:
-        """Remove a file, and folders that are left empty; files of others stay, and so does what lies outside."""
+        """Remove a file, and folders that are left empty; files of others stay, and so does what
+        lies outside."""
         path = self.folder / place
         if self.others([place]) or not lies_inside(path, self.folder):
             return
@@ -125,14 +145,16 @@ class OwnedFiles:
                 (self.folder / parent).rmdir()
 
     def settle(self, listed: Iterable[str]) -> None:
-        """Once their list is saved: remove what earlier runs wrote that is not ``listed``, and the pending record."""
+        """Once their list is saved: remove what earlier runs wrote that is not ``listed``, and the
+        pending record."""
         for place in self._known.keys() - set(listed):
             self.remove(place)
         if is_ours(self._pending):
             self._pending.unlink(missing_ok=True)
 
     def _is_ours(self, place: str) -> bool:
-        """Whether nothing of others lies there: nothing at all, an empty file, or what a run wrote."""
+        """Whether nothing of others lies there: nothing at all, an empty file, or what a run
+        wrote."""
         path = self.folder / place
         known = self._known.get(place, [])
         try:
@@ -167,14 +189,19 @@ def pending_path(records: Path, case: str) -> Path:
     return records / f"{case}.json"
 
 
-def files_of_case(folder: Path, records: Path, case: str, *, replace_others: bool = False) -> OwnedFiles:
-    """The files of a case in a folder of segmentations, by its record, of any version, and its pending record.
+def files_of_case(
+    folder: Path, records: Path, case: str, *, replace_others: bool = False
+) -> OwnedFiles:
+    """The files of a case in a folder of segmentations, by its record, of any version, and its
+    pending record.
 
-    Whoever made these may have put anything into them: a file must lie in the folder and be named for the case, or lie
-    in a folder of its name.
+    Whoever made these may have put anything into them: a file must lie in the folder and be named
+    for the case, or lie in a folder of its name.
     """
     pending = pending_path(records, case)
-    known: Digests = {place: [key] for place, key in _files_in_record(record_path(records, case)).items()}
+    known: Digests = {
+        place: [key] for place, key in _files_in_record(record_path(records, case)).items()
+    }
     for place, keys in read_pending(pending).items():
         known.setdefault(place, []).extend(keys)
     known = {place: keys for place, keys in known.items() if _is_named_for(case, place)}
@@ -182,11 +209,13 @@ def files_of_case(folder: Path, records: Path, case: str, *, replace_others: boo
 
 
 def _files_in_record(path: Path) -> dict[str, FileKey]:
-    """By place the files that a record of any version names; none where it is missing or damaged."""
+    """By place the files that a record of any version names; none where it is missing or
+    damaged."""
     try:
         header = read_header(path)
         files = decode(dict[InstanceOf[str], FileKey], header.get("files", {}), path)
-        if not files and header.get("made_by"):  # a validation case that an earlier version predicted
+        # a validation case that an earlier version predicted
+        if not files and header.get("made_by"):
             segmentation = decode(FileKey, header["key"]["files"]["segmentation"], path)
             files = {Path(segmentation["path"]).name: segmentation}
     except Exception:  # NumPy and JSON raise anything on broken bytes

@@ -1,6 +1,8 @@
-"""The record of a case: what was measured of it, and a key of everything that this depends on, in one file.
+"""The record of a case: what was measured of it, and a key of everything that this depends on, in
+one file.
 
-The key holds digests of the contents of files, wherever they lie and whenever they were written, and settings.
+The key holds digests of the contents of files, wherever they lie and whenever they were written,
+and settings.
 """
 
 from __future__ import annotations
@@ -38,22 +40,45 @@ RECORDS = "records"
 FORMAT = 3
 """Raise it when a number changes for the same files, or the file holds something else."""
 
-WITH_TRUTH = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "HD95_voxels", "ASSD_mm", "true_volume", "true_pieces")
-"""Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the structure."""
+WITH_TRUTH = (
+    "TP",
+    "FP",
+    "FN",
+    "TN",
+    "Dice",
+    "IoU",
+    "HD95_mm",
+    "HD95_voxels",
+    "ASSD_mm",
+    "true_volume",
+    "true_pieces",
+)
+"""Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the
+structure."""
 
 _COUNTS = ["pieces", "TP", "FP", "FN", "TN", "true_pieces"]
-_SHARES = ["predicted_dice", "network_dice", "members_dice", "max_probability", "largest_piece", "Dice", "IoU"]
+_SHARES = [
+    "predicted_dice",
+    "network_dice",
+    "members_dice",
+    "max_probability",
+    "largest_piece",
+    "Dice",
+    "IoU",
+]
 _ALWAYS = {*_SHARES[:5], "pieces", "volume", "predicted_volume", "network_volume"}
 _SUMS = tuple(field.name for field in fields(BinStats))
 _MOST_BYTES = 1 << 28  # of all arrays together: a small file can promise more than memory holds
 _MOST_HEADER_BYTES, _MOST_HEADER_VALUES = 1 << 24, 1 << 19
-"""Of JSON, which takes many times as much in memory; of 120 structures of 100 components each it is 3 MB, 90,000."""
+"""Of JSON, which takes many times as much in memory; of 120 structures of 100 components each it is
+3 MB, 90,000."""
 _MOST_MEMBERS = 1000  # networks whose mean a segmentation is
 _Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
 
 
 class Key(TypedDict):
-    """What a record depends on: files by name, None for one that never was, such as deleted probabilities; settings."""
+    """What a record depends on: files by name, None for one that never was, such as deleted
+    probabilities; settings."""
 
     files: dict[InstanceOf[str], FileKey | None]
     settings: dict[str, Any]
@@ -101,20 +126,23 @@ class CaseRecord:
         structures: A row for each structure, by nnU-Net's key; columns as :func:`table` says.
         scan: Values of the case as a whole, by column of that table.
         bins: By mask, sums for its calibration; empty without a ground truth.
-        addable: What :func:`~nnunet_nacl.quality.recall.count_addable` gives; None without a ground truth.
+        addable: What :func:`~nnunet_nacl.quality.recall.count_addable` gives; None without a ground
+            truth.
         sample: Voxels that stand for the case; None without a ground truth.
         findings: Connected components of the structures that were asked for.
         differences: How its image differs from the training's, in words.
-        profile: (F,) what the scan looks like, see :mod:`nnunet_nacl.nnunet.profile`; empty where no image was read.
+        profile: (F,) what the scan looks like, see :mod:`nnunet_nacl.nnunet.profile`; empty where
+            no image was read.
         place: Where the network is least certain, in words; empty where there is no picture.
         picture: Base64 PNG through that place; empty where there is none.
         size: Width and height of the picture in pixels.
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
-        pictures: JSON of the pictures of the scan's page; empty where there are none, and in a record that was read.
+        pictures: JSON of the pictures of the scan's page; empty where there are none, and in a
+            record that was read.
         files: By place in the output folder, what was written of the case.
-        made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256; of several
-            ``checkpoints``, by fold), ``model_files`` (SHA-256 of what lies beside it, such as plans.json),
-            ``step_size`` and ``mirroring``.
+        made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256; of
+            several ``checkpoints``, by fold), ``model_files`` (SHA-256 of what lies beside it, such
+            as plans.json), ``step_size`` and ``mirroring``.
         key: What it depends on.
     """
 
@@ -137,22 +165,32 @@ class CaseRecord:
     key: Key = field(default_factory=lambda: Key(files={}, settings={}))
 
     def save(self, path: Path) -> None:
-        """Write the file under a temporary name, then rename it; UserError where that is not possible."""
+        """Write the file under a temporary name, then rename it; UserError where that is not
+        possible."""
         apart = ("structures", "bins", "addable", "sample", "pictures")
         header = {
             "format": FORMAT,
             "keys": list(self.structures.index),
             "names": list(self.structures["name"]),
             "columns": self.structures.drop(columns="name").astype(float).to_dict("list"),
-            **{field.name: getattr(self, field.name) for field in fields(self) if field.name not in apart},
+            **{
+                field.name: getattr(self, field.name)
+                for field in fields(self)
+                if field.name not in apart
+            },
             "findings": list(map(asdict, self.findings)),
         }
         arrays: dict[str, Any] = {"header": np.frombuffer(to_json_text(header).encode(), np.uint8)}
         if self.bins:
-            arrays |= {f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS]) for name in _SUMS}
+            arrays |= {
+                f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS])
+                for name in _SUMS
+            }
             arrays["addable"] = self.addable
         if self.sample is not None:
-            arrays |= {f"sample_{name}": np.asarray(values) for name, values in vars(self.sample).items()}
+            arrays |= {
+                f"sample_{name}": np.asarray(values) for name, values in vars(self.sample).items()
+            }
         if self.pictures:
             arrays["pictures"] = np.frombuffer(self.pictures, np.uint8)
         with replacing(path) as temporary, open(temporary, "xb") as file:
@@ -163,7 +201,8 @@ def read_record(path: Path) -> CaseRecord:
     """Inverse of :meth:`CaseRecord.save`.
 
     Raises:
-        UserError: The file is missing, broken or of another version, or its numbers do not belong together.
+        UserError: The file is missing, broken or of another version, or its numbers do not belong
+            together.
     """
     try:
         arrays = _read_arrays(path, lambda name: name != "pictures")
@@ -177,16 +216,22 @@ def read_record(path: Path) -> CaseRecord:
         kept: dict[str, Any] = header | {"structures": structures}
         if "Dice" in structures:
             sums = [arrays[f"bins_{name}"] for name in _SUMS]
-            kept["bins"] = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
+            kept["bins"] = {
+                mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)
+            }
             kept["addable"] = arrays["addable"]
         if "sample_log_odds" in arrays:
-            drawn: dict[str, Any] = {name[7:]: array for name, array in arrays.items() if name[:7] == "sample_"}
+            drawn: dict[str, Any] = {
+                name[7:]: array for name, array in arrays.items() if name[:7] == "sample_"
+            }
             kept["sample"] = Sample(**drawn | {"regions": bool(drawn["regions"])})
         record = decode(CaseRecord, kept, path)
         _check(record)
         return record
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
-        raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
+        raise UserError(
+            f"{path}: not a record of this version of nnunet_nacl ({first_line(error)})."
+        ) from None
 
 
 def _read_header(content: np.ndarray) -> dict[str, Any]:
@@ -197,7 +242,8 @@ def _read_header(content: np.ndarray) -> dict[str, Any]:
 
 
 def _check_columns(table: _Table) -> None:
-    """ValueError where columns are not those of a record: a small file can ask for a frame of a million."""
+    """ValueError where columns are not those of a record: a small file can ask for a frame of a
+    million."""
     of_members = [name for name in table["columns"] if name.startswith("volume ")]
     others = table["columns"].keys() - of_members
     if others - _ALWAYS - _OF_TRUTH or len(of_members) > _MOST_MEMBERS:
@@ -209,7 +255,10 @@ def _check_columns(table: _Table) -> None:
 def _check(record: CaseRecord) -> None:
     """ValueError where the numbers of a record do not belong together."""
     table, bins, addable, sample = record.structures, record.bins, record.addable, record.sample
-    num, found = len(table), {name for name in (*table, *record.scan) if name[:7] != "volume "} - {"name"}
+    num, found = (
+        len(table),
+        {name for name in (*table, *record.scan) if name[:7] != "volume "} - {"name"},
+    )
     if not table.index.is_unique or found != (_ALWAYS | _OF_TRUTH if bins else _ALWAYS):
         raise ValueError("its columns are not those of this version")
     if (table.reindex(columns=_SHARES) > 1 + 1e-6).any(axis=None):
@@ -226,12 +275,15 @@ def _check(record: CaseRecord) -> None:
         or (addable[0].sum(axis=1) > table.FN).any()
     ):
         raise ValueError("no counts of the voxels that may be added")
-    if sample and (not bins or (sample.num_structures, sample.regions) != (num, bins["all"].num_classes == num)):
+    if sample and (
+        not bins or (sample.num_structures, sample.regions) != (num, bins["all"].num_classes == num)
+    ):
         raise ValueError("the sample is not of its structures")
 
 
 def read_pictures(path: Path) -> dict[str, Any]:
-    """The pictures in a record's file, see :attr:`CaseRecord.pictures`; none where it is damaged or has none."""
+    """The pictures in a record's file, see :attr:`CaseRecord.pictures`; none where it is damaged or
+    has none."""
     try:
         return json.loads(_read_pictures_text(path))
     except ValueError:
@@ -239,7 +291,8 @@ def read_pictures(path: Path) -> dict[str, Any]:
 
 
 def save_again(record: CaseRecord, path: Path) -> None:
-    """Write a record that was read from this file anew, such as with another key; its pictures stay as they are."""
+    """Write a record that was read from this file anew, such as with another key; its pictures stay
+    as they are."""
     replace(record, pictures=_read_pictures_text(path)).save(path)
 
 
@@ -252,7 +305,8 @@ def _read_pictures_text(path: Path) -> bytes:
 
 
 def _read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """Arrays of numbers in an npz file, by name; what is no finite number, or not as large as it says, is an error."""
+    """Arrays of numbers in an npz file, by name; what is no finite number, or not as large as it
+    says, is an error."""
     arrays = dict[str, np.ndarray]()
     with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
@@ -277,7 +331,8 @@ def record_path(folder: Path, case: str) -> Path:
 
 
 def find_record(folder: Path, case: str) -> CaseRecord | None:
-    """The record of a case in a folder of records; None where there is none that this version can read."""
+    """The record of a case in a folder of records; None where there is none that this version can
+    read."""
     try:
         record = read_record(record_path(folder, case))
     except UserError:
@@ -286,7 +341,8 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a record of any version says in words and single numbers; it raises anything where the file is none."""
+    """What a record of any version says in words and single numbers; it raises anything where the
+    file is none."""
     header = _read_header(_read_arrays(path, "header".__eq__)["header"])
     if not {"format", "case"} <= header.keys():
         raise ValueError("the header is not that of a record")
@@ -297,7 +353,8 @@ def is_record(path: Path) -> bool:
     """Whether a file is a record, by its format: of any version, and also one that was damaged."""
     try:
         read_header(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError):  # cut short, but hardly before the first name in it
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        # cut short, but hardly before the first name in it
         with open(path, "rb", opener=regular_only) as file:
             start = file.read(40)
         return start[:4] == b"PK\3\4" and start[30:] == b"header.npy"
@@ -307,25 +364,32 @@ def is_record(path: Path) -> bool:
 
 
 def check_records(folder: Path, cases: Iterable[str]) -> None:
-    """UserError, before any work, where the record of a case would replace a file that is no record."""
+    """UserError, before any work, where the record of a case would replace a file that is no
+    record."""
     paths = [record_path(folder, case) for case in cases]
     others = [str(path) for path in paths if not is_replaceable_record(path)]
     if others:
-        raise UserError(f"{some(others)}: not written by nnunet_nacl, and would be lost; move it away.")
+        raise UserError(
+            f"{some(others)}: not written by nnunet_nacl, and would be lost; move it away."
+        )
 
 
 def is_replaceable_record(path: Path) -> bool:
-    """Whether no file of others lies where a record goes: nothing at all, an empty file, or a record."""
+    """Whether no file of others lies where a record goes: nothing at all, an empty file, or a
+    record."""
     if not os.path.lexists(path):
         return True
     return path.is_file() and (path.stat().st_size == 0 or is_record(path))
 
 
-def make_key(files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None) -> Key:
-    """The key of a case as it is now, of files by name and JSON values; OSError where a file cannot be read.
+def make_key(
+    files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None
+) -> Key:
+    """The key of a case as it is now, of files by name and JSON values; OSError where a file cannot
+    be read.
 
-    A file that is gone counts as it did in the key of an ``earlier`` record: deleted probabilities are no reason to
-    measure again.
+    A file that is gone counts as it did in the key of an ``earlier`` record: deleted probabilities
+    are no reason to measure again.
     """
     before = earlier["files"] if earlier else {}
     keys: dict[str, FileKey | None] = {}
@@ -347,25 +411,32 @@ def same_contents(first: Key, second: Key) -> bool:
 
 
 def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
-    """The one table that every command reads: a row for each case and structure, NaN where a value is not defined.
+    """The one table that every command reads: a row for each case and structure, NaN where a value
+    is not defined.
 
-    Columns: ``case``, ``key`` and ``name`` of the structure; those of :data:`WITH_TRUTH`; ``volume`` and ``pieces`` of
-    its segmentation and the share of the ``largest_piece``; by the probabilities (under the map, where there is one)
-    ``predicted_dice``, ``predicted_volume`` and ``max_probability``; by the network's own ``network_volume``, and
-    ``network_dice``, the largest expected Dice of any set of voxels; ``members_dice`` where several networks predicted.
-    Then, the same in all rows of a case, what its ``scan`` has: ``unit`` of volumes, ``voxel_volume``, ``entropy`` and
-    ``confidence`` over the segmented structures, and so on.
+    Columns: ``case``, ``key`` and ``name`` of the structure; those of :data:`WITH_TRUTH`;
+    ``volume`` and ``pieces`` of its segmentation and the share of the ``largest_piece``; by the
+    probabilities (under the map, where there is one) ``predicted_dice``, ``predicted_volume`` and
+    ``max_probability``; by the network's own ``network_volume``, and ``network_dice``, the largest
+    expected Dice of any set of voxels; ``members_dice`` where several networks predicted. Then, the
+    same in all rows of a case, what its ``scan`` has: ``unit`` of volumes, ``voxel_volume``,
+    ``entropy`` and ``confidence`` over the segmented structures, and so on.
     """
     if not (records := list(records)):
         return pd.DataFrame(columns=["case", "key", "name", *WITH_TRUTH])
     rows = [record.structures.assign(**record.scan) for record in records]
-    return pd.concat(rows, keys=[record.case for record in records], names=["case", "key"]).reset_index()
+    return pd.concat(
+        rows, keys=[record.case for record in records], names=["case", "key"]
+    ).reset_index()
 
 
 def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
-    """A row for each case with its calibration: columns ``ECE:foreground``, ``NLL:all``, ``n_voxels:all`` and so on."""
+    """A row for each case with its calibration: columns ``ECE:foreground``, ``NLL:all``,
+    ``n_voxels:all`` and so on."""
     rows = {}
     for record in records:
         by_mask = {mask: mask_metrics(record.bins[mask]).items() for mask in MASKS}
-        rows[record.case] = {f"{metric}:{mask}": value for mask, found in by_mask.items() for metric, value in found}
+        rows[record.case] = {
+            f"{metric}:{mask}": value for mask, found in by_mask.items() for metric, value in found
+        }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,4 +1,5 @@
-"""Sums over the blocks of a case: for its calibration, and from which the quality of its segmentation follows."""
+"""Sums over the blocks of a case: for its calibration, and from which the quality of its
+segmentation follows."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ class CaseSums:
         addable: What :func:`~nnunet_nacl.quality.recall.count_addable` gives.
         n_changed: Voxels where the segmentation is not the network's own.
         expected: (3, S) what :func:`~nnunet_nacl.metrics.expected_dice.count_expected` gives.
-        network: What :func:`~nnunet_nacl.metrics.expected_dice.count_probabilities` gives of the network's own
-            probabilities.
+        network: What :func:`~nnunet_nacl.metrics.expected_dice.count_probabilities` gives of the
+            network's own probabilities.
         max_probability: (S,) largest probability of each structure.
     """
 
@@ -43,7 +44,8 @@ class CaseSums:
         self._n_predicted = 0
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
-        """Count the (C, *block) probabilities of a box of the image, and those that the network gave."""
+        """Count the (C, *block) probabilities of a box of the image, and those that the network
+        gave."""
         labels = self._case.labels
         segmentation = self._case.segmentation[where]
         delivered = labels.channels_of(segmentation)
@@ -91,12 +93,18 @@ class CaseSums:
             flat = flat[:, valid.ravel()]
         np.maximum(self.max_probability, flat.max(axis=1, initial=0), out=self.max_probability)
 
-    def _add_uncertainty(self, probs: np.ndarray, delivered: np.ndarray, predicted: np.ndarray) -> None:
+    def _add_uncertainty(
+        self, probs: np.ndarray, delivered: np.ndarray, predicted: np.ndarray
+    ) -> None:
         """Of the voxels with the numbers ``predicted`` in the block."""
         if not len(predicted):
             return
         regions = self._case.labels.regions
-        labels = delivered.reshape(len(delivered), -1)[:, predicted] if regions else delivered.ravel()[predicted]
+        labels = (
+            delivered.reshape(len(delivered), -1)[:, predicted]
+            if regions
+            else delivered.ravel()[predicted]
+        )
         chosen = np.take(probs.reshape(len(probs), -1), predicted, axis=1)
         means = mean_uncertainty(chosen, labels, regions=regions)
         for name, mean in means.items():
@@ -105,7 +113,8 @@ class CaseSums:
 
     @property
     def mean_uncertainty(self) -> dict[str, float]:
-        """``entropy`` and ``confidence`` over the segmented structures; NaN where there are none."""
+        """``entropy`` and ``confidence`` over the segmented structures; NaN where there are
+        none."""
         if not self._n_predicted:
             return dict.fromkeys(self._uncertainty, math.nan)
         return {name: total / self._n_predicted for name, total in self._uncertainty.items()}

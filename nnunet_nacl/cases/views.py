@@ -1,4 +1,5 @@
-"""Where a network is uncertain, voxel by voxel: the images that are written, and what pictures are drawn from."""
+"""Where a network is uncertain, voxel by voxel: the images that are written, and what pictures are
+drawn from."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ import numpy as np
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.voxel_uncertainty import Place, confidence, label_confidence, normalised_entropy
+from nnunet_nacl.metrics.voxel_uncertainty import (
+    Place,
+    confidence,
+    label_confidence,
+    normalised_entropy,
+)
 from nnunet_nacl.quality.recall import sensitive_labels
 
 _MUTUAL_INFORMATION = "mutual_information"
@@ -27,22 +33,26 @@ PROBABILITIES = "probabilities"
 """Stands for an image of every class or region: ``probability_<channel>_<name>``."""
 
 FRACTIONAL = "fractional"
-"""Stands for the same images, which of DICOM series become a fractional segmentation instead of parametric maps."""
+"""Stands for the same images, which of DICOM series become a fractional segmentation instead of
+parametric maps."""
 
 
 def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
-    """Names of the uncertainty images to write: those ``wanted``, or all of ``MAPS`` that so many networks have.
+    """Names of the uncertainty images to write: those ``wanted``, or all of ``MAPS`` that so many
+    networks have.
 
     Raises:
-        UserError: For one that is none of ``MAPS``, ``PROBABILITIES`` and ``FRACTIONAL``, or that compares networks
-            where there is one.
+        UserError: For one that is none of ``MAPS``, ``PROBABILITIES`` and ``FRACTIONAL``, or that
+            compares networks where there is one.
     """
     known = (*MAPS, PROBABILITIES, FRACTIONAL)
     for name in wanted:
         if name not in known:
             raise UserError(f"there is no map {name!r}; there are {', '.join(known)}.")
         if name == _MUTUAL_INFORMATION and n_networks == 1:
-            raise UserError(f"the map {name} compares folds: predict with several (nnunet_nacl predict -f).")
+            raise UserError(
+                f"the map {name} compares folds: predict with several (nnunet_nacl predict -f)."
+            )
     if wanted:
         return tuple(dict.fromkeys(wanted))
     if n_networks == 1:
@@ -52,16 +62,19 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
 
 @dataclass(eq=False)
 class Views:
-    """Where a network is uncertain, voxel by voxel, and labels that miss less; in the axis order of nnU-Net's reader.
+    """Where a network is uncertain, voxel by voxel, and labels that miss less; in the axis order of
+    nnU-Net's reader.
 
     Attributes:
         images: (*spatial) float32 uncertainty images by name.
         uncertainty: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
         place: The voxel where the network is least certain.
-        limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty for none.
-        sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None without limits.
-        variance_by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a structure's voxels
-            in each slice.
+        limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty
+            for none.
+        sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None
+            without limits.
+        variance_by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a
+            structure's voxels in each slice.
     """
 
     images: dict[str, np.ndarray]
@@ -98,7 +111,14 @@ class Views:
             variance_by_slice=[np.zeros((len(probability_images), length)) for length in shape],
         )
 
-    def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
+    def add(
+        self,
+        where: Box,
+        probs: np.ndarray,
+        raw: np.ndarray,
+        segmentation: np.ndarray,
+        labels: Labels,
+    ) -> None:
         """Take a box of the image.
 
         Args:
@@ -115,7 +135,9 @@ class Views:
         self.uncertainty[where] = 1 - confidence(probs, regions=labels.regions)
         self._add_variance(where, probs)
         if "confidence" in self.images:
-            self.images["confidence"][where] = label_confidence(probs, delivered, regions=labels.regions)
+            self.images["confidence"][where] = label_confidence(
+                probs, delivered, regions=labels.regions
+            )
         if "entropy" in self.images:
             self.images["entropy"][where] = normalised_entropy(probs, regions=labels.regions)
         for name, values in zip(_probability_images(labels), probs):
@@ -127,7 +149,9 @@ class Views:
         variance *= probs
         num_channels, *_, last_length = variance.shape
         last_axis = variance.ndim - 2
-        self.variance_by_slice[last_axis][:, where[last_axis]] += variance.reshape(num_channels, -1, last_length).sum(1)
+        self.variance_by_slice[last_axis][:, where[last_axis]] += variance.reshape(
+            num_channels, -1, last_length
+        ).sum(1)
         rows = variance.sum(-1)  # the other axes need no second look at every voxel
         for axis in range(last_axis):
             other_axes = tuple(1 + other for other in range(last_axis) if other != axis)
@@ -147,7 +171,9 @@ def names_of_images(labels: Labels, names: Sequence[str]) -> list[str]:
 
 def _probability_images(labels: Labels) -> list[str]:
     """Names of the images of single channels."""
-    return [f"probability_{channel}_{plain_name(name)}" for channel, name in enumerate(labels.names)]
+    return [
+        f"probability_{channel}_{plain_name(name)}" for channel, name in enumerate(labels.names)
+    ]
 
 
 def plain_name(structure: str) -> str:

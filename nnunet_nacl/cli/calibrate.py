@@ -1,4 +1,5 @@
-"""`nnunet_nacl calibrate`: fits a calibration map to cases that the networks were not trained on."""
+"""`nnunet_nacl calibrate`: fits a calibration map to cases that the networks were not trained
+on."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s [-d DATASET -c CONFIGURATION | -m FOLDER] [-i FOLDER -gt LABELS] [options]"
+    parser.usage = (
+        "%(prog)s [-d DATASET -c CONFIGURATION | -m FOLDER] [-i FOLDER -gt LABELS] [options]"
+    )
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     forms = ("auto", "temperature", "shift", "conditional")
@@ -43,11 +46,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     }
     changes: dict[str, Any] = {
         "-i": "images of your own (with a model), or predictions with their probabilities",
-        "--allow-training-cases": "with images of your own: also take cases that the folds were trained on",
+        "--allow-training-cases": (
+            "with images of your own: also take cases that the folds were trained on"
+        ),
         "-form": {"metavar": "FORM", "choices": forms, "default": "auto", "help": form},
         "-o": {
             "metavar": "MAP",
-            "help": "file of the map (default: calibration_map.json in the folder of the model or -i)",
+            "help": (
+                "file of the map (default: calibration_map.json in the folder of the model or -i)"
+            ),
         },
         "-map": "fit nothing: use this map, fitted elsewhere, for the model",
     }
@@ -55,7 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrates; exit status 1 if some cases could not be used, or the figure could not be written."""
+    """Calibrates; exit status 1 if some cases could not be used, or the figure could not be
+    written."""
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.commands.calibrate import calibrate
 
@@ -94,7 +102,10 @@ def run(args: argparse.Namespace) -> int:
     if written.figure is not None:
         print(f"figure: {written.figure}")
     if written.why_no_figure is not None:
-        _LOG.error("nnunet_nacl calibrate: the map is written, its figure is not: %s", written.why_no_figure)
+        _LOG.error(
+            "nnunet_nacl calibrate: the map is written, its figure is not: %s",
+            written.why_no_figure,
+        )
     print(verdict(calibration_map))
     options.report_problems("calibrate", result.failed, "cases could not be used")
     return 1 if result.failed or written.why_no_figure is not None else 0
@@ -103,11 +114,16 @@ def run(args: argparse.Namespace) -> int:
 def _model(args: argparse.Namespace) -> Path | None:
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
     if args.d is None and args.m is None and args.i is None:
-        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
+        raise UserError(
+            "name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS)."
+        )
     if args.i is not None and args.gt is None and not args.map:
         raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
     if args.m is not None and (args.d is not None or args.i is None):
-        raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
+        raise UserError(
+            "-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d"
+            " and -c."
+        )
     if args.m is None and args.d is None:
         if args.map:
             raise UserError("-map goes with a model (-d); for a folder: `nnunet_nacl review -map`.")
@@ -122,6 +138,9 @@ def _take_map(args: argparse.Namespace, model: Path) -> int:
     options_of_fit = ("i", "gt", "groups", "o", "bad", "structures")
     others = [f"-{name}" for name in options_of_fit if getattr(args, name)]
     if others:
-        raise UserError(f"-map FILE is taken as the model's own map, and fits nothing: leave out {', '.join(others)}.")
+        raise UserError(
+            "-map FILE is taken as the model's own map, and fits nothing: leave out"
+            f" {', '.join(others)}."
+        )
     print(f"written: {take_map(model, args.map, folds=args.f, checkpoint=args.chk)}")
     return 0

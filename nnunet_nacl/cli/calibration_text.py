@@ -1,4 +1,5 @@
-"""The text that `nnunet_nacl calibrate` prints, one screen of it; the map's file has every number."""
+"""The text that `nnunet_nacl calibrate` prints, one screen of it; the map's file has every
+number."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ from nnunet_nacl.reports.quality_texts import detected_text, presence_text
 from nnunet_nacl.reports.tables import frames, number, ten_worst, text_of
 
 _SHOWN = (
-    *("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all"),
+    *(
+        "NLL predicted",
+        "Brier predicted",
+        "pooled ECE predicted",
+        "NLL near",
+        "NLL all",
+        "Brier all",
+    ),
     PREDICTED_DICE_ERROR,
 )
 _MASKS = ("all", "predicted", "near")
@@ -59,10 +67,10 @@ def verdict(calibration_map: CalibrationMap) -> str:
     elif difference["high"] < 0:
         clearly = "improved"
     return (
-        f"Where nnU-Net segments, {accuracy} of the voxels are right; mean confidence "
-        f"{before_and_after('confidence')}, pooled ECE {before_and_after('pooled ECE')}. NLL {before_and_after('NLL')} "
-        f"({clearly}), Brier {before_and_after('Brier')}. Each case was calibrated by a map that has not seen it; "
-        "labels are unchanged."
+        f"Where nnU-Net segments, {accuracy} of the voxels are right; mean confidence"
+        f" {before_and_after('confidence')}, pooled ECE {before_and_after('pooled ECE')}. NLL"
+        f" {before_and_after('NLL')} ({clearly}), Brier {before_and_after('Brier')}. Each case was"
+        " calibrated by a map that has not seen it; labels are unchanged."
     )
 
 
@@ -76,11 +84,15 @@ def _form_text(calibration_map: CalibrationMap) -> str:
     shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
     fitted = calibration_map.fitted
     size = f"{len(fitted.part_of)} cases, {len(fitted.cross_fit)} parts"
-    return f"form {calibration_map.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"
+    return (
+        f"form {calibration_map.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop:"
+        f" {scores}"
+    )
 
 
 def _effect_text(calibration_map: CalibrationMap) -> str:
-    """A line for each value that is shown, see :mod:`nnunet_nacl.calibrator.effect`, and what the masks are."""
+    """A line for each value that is shown, see :mod:`nnunet_nacl.calibrator.effect`, and what the
+    masks are."""
     rows = []
     for name in _SHOWN:
         change = calibration_map.fitted.effect.get(name)
@@ -101,19 +113,26 @@ def _effect_text(calibration_map: CalibrationMap) -> str:
         )
     settings = vars(calibration_map.origin.settings)
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in _MASKS)
-    heading = "nnU-Net's own labels before and after the map, each case under one that has not seen it:"
+    heading = (
+        "nnU-Net's own labels before and after the map, each case under one that has not seen it:"
+    )
     return f"{heading}\n{text_of(rows)}\n{masks}"
 
 
 def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> str:
-    """What it costs to find nine of ten scans below each limit, or some share of those that the user calls bad."""
+    """What it costs to find nine of ten scans below each limit, or some share of those that the
+    user calls bad."""
     bad = None
     if flags is not None:
         bad = {key: flags.bad[name] for key, name in names.items() if name in flags.bad}
     rows = []
     unknown: dict[str, str] = {}
     for cost in flag_costs(scores, bad).itertuples():
-        to_find = f"a Dice below {cost.bad:g}" if flags is None else f"{100 * cost.find:g} % of the bad scans"
+        to_find = (
+            f"a Dice below {cost.bad:g}"
+            if flags is None
+            else f"{100 * cost.find:g} % of the bad scans"
+        )
         if math.isnan(cost.flagged):
             have = "patients have" if cost.n_patients != 1 else "patient has"
             needed = patients_needed(1 - cost.find)
@@ -127,7 +146,9 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
         row["by entropy"] = _percent(cost.by_entropy)
         row["at random"] = _percent(cost.at_random)
         rows.append(row)
-    advice = "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
+    advice = (
+        "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
+    )
     lines = []
     if flags is not None:
         advice = "`nnunet_nacl predict` with the same -bad flags them; -find names the share."
@@ -142,7 +163,8 @@ def _percent(share: float) -> str:
 
 
 def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
-    """What labels that miss less cost: a line for each structure, or for those that nnU-Net's labels miss most of."""
+    """What labels that miss less cost: a line for each structure, or for those that nnU-Net's
+    labels miss most of."""
     rows = []
     for key, name in names.items():
         of_structure = learned.get(key, LearnedRecall())
@@ -154,12 +176,19 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
                 row[f"-recall {recall:g}"] = "-"
             else:
                 times_larger = number(of_structure.times_larger[place], 2)
-                row[f"-recall {recall:g}"] = f"x {times_larger}, {of_structure.false_voxels[place]:.0f}"
+                row[f"-recall {recall:g}"] = (
+                    f"x {times_larger}, {of_structure.false_voxels[place]:.0f}"
+                )
         row["patients"] = str(of_structure.n_patients)
         rows.append(row)
     shown, more = ten_worst(rows, "voxels found of", lambda row: row["by nnU-Net"])
-    legend = "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not available."
-    return "\n".join([text_of(shown, decimals=2), *more, f"{legend} `nnunet_nacl predict -recall` writes them."])
+    legend = (
+        "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not"
+        " available."
+    )
+    return "\n".join(
+        [text_of(shown, decimals=2), *more, f"{legend} `nnunet_nacl predict -recall` writes them."]
+    )
 
 
 def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
@@ -172,7 +201,8 @@ def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
         dice = learned.checks["dice"][key]
         row = {"key": key, "predicted for new cases, off by": name}
         row |= _check_cells(dice, "Dice", "")
-        row |= _check_cells(learned.checks["volume"][key], f"volume ({quality.unit})", " ")  # columns of another name
+        # columns of another name
+        row |= _check_cells(learned.checks["volume"][key], f"volume ({quality.unit})", " ")
         row["cases"] = str(dice.n)
         rows.append(row)
     shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error)
@@ -186,7 +216,8 @@ def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
 
 
 def _check_cells(check: EstimateCheck, what: str, mark: str) -> dict[str, str]:
-    """How far a promise held, by column; ``mark`` ends the names of columns that would otherwise be alike."""
+    """How far a promise held, by column; ``mark`` ends the names of columns that would otherwise be
+    alike."""
     coverage = check.coverage.share
     return {
         what: _three_digits(check.error),

@@ -15,7 +15,10 @@ from nnunet_nacl.cli.options import (
     report_problems,
 )
 
-HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
+HELP = (
+    "compare trainers, ensembles or any predictions on the same cases: tables, statistics and"
+    " figures"
+)
 
 _DESCRIPTION = """\
 Compares methods on the same cases: how well they segment, and how far their confidence can be trusted. The first method
@@ -32,7 +35,9 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s [-d DATASET -c CONFIGURATION -tr TRAINER ...] [-i FOLDER ...] -o FOLDER [options]"
+    parser.usage = (
+        "%(prog)s [-d DATASET -c CONFIGURATION -tr TRAINER ...] [-i FOLDER ...] -o FOLDER [options]"
+    )
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     groups = {
@@ -43,17 +48,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
     }
 
     def method(flag: str, text: str) -> dict[str, Any]:  # both in one list, which keeps their order
-        return {**several, "dest": "methods", "default": [], "type": partial(lambda *pair: pair, flag), "help": text}
+        return {
+            **several,
+            "dest": "methods",
+            "default": [],
+            "type": partial(lambda *pair: pair, flag),
+            "help": text,
+        }
 
     several: dict[str, Any] = {"nargs": "+", "action": "extend"}
     changes: dict[str, Any] = {
-        "-tr": method("-tr", "[LABEL=]NAME or [LABEL=]MODEL_FOLDER; +calibrated behind it: as its map calibrates it"),
+        "-tr": method(
+            "-tr",
+            "[LABEL=]NAME or [LABEL=]MODEL_FOLDER; +calibrated behind it: as its map calibrates it",
+        ),
         "-i": method("-i", "[LABEL=]FOLDER of predictions with their probabilities"),
         "-d": {**several, "help": "data sets: their names or numbers; not needed for -i alone"},
-        "-gt": {"type": Path, "help": "folder with the ground truth of -i (default: nnU-Net's own)"},
-        "-unranked": {**several, "metavar": "LABEL", "help": "methods that are shown, but not tested"},
-        "-groups": "patient of each case: .json file or regular expression (default: as the models' maps say)",
-        "--allow-missing": {"action": "store_true", "help": "compare the folds and cases that all have, with a note"},
+        "-gt": {
+            "type": Path,
+            "help": "folder with the ground truth of -i (default: nnU-Net's own)",
+        },
+        "-unranked": {
+            **several,
+            "metavar": "LABEL",
+            "help": "methods that are shown, but not tested",
+        },
+        "-groups": (
+            "patient of each case: .json file or regular expression (default: as the models' maps"
+            " say)"
+        ),
+        "--allow-missing": {
+            "action": "store_true",
+            "help": "compare the folds and cases that all have, with a note",
+        },
         "--allow-training-cases": "compare cases that networks were trained on, with a note",
         "-o": {"required": True},
     }
@@ -61,7 +88,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through UserError."""
+    """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through
+    UserError."""
     from nnunet_nacl.cli.comparison_text import comparison_text
     from nnunet_nacl.commands.compare import compare
     from nnunet_nacl.evaluation.methods import read_method

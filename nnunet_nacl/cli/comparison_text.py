@@ -8,7 +8,8 @@ from nnunet_nacl.reports.quality_texts import WITHOUT_BAD
 
 
 def comparison_text(result: ComparisonResult) -> str:
-    """All tables but those of the tests, of which the clear differences are listed, and the notes."""
+    """All tables but those of the tests, of which the clear differences are listed, and the
+    notes."""
     tables = [table.to_text() for table in result.tables if not table.id.startswith("statistics")]
     parts = ["\n\n".join(tables)]
     for comparison in result.comparisons:
@@ -21,7 +22,10 @@ def comparison_text(result: ComparisonResult) -> str:
 
 def _differences_text(comparison: Comparison) -> str:
     """The differences to the reference that a test shows, a line for each method and verdict."""
-    lines = [f"{comparison.where}, masks reach {comparison.settings.reach}; p < {ALPHA} after Holm's correction:"]
+    lines = [
+        f"{comparison.where}, masks reach {comparison.settings.reach}; p < {ALPHA} after Holm's"
+        " correction:"
+    ]
     statistics = comparison.statistics
     clear = statistics[~statistics.verdict.isin(["none", "untested"])]
     for (method, verdict), rows in clear.groupby(["trainer", "verdict"], sort=False):

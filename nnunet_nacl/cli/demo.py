@@ -1,10 +1,13 @@
-"""`nnunet_nacl demo`: trains, calibrates and compares models on virtual brains or on a task of the Decathlon."""
+"""`nnunet_nacl demo`: trains, calibrates and compares models on virtual brains or on a task of the
+Decathlon."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "see it work: train two small networks, calibrate them, and list the new scans to look at first"
+HELP = (
+    "see it work: train two small networks, calibrate them, and list the new scans to look at first"
+)
 
 _DESCRIPTION = """\
 Trains nnU-Net's loss (Dice + CE) and NACL on the same data, calibrates both, compares how far their confidence can be
@@ -31,13 +34,36 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description, parser.epilog, add = _DESCRIPTION, _EPILOG, parser.add_argument
-    add("-o", metavar="FOLDER", default="nnunet_nacl_demo", help="everything goes there (default: ./%(default)s)")
-    data = "a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name"
+    add(
+        "-o",
+        metavar="FOLDER",
+        default="nnunet_nacl_demo",
+        help="everything goes there (default: ./%(default)s)",
+    )
+    data = (
+        "a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name"
+    )
     add("--data", metavar="TASK_FOLDER", help=data)
-    add("-tr", metavar="TRAINER", nargs="+", help="trainers, schedule included (default: the two above)")
-    add("-c", metavar="CONFIGURATION", help="nnU-Net's configuration (default: 2d on a GPU, 2d_small on the CPU)")
+    add(
+        "-tr",
+        metavar="TRAINER",
+        nargs="+",
+        help="trainers, schedule included (default: the two above)",
+    )
+    add(
+        "-c",
+        metavar="CONFIGURATION",
+        help="nnU-Net's configuration (default: 2d on a GPU, 2d_small on the CPU)",
+    )
     folds = ["0", "1", "2", "3", "4", "all"]
-    add("-f", metavar="FOLD", nargs="+", choices=folds, default=["0"], help="folds, 0 to 4, or all (default: 0)")
+    add(
+        "-f",
+        metavar="FOLD",
+        nargs="+",
+        choices=folds,
+        default=["0"],
+        help="folds, 0 to 4, or all (default: 0)",
+    )
     add("-device", choices=("cpu", "cuda", "mps"), help="default: cuda if there is a GPU, else cpu")
 
 

@@ -1,4 +1,5 @@
-"""`nnunet_nacl doctor`: checks whether nnU-Net finds the trainers of this package, and says what to do if not.
+"""`nnunet_nacl doctor`: checks whether nnU-Net finds the trainers of this package, and says what to
+do if not.
 
 No check may fail because what it checks is broken: a broken installation is what they are for.
 """
@@ -30,12 +31,15 @@ OK, WARN, FAIL = "OK", "WARN", "FAIL"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.description = (
-        "Checks this environment: nnU-Net, whether it finds each trainer, its three folders, PyTorch and the GPU.\n"
-        "FAIL is broken, and the exit status is 1; WARN is worth knowing.\n\n"
-        "Python registers the trainers whenever it starts. Where it cannot (pip install --target, PYTHONPATH,\n"
-        'python -S), for example: export nnUNet_extTrainer="/my/trainers:$(nnunet_nacl doctor --path)"'
+        "Checks this environment: nnU-Net, whether it finds each trainer, its three folders,"
+        " PyTorch and the GPU.\nFAIL is broken, and the exit status is 1; WARN is worth"
+        " knowing.\n\nPython registers the trainers whenever it starts. Where it cannot (pip"
+        " install --target, PYTHONPATH,\npython -S), for example: export"
+        ' nnUNet_extTrainer="/my/trainers:$(nnunet_nacl doctor --path)"'
     )
-    parser.add_argument("--path", action="store_true", help="print the folder of the trainers, and check nothing")
+    parser.add_argument(
+        "--path", action="store_true", help="print the folder of the trainers, and check nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Check(NamedTuple):
-    """One line of the table: status, what was checked, what was found, and what to do about it if anything."""
+    """One line of the table: status, what was checked, what was found, and what to do about it if
+    anything."""
 
     status: str
     subject: str
@@ -63,7 +68,9 @@ class Check(NamedTuple):
 
 
 def _checks() -> Iterator[Check]:
-    yield Check(OK, "nnunet_nacl", f"{nnunet_nacl.__version__} in {os.path.dirname(nnunet_nacl.__file__)}")
+    yield Check(
+        OK, "nnunet_nacl", f"{nnunet_nacl.__version__} in {os.path.dirname(nnunet_nacl.__file__)}"
+    )
     yield Check(OK, "Python", f"{platform.python_version()}, {sys.executable}")
     nnunet_check, find_trainer = _check_nnunet()
     yield nnunet_check
@@ -95,7 +102,8 @@ def _check_registration() -> Check:
     return Check(
         FAIL,
         "registration",
-        "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)",
+        "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH,"
+        " python -S?)",
         f'export {ENVIRONMENT_VARIABLE}="{path}"',
     )
 
@@ -105,22 +113,34 @@ def _check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
     fix, version = 'pip install "nnunetv2>=2.8,<3"', None
     try:
         version = metadata.version("nnunetv2")
-        find = _quietly(import_module, "nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
+        find = _quietly(
+            import_module, "nnunetv2.utilities.find_objects"
+        ).recursive_find_trainer_class_by_name
         import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
     except Exception as error:
-        why = f"cannot be imported, or is older than 2.8, which finds no trainers of others ({_in_a_line(error)})"
+        why = (
+            "cannot be imported, or is older than 2.8, which finds no trainers of others"
+            f" ({_in_a_line(error)})"
+        )
         return Check(FAIL, "nnU-Net", f"{version} {why}" if version else "not installed", fix), None
     return Check(OK, "nnU-Net", f"{version}, can be extended"), find
 
 
 def check_trainer(trainer: RegisteredTrainer, find_trainer: Callable[[str], type]) -> Check:
-    """Whether nnU-Net's own look-up finds a registered trainer, as the class that Python imports."""
+    """Whether nnU-Net's own look-up finds a registered trainer, as the class that Python
+    imports."""
     broken = FAIL if trainer.is_ours else WARN  # others' trainers are theirs to fix
     try:
         imported_class = trainer.load()
         found_class = _quietly(find_trainer, trainer.name)
-    except (Exception, SystemExit) as error:  # it imports all that lies in the user's folders, scripts as well
-        return Check(broken, trainer.name, _in_a_line(error), f"see registration, or reinstall {trainer.package}")
+    except (Exception, SystemExit) as error:
+        # it imports all that lies in the user's folders, scripts as well
+        return Check(
+            broken,
+            trainer.name,
+            _in_a_line(error),
+            f"see registration, or reinstall {trainer.package}",
+        )
     if found_class is not imported_class:
         return Check(
             broken,
@@ -132,7 +152,8 @@ def check_trainer(trainer: RegisteredTrainer, find_trainer: Callable[[str], type
 
 
 def _file_of(trainer: type) -> str:
-    """The file that holds a class; of one that is made from its name, that of the class it changes."""
+    """The file that holds a class; of one that is made from its name, that of the class it
+    changes."""
     for parent in trainer.__mro__:
         module = sys.modules.get(parent.__module__)
         path = getattr(module, "__file__", None)
@@ -142,16 +163,32 @@ def _file_of(trainer: type) -> str:
 
 
 def _check_folder(variable: str) -> Check:
-    """One of nnU-Net's three folders: not all commands need it, and nnU-Net makes all but the first itself."""
+    """One of nnU-Net's three folders: not all commands need it, and nnU-Net makes all but the first
+    itself."""
     folder = os.environ.get(variable)
     if not folder:
-        return Check(WARN, variable, "not set; not all commands need it", f'export {variable}="/path/to/{variable}"')
+        return Check(
+            WARN,
+            variable,
+            "not set; not all commands need it",
+            f'export {variable}="/path/to/{variable}"',
+        )
     if not os.path.exists(folder):
         status = FAIL if variable == "nnUNet_raw" else WARN
-        return Check(status, variable, f"{folder} does not exist", f'mkdir -p "{folder}", or correct the variable')
+        return Check(
+            status,
+            variable,
+            f"{folder} does not exist",
+            f'mkdir -p "{folder}", or correct the variable',
+        )
     needed = os.R_OK | os.X_OK | (0 if variable == "nnUNet_raw" else os.W_OK)
     if not os.path.isdir(folder) or not os.access(folder, needed):
-        return Check(FAIL, variable, f"{folder} is no folder, or lacks permissions", "correct folder or variable")
+        return Check(
+            FAIL,
+            variable,
+            f"{folder} is no folder, or lacks permissions",
+            "correct folder or variable",
+        )
     return Check(OK, variable, folder)
 
 
@@ -162,7 +199,9 @@ def _check_torch() -> Check:
     except Exception as error:
         return Check(FAIL, "PyTorch", f"cannot be imported: {error}", "pip install torch")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    gpu = ", ".join(names) or ("Apple's, by -device mps" if torch.backends.mps.is_available() else "")
+    gpu = ", ".join(names) or (
+        "Apple's, by -device mps" if torch.backends.mps.is_available() else ""
+    )
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
     without = f"{built}, no GPU: train and predict with -device cpu"
     return Check(OK, "PyTorch", f"{torch.__version__}, {f'GPU: {gpu}' if gpu else without}")

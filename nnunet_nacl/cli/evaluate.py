@@ -1,4 +1,5 @@
-"""`nnunet_nacl evaluate`: measures segmentation and calibration of predictions against the ground truth."""
+"""`nnunet_nacl evaluate`: measures segmentation and calibration of predictions against the ground
+truth."""
 
 from __future__ import annotations
 
@@ -46,18 +47,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     changes: dict[str, Any] = {
         "-i": {"metavar": "PREDICTIONS", "type": Path},
         "-gt": {"type": Path},
-        "-map": "calibrate the probabilities by this map, and measure how good its predicted Dice is",
-        "--chill": {"action": "store_true", "help": "accept that cases of the ground truth have no prediction"},
-        "--predict": {"action": "store_true", "help": "predict the validation cases first, as nnU-Net does"},
+        "-map": (
+            "calibrate the probabilities by this map, and measure how good its predicted Dice is"
+        ),
+        "--chill": {
+            "action": "store_true",
+            "help": "accept that cases of the ground truth have no prediction",
+        },
+        "--predict": {
+            "action": "store_true",
+            "help": "predict the validation cases first, as nnU-Net does",
+        },
         "-chk": "with --predict: checkpoint of the folds (default: %(default)s)",
-        "-bins": {"metavar": "N", "type": int, "default": 15, "help": "bins of the confidence (default: 15)"},
+        "-bins": {
+            "metavar": "N",
+            "type": int,
+            "default": 15,
+            "help": "bins of the confidence (default: 15)",
+        },
         "-o": {
             "metavar": "FILE",
             "help": "the report, a .json file (default: calibration.json beside what is measured)",
         },
-        "--csv": {"action": "store_true", "help": "also write every number to a .csv file beside it"},
+        "--csv": {
+            "action": "store_true",
+            "help": "also write every number to a .csv file beside it",
+        },
     }
-    for mask, what in {"dilated": "radius of the masks dilated and near", "boundary": "reach of boundary"}.items():
+    for mask, what in {
+        "dilated": "radius of the masks dilated and near",
+        "boundary": "reach of boundary",
+    }.items():
         text = f"{what}, in mm (default: 2, or a wider voxel in the plane)"
         changes[f"-{mask}"] = {"metavar": "MM", "type": float, "help": text}
     add_options(parser, groups, changes)
@@ -67,15 +87,21 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     if args.map and args.d is not None:
         raise UserError(
-            "-map is for a folder of predictions (-i); for a model's own validation cases `nnunet_nacl compare -tr "
-            "TRAINER+calibrated` predicts Dice."
+            "-map is for a folder of predictions (-i); for a model's own validation cases"
+            " `nnunet_nacl compare -tr TRAINER+calibrated` predicts Dice."
         )
     if args.predict and args.d is None:
         raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
     if (args.d is None) == (args.i is None):
-        raise UserError("name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i PREDICTIONS).")
+        raise UserError(
+            "name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i"
+            " PREDICTIONS)."
+        )
     if (args.i is None) != (args.gt is None):
-        raise UserError("-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is needed.")
+        raise UserError(
+            "-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is"
+            " needed."
+        )
     from nnunet_nacl.cli.evaluation_text import evaluation_text
     from nnunet_nacl.commands.evaluate import evaluate
 

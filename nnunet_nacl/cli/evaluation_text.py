@@ -48,7 +48,8 @@ def _structures_text(evaluation: Evaluation) -> str:
     lines = [text_of([*shown, mean], decimals=4), *more]
     if any(cases for by_key in evaluation.undefined.values() for cases in by_key.values()):
         lines.append(
-            "Cases without a value (absent, missed or invented) are in no mean; `undefined` in the report names them."
+            "Cases without a value (absent, missed or invented) are in no mean; `undefined` in the"
+            " report names them."
         )
     return "\n".join(lines)
 
@@ -80,6 +81,7 @@ def _changed_text(evaluation: Evaluation) -> str:
     if not changed:
         return ""
     return (
-        f"In {changed} of {len(evaluation.records)} cases the segmentation differs from what the probabilities say "
-        "(postprocessed, or an npz left from an earlier run?): Dice and confidence are the segmentation's."
+        f"In {changed} of {len(evaluation.records)} cases the segmentation differs from what the"
+        " probabilities say (postprocessed, or an npz left from an earlier run?): Dice and"
+        " confidence are the segmentation's."
     )

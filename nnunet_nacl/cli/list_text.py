@@ -32,7 +32,9 @@ def delivered_text(delivered: DeliveredScans, name: str, with_slicer: bool) -> s
     if with_slicer:
         lines.append(f"3D Slicer: open {output / PAGES} in SegmentationReview")
     if delivered.kept_masks:
-        kept = f"{output / PAGES / TO_EDIT} keeps {len(delivered.kept_masks)} masks of an earlier run"
+        kept = (
+            f"{output / PAGES / TO_EDIT} keeps {len(delivered.kept_masks)} masks of an earlier run"
+        )
         lines.append(f"note: {kept}; remove it to have them made anew.")
     lines.append(f"segmentations: {output}")
     if delivered.review_list.aims.sensitive is not None:
@@ -41,7 +43,10 @@ def delivered_text(delivered: DeliveredScans, name: str, with_slicer: bool) -> s
         lines.append(f"maps: {output / MAPS}/{name.upper()}/   ({', '.join(delivered.maps)})")
     n_waiting = list(delivered.review_list.about.problems.values()).count(NOT_YET)
     if n_waiting:
-        lines.append(f"{n_waiting} {name}s of other parts are not done yet, or failed; their own run says why.")
+        lines.append(
+            f"{n_waiting} {name}s of other parts are not done yet, or failed; their own run says"
+            " why."
+        )
     return "\n".join(lines)
 
 
@@ -52,9 +57,13 @@ def _list_lines(delivered: DeliveredScans, name: str) -> list[str]:
     lines = []
     if len(listed.scans):
         shown = f"{min(_SHOWN, len(listed.scans))} of {len(listed.scans)} {name}s"
-        lines.append(f"{listed.summary}\nPredicted Dice, the lowest first ({shown}):\n{_table_text(listed)}")
+        lines.append(
+            f"{listed.summary}\nPredicted Dice, the lowest first ({shown}):\n{_table_text(listed)}"
+        )
     if listed.structures.dice_low.notna().any():
-        lines.append("In brackets: 90 % intervals, for patients like those that the map was learned from.")
+        lines.append(
+            "In brackets: 90 % intervals, for patients like those that the map was learned from."
+        )
     if any(listed.scans.unlike[:_SHOWN]):
         lines.append("!: not supported, the scan is unlike those.")
     for case in listed.cases("is_flagged")[:_SHOWN]:
@@ -74,7 +83,8 @@ def _list_lines(delivered: DeliveredScans, name: str) -> list[str]:
 
 
 def _table_text(listed: ReviewList) -> str:
-    """The first rows of the list: predicted Dice of each structure, of more than three the worst three."""
+    """The first rows of the list: predicted Dice of each structure, of more than three the worst
+    three."""
     is_many = listed.structures.key.nunique() > _WORST
     rows = []
     first: list[Any] = list(listed.scans[:_SHOWN].itertuples())
@@ -95,7 +105,8 @@ def _table_text(listed: ReviewList) -> str:
 
 
 def _cell_text(structure: Any, is_unlike: bool) -> str:
-    """Predicted Dice of a structure, a row of a frame, and how probably it is present where that is known."""
+    """Predicted Dice of a structure, a row of a frame, and how probably it is present where that is
+    known."""
     text = dice_text(structure)
     if is_unlike and not math.isnan(structure.dice_low):
         text += "!"

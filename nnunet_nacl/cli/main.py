@@ -1,8 +1,9 @@
 """`nnunet_nacl`: parses the command line and hands it to the module of the subcommand.
 
-A subcommand is a module of this package with `HELP` (one line), `configure(parser)` (its arguments) and `run(args)`
-(the work; returns the exit status). Its help has a line an option and at most 45 lines; all else is a page of docs/.
-Heavy imports belong inside `run`: the help of the whole needs every module.
+A subcommand is a module of this package with `HELP` (one line), `configure(parser)` (its arguments)
+and `run(args)` (the work; returns the exit status). Its help has a line an option and at most 45
+lines; all else is a page of docs/. Heavy imports belong inside `run`: the help of the whole needs
+every module.
 """
 
 from __future__ import annotations
@@ -41,11 +42,17 @@ Research software: not for clinical use."""
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for a command line; where it begins with a subcommand that one's module alone is imported."""
-    width = max(120, shutil.get_terminal_size().columns - 2)  # narrower, and half of the options take three lines
+    """The parser for a command line; where it begins with a subcommand that one's module alone is
+    imported."""
+    # narrower, and half of the options take three lines
+    width = max(120, shutil.get_terminal_size().columns - 2)
     layout: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=34, width=width)
-    parser = argparse.ArgumentParser("nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=layout)
-    parser.add_argument("--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}")
+    parser = argparse.ArgumentParser(
+        "nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=layout
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}"
+    )
     subparsers = parser.add_subparsers(dest="subcommand", metavar="<subcommand>", required=True)
     first = argv[0] if argv else None
     if first and first[0] != "-" and first not in SUBCOMMANDS:
@@ -55,7 +62,9 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         texts = {"help": module.HELP, "description": module.HELP}
-        subparser = subparsers.add_parser(name, **texts, formatter_class=layout, allow_abbrev=False, add_help=False)
+        subparser = subparsers.add_parser(
+            name, **texts, formatter_class=layout, allow_abbrev=False, add_help=False
+        )
         subparser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
         module.configure(subparser)
         if name == first:
@@ -65,9 +74,11 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """Exit with an error for a flag that there is not: argparse takes ``-overwrite`` for ``-o verwrite``.
+    """Exit with an error for a flag that there is not: argparse takes ``-overwrite`` for ``-o
+    verwrite``.
 
-    UserError for an empty argument, as a variable of the shell leaves that is not set: as a path it is this folder.
+    UserError for an empty argument, as a variable of the shell leaves that is not set: as a path it
+    is this folder.
     """
     flags = parser._option_string_actions
     for before, argument in zip(["the subcommand", *arguments], arguments):
@@ -81,21 +92,27 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the subcommand that the arguments name; its exit status, 2 for bad input, 128 and more if interrupted.
+    """Runs the subcommand that the arguments name; its exit status, 2 for bad input, 128 and more
+    if interrupted.
 
     Without arguments it shows the help.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv:
         argv = ["--help"]
-    if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
+    # names of structures and files may be more than the terminal can show
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-    with redirect_stdout(_PrintableStream(sys.stdout)), redirect_stderr(_PrintableStream(sys.stderr)):
+    with (
+        redirect_stdout(_PrintableStream(sys.stdout)),
+        redirect_stderr(_PrintableStream(sys.stderr)),
+    ):
         return _run(argv)
 
 
 class _PrintableStream:
-    """Shows what moves a terminal's cursor, hides lines or turns text around, as names of files may, as its escape.
+    """Shows what moves a terminal's cursor, hides lines or turns text around, as names of files
+    may, as its escape.
 
     Line breaks, tabs, and the return before a progress bar's line pass.
     """
@@ -136,7 +153,8 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`): no error of ours. Python would complain once more at exit.
+        # The reader of a pipe has gone (`| head`): no error of ours. Python would complain once
+        # more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, OSError) as error:

@@ -36,28 +36,49 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "-c": _value("CONFIGURATION", "configuration: 2d, 3d_fullres, ..."),
     "-tr": _value("TRAINER", "trainer (default: %(default)s)", default="nnUNetTrainer"),
     "-p": _value("PLANS", "plans (default: %(default)s)", default="nnUNetPlans"),
-    "-f": _several("FOLD", "folds: 0 to 4, or all for fold_all (default: every fold that there is)"),
-    "-m": _value("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, in place of -d and -c"),
-    "-chk": _value("NAME", "checkpoint of the folds (default: %(default)s)", default="checkpoint_final.pth"),
-    "-map": _value("FILE", "calibration map of this model (default: calibration_map.json in its folder)"),
+    "-f": _several(
+        "FOLD", "folds: 0 to 4, or all for fold_all (default: every fold that there is)"
+    ),
+    "-m": _value(
+        "FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, in place of -d and -c"
+    ),
+    "-chk": _value(
+        "NAME", "checkpoint of the folds (default: %(default)s)", default="checkpoint_final.pth"
+    ),
+    "-map": _value(
+        "FILE", "calibration map of this model (default: calibration_map.json in its folder)"
+    ),
     "-i": _value("FOLDER", "folder of predictions with their probabilities"),
     "-gt": _value("LABELS", "folder with the ground truth of -i"),
     "-djfile": _value("FILE", f"dataset.json {_FILES}", type=Path),
     "-pfile": _value("FILE", f"plans.json {_FILES}", type=Path),
     "-o": _value("FOLDER", "output folder"),
     "-groups": _value(
-        "RULE", "patient of each case: .json file or regular expression (default: each case is a patient)"
+        "RULE",
+        "patient of each case: .json file or regular expression (default: each case is a patient)",
     ),
     "--allow-training-cases": _switch("also take cases that the networks were trained on"),
     "--any_age": _switch("also take predictions that are older than the checkpoint"),
-    "-bad": _several("DICE", "a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure"),
-    "-structures": _value("NAME", "structures that count for -bad (default: all, or those that -bad names)", nargs="+"),
-    "-find": _number("SHARE", "flag enough scans to find this share of the bad ones (default: 0.9)"),
-    "-miss": _number("SHARE", "in place of -find: the share of all scans that may be bad and not flagged"),
-    "-unlike": _number(
-        "P", "report scans whose image is this improbable among calibration scans (default: 0.05)", default=0.05
+    "-bad": _several(
+        "DICE", "a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure"
     ),
-    "-also": _count("N", "choose N more scans by chance: they show how many bad scans are not flagged"),
+    "-structures": _value(
+        "NAME", "structures that count for -bad (default: all, or those that -bad names)", nargs="+"
+    ),
+    "-find": _number(
+        "SHARE", "flag enough scans to find this share of the bad ones (default: 0.9)"
+    ),
+    "-miss": _number(
+        "SHARE", "in place of -find: the share of all scans that may be bad and not flagged"
+    ),
+    "-unlike": _number(
+        "P",
+        "report scans whose image is this improbable among calibration scans (default: 0.05)",
+        default=0.05,
+    ),
+    "-also": _count(
+        "N", "choose N more scans by chance: they show how many bad scans are not flagged"
+    ),
     "-pages": _value(
         "WHICH",
         "scans with a page: flagged (default; and the next ten), all or none",
@@ -65,25 +86,43 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         default=_PAGES[0],
     ),
     "-maps": _value(
-        "MAP", "confidence, entropy, mutual_information (no name: these), probabilities, fractional", nargs="*"
+        "MAP",
+        "confidence, entropy, mutual_information (no name: these), probabilities, fractional",
+        nargs="*",
     ),
-    "-recall": _number("SHARE", "labels that find this share of the voxels of each structure: OUT/sensitive"),
+    "-recall": _number(
+        "SHARE", "labels that find this share of the voxels of each structure: OUT/sensitive"
+    ),
     "-findings": _value(
-        "STRUCTURE", "structures whose parts findings.csv lists (no name: all; default: as the map says)", nargs="*"
+        "STRUCTURE",
+        "structures whose parts findings.csv lists (no name: all; default: as the map says)",
+        nargs="*",
     ),
     "--slicer": _switch("what the extension SegmentationReview of 3D Slicer opens: OUT/review"),
     "--save_probabilities": _switch("the probabilities (.npz, .pkl)"),
     "-device": _value(
-        "DEVICE", "cuda, mps, cpu, or auto (default): the first that there is", choices=_DEVICES, default=_DEVICES[0]
+        "DEVICE",
+        "cuda, mps, cpu, or auto (default): the first that there is",
+        choices=_DEVICES,
+        default=_DEVICES[0],
     ),
-    "-step_size": _number("S", "step of the sliding window, as a share of the patch (default: 0.5)", default=0.5),
-    "--disable_tta": _switch("predict without mirroring: faster, but the calibration was fitted with it"),
-    "-np": _count("N", "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)"),
-    "--trust_checkpoint": _switch("run code that checkpoints and plans name: for models of people that you trust"),
+    "-step_size": _number(
+        "S", "step of the sliding window, as a share of the patch (default: 0.5)", default=0.5
+    ),
+    "--disable_tta": _switch(
+        "predict without mirroring: faster, but the calibration was fitted with it"
+    ),
+    "-np": _count(
+        "N",
+        "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)",
+    ),
+    "--trust_checkpoint": _switch(
+        "run code that checkpoints and plans name: for models of people that you trust"
+    ),
     "--quiet": _switch("print errors and the last line only"),
     "--overwrite": _switch(
-        "do every case again (default: those whose files or settings changed), and replace what others wrote or edited "
-        "at the places of its files"
+        "do every case again (default: those whose files or settings changed), and replace what"
+        " others wrote or edited at the places of its files"
     ),
 }
 MODEL = "-d -c -tr -p -f"
@@ -92,14 +131,17 @@ NETWORK = "-device -step_size --disable_tta"
 
 
 def add_options(
-    parser: argparse.ArgumentParser, groups: Mapping[str, str], changes: Mapping[str, str | dict[str, Any]]
+    parser: argparse.ArgumentParser,
+    groups: Mapping[str, str],
+    changes: Mapping[str, str | dict[str, Any]],
 ) -> None:
     """Adds groups of options to the parser of a subcommand.
 
     Args:
         parser: Of the subcommand.
         groups: Flags, with spaces between them, by the title of their group.
-        changes: Of flags the help of this command, or all of an option that other commands do not have so.
+        changes: Of flags the help of this command, or all of an option that other commands do not
+            have so.
     """
     for title, flags in groups.items():
         group = parser.add_argument_group(title)
@@ -113,7 +155,8 @@ def add_options(
 
 
 def model_of(args: argparse.Namespace) -> Path:
-    """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none such."""
+    """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none
+    such."""
     from nnunet_nacl.nnunet.places import model_folder
 
     given = getattr(args, "m", None)
@@ -130,16 +173,21 @@ def network_of(args: argparse.Namespace) -> NetworkSettings:
     """How networks predict, by :data:`NETWORK`; UserError for a device that is not here."""
     from nnunet_nacl.nnunet.predicted import NetworkSettings
 
-    settings = NetworkSettings(device=args.device, step_size=args.step_size, mirroring=not args.disable_tta)
+    settings = NetworkSettings(
+        device=args.device, step_size=args.step_size, mirroring=not args.disable_tta
+    )
     return settings.on_present_device()
 
 
-def print_not_counted(args: argparse.Namespace, bad: Mapping[str, float] | None, names: Mapping[str, str]) -> None:
+def print_not_counted(
+    args: argparse.Namespace, bad: Mapping[str, float] | None, names: Mapping[str, str]
+) -> None:
     """Prints which structures do not count for ``-bad``.
 
     Args:
         args: Of the subcommand.
-        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None: no scan is bad.
+        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
+            no scan is bad.
         names: Of all structures, by the same.
     """
     others = [name for key, name in names.items() if bad is not None and key not in bad]
@@ -152,7 +200,8 @@ def print_not_counted(args: argparse.Namespace, bad: Mapping[str, float] | None,
 
 
 def number_of_processes(given: int | None) -> int:
-    """The value of ``-np``, or the default: nnUNet_def_n_proc, or the cores that this process may use, at most 8."""
+    """The value of ``-np``, or the default: nnUNet_def_n_proc, or the cores that this process may
+    use, at most 8."""
     number = whole_number(given, "-np", "nnUNet_def_n_proc", 1)
     if number is not None:
         return number
@@ -162,7 +211,8 @@ def number_of_processes(given: int | None) -> int:
 
 
 def whole_number(given: int | None, flag: str, variable: str, least: int) -> int | None:
-    """The value of a flag, else of one of nnU-Net's environment variables, at least ``least``; None without either."""
+    """The value of a flag, else of one of nnU-Net's environment variables, at least ``least``; None
+    without either."""
     source = flag
     text: str | None = str(given)
     if given is None:
@@ -173,7 +223,9 @@ def whole_number(given: int | None, flag: str, variable: str, least: int) -> int
     try:
         number = int(text)
     except ValueError:  # as nnU-Net reads it
-        raise UserError(f"{source} must be a whole number of at least {least}, got {text!r}.") from None
+        raise UserError(
+            f"{source} must be a whole number of at least {least}, got {text!r}."
+        ) from None
     if number < least:
         raise UserError(f"{source} must be at least {least}, got {number}.")
     return number
@@ -187,7 +239,8 @@ def check_environment() -> None:
 
 @contextlib.contextmanager
 def work_can_be_stopped(name: str) -> Iterator[None]:
-    """Around work that goes on with the same command: a signal that ends it is Ctrl-C, and what is kept is told.
+    """Around work that goes on with the same command: a signal that ends it is Ctrl-C, and what is
+    kept is told.
 
     ``name`` is what a case is called.
     """
@@ -195,13 +248,20 @@ def work_can_be_stopped(name: str) -> Iterator[None]:
         with termination_as_interrupt():
             yield
     except KeyboardInterrupt:
-        logging.getLogger(__name__).error("\nstopped: the finished %ss are kept; go on with the same command", name)
+        logging.getLogger(__name__).error(
+            "\nstopped: the finished %ss are kept; go on with the same command", name
+        )
         raise
 
 
-def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:
-    """Lists the problems of cases on stderr under their number and ``what``; nothing if there are none."""
+def report_problems(
+    subcommand: str, problems: Mapping[str, str], what: str = "could not be done"
+) -> None:
+    """Lists the problems of cases on stderr under their number and ``what``; nothing if there are
+    none."""
     if not problems:
         return
     listed = list_problems(problems)
-    logging.getLogger(__name__).error("\nnnunet_nacl %s: %d %s:%s", subcommand, len(problems), what, listed)
+    logging.getLogger(__name__).error(
+        "\nnnunet_nacl %s: %d %s:%s", subcommand, len(problems), what, listed
+    )

@@ -41,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the scans and the model": "-i -o -d -c -tr -f -m -map -orientation",
         "which scans to flag": f"{FLAGS} -unlike -also",
         "what else to write": "-pages -maps -recall -findings --slicer --save_probabilities -codes",
-        "how to run": "-device --disable_tta --any_size -num_parts --trust_checkpoint --quiet --overwrite",
+        "how to run": (
+            "-device --disable_tta --any_size -num_parts --trust_checkpoint --quiet --overwrite"
+        ),
         # finished scans are kept anyway, and --quiet shows no progress bar either
         argparse.SUPPRESS: f"{_HIDDEN} --continue_prediction --disable_progress_bar",
     }
@@ -49,11 +51,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parts = "share the scans among N runs, each with another -part_id: 0, 1, ... (default: 1)"
     axes = "for DICOM: axes of the training images (default: as in nnUNet_preprocessed)"
     changes: dict[str, Any] = {
-        "-i": {"metavar": "SCANS", "required": True, "help": "folder of images, SCAN_0000.nii.gz, or of DICOM series"},
+        "-i": {
+            "metavar": "SCANS",
+            "required": True,
+            "help": "folder of images, SCAN_0000.nii.gz, or of DICOM series",
+        },
         "-o": {"metavar": "OUT", "required": True, "help": "output folder: open index.html there"},
         "-orientation": {"metavar": "XYZ", "default": "", "help": axes},
         "-codes": {"metavar": "FILE", "help": codes},
-        "--any_size": {"action": "store_true", "help": "also predict scans far larger or smaller than the training's"},
+        "--any_size": {
+            "action": "store_true",
+            "help": "also predict scans far larger or smaller than the training's",
+        },
         "-num_parts": {"metavar": "N", "type": int, "default": 1, "help": parts},
         "-chk": {"default": None},
         "-prev_stage_predictions": {},
@@ -114,7 +123,10 @@ def run(args: argparse.Namespace) -> int:
         )
     print_not_counted(args, delivered.bad, delivered.structure_names)
     if args.m:
-        print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
+        print(
+            "note: a model can hold code, which nnU-Net's own commands run: take models from people"
+            " that you trust."
+        )
     print(delivered_text(delivered, "scan", with_slicer=args.slicer))
     problems = {**delivered.failed, **delivered.lost_pages}
     report_problems("predict", problems)
@@ -128,7 +140,8 @@ def _processes(args: argparse.Namespace, name: str) -> int:
 
 
 def _set_threads(device: str) -> None:
-    """As nnUNetv2_predict; but OMP_NUM_THREADS, which PyTorch has read, holds: the run may share its cores."""
+    """As nnUNetv2_predict; but OMP_NUM_THREADS, which PyTorch has read, holds: the run may share
+    its cores."""
     import multiprocessing
 
     import torch

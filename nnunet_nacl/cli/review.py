@@ -1,4 +1,5 @@
-"""`nnunet_nacl review`: lists the cases to check from saved predictions, and reads a reader's marks back."""
+"""`nnunet_nacl review`: lists the cases to check from saved predictions, and reads a reader's marks
+back."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ from nnunet_nacl.cli.options import (
 )
 from nnunet_nacl.errors import UserError
 
-HELP = "list the cases to look at first, from saved predictions; see what a reader's marks say of the flags"
+HELP = (
+    "list the cases to look at first, from saved predictions; see what a reader's marks say of the"
+    " flags"
+)
 
 _SEVERAL: dict[str, Any] = {"nargs": "+", "type": Path, "action": "extend", "default": []}
 _DESCRIPTION = """\
@@ -36,24 +40,38 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.usage = (
-        "%(prog)s -i PREDICTIONS -o OUT [options]\n       %(prog)s -back OUT [-marks FILE ...] [-corrected FOLDER]"
+        "%(prog)s -i PREDICTIONS -o OUT [options]\n       %(prog)s -back OUT [-marks FILE ...]"
+        " [-corrected FOLDER]"
     )
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     groups = {
         "make a list from saved predictions": "-i -o -map -djfile -pfile",
         "make a list: which cases to flag": f"{FLAGS} -also",
-        "make a list: what else to write": "-pages -maps -recall -findings --slicer --save_probabilities",
+        "make a list: what else to write": (
+            "-pages -maps -recall -findings --slicer --save_probabilities"
+        ),
         "make a list: how to run": "-np --trust_checkpoint --quiet --overwrite",
         "see what came of a list": "-back -marks -corrected",
     }
-    marks = "marks saved by the pages, or annotations.csv of SegmentationReview; the last one counts"
+    marks = (
+        "marks saved by the pages, or annotations.csv of SegmentationReview; the last one counts"
+    )
     corrected = "corrected labels of some scans, named like the predictions"
     changes: dict[str, Any] = {
         "-i": {"metavar": "PREDICTIONS"},
-        "-o": {"metavar": "OUT", "help": "output folder: open index.html there; not inside a folder of predictions"},
-        "-map": "calibration_map.json, which calibrates the probabilities and predicts Dice and volumes",
-        "-back": {"metavar": "OUT", "type": Path, "help": "folder of a list; outcome.html there shows the outcome"},
+        "-o": {
+            "metavar": "OUT",
+            "help": "output folder: open index.html there; not inside a folder of predictions",
+        },
+        "-map": (
+            "calibration_map.json, which calibrates the probabilities and predicts Dice and volumes"
+        ),
+        "-back": {
+            "metavar": "OUT",
+            "type": Path,
+            "help": "folder of a list; outcome.html there shows the outcome",
+        },
         "-maps": "confidence, entropy (no name: these two), probabilities",
         "-marks": {**_SEVERAL, "metavar": "FILE", "help": marks},
         "-corrected": {"metavar": "FOLDER", "type": Path, "help": corrected},
@@ -64,11 +82,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
     if bool(args.back) == bool(args.i):
-        raise UserError("give -i PREDICTIONS, to make a list, or -back OUT, to see what came of one.")
+        raise UserError(
+            "give -i PREDICTIONS, to make a list, or -back OUT, to see what came of one."
+        )
     if bool(args.back) != bool(args.marks or args.corrected):
-        raise UserError("-back OUT, the folder of a list, goes with -marks FILE or -corrected FOLDER, or both.")
+        raise UserError(
+            "-back OUT, the folder of a list, goes with -marks FILE or -corrected FOLDER, or both."
+        )
     if bool(args.back) == bool(args.o):
-        raise UserError("give -o FOLDER." if args.o is None else "-back writes into its own folder; leave out -o.")
+        raise UserError(
+            "give -o FOLDER."
+            if args.o is None
+            else "-back writes into its own folder; leave out -o."
+        )
     if args.back:
         return _back(args)
     return _review(args)

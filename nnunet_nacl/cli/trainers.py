@@ -1,4 +1,5 @@
-"""`nnunet_nacl trainers`: lists the trainers, explains their names, and says how others are named."""
+"""`nnunet_nacl trainers`: lists the trainers, explains their names, and says how others are
+named."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ HELP = "list the trainers and the grammar of their names, or explain one name"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = (
-        "Without a name: the trainers that stand ready, their losses, and the tokens from which other names are made.\n"
-        "A name made of tokens needs no file and no registration: give it to nnUNetv2_train -tr.\n"
-        "With a name: what it means, the file of its class, and the command that trains it."
+        "Without a name: the trainers that stand ready, their losses, and the tokens from which"
+        " other names are made.\nA name made of tokens needs no file and no registration: give it"
+        " to nnUNetv2_train -tr.\nWith a name: what it means, the file of its class, and the"
+        " command that trains it."
     )
     parser.epilog = (
-        "examples:\n  nnunet_nacl trainers\n  nnunet_nacl trainers nnUNetTrainerDiceNACL_anneal_lambda0p2_250epochs"
+        "examples:\n  nnunet_nacl trainers\n  nnunet_nacl trainers"
+        " nnUNetTrainerDiceNACL_anneal_lambda0p2_250epochs"
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a trainer's name")
 
@@ -42,7 +45,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe_all() -> str:
-    lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among neighbours):", ""]
+    lines = [
+        (
+            "Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among"
+            " neighbours):"
+        ),
+        "",
+    ]
     indent = " " * (len(PREFIX) + 6)
     for name, method in METHODS.items():
         lines.append(f"  {PREFIX}{name:<6} {method.meaning}")
@@ -53,8 +62,14 @@ def _describe_all() -> str:
     lines += [
         f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {STOCK_NAME}_<token>.",
         "",
-        "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; nnU-Net's schedule and optimiser unless a",
-        "token says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
+        (
+            "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; nnU-Net's schedule"
+            " and optimiser unless a"
+        ),
+        (
+            "token says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT,"
+            " as for any trainer."
+        ),
         "",
         grammar(),
     ]
@@ -76,7 +91,10 @@ def _explain(name: str) -> str:
         trainer = registered[name]
         return f"{name}: registered by {trainer.package} as {trainer.value}; see there."
     if name == PREFIX:
-        return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {STOCK_NAME}_<token>."
+        return (
+            f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it:"
+            f" {STOCK_NAME}_<token>."
+        )
     try:
         variant = parse(name)
     except ValueError as error:

@@ -16,7 +16,13 @@ import pandas as pd
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.fit import fit_held_out
-from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, FoldsMap, check_output_map, map_of_folds
+from nnunet_nacl.calibrator.map_file import (
+    APPLIED_FILE,
+    MAP_FILE,
+    FoldsMap,
+    check_output_map,
+    map_of_folds,
+)
 from nnunet_nacl.calibrator.map_parts import Inference, MapQuality
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.groups import read_groups
@@ -67,13 +73,14 @@ def calibrate(
     num_processes: int = 1,
     trust_checkpoint: bool = False,
 ) -> CalibrationResult:
-    """Fit a calibration map to cases that the networks were not trained on, and learn from these what it may promise.
+    """Fit a calibration map to cases that the networks were not trained on, and learn from these
+    what it may promise.
 
-    The cases are a model's validation cases (``calibrate(model)``), images of one's own with their ground truth, which
-    the model predicts (``calibrate(model, images, labels)``), or saved predictions (``calibrate(predictions=...,
-    labels=...)``). Nothing is trained, and no label changes. What an earlier run has predicted or measured is not done
-    again. Nothing is printed: what is predicted is logged to ``nnunet_nacl`` (level INFO), and progress bars go to
-    stderr.
+    The cases are a model's validation cases (``calibrate(model)``), images of one's own with their
+    ground truth, which the model predicts (``calibrate(model, images, labels)``), or saved
+    predictions (``calibrate(predictions=..., labels=...)``). Nothing is trained, and no label
+    changes. What an earlier run has predicted or measured is not done again. Nothing is printed:
+    what is predicted is logged to ``nnunet_nacl`` (level INFO), and progress bars go to stderr.
 
     Args:
         model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION; None with ``predictions``.
@@ -82,28 +89,33 @@ def calibrate(
         predictions: In place of a model, folder of segmentations with their probabilities (npz).
         folds: Of the model; None: all that are trained.
         checkpoint: File in each fold.
-        form: Of the map: ``temperature``, ``shift``, ``conditional``, or ``auto``, what left-out cases allow.
-        groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression whose first group,
-            or whole match, in a case's name is the patient; None: each case its own.
-        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by name. For what
-            flags would cost; it changes no map.
+        form: Of the map: ``temperature``, ``shift``, ``conditional``, or ``auto``, what left-out
+            cases allow.
+        groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression
+            whose first group, or whole match, in a case's name is the patient; None: each case its
+            own.
+        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by
+            name. For what flags would cost; it changes no map.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
-        device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these
-            that there is.
+        device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``,
+            the first of these that there is.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too.
         any_age: Take predictions that are older than the checkpoint.
-        training_cases: With ``images``, also take cases that the folds were trained on; the map notes it.
-        dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels above.
+        training_cases: With ``images``, also take cases that the folds were trained on; the map
+            notes it.
+        dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels
+            above.
         plans_json: plans.json, likewise.
-        output: File of the map, which must end with .json; that it can be written is checked before the work. None:
-            calibration_map.json in the folder of the model or the predictions.
+        output: File of the map, which must end with .json; that it can be written is checked before
+            the work. None: calibration_map.json in the folder of the model or the predictions.
         num_processes: Cases at the same time.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can run code.
+        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
+            run code.
 
     Returns:
-        The map, what it changes and promises, and which cases could not be used; :meth:`CalibrationResult.write`
-        writes it.
+        The map, what it changes and promises, and which cases could not be used;
+        :meth:`CalibrationResult.write` writes it.
 
     Raises:
         UserError: What was given does not fit, cannot be read, or is too little to calibrate.
@@ -121,7 +133,8 @@ def calibrate(
     """
     _check_arguments(model, images, labels, predictions)
     check_bad(bad, structures=structures)
-    if model is not None:  # else the folder would be made, to see whether a map can be written there
+    # else the folder would be made, to see whether a map can be written there
+    if model is not None:
         check_folder(Path(model), "the model, TRAINER__PLANS__CONFIGURATION")
     given = images if predictions is None else predictions
     if given is not None:
@@ -142,7 +155,13 @@ def calibrate(
         held_out = _measure_validation(trained, network, any_age, num_processes)
     else:
         held_out = _measure_own_images(
-            trained, network, Path(images), Path(labels or ""), map_file, training_cases, num_processes
+            trained,
+            network,
+            Path(images),
+            Path(labels or ""),
+            map_file,
+            training_cases,
+            num_processes,
         )
     patients = read_groups(groups, list(held_out.records)) if groups else None
 
@@ -186,7 +205,8 @@ class CalibrationFiles:
 
     Attributes:
         calibration_map: The map.
-        figure: What flags would cost; None where nothing was learned of it, or it could not be written.
+        figure: What flags would cost; None where nothing was learned of it, or it could not be
+            written.
         why_no_figure: Why it could not be written; None where it was, or there is none.
     """
 
@@ -201,7 +221,8 @@ class CalibrationResult:
 
     Attributes:
         calibration_map: The map with what it changes, promises and was learned from.
-        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None: nothing is bad.
+        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
+            nothing is bad.
         output: Where :meth:`write` writes the map.
     """
 
@@ -211,10 +232,12 @@ class CalibrationResult:
 
     @cached_property
     def effect(self) -> pd.DataFrame:
-        """What the map changes on cases that its fit has not seen, a row for each value, such as ``NLL all``.
+        """What the map changes on cases that its fit has not seen, a row for each value, such as
+        ``NLL all``.
 
-        Columns: ``before``, ``after`` and ``difference``, the ends ``low`` and ``high`` of the difference's 95 %
-        bootstrap interval over patients, and ``n``, the cases where the value is defined.
+        Columns: ``before``, ``after`` and ``difference``, the ends ``low`` and ``high`` of the
+        difference's 95 % bootstrap interval over patients, and ``n``, the cases where the value is
+        defined.
         """
         rows = {}
         for name, change in self.calibration_map.fitted.effect.items():
@@ -251,11 +274,12 @@ class CalibrationResult:
         return self.calibration_map.origin.problems
 
     def write(self) -> CalibrationFiles:
-        """Write the map, and beside it a figure of what flags would cost, which costs itself alone if it fails.
+        """Write the map, and beside it a figure of what flags would cost, which costs itself alone
+        if it fails.
 
         Raises:
-            UserError: The map cannot be written; or too few patients have a bad scan, which is found when the map is
-                written.
+            UserError: The map cannot be written; or too few patients have a bad scan, which is
+                found when the map is written.
         """
         self.calibration_map.save(self.output)
         learned = self.calibration_map.learned
@@ -267,7 +291,9 @@ class CalibrationResult:
         if self.flags is not None and self.bad is not None:
             curves = {self.flags.called_bad: self.bad}
         quality = self.calibration_map.quality or MapQuality()
-        recall = {self.calibration_map.names[key]: learned for key, learned in quality.recall.items()}
+        recall = {
+            self.calibration_map.names[key]: learned for key, learned in quality.recall.items()
+        }
         try:
             figure = draw_flags(learned.scores, recall, self.output.with_suffix(".png"), curves)
         except UserError as error:  # of a full disk: the map is whole, and the caller tells it
@@ -277,23 +303,28 @@ class CalibrationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
-    """What :func:`calibrate_model` calibrates on, and how; the arguments of :func:`calibrate` by other names.
+    """What :func:`calibrate_model` calibrates on, and how; the arguments of :func:`calibrate` by
+    other names.
 
     Attributes:
-        images: Folder of images of one's own, or, without a model, of predictions with their probabilities; None: the
-            model's validation cases.
+        images: Folder of images of one's own, or, without a model, of predictions with their
+            probabilities; None: the model's validation cases.
         labels: Ground truth of the images.
-        output: The map's file; None: calibration_map.json in the model's, or the predictions', folder.
+        output: The map's file; None: calibration_map.json in the model's, or the predictions',
+            folder.
         folds: Of the model; None: all that are trained.
         checkpoint: File in each fold.
         form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
-        groups: Patient of each case: a .json file, or a regular expression; None: each case its own.
-        device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these.
+        groups: Patient of each case: a .json file, or a regular expression; None: each case its
+            own.
+        device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``,
+            the first of these.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too.
         num_processes: Cases at the same time.
         any_age: Take predictions that are older than the checkpoint.
-        training_cases: With ``images``, take cases that the folds were trained on; the map notes it.
+        training_cases: With ``images``, take cases that the folds were trained on; the map notes
+            it.
         dataset_json: Of predictions; None: in their folder or above.
         plans: plans.json, likewise.
     """
@@ -318,10 +349,12 @@ class CalibrationOptions:
 def calibrate_model(
     model: str | PathLike | None = None, options: CalibrationOptions = CalibrationOptions()
 ) -> CalibrationMap:
-    """Fit a map as :func:`calibrate` does, and write it. Use that function: this one goes with the next version.
+    """Fit a map as :func:`calibrate` does, and write it. Use that function: this one goes with the
+    next version.
 
     Args:
-        model: nnU-Net's model folder; None with ``images`` for a folder of predictions with their probabilities.
+        model: nnU-Net's model folder; None with ``images`` for a folder of predictions with their
+            probabilities.
         options: What it is calibrated on, and how.
 
     Returns:
@@ -348,14 +381,16 @@ def take_map(
     checkpoint: str = FINAL,
     trust_checkpoint: bool = False,
 ) -> Path:
-    """Take a map that was fitted elsewhere, such as at another site, for the model's own: nothing is fitted.
+    """Take a map that was fitted elsewhere, such as at another site, for the model's own: nothing
+    is fitted.
 
     Args:
         model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION.
         calibration_map: The map's file.
         folds: Of the model; None: all that are trained.
         checkpoint: File in each fold.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can run code.
+        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
+            run code.
 
     Returns:
         The file that was written into the model's folder.
@@ -381,15 +416,20 @@ def _check_arguments(model: object, images: object, labels: object, predictions:
 
 
 def _check_output(map_file: Path) -> None:
-    """UserError, before hours of work, where the map cannot be written, or would replace files of others."""
+    """UserError, before hours of work, where the map cannot be written, or would replace files of
+    others."""
     check_output_map(map_file)
     check_ours([map_file.with_suffix(".png")])
 
 
 def _open_predictions(
-    folder: Path, labels: str | PathLike | None, dataset_json: str | PathLike | None, plans_json: str | PathLike | None
+    folder: Path,
+    labels: str | PathLike | None,
+    dataset_json: str | PathLike | None,
+    plans_json: str | PathLike | None,
 ) -> PredictionFolder:
-    """A folder of predictions with their ground truth; UserError where they are calibrated already."""
+    """A folder of predictions with their ground truth; UserError where they are calibrated
+    already."""
     check_folder(folder, "the images, or the predictions")
     _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", folder)
     if (folder / APPLIED_FILE).is_file():
@@ -403,16 +443,23 @@ def _measure_predictions(folder: PredictionFolder, num_processes: int) -> HeldOu
     return measure_folders({"": folder}, work, jobs=num_processes, title="measure")
 
 
-def _measure_validation(model: TrainedModel, network: NetworkSettings, any_age: bool, num_processes: int) -> HeldOut:
+def _measure_validation(
+    model: TrainedModel, network: NetworkSettings, any_age: bool, num_processes: int
+) -> HeldOut:
     """The records of a model's validation cases, which are predicted where they must be."""
     if "all" in model.folds:
         raise UserError(
-            "fold all was trained on every case, its validation cases too: nothing is held out. Name trained "
-            "folds, such as 0 1 2 3 4, or give images of your own with their ground truth."
+            "fold all was trained on every case, its validation cases too: nothing is held out."
+            " Name trained folds, such as 0 1 2 3 4, or give images of your own with their ground"
+            " truth."
         )
-    folders = [validation_folder(model.folder / f"fold_{fold}", model.checkpoint) for fold in model.folds]
+    folders = [
+        validation_folder(model.folder / f"fold_{fold}", model.checkpoint) for fold in model.folds
+    ]
     work = Work(settings=_settings(folders, model.opened), with_sample=True)
-    return measure_validation(model, network.on_present_device(), work, jobs=num_processes, any_age=any_age)
+    return measure_validation(
+        model, network.on_present_device(), work, jobs=num_processes, any_age=any_age
+    )
 
 
 def _measure_own_images(
@@ -424,17 +471,21 @@ def _measure_own_images(
     training_cases: bool,
     num_processes: int,
 ) -> HeldOut:
-    """The records of images with ground truth, which all folds predict together; they lie beside the map."""
+    """The records of images with ground truth, which all folds predict together; they lie beside
+    the map."""
     check_folder(images, "the images, or the predictions")
     records, folds = map_file.with_name(f"{map_file.stem}_records"), ", ".join(model.folds)
-    _LOG.info("%s is taken for images: folds %s predict them; records go to %s.", images, folds, records)
+    _LOG.info(
+        "%s is taken for images: folds %s predict them; records go to %s.", images, folds, records
+    )
     work = Work(settings=_settings([model.folder], model.opened), with_sample=True)
     source = Images.find(model, network.on_present_device(), images, references=labels)
     return measure_images(source, records, work, jobs=num_processes, training_cases=training_cases)
 
 
 def _settings(folders: Sequence[Path], data: PredictionFolder) -> EvaluationSettings:
-    """What is measured: as in the records that are there, so that a user's choice is kept, else the default."""
+    """What is measured: as in the records that are there, so that a user's choice is kept, else the
+    default."""
     for folder in folders:
         settings = kept_settings(folder)
         if settings is not None:
@@ -442,22 +493,33 @@ def _settings(folders: Sequence[Path], data: PredictionFolder) -> EvaluationSett
     return data.settings
 
 
-def _map_of_folds(model: TrainedModel, held_out: HeldOut, inference: Mapping[str, Any]) -> FoldsMap | None:
-    """The map of the model's validation cases, towards which one of own images is shrunk; None where there is none."""
+def _map_of_folds(
+    model: TrainedModel, held_out: HeldOut, inference: Mapping[str, Any]
+) -> FoldsMap | None:
+    """The map of the model's validation cases, towards which one of own images is shrunk; None
+    where there is none."""
     networks = dict(zip(model.folds, model.hashes))
     return map_of_folds(model.folder / MAP_FILE, held_out.labels, networks, inference)
 
 
-def _notes(calibration_map: CalibrationMap, model: TrainedModel | None, training_cases: bool) -> list[str]:
+def _notes(
+    calibration_map: CalibrationMap, model: TrainedModel | None, training_cases: bool
+) -> list[str]:
     notes = []
     if training_cases:
         notes.append(
-            "cases that these networks were trained on were allowed; what is said of such cases flatters them."
+            "cases that these networks were trained on were allowed; what is said of such cases"
+            " flatters them."
         )
     if model is not None and model.previous_stage:
-        notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
+        notes.append(
+            "cascade: this map is for its last stage; the stage before is predicted as ever."
+        )
     if any(score.form == "given" for score in calibration_map.fitted.forms):
-        notes.append("the map is shrunk towards that of the model's validation cases, as far as these cases allow.")
+        notes.append(
+            "the map is shrunk towards that of the model's validation cases, as far as these cases"
+            " allow."
+        )
     return notes
 
 
@@ -469,15 +531,20 @@ def _has_few_patients(calibration_map: CalibrationMap) -> bool:
 def _few_patients_note(calibration_map: CalibrationMap) -> str:
     n_patients = len(set(calibration_map.fitted.patients))
     return (
-        f"{n_patients} patients; with fewer than {patients_needed(DEFAULT_ALPHA)}, what is predicted of Dice, volumes "
-        "and presence, and -recall, stay what the model's validation cases taught."
+        f"{n_patients} patients; with fewer than {patients_needed(DEFAULT_ALPHA)}, what is"
+        " predicted of Dice, volumes and presence, and -recall, stay what the model's validation"
+        " cases taught."
     )
 
 
 def _with_profiles(
-    calibration_map: CalibrationMap, held_out: HeldOut, model: TrainedModel | None, num_processes: int
+    calibration_map: CalibrationMap,
+    held_out: HeldOut,
+    model: TrainedModel | None,
+    num_processes: int,
 ) -> tuple[MapQuality | None, list[str]]:
-    """What the map has learned, with what the scans look like; and a note where that is not known."""
+    """What the map has learned, with what the scans look like; and a note where that is not
+    known."""
     quality = calibration_map.quality
     if quality is None or quality.why_not:
         return quality, []
@@ -490,4 +557,6 @@ def _with_profiles(
             return replace(quality, profiles=profiles), []
         except UserError as error:  # no preprocessed images: the map is as good without
             why = str(error)
-    return quality, [f"what these scans look like was not learned, so none will be said to be unlike them: {why}"]
+    return quality, [
+        f"what these scans look like was not learned, so none will be said to be unlike them: {why}"
+    ]

@@ -1,4 +1,5 @@
-"""`compare`: compares models or predictions on the same cases, with statistics, tables, figures and a page."""
+"""`compare`: compares models or predictions on the same cases, with statistics, tables, figures and
+a page."""
 
 from __future__ import annotations
 
@@ -15,7 +16,12 @@ from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.dataset import align, locate
-from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions, label_methods, read_method
+from nnunet_nacl.evaluation.methods import (
+    ComparedMethod,
+    ComparisonOptions,
+    label_methods,
+    read_method,
+)
 from nnunet_nacl.evaluation.page import (
     PAGE_NAME,
     check_output_folder,
@@ -60,43 +66,50 @@ def compare(
     num_processes: int = 1,
     trust_checkpoint: bool = False,
 ) -> ComparisonResult:
-    """Compare methods on the same cases: how well they segment, and how far their confidence can be trusted.
+    """Compare methods on the same cases: how well they segment, and how far their confidence can be
+    trusted.
 
-    The first method is the reference; tests and intervals show how the others differ from it. What was not measured
-    yet is measured first, and kept in ``records/`` beside the predictions. Nothing is printed; progress bars go to
-    stderr.
+    The first method is the reference; tests and intervals show how the others differ from it. What
+    was not measured yet is measured first, and kept in ``records/`` beside the predictions. Nothing
+    is printed; progress bars go to stderr.
 
     Args:
         methods: At least two of these, as texts: a trainer's name or a model's folder,
-            TRAINER__PLANS__CONFIGURATION, of which the validation cases are compared, either with ``+calibrated``
-            behind it for what its map makes of them; or a folder of predictions with their probabilities. ``LABEL=``
-            before any names it in tables.
-        datasets: Names or numbers of the data sets, for models; for folders of predictions at most one.
+            TRAINER__PLANS__CONFIGURATION, of which the validation cases are compared, either with
+            ``+calibrated`` behind it for what its map makes of them; or a folder of predictions
+            with their probabilities. ``LABEL=`` before any names it in tables.
+        datasets: Names or numbers of the data sets, for models; for folders of predictions at most
+            one.
         configuration: Such as 3d_fullres, for trainers.
         plans: Name of the plans, for trainers.
         folds: Of models; None: all that are present for all. ``["all"]`` is nnU-Net's fold_all.
         labels: Folder with the ground truth of folders of predictions; None: nnU-Net's own.
-        dataset_json: dataset.json of folders of predictions; None: in these or up to two levels above.
+        dataset_json: dataset.json of folders of predictions; None: in these or up to two levels
+            above.
         plans_json: plans.json, likewise.
         unranked: Labels of methods that are shown, but not tested.
-        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by name.
+        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
+            name.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
-        groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression whose first group,
-            or whole match, in a case's name is the patient; None: as the models' maps say, else each case its own.
+        groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression
+            whose first group, or whole match, in a case's name is the patient; None: as the models'
+            maps say, else each case its own.
         allow_missing: Compare, with a note, the folds and cases that all have.
         allow_training_cases: Compare, with a note, cases that networks were trained on.
         n_bootstrap: Samples of the bootstrap.
         seed: Of its random numbers.
-        output: Folder for :meth:`ComparisonResult.write`; that it may write there is checked before the work.
+        output: Folder for :meth:`ComparisonResult.write`; that it may write there is checked before
+            the work.
         num_processes: Cases that are measured at the same time.
         trust_checkpoint: Call what plans.json names, which can run code.
 
     Returns:
-        The numbers of each data set; :meth:`ComparisonResult.write` writes tables, figures and a page.
+        The numbers of each data set; :meth:`ComparisonResult.write` writes tables, figures and a
+        page.
 
     Raises:
-        UserError: What was given does not fit or cannot be read, folds or cases are missing, or methods cannot be
-            compared.
+        UserError: What was given does not fit or cannot be read, folds or cases are missing, or
+            methods cannot be compared.
 
     Examples:
         >>> result = compare(["A=" + predictions, "B=" + other_predictions], labels=labels)
@@ -107,7 +120,9 @@ def compare(
         >>> set(result.statistics.verdict)  # three cases are too few for a test
         {'untested'}
     """
-    compared = [method if isinstance(method, ComparedMethod) else read_method(method) for method in methods]
+    compared = [
+        method if isinstance(method, ComparedMethod) else read_method(method) for method in methods
+    ]
     options = ComparisonOptions(
         plans=plans,
         configuration=configuration,
@@ -180,18 +195,27 @@ class ComparisonResult:
 
     @property
     def values(self) -> pd.DataFrame:
-        """A row for each data set and case; of each column and method (``[column][name]``) its value."""
-        return pd.concat({comparison.name: comparison.values for comparison in self.comparisons}, names=["dataset"])
+        """A row for each data set and case; of each column and method (``[column][name]``) its
+        value."""
+        return pd.concat(
+            {comparison.name: comparison.values for comparison in self.comparisons},
+            names=["dataset"],
+        )
 
     @property
     def means(self) -> pd.DataFrame:
         """A row for each data set and method, and a column for each value: its mean over cases."""
-        return pd.concat({comparison.name: comparison.means for comparison in self.comparisons}, names=["dataset"])
+        return pd.concat(
+            {comparison.name: comparison.means for comparison in self.comparisons},
+            names=["dataset"],
+        )
 
     @property
     def statistics(self) -> pd.DataFrame:
         """A row for each tested difference to the first method, as comparison.json has them."""
-        return pd.concat([comparison.statistics for comparison in self.comparisons], ignore_index=True)
+        return pd.concat(
+            [comparison.statistics for comparison in self.comparisons], ignore_index=True
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -199,7 +223,8 @@ class ComparisonResult:
         return [note for comparison in self.comparisons for note in comparison.notes]
 
     def write(self, output: str | PathLike | None = None, *, command: str = "") -> ComparisonFiles:
-        """Write tables (CSV), figures, comparison.json and report.html; files of an earlier comparison go.
+        """Write tables (CSV), figures, comparison.json and report.html; files of an earlier
+        comparison go.
 
         A page that cannot be made costs itself alone.
 
@@ -221,7 +246,9 @@ class ComparisonResult:
         files = files_of_comparison(folder)
         tables = write_tables(self.tables, files, self.notes)
         figures = write_figures(self.comparisons, files)
-        document = comparison_to_json(self.comparisons, tables, figures, files.written, command=command)
+        document = comparison_to_json(
+            self.comparisons, tables, figures, files.written, command=command
+        )
         path = write_comparison(document, files)
         page = folder / PAGE_NAME
         why_no_page = write_page(page, partial(comparison_page, document, self.tables, folder))
@@ -252,11 +279,16 @@ def _check_arguments(
     if has_folder and len(datasets) > 1:
         raise UserError("-i holds the cases of one data set; give one -d with it.")
     if not has_folder and any(files_of_folders):
-        raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
+        raise UserError(
+            "-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have"
+            " theirs."
+        )
     if folds and not has_model:
         raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
     if "all" in folds and len(folds) > 1:
-        raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
+        raise UserError(
+            "-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone."
+        )
     read_groups(options.groups, ())
 
 
@@ -266,5 +298,7 @@ def _check_data_sets_differ(located: Sequence[Comparison]) -> None:
         raise UserError(f"-d names one of {', '.join(names)} twice; name each data set once.")
 
 
-def _read_bad(bad: BadSpec, comparison: Comparison, structures: Sequence[str] | None) -> dict[str, float]:
+def _read_bad(
+    bad: BadSpec, comparison: Comparison, structures: Sequence[str] | None
+) -> dict[str, float]:
     return read_bad(bad, comparison.methods[0].first.labels.structures, structures)

@@ -66,43 +66,50 @@ def evaluate(
 ) -> EvaluationResult:
     """Measure how well predictions segment, and how far their confidence can be trusted.
 
-    The predictions are those of a folder, or a trained model's own for its validation cases. What an earlier run
-    has measured is read from ``records/`` beside the predictions, where all that is measured is kept. Nothing is
-    printed; progress bars go to stderr.
+    The predictions are those of a folder, or a trained model's own for its validation cases. What
+    an earlier run has measured is read from ``records/`` beside the predictions, where all that is
+    measured is kept. Nothing is printed; progress bars go to stderr.
 
     Args:
         predictions: Folder of segmentations with their probabilities (npz), as nnU-Net saves them.
         labels: Folder with their ground truth; None: nnU-Net's own, in ``nnUNet_preprocessed``.
-        model: In place of ``predictions``, nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION: its validation
-            cases are measured.
+        model: In place of ``predictions``, nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION:
+            its validation cases are measured.
         folds: Of the model; None: every numbered fold that has a validation, or ``all``.
-        predict: Predict the model's validation cases first, as nnU-Net does, into folders of their own.
+        predict: Predict the model's validation cases first, as nnU-Net does, into folders of their
+            own.
         checkpoint: Of the folds, for ``predict``.
-        device: For ``predict``: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that there is.
+        device: For ``predict``: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that
+            there is.
         step_size: For ``predict``, of the sliding window, as a share of the patch.
         mirroring: For ``predict``, predict mirrored copies too.
-        calibration_map: calibration_map.json that the probabilities of ``predictions`` are taken through; how good
-            its predicted Dice is is then measured, too.
+        calibration_map: calibration_map.json that the probabilities of ``predictions`` are taken
+            through; how good its predicted Dice is is then measured, too.
         n_bins: Bins of the confidence.
-        dilation_mm: Radius of the masks ``dilated`` and ``near``; None: 2 mm, or the median voxel in the plane where
-            that is wider.
+        dilation_mm: Radius of the masks ``dilated`` and ``near``; None: 2 mm, or the median voxel
+            in the plane where that is wider.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface; None: likewise.
-        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by name.
+        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
+            name.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
         chill: Accept that cases of the ground truth have no prediction.
-        dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels above.
+        dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels
+            above.
         plans_json: plans.json, likewise.
-        output: File that :meth:`EvaluationResult.write` writes, which must end with .json; that it can be written is
-            checked before the work. None: calibration.json beside what is measured.
+        output: File that :meth:`EvaluationResult.write` writes, which must end with .json; that it
+            can be written is checked before the work. None: calibration.json beside what is
+            measured.
         csv: Whether a table of all values will be written beside it.
         num_processes: Cases at the same time.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can run code.
+        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
+            run code.
 
     Returns:
         The numbers, and which cases failed; :meth:`EvaluationResult.write` writes them.
 
     Raises:
-        UserError: What was given does not fit or cannot be read, or not a single case could be measured.
+        UserError: What was given does not fit or cannot be read, or not a single case could be
+            measured.
 
     Examples:
         >>> result = evaluate(predictions, labels)
@@ -121,7 +128,9 @@ def evaluate(
     check_bad(bad, structures=structures)
     network = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
     if model is None:
-        opened = _open_folder(Path(predictions or ""), labels, dataset_json, plans_json, calibration_map)
+        opened = _open_folder(
+            Path(predictions or ""), labels, dataset_json, plans_json, calibration_map
+        )
     elif predict:
         opened = _open_model(Path(model), folds, checkpoint)
     else:
@@ -157,7 +166,8 @@ class EvaluationResult:
         name: Of the predictions: their folder, or data set, model and folds.
         folder: Of the predictions, or of those of the first fold.
         calibrator: The map that was given, and what it has learned.
-        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None: nothing is bad.
+        bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
+            nothing is bad.
         output: Where :meth:`write` writes the report.
         csv: Whether it writes a table of all values beside it.
     """
@@ -175,8 +185,8 @@ class EvaluationResult:
     def table(self) -> pd.DataFrame:
         """A row for each case and structure, see :func:`~nnunet_nacl.cases.record.table`.
 
-        Where a map was given that has learned it, with ``predicted_dice_low`` and ``predicted_dice_high``, the ends
-        of the 90 % interval.
+        Where a map was given that has learned it, with ``predicted_dice_low`` and
+        ``predicted_dice_high``, the ends of the 90 % interval.
         """
         table = self.evaluation.table
         if self.calibrator.learned is not None:
@@ -185,24 +195,30 @@ class EvaluationResult:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """A row for each case with its calibration: columns ``ECE:foreground``, ``NLL:all`` and so on."""
+        """A row for each case with its calibration: columns ``ECE:foreground``, ``NLL:all`` and so
+        on."""
         return scores(self.evaluation.records)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
         """Scores by aggregate (``mean`` over cases, ``pooled`` over voxels) and mask."""
         aggregates = self.evaluation.calibration
-        by_aggregate = {name: pd.DataFrame.from_dict(masks, orient="index") for name, masks in aggregates.items()}
+        by_aggregate = {
+            name: pd.DataFrame.from_dict(masks, orient="index")
+            for name, masks in aggregates.items()
+        }
         return pd.concat(by_aggregate, names=["aggregate", "mask"])
 
     @cached_property
     def quality(self) -> dict[str, Any]:
-        """How far predicted Dice agrees with Dice, see :func:`~nnunet_nacl.quality.learned_quality.quality_report`."""
+        """How far predicted Dice agrees with Dice, see
+        :func:`~nnunet_nacl.quality.learned_quality.quality_report`."""
         return quality_report(self.table, self.bad)
 
     @cached_property
     def detected(self) -> dict[str, Detected]:
-        """By nnU-Net's key of each structure, in how many cases it is found, missed and invented."""
+        """By nnU-Net's key of each structure, in how many cases it is found, missed and
+        invented."""
         return detected_in(self.evaluation.table)
 
     @cached_property
@@ -224,7 +240,8 @@ class EvaluationResult:
         return self.evaluation.problems
 
     def write(self) -> list[Path]:
-        """Write calibration.json (of several folds also that of each), and the table of all values if it is wanted.
+        """Write calibration.json (of several folds also that of each), and the table of all values
+        if it is wanted.
 
         Returns:
             The report of all cases, and the table.
@@ -247,9 +264,13 @@ class EvaluationResult:
         return written
 
 
-def _check_arguments(predictions: object, model: object, predict: bool, calibration_map: object) -> None:
+def _check_arguments(
+    predictions: object, model: object, predict: bool, calibration_map: object
+) -> None:
     if (predictions is None) == (model is None):
-        raise UserError("name a folder of predictions, or a model whose validation cases are measured.")
+        raise UserError(
+            "name a folder of predictions, or a model whose validation cases are measured."
+        )
     if predict and model is None:
         raise UserError("predict=True needs a model, whose validation cases are predicted.")
     if calibration_map is not None and model is not None:
@@ -279,9 +300,11 @@ class _Opened:
 
     @property
     def default_output(self) -> Path:
-        """Beside the predictions; of several folds in the model's folder; through a map in a folder of its own."""
+        """Beside the predictions; of several folds in the model's folder; through a map in a folder
+        of its own."""
         first = self.folders[0]
-        if self.calibrator.log_odds_map is not None:  # beside what was measured of the predictions as they are
+        # beside what was measured of the predictions as they are
+        if self.calibrator.log_odds_map is not None:
             return first / "calibrated" / FILE_NAME
         if len(self.folders) == 1:
             return first / FILE_NAME
@@ -306,7 +329,9 @@ def _open_folder(
         name = f"{name} through {calibration_map}"
         for note in (*calibrator.notes, *calibrator.missing):
             _LOG.info("note: %s", note)
-    return _Opened(data=folder, name=name, folders=[folder.folder], by_fold={"": folder}, calibrator=calibrator)
+    return _Opened(
+        data=folder, name=name, folders=[folder.folder], by_fold={"": folder}, calibrator=calibrator
+    )
 
 
 def _open_folds(model: Path, folds: Sequence[str | int] | None) -> _Opened:
@@ -320,8 +345,15 @@ def _open_folds(model: Path, folds: Sequence[str | int] | None) -> _Opened:
 def _open_model(model: Path, folds: Sequence[str | int] | None, checkpoint: str) -> _Opened:
     """A model that predicts the validation cases of its folds first."""
     trained = TrainedModel.open(model, folds, checkpoint)
-    folders = [predicted_folder(model / f"fold_{fold}", trained.checkpoint) for fold in trained.folds]
-    return _Opened(data=trained.opened, name=_name_of(model, trained.folds), folders=folders, to_predict=trained)
+    folders = [
+        predicted_folder(model / f"fold_{fold}", trained.checkpoint) for fold in trained.folds
+    ]
+    return _Opened(
+        data=trained.opened,
+        name=_name_of(model, trained.folds),
+        folders=folders,
+        to_predict=trained,
+    )
 
 
 def _name_of(model: Path, folds: Iterable[str]) -> str:
@@ -361,24 +393,34 @@ def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> Path:
     check_ours([*files, *reports])
     for path in reports:
         if path.is_file() and path.stat().st_size and "metric_per_case" not in read_dict(path):
-            raise UserError(f"{path}: not a calibration.json, and would be lost; remove it or choose another -o.")
+            raise UserError(
+                f"{path}: not a calibration.json, and would be lost; remove it or choose"
+                " another -o."
+            )
     return report
 
 
 def _measure(
-    opened: _Opened, settings: EvaluationSettings, network: NetworkSettings, chill: bool, num_processes: int
+    opened: _Opened,
+    settings: EvaluationSettings,
+    network: NetworkSettings,
+    chill: bool,
+    num_processes: int,
 ) -> HeldOut:
     """The records of all cases, which are predicted first if that is asked for."""
     model = opened.to_predict
     if model is None:
         work = Work(opened.calibrator.log_odds_map, settings)
-        return measure_folders(opened.by_fold, work, jobs=num_processes, chill=chill, title="measure")
+        return measure_folders(
+            opened.by_fold, work, jobs=num_processes, chill=chill, title="measure"
+        )
     work = Work(settings=settings, with_sample=True)  # which `calibrate` needs
     network = network.on_present_device()
     held_out = measure_validation(model, network, work, jobs=num_processes, anew=True)
     for folder in held_out.folders.values():
         if not folder.is_empty:
-            held_out.problems = folder.problems | held_out.problems  # such as cases that others left
+            # such as cases that others left
+            held_out.problems = folder.problems | held_out.problems
     return held_out
 
 
@@ -388,7 +430,9 @@ def _evaluations_by_fold(held_out: HeldOut) -> dict[Path, Evaluation]:
         return {}
     evaluations = {}
     for fold, folder in held_out.folders.items():
-        records = [record for case, record in held_out.records.items() if held_out.fold[case] == fold]
+        records = [
+            record for case, record in held_out.records.items() if held_out.fold[case] == fold
+        ]
         if records:
             evaluations[folder.folder] = Evaluation(records, held_out.labels, held_out.settings, {})
     return evaluations

@@ -63,12 +63,14 @@ def predict(
     command: str = "",
     trust_checkpoint: bool = False,
 ) -> DeliveredScans:
-    """Segment scans as nnUNetv2_predict does and, in the same pass, list those that a human should check, and where.
+    """Segment scans as nnUNetv2_predict does and, in the same pass, list those that a human should
+    check, and where.
 
-    The output becomes a folder as nnUNetv2_predict leaves it, with index.html, its tables and prediction.json beside
-    the segmentations. A scan that cannot be done costs only itself; one that is finished is not done again. Nothing is
-    printed: what the model lacks is logged to ``nnunet_nacl`` (level INFO), and a progress bar goes to stderr. For
-    images in memory see :class:`~nnunet_nacl.worklist.predictor.Predictor`.
+    The output becomes a folder as nnUNetv2_predict leaves it, with index.html, its tables and
+    prediction.json beside the segmentations. A scan that cannot be done costs only itself; one that
+    is finished is not done again. Nothing is printed: what the model lacks is logged to
+    ``nnunet_nacl`` (level INFO), and a progress bar goes to stderr. For images in memory see
+    :class:`~nnunet_nacl.worklist.predictor.Predictor`.
 
     Args:
         model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION.
@@ -76,25 +78,35 @@ def predict(
         output: Folder to write to.
         folds: Of the model, which are averaged; None: all that are trained.
         checkpoint: File in each fold.
-        calibration_map: calibration_map.json of this model; None looks for it in the model's folder.
-        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by name. Scans that
-            may be bad are flagged; None: no scan is flagged by its predicted Dice.
+        calibration_map: calibration_map.json of this model; None looks for it in the model's
+            folder.
+        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by
+            name. Scans that may be bad are flagged; None: no scan is flagged by its predicted Dice.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
-        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
+        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with
+            ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
-        unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
-        also: Scans to be chosen by chance among those without a flag: they show how many bad ones are not flagged.
+        unlike: A scan whose image is as odd with this probability at most is unlike the calibration
+            scans.
+        also: Scans to be chosen by chance among those without a flag: they show how many bad ones
+            are not flagged.
         pages: Which scans have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
-        maps: Images of the uncertainty: ``confidence``, ``entropy``, ``mutual_information``, ``probabilities``,
-            ``fractional`` (for DICOM); an empty list: the first three; None: none.
-        recall: Labels that find this share of the voxels of each structure are written, too; None: none.
-        findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map says.
+        maps: Images of the uncertainty: ``confidence``, ``entropy``, ``mutual_information``,
+            ``probabilities``, ``fractional`` (for DICOM); an empty list: the first three; None:
+            none.
+        recall: Labels that find this share of the voxels of each structure are written, too; None:
+            none.
+        findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map
+            says.
         slicer: Write what the extension SegmentationReview of 3D Slicer opens, into ``review/``.
         save_probabilities: Save the probabilities, too (npz and pkl).
-        codes: For DICOM series, file of the structures' codes: ``{"liver": {"code": "10200004", "meaning": "Liver"}}``.
-        orientation: For DICOM series, axes of the training's images, such as RAS; empty: as in nnUNet_preprocessed.
+        codes: For DICOM series, file of the structures' codes: ``{"liver": {"code": "10200004",
+            "meaning": "Liver"}}``.
+        orientation: For DICOM series, axes of the training's images, such as RAS; empty: as in
+            nnUNet_preprocessed.
         previous_stage: For a cascade, folder with the segmentations of the stage before.
-        any_size: Also predict scans far larger or smaller than the training's, which may take hours.
+        any_size: Also predict scans far larger or smaller than the training's, which may take
+            hours.
         overwrite: Do every scan again.
         device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that there is.
         step_size: Of the sliding window, as a share of the patch.
@@ -107,13 +119,15 @@ def predict(
         num_exporters: Processes that work on scans after the network; 0 works in this one.
         progress: Show a progress bar.
         command: What prediction.json says was run.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can run code.
+        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
+            run code.
 
     Returns:
         The list, and which scans failed.
 
     Raises:
-        UserError: What was given does not fit or cannot be read, or not a single scan could be done.
+        UserError: What was given does not fit or cannot be read, or not a single scan could be
+            done.
 
     Examples:
         >>> result = predict(model_folder, scans, "out", bad=0.7, device="cpu")
@@ -125,7 +139,9 @@ def predict(
         (True, {})
     """
     trained = TrainedModel.open(Path(model), folds, checkpoint)
-    calibrator = Calibrator.of_model(trained, None if calibration_map is None else Path(calibration_map))
+    calibrator = Calibrator.of_model(
+        trained, None if calibration_map is None else Path(calibration_map)
+    )
     options = ListOptions(
         bad=bad,
         structures=structures,
@@ -139,7 +155,9 @@ def predict(
         findings=findings,
         save_probabilities=save_probabilities,
     )
-    delivery = plan_delivery(options, trained.opened, calibrator, Path(output), num_networks=len(trained.folds))
+    delivery = plan_delivery(
+        options, trained.opened, calibrator, Path(output), num_networks=len(trained.folds)
+    )
 
     before = None if previous_stage is None else Path(previous_stage)
     check_previous_stage(trained, before)
@@ -161,8 +179,12 @@ def predict(
         exporters=num_exporters,
         with_disagreement=_MUTUAL_INFORMATION in delivery.maps,
     )
-    dicom = make_dicom_maker(source, Path(scans), None if codes is None else Path(codes), orientation)
-    run = predict_run(source, calibrator, Path(scans), num_parts=num_parts, part=part, command=command)
+    dicom = make_dicom_maker(
+        source, Path(scans), None if codes is None else Path(codes), orientation
+    )
+    run = predict_run(
+        source, calibrator, Path(scans), num_parts=num_parts, part=part, command=command
+    )
     for note in (*calibrator.missing, *calibrator.other_inference(network.inference)):
         _LOG.info("note: %s", note)
 

@@ -55,7 +55,8 @@ _ARGUMENTS = {
 
 
 def python_function(**arguments: str) -> Callable[[_Function], _Function]:
-    """Decorator of a command's function: its errors name arguments, and ``trust_checkpoint`` holds while it runs.
+    """Decorator of a command's function: its errors name arguments, and ``trust_checkpoint`` holds
+    while it runs.
 
     ``arguments`` are those of this function that are named otherwise, by option.
     """

@@ -1,4 +1,5 @@
-"""`review`: lists the cases to check from saved predictions; and reads back what readers made of a list."""
+"""`review`: lists the cases to check from saved predictions; and reads back what readers made of a
+list."""
 
 from __future__ import annotations
 
@@ -48,29 +49,37 @@ def review(
 ) -> DeliveredScans:
     """List the cases to look at first, from predictions that were saved with their probabilities.
 
-    The output gets the segmentations, with index.html, its tables and prediction.json beside them, as from
-    :func:`nnunet_nacl.predict`. A case that cannot be done costs only itself; one that is finished is not done again.
-    Nothing is printed; a progress bar goes to stderr. What came of a list :func:`read_back` reads.
+    The output gets the segmentations, with index.html, its tables and prediction.json beside them,
+    as from :func:`nnunet_nacl.predict`. A case that cannot be done costs only itself; one that is
+    finished is not done again. Nothing is printed; a progress bar goes to stderr. What came of a
+    list :func:`read_back` reads.
 
     Args:
         predictions: Folder of segmentations with their probabilities (npz), as nnU-Net saves them.
         output: Folder to write to, not inside a folder of predictions.
-        calibration_map: calibration_map.json of the networks that predicted, which calibrates the probabilities and
-            predicts Dice and volumes; None: they stay as they are, and nothing is known of Dice.
-        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by name. Cases that
-            may be bad are flagged; None: no case is flagged by its predicted Dice.
+        calibration_map: calibration_map.json of the networks that predicted, which calibrates the
+            probabilities and predicts Dice and volumes; None: they stay as they are, and nothing is
+            known of Dice.
+        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
+            name. Cases that may be bad are flagged; None: no case is flagged by its predicted Dice.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
-        find: With ``bad``, share of the bad cases to be flagged; None: .9, or nothing with ``miss``.
+        find: With ``bad``, share of the bad cases to be flagged; None: .9, or nothing with
+            ``miss``.
         miss: With ``bad``, share of all cases that may be bad and not flagged.
-        also: Cases to be chosen by chance among those without a flag: they show how many bad ones are not flagged.
+        also: Cases to be chosen by chance among those without a flag: they show how many bad ones
+            are not flagged.
         pages: Which cases have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
-        maps: Images of the uncertainty: ``confidence``, ``entropy``, ``probabilities``; an empty list: the first two;
-            None: none.
-        recall: Labels that find this share of the voxels of each structure are written, too; None: none.
-        findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map says.
+        maps: Images of the uncertainty: ``confidence``, ``entropy``, ``probabilities``; an empty
+            list: the first two; None: none.
+        recall: Labels that find this share of the voxels of each structure are written, too; None:
+            none.
+        findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map
+            says.
         slicer: Write what the extension SegmentationReview of 3D Slicer opens, into ``review/``.
-        save_probabilities: Save the probabilities, calibrated where there is a map, too (npz and pkl).
-        dataset_json: dataset.json of the predictions; None: in their folder or up to two levels above.
+        save_probabilities: Save the probabilities, calibrated where there is a map, too (npz and
+            pkl).
+        dataset_json: dataset.json of the predictions; None: in their folder or up to two levels
+            above.
         plans_json: plans.json, likewise.
         overwrite: Do every case again.
         num_processes: Cases at the same time.
@@ -81,7 +90,8 @@ def review(
         The list, and which cases failed.
 
     Raises:
-        UserError: What was given does not fit or cannot be read, or not a single case could be done.
+        UserError: What was given does not fit or cannot be read, or not a single case could be
+            done.
 
     Examples:
         >>> result = review(predictions, "reviewed", maps=["entropy"])
@@ -90,7 +100,9 @@ def review(
         >>> sorted(path.name for path in (result.output / "maps" / "case_0").iterdir())
         ['case_0_entropy.nii.gz']
     """
-    folder = PredictionFolder.open(predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False)
+    folder = PredictionFolder.open(
+        predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
+    )
     calibrator = Calibrator(missing=("give the map that predicts it, -map.",))
     if calibration_map is not None:
         calibrator = Calibrator.of_folder(Path(calibration_map), folder)
@@ -139,8 +151,8 @@ class ReadBack:
     """What came of a list.
 
     Attributes:
-        outcome: How many flagged, chosen and other scans were looked at, changed and bad, and how far predicted Dice
-            agrees with the Dice of corrected labels.
+        outcome: How many flagged, chosen and other scans were looked at, changed and bad, and how
+            far predicted Dice agrees with the Dice of corrected labels.
         output: The list's folder.
     """
 
@@ -148,7 +160,8 @@ class ReadBack:
     output: Path
 
     def write(self) -> OutcomeFiles:
-        """Write outcome.json and outcome.html into the list's folder; a page that cannot be made costs itself alone.
+        """Write outcome.json and outcome.html into the list's folder; a page that cannot be made
+        costs itself alone.
 
         Raises:
             UserError: outcome.json cannot be written.
@@ -162,20 +175,25 @@ class ReadBack:
 
 @python_function()
 def read_back(
-    output: str | PathLike, marks: Sequence[str | PathLike] = (), corrected: str | PathLike | None = None
+    output: str | PathLike,
+    marks: Sequence[str | PathLike] = (),
+    corrected: str | PathLike | None = None,
 ) -> ReadBack:
     """Read what readers made of a list: their marks, and corrected labels.
 
     Args:
-        output: Folder of a list that :func:`nnunet_nacl.predict` or :func:`nnunet_nacl.review` wrote.
-        marks: Files of marks that the pages save, or annotations.csv of SegmentationReview; the last mark counts.
+        output: Folder of a list that :func:`nnunet_nacl.predict` or :func:`nnunet_nacl.review`
+            wrote.
+        marks: Files of marks that the pages save, or annotations.csv of SegmentationReview; the
+            last mark counts.
         corrected: Folder of corrected labels of some scans, named like the predictions.
 
     Returns:
         What came of the flags; :meth:`ReadBack.write` writes it.
 
     Raises:
-        UserError: There are neither marks nor corrected labels, or something cannot be read or is of another list.
+        UserError: There are neither marks nor corrected labels, or something cannot be read or is
+            of another list.
     """
     if not marks and corrected is None:
         raise UserError("give marks or the folder of corrected labels, or both.")

@@ -1,4 +1,5 @@
-"""What a demo does and where everything lies, worked out from its arguments before anything is run."""
+"""What a demo does and where everything lies, worked out from its arguments before anything is
+run."""
 
 from __future__ import annotations
 

@@ -73,8 +73,11 @@ def _start(command: LoggedCommand, environment: Mapping[str, str]) -> subprocess
         )
 
 
-def _wait(running: Sequence[subprocess.Popen[bytes]], while_waiting: Callable[[], None]) -> list[int | None]:
-    """Waits until all commands have ended or one has failed; their statuses, None if still running."""
+def _wait(
+    running: Sequence[subprocess.Popen[bytes]], while_waiting: Callable[[], None]
+) -> list[int | None]:
+    """Waits until all commands have ended or one has failed; their statuses, None if still
+    running."""
     while True:
         statuses = [process.poll() for process in running]
         while_waiting()

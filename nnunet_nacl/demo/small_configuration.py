@@ -19,11 +19,13 @@ LARGEST_BATCH = {2: 16, 3: 2}
 """Slices, or patches in 3D, by the number of axes."""
 
 
-def add_small_configuration(plans_file: Path, parent: str, largest_batch: int | None = None) -> None:
+def add_small_configuration(
+    plans_file: Path, parent: str, largest_batch: int | None = None
+) -> None:
     """Adds `<parent>_small`: many small steps get further in the same time than few large ones.
 
-    It has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ...; all else, the
-    preprocessed data included, is the parent's.
+    It has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ...; all else,
+    the preprocessed data included, is the parent's.
 
     Args:
         plans_file: nnU-Net's plans, which are written again.
@@ -33,7 +35,9 @@ def add_small_configuration(plans_file: Path, parent: str, largest_batch: int | 
     plans = read_dict(plans_file)
     planned = plans["configurations"][parent]
     settings = planned["architecture"]["arch_kwargs"]
-    features = [max(1, round(SHARE_OF_FEATURES * width)) for width in settings["features_per_stage"]]
+    features = [
+        max(1, round(SHARE_OF_FEATURES * width)) for width in settings["features_per_stage"]
+    ]
     if largest_batch is None:
         largest_batch = LARGEST_BATCH[len(planned["patch_size"])]
     small_settings = {**settings, "features_per_stage": features}

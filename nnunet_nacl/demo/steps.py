@@ -1,4 +1,5 @@
-"""Runs a demo: each step is a command of nnU-Net's or of this package, and what was done is not done again."""
+"""Runs a demo: each step is a command of nnU-Net's or of this package, and what was done is not
+done again."""
 
 from __future__ import annotations
 
@@ -57,10 +58,13 @@ class Demo:
         """Runs what is missing, and says which pages to open.
 
         Raises:
-            UserError: Another demo runs in the folder, its data are of another origin, or a command failed.
+            UserError: Another demo runs in the folder, its data are of another origin, or a command
+                failed.
         """
         plan = self.plan
-        taken = f"another demo is running in {plan.folder}; wait for it, or give another folder with -o"
+        taken = (
+            f"another demo is running in {plan.folder}; wait for it, or give another folder with -o"
+        )
         with locked(plan.folder / ".lock", taken), termination_as_interrupt():
             self._check_scripts()
             self._announce()
@@ -86,9 +90,16 @@ class Demo:
 
     def _check_scripts(self) -> None:
         """UserError where a script that the demo writes lies there, and is of others."""
-        for path, begin in ((self.environment_file, "export nnUNet_"), (self.commands_file, _FIRST_COMMAND)):
-            if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(begin):
-                raise UserError(f"{path} was not made by this demo, and would be lost; give another -o")
+        for path, begin in (
+            (self.environment_file, "export nnUNet_"),
+            (self.commands_file, _FIRST_COMMAND),
+        ):
+            if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(
+                begin
+            ):
+                raise UserError(
+                    f"{path} was not made by this demo, and would be lost; give another -o"
+                )
 
     def _write_environment(self) -> None:
         """Writes environment.sh, which names nnU-Net's folders to a shell."""
@@ -102,8 +113,8 @@ class Demo:
         if plan.is_virtual:
             _print_step(
                 1,
-                "Train: data, virtual brains (a template, not patients), half of them noisy but for "
-                "those that are trained on",
+                "Train: data, virtual brains (a template, not patients), half of them noisy but for"
+                " those that are trained on",
             )
         else:
             _print_step(1, f"Train: data, {plan.task}")
@@ -135,13 +146,15 @@ class Demo:
             self._add_small_configuration()
 
     def _write_splits(self) -> None:
-        """Writes the folds: nnU-Net's first training would, and another would read them half written."""
+        """Writes the folds: nnU-Net's first training would, and another would read them half
+        written."""
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
         path = self.plan.preprocessed / "splits_final.json"
         if path.exists():
             return
-        given = self.plan.task / "splits_final.json"  # such as one that keeps a patient's scans together
+        # such as one that keeps a patient's scans together
+        given = self.plan.task / "splits_final.json"
         if given.is_file():
             splits = read_json(given)
         else:
@@ -151,7 +164,8 @@ class Demo:
         write_atomically(path, json.dumps(splits, indent=4))
 
     def _add_small_configuration(self) -> None:
-        """Adds the configuration that is trained to nnU-Net's plans, and lists a command that does the same."""
+        """Adds the configuration that is trained to nnU-Net's plans, and lists a command that does
+        the same."""
         plans_file = self.plan.preprocessed / "nnUNetPlans.json"
         parent = self.plan.parent_configuration
         largest_batch = VIRTUAL_BRAINS_BATCH if self.plan.is_virtual else None
@@ -172,7 +186,8 @@ class Demo:
                 continue
             words = ["nnUNetv2_train", plan.dataset, plan.configuration, fold, "-tr", trainer]
             words += ["-device", plan.device]
-            if parse(trainer) is None:  # nnU-Net's own trainers leave no records of validation cases
+            # nnU-Net's own trainers leave no records of validation cases
+            if parse(trainer) is None:
                 words.append("--npz")
             if any(folder.glob("checkpoint_*.pth")):
                 words.append("--c")
@@ -181,7 +196,8 @@ class Demo:
         at_once = plan.trainings_at_once
         _print_step(
             2,
-            f"Train and validate {' and '.join(losses)}, {at_once} at the same time: this takes longest",
+            f"Train and validate {' and '.join(losses)}, {at_once} at the same time: this takes"
+            " longest",
         )
         for start in range(0, len(commands), at_once):
             self._train_together(commands[start : start + at_once])
@@ -205,14 +221,16 @@ class Demo:
             _done_file(command.log).touch()
 
     def _calibrate(self) -> list[str]:
-        """Calibrates each model on its validation cases; the trainers of which that could be done."""
+        """Calibrates each model on its validation cases; the trainers of which that could be
+        done."""
         _print_step(3, "Calibrate each model on its validation cases")
         calibrated = []
         for trainer in self.plan.trainers:
             name = "_".join(["calibrate", trainer, self.plan.configuration, *self.plan.folds])
             try:
                 self._run_once(name, "nnunet_nacl", "calibrate", *self._model_options(trainer))
-            except UserError as error:  # too few validation cases, perhaps: the comparison is still worth it
+            except UserError as error:
+                # too few validation cases, perhaps: the comparison is still worth it
                 print(f"{error}\nIt goes on without it.")
                 continue
             summary = self._read_log_from(name, "Where nnU-Net segments")
@@ -233,7 +251,8 @@ class Demo:
         return folder / PAGE_NAME
 
     def _predict(self, trainer: str) -> Path | None:
-        """Checks a few new scans with a calibrated model; the page, or None where there are none or too many."""
+        """Checks a few new scans with a calibrated model; the page, or None where there are none or
+        too many."""
         plan = self.plan
         scans = plan.raw / "imagesTs"
         output = plan.folder / "predictions" / f"{plan.dataset}__{trainer}__{plan.configuration}"
@@ -283,7 +302,8 @@ class Demo:
         write_atomically(self.commands_file, text)
 
     def _read_log_from(self, name: str, begin: str) -> list[str]:
-        """The lines of a log from the last that matches ``begin`` to the next empty one; none where none matches."""
+        """The lines of a log from the last that matches ``begin`` to the next empty one; none where
+        none matches."""
         lines = (self.plan.logs / f"{name}.log").read_text(errors="replace").splitlines()
         starts = [number for number, line in enumerate(lines) if re.match(begin, line)]
         if not starts:

@@ -1,4 +1,5 @@
-"""Makes virtual brains as a Decathlon task: a deformed template, clean and noisy images, and drawn labels."""
+"""Makes virtual brains as a Decathlon task: a deformed template, clean and noisy images, and drawn
+labels."""
 
 from __future__ import annotations
 
@@ -21,22 +22,32 @@ LABELS = ("background", "grey matter", "white matter")
 SPACING_MM = 3.5
 NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 16, 40, 8
 NOISE = 15.0
-"""How many times the noise of a noisy scan is that of a clean one: no network that saw clean scans alone can cope."""
+"""How many times the noise of a noisy scan is that of a clean one: no network that saw clean scans
+alone can cope."""
 BAD_DICE = 0.65
-"""Dice below which a brain is bad: that of clean scans is well above it, that of noisy ones well below."""
+"""Dice below which a brain is bad: that of clean scans is well above it, that of noisy ones well
+below."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
 
 DESCRIPTION = {
     "name": "VirtualBrains",
-    "description": "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same "
-    "average brain, deformed, re-coloured and made noisy at random. Every second scan that no network is trained on is "
-    "very noisy. They say nothing about how a network performs on people.",
-    "reference": "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped "
-    "with the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011",
-    "licence": "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
-    "Institute, McGill University. Permission to use, copy, modify, and distribute for any purpose and without fee is "
-    "granted by its authors, provided that this notice appears in all copies.",
+    "description": (
+        "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the"
+        " same average brain, deformed, re-coloured and made noisy at random. Every second scan"
+        " that no network is trained on is very noisy. They say nothing about how a network"
+        " performs on people."
+    ),
+    "reference": (
+        "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University,"
+        " as shipped with the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011"
+    ),
+    "licence": (
+        "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal"
+        " Neurological Institute, McGill University. Permission to use, copy, modify, and"
+        " distribute for any purpose and without fee is granted by its authors, provided that this"
+        " notice appears in all copies."
+    ),
     "tensorImageSize": "3D",
     "modality": {"0": "MRI"},
     "labels": {str(value): name for value, name in enumerate(LABELS)},
@@ -60,7 +71,8 @@ class Template:
 
 @dataclass(frozen=True)
 class Subject:
-    """A virtual subject: (x, y, z) float32 image and uint8 labels, and the (4, 4) affine of both."""
+    """A virtual subject: (x, y, z) float32 image and uint8 labels, and the (4, 4) affine of
+    both."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -68,11 +80,12 @@ class Subject:
 
 
 def write_virtual_brains(folder: Path) -> Path:
-    """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears when it is complete.
+    """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears
+    when it is complete.
 
-    Files are made alike each time. Of the folds in splits_final.json the first trains on ``NUM_TRAINING`` clean scans
-    and validates on ``NUM_VALIDATION``, every second of them noisy; the others validate on the clean ones. New scans
-    are in imagesTs, the noisy ones second.
+    Files are made alike each time. Of the folds in splits_final.json the first trains on
+    ``NUM_TRAINING`` clean scans and validates on ``NUM_VALIDATION``, every second of them noisy;
+    the others validate on the clean ones. New scans are in imagesTs, the noisy ones second.
 
     Raises:
         UserError: nilearn is not installed.
@@ -91,8 +104,12 @@ def write_virtual_brains(folder: Path) -> Path:
             _save(subject.labels, subject.affine, unfinished / f"labels{ending}" / f"{name}.nii.gz")
         description = _describe(names[:num_labelled], names[num_labelled:])
         splits = _split(names[:num_labelled])
-        (unfinished / "splits_final.json").write_text(json.dumps(splits, indent=2), encoding="utf-8")
-        (unfinished / "dataset.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        (unfinished / "splits_final.json").write_text(
+            json.dumps(splits, indent=2), encoding="utf-8"
+        )
+        (unfinished / "dataset.json").write_text(
+            json.dumps(description, indent=2), encoding="utf-8"
+        )
         os.replace(unfinished, folder)
     return folder
 
@@ -107,7 +124,10 @@ def _save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 def _describe(labelled: Sequence[str], new: Sequence[str]) -> dict[str, object]:
     """The content of dataset.json."""
-    training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in labelled]
+    training = [
+        {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+        for name in labelled
+    ]
     return {
         **DESCRIPTION,
         "numTraining": len(labelled),
@@ -118,7 +138,8 @@ def _describe(labelled: Sequence[str], new: Sequence[str]) -> dict[str, object]:
 
 
 def _split(labelled: Sequence[str]) -> list[dict[str, list[str]]]:
-    """Five folds: the first validates on the partly noisy scans, each other on a quarter of the clean ones."""
+    """Five folds: the first validates on the partly noisy scans, each other on a quarter of the
+    clean ones."""
     clean = list(labelled[:NUM_TRAINING])
     splits = [{"train": clean, "val": list(labelled[NUM_TRAINING:])}]
     for first in range(4):
@@ -131,13 +152,14 @@ def _split(labelled: Sequence[str]) -> list[dict[str, list[str]]]:
 def make_subject(template: Template, random: np.random.Generator, is_noisy: bool) -> Subject:
     """One virtual subject.
 
-    The image is rendered from the deformed template, not from the labels drawn, so that borders are uncertain even to
-    a perfect network.
+    The image is rendered from the deformed template, not from the labels drawn, so that borders are
+    uncertain even to a perfect network.
     """
     center_mm = _brain_center_mm(template)
     affine = np.diag([*[SPACING_MM] * 3, 1.0])
     affine[:3, 3] = center_mm - SPACING_MM * (np.array(SHAPE) - 1) / 2
-    # A smooth deformation, then a turn and another size, all from voxels of the subject to those of the template.
+    # A smooth deformation, then a turn and another size, all from voxels of the subject to those of
+    # the template.
     displacement = _draw_deformation(24.0, 4.0, random) + _draw_deformation(9.0, 1.0, random)
     deformed_mm = _transform_points(affine, np.indices(SHAPE) + displacement)
     centered_mm = deformed_mm - center_mm.reshape(3, 1, 1, 1)
@@ -148,7 +170,10 @@ def make_subject(template: Template, random: np.random.Generator, is_noisy: bool
     turned_mm = _transform_points(turn_about_center, centered_mm)
     voxels = _transform_points(np.linalg.inv(template.affine), turned_mm)
     t1 = ndimage.map_coordinates(template.t1, voxels, order=1, mode="nearest")
-    sampled = [ndimage.map_coordinates(values, voxels, order=1, mode="nearest") for values in template.probabilities]
+    sampled = [
+        ndimage.map_coordinates(values, voxels, order=1, mode="nearest")
+        for values in template.probabilities
+    ]
     probabilities = np.stack(sampled).astype(np.float64)
     probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
     image = _render(t1, probabilities, random, is_noisy)
@@ -164,7 +189,9 @@ def _brain_center_mm(template: Template) -> np.ndarray:
     return (template.affine @ [*center_voxels, 1.0])[:3]
 
 
-def _draw_deformation(sigma_mm: float, amplitude_mm: float, random: np.random.Generator) -> np.ndarray:
+def _draw_deformation(
+    sigma_mm: float, amplitude_mm: float, random: np.random.Generator
+) -> np.ndarray:
     """(3, x, y, z) smooth random displacement in voxels of the subject."""
     fields = [gaussian_field(SHAPE, sigma_mm / SPACING_MM, random) for _ in range(3)]
     return amplitude_mm / SPACING_MM * np.stack(fields)
@@ -175,9 +202,13 @@ def _transform_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.einsum("ij,j...->i...", affine[:3, :3], points) + affine[:3, 3].reshape(3, 1, 1, 1)
 
 
-def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator, is_noisy: bool) -> np.ndarray:
+def _render(
+    t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator, is_noisy: bool
+) -> np.ndarray:
     """Image of the subject: tissue contrast, texture, bias field and Rician noise vary."""
-    tissue_means = np.array([0.0, 0.60, 0.86]) + np.array([0, 1, 1]) * random.normal(0, 0.03, size=3)
+    tissue_means = np.array([0.0, 0.60, 0.86]) + np.array([0, 1, 1]) * random.normal(
+        0, 0.03, size=3
+    )
     tissue = np.einsum("k,k...->...", tissue_means, probabilities)
     texture = 0.03 * gaussian_field(t1.shape, 1.5, random) * (1 - probabilities[0])
     signal = np.clip(0.6 * tissue + 0.4 * t1 + texture, 0, None) ** random.uniform(0.85, 1.2)
@@ -189,7 +220,8 @@ def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generat
 
 
 def load_template() -> Template:
-    """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid; nothing is downloaded.
+    """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid;
+    nothing is downloaded.
 
     Raises:
         UserError: nilearn is not installed.
@@ -215,11 +247,13 @@ def load_template() -> Template:
     return Template(t1, probabilities, np.asarray(images[0].affine))
 
 
-def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
+def gaussian_field(
+    shape: Sequence[int], sigma_voxels: float, random: np.random.Generator
+) -> np.ndarray:
     """Draws a stationary Gaussian field whose value at every voxel is exactly standard normal.
 
-    White noise is filtered with a periodic Gaussian kernel and divided by the kernel's L2 norm. Voxels that are 2
-    ``sigma_voxels`` apart correlate by exp(-1).
+    White noise is filtered with a periodic Gaussian kernel and divided by the kernel's L2 norm.
+    Voxels that are 2 ``sigma_voxels`` apart correlate by exp(-1).
     """
     noise = random.standard_normal(tuple(shape))
     impulse = np.zeros(shape)
@@ -229,15 +263,22 @@ def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.
     return field / np.linalg.norm(kernel)
 
 
-def draw_labels(probabilities: np.ndarray, sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
-    """Draws a uint8 label map (*spatial) with labels in proportion to the given weights (C, *spatial) of each voxel.
+def draw_labels(
+    probabilities: np.ndarray, sigma_voxels: float, random: np.random.Generator
+) -> np.ndarray:
+    """Draws a uint8 label map (*spatial) with labels in proportion to the given weights (C,
+    *spatial) of each voxel.
 
-    Gumbel-max: argmax_k (log p_k + g_k) has distribution p if the g_k are independent standard Gumbel. Each g_k is a
-    smooth standard normal field turned into Gumbel values by the two distribution functions, so that neighbouring
-    voxels agree while the distribution at each voxel stays p. A probability of zero is never drawn.
+    Gumbel-max: argmax_k (log p_k + g_k) has distribution p if the g_k are independent standard
+    Gumbel. Each g_k is a smooth standard normal field turned into Gumbel values by the two
+    distribution functions, so that neighbouring voxels agree while the distribution at each voxel
+    stays p. A probability of zero is never drawn.
     """
-    normal = np.stack([gaussian_field(values.shape, sigma_voxels, random) for values in probabilities])
-    # log Phi(z) directly: 1 - Phi(z) would round to 0 in the upper tail, and the Gumbel value to infinity.
+    normal = np.stack(
+        [gaussian_field(values.shape, sigma_voxels, random) for values in probabilities]
+    )
+    # log Phi(z) directly: 1 - Phi(z) would round to 0 in the upper tail, and the Gumbel value to
+    # infinity.
     gumbel = -np.log(-special.log_ndtr(normal))
     with np.errstate(divide="ignore"):
         return (np.log(probabilities, dtype=np.float64) + gumbel).argmax(0).astype(np.uint8)

@@ -1,4 +1,5 @@
-"""Writes the results of a DICOM series as objects: segmentation (SEG), parametric maps (PM), report (SR, TID 1500)."""
+"""Writes the results of a DICOM series as objects: segmentation (SEG), parametric maps (PM), report
+(SR, TID 1500)."""
 
 from __future__ import annotations
 
@@ -46,19 +47,24 @@ _SUPPORT = {
 _MAPS = {
     "confidence": ("CONFIDENCE", "Confidence of the label"),
     "entropy": ("ENTROPY", "Entropy, 1 is the largest possible"),
-    "mutual_information": ("MUTUAL_INFO", "Mutual information of the folds, 1 is the largest possible"),
+    "mutual_information": (
+        "MUTUAL_INFO",
+        "Mutual information of the folds, 1 is the largest possible",
+    ),
 }
 _PROBABILITY = "PROBABILITY", "Probability of the structure"
 """What the values of all other maps are: code and meaning."""
 
 
-_PRINTABLE: Any = {"strip_whitespace": True, "min_length": 1, "pattern": r"^[^\\\x00-\x1f]*$"}  # and no backslash
+# and no backslash
+_PRINTABLE: Any = {"strip_whitespace": True, "min_length": 1, "pattern": r"^[^\\\x00-\x1f]*$"}
 _Short = Annotated[str, StringConstraints(max_length=16, **_PRINTABLE)]
 _Long = Annotated[str, StringConstraints(max_length=64, **_PRINTABLE)]
 
 
 class StructureCode(TypedDict):
-    """What a structure is, an AnatomicalStructure in SNOMED CT (SCT) unless it says another category or scheme."""
+    """What a structure is, an AnatomicalStructure in SNOMED CT (SCT) unless it says another
+    category or scheme."""
 
     code: _Short
     meaning: _Long
@@ -67,17 +73,28 @@ class StructureCode(TypedDict):
 
 
 def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode]:
-    """Codes of structures by name, from a JSON file; UserError for one without, or with what DICOM does not know."""
+    """Codes of structures by name, from a JSON file; UserError for one without, or with what DICOM
+    does not know."""
     from pydicom.sr.codedict import codes
 
     content = read_dict(path)
     if missing := [name for name in structures if name not in content]:
-        raise UserError(f"{path} has no code for {', '.join(missing)}; add each by its name, such as {_EXAMPLE}.")
-    read = decode(dict[str, StructureCode], {name: content[name] for name in structures}, path, fix=f"as in {_EXAMPLE}")
+        raise UserError(
+            f"{path} has no code for {', '.join(missing)}; add each by its name, such as"
+            f" {_EXAMPLE}."
+        )
+    read = decode(
+        dict[str, StructureCode],
+        {name: content[name] for name in structures},
+        path,
+        fix=f"as in {_EXAMPLE}",
+    )
     categories = codes.cid7150.dir()
     for name, code in read.items():
         if (category := code.setdefault("category", "AnatomicalStructure")) not in categories:
-            raise UserError(f"{path}: {name} has the category {category!r}; there are {', '.join(categories)}.")
+            raise UserError(
+                f"{path}: {name} has the category {category!r}; there are {', '.join(categories)}."
+            )
     return read
 
 
@@ -89,7 +106,8 @@ class Reported:
         structures: Columns of structures.csv, of each structure; NaN where one is not reported.
         is_flagged: Whether there is a reason to look.
         reasons: Those.
-        is_supported: Whether the scan is like the calibration scans, so that intervals hold; None where nobody knows.
+        is_supported: Whether the scan is like the calibration scans, so that intervals hold; None
+            where nobody knows.
     """
 
     structures: Sequence[Mapping[str, Any]]
@@ -123,25 +141,35 @@ class DicomMaker:
         maps: Mapping[str, np.ndarray] = MappingProxyType({}),
         is_fractional: bool = False,
     ) -> None:
-        """Write the objects of a case, :meth:`places` in the folder of the run, through what knows which are ours.
+        """Write the objects of a case, :meth:`places` in the folder of the run, through what knows
+        which are ours.
 
-        Each of the (*spatial) ``maps`` becomes a parametric map of float32 in [0, 1]. If ``is_fractional``, the
-        probabilities of the structures become one segmentation of 8 bits instead, 255 is 1. UserError where the series
-        is no longer what was predicted, or a file cannot be written.
+        Each of the (*spatial) ``maps`` becomes a parametric map of float32 in [0, 1]. If
+        ``is_fractional``, the probabilities of the structures become one segmentation of 8 bits
+        instead, 255 is 1. UserError where the series is no longer what was predicted, or a file
+        cannot be written.
         """
         headers = read_headers(images)
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)
         channels = case.labels.channels_of(case.segmentation)
-        pixels = np.stack([turned(region) for region in channels], -1) if case.labels.regions else turned(channels)
+        pixels = (
+            np.stack([turned(region) for region in channels], -1)
+            if case.labels.regions
+            else turned(channels)
+        )
         try:
             with quiet():
                 made = {"segmentation": self._segmentation(pixels.astype(np.uint16), headers)}
                 made["report"] = self._report(reported, made["segmentation"], headers)
                 arrays = {name: turned(values) for name, values in maps.items()}
                 if is_fractional:
-                    fractions = [arrays.pop(name) for name in maps if name not in _MAPS][-len(self.codes) :]
+                    fractions = [arrays.pop(name) for name in maps if name not in _MAPS][
+                        -len(self.codes) :
+                    ]
                     pixels = np.stack(fractions, -1)  # without the background's
-                    made["probabilities"] = self._segmentation(pixels, headers, "FRACTIONAL", "PROBABILITIES")
+                    made["probabilities"] = self._segmentation(
+                        pixels, headers, "FRACTIONAL", "PROBABILITIES"
+                    )
                 made |= {name: self._map(name, values, headers) for name, values in arrays.items()}
                 for name, each in made.items():
                     place = _place(case.name, name)
@@ -149,29 +177,47 @@ class DicomMaker:
                         each.save_as(work / Path(place).name, enforce_file_format=True)
         except UserError:
             raise
-        except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
+        except Exception as error:
+            # highdicom and pydicom raise anything of values that they cannot write
             raise UserError(
-                f"{images[0]}: no DICOM object can be made with its header ({first_line(error)}); correct what it says "
-                "of the patient, the study or the series."
+                f"{images[0]}: no DICOM object can be made with its header ({first_line(error)});"
+                " correct what it says of the patient, the study or the series."
             ) from None
 
     def _segmentation(
-        self, pixels: np.ndarray, headers: Sequence[Any], kind: str = "BINARY", label: str = "SEGMENTATION"
+        self,
+        pixels: np.ndarray,
+        headers: Sequence[Any],
+        kind: str = "BINARY",
+        label: str = "SEGMENTATION",
     ) -> Any:
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
         intelligence = codes.cid7162.ArtificialIntelligence
-        made = hd.AlgorithmIdentificationSequence(self.model[:64], intelligence, nnunet_nacl.__version__)
-        automatic, series = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, headers[0].SeriesInstanceUID
+        made = hd.AlgorithmIdentificationSequence(
+            self.model[:64], intelligence, nnunet_nacl.__version__
+        )
+        automatic, series = (
+            hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            headers[0].SeriesInstanceUID,
+        )
         described = []
         for number, (name, code) in enumerate(self.codes.items(), 1):
             category = getattr(codes.cid7150, code["category"])
             what = hd.sr.CodedConcept(code["code"], code.get("scheme", "SCT"), code["meaning"])
-            uid = hd.UID.from_uuid(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{series} {self.serial} {name}")))
+            uid = hd.UID.from_uuid(
+                str(uuid.uuid5(uuid.NAMESPACE_OID, f"{series} {self.serial} {name}"))
+            )
             options: dict[str, Any] = {"tracking_uid": uid, "tracking_id": name}
-            described += [hd.seg.SegmentDescription(number, name[:64], category, what, automatic, made, **options)]
-        return hd.seg.Segmentation(headers, pixels, kind, described, **self._common(headers, 1, label.lower(), label))
+            described += [
+                hd.seg.SegmentDescription(
+                    number, name[:64], category, what, automatic, made, **options
+                )
+            ]
+        return hd.seg.Segmentation(
+            headers, pixels, kind, described, **self._common(headers, 1, label.lower(), label)
+        )
 
     def _map(self, name: str, values: np.ndarray, headers: Sequence[Any]) -> Any:
         import highdicom as hd
@@ -183,12 +229,19 @@ class DicomMaker:
             headers,
             np.clip(values, 0, 1).astype(np.float32),
             contains_recognizable_visual_features=False,
-            real_world_value_mappings=[hd.pm.RealWorldValueMapping(label, name[:64], unit, (0.0, 1.0), **quantity)],
+            real_world_value_mappings=[
+                hd.pm.RealWorldValueMapping(label, name[:64], unit, (0.0, 1.0), **quantity)
+            ],
             voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
             **self._common(headers, 2, name, label),
         )
-        known = [attribute for attribute in ("BodyPartExamined", "Laterality") if headers[0].get(attribute)]
-        for attribute in known or ["Laterality"]:  # which must be there, and empty, where neither is known
+        known = [
+            attribute
+            for attribute in ("BodyPartExamined", "Laterality")
+            if headers[0].get(attribute)
+        ]
+        # which must be there, and empty, where neither is known
+        for attribute in known or ["Laterality"]:
             setattr(made, attribute, headers[0].get(attribute, ""))
         return made
 
@@ -198,39 +251,58 @@ class DicomMaker:
 
         names = _MAKER, _MAKER, self.model[:64]
         device = sr.DeviceObserverIdentifyingAttributes(UID(), *names, serial_number=self.serial)
-        context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+        context = sr.ObservationContext(
+            observer_device_context=sr.ObserverContext(codes.DCM.Device, device)
+        )
         series, groups = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID), []
-        support, known = _private("SUPPORT", "Whether predictions are supported"), reported.is_supported
-        supports = [] if known is None else [sr.QualitativeEvaluation(support, _private(*_SUPPORT[known]))]
+        support, known = (
+            _private("SUPPORT", "Whether predictions are supported"),
+            reported.is_supported,
+        )
+        supports = (
+            [] if known is None else [sr.QualitativeEvaluation(support, _private(*_SUPPORT[known]))]
+        )
         for segment, row in zip(segmentation.SegmentSequence, reported.structures):
             uids = segmentation.SOPClassUID, segmentation.SOPInstanceUID
             groups += [
                 sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
                     sr.TrackingIdentifier(segment.tracking_uid, segment.tracking_id),
-                    referenced_segment=sr.ReferencedSegment(*uids, segment.segment_number, source_series=series),
+                    referenced_segment=sr.ReferencedSegment(
+                        *uids, segment.segment_number, source_series=series
+                    ),
                     finding_type=segment.segmented_property_type,
-                    algorithm_id=sr.AlgorithmIdentification(self.model[:64], nnunet_nacl.__version__),
+                    algorithm_id=sr.AlgorithmIdentification(
+                        self.model[:64], nnunet_nacl.__version__
+                    ),
                     measurements=_measurements(row),
                     qualitative_evaluations=supports,
                 )
             ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
-        report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
+        report = sr.MeasurementReport(
+            context, procedure, groups, codes.cid7021.ImagingMeasurementReport
+        )
         flag, reason = _private("FLAG", "Flagged for review"), _private("REASON", "Reason to look")
         answer = codes.cid230.Yes if reported.is_flagged else codes.cid230.No
         texts = [sr.TextContentItem(reason, text, "CONTAINS") for text in reported.reasons]
         title = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
         scan = sr.ContainerContentItem(title, relationship_type="CONTAINS")
-        scan.ContentSequence = sr.ContentSequence([sr.CodeContentItem(flag, answer, "CONTAINS"), *texts])
+        scan.ContentSequence = sr.ContentSequence(
+            [sr.CodeContentItem(flag, answer, "CONTAINS"), *texts]
+        )
         report[0].ContentSequence.append(scan)
         images, common = [segmentation, *headers], self._common(headers, 3, "measurements")
         return sr.Comprehensive3DSR(images, report, is_complete=True, **common)
 
-    def _common(self, headers: Sequence[Any], n: int, content: str, label: str = "") -> dict[str, Any]:
+    def _common(
+        self, headers: Sequence[Any], n: int, content: str, label: str = ""
+    ) -> dict[str, Any]:
         """Of a new object in a series of its own, whose number follows from that of the images."""
         import highdicom as hd
 
-        of_images = {"content_label": label, "content_description": "research use only"} if label else {}
+        of_images = (
+            {"content_label": label, "content_description": "research use only"} if label else {}
+        )
         return of_images | {
             "series_instance_uid": hd.UID(),
             "sop_instance_uid": hd.UID(),
@@ -261,24 +333,36 @@ def _measurements(row: Mapping[str, Any]) -> list[Any]:
     from pydicom.sr.codedict import codes
 
     concepts = {"volume_ml": (codes.SCT.Volume, CodedConcept("ml", "UCUM", "milliliter"))}
-    concepts |= {column: (_private(*what), codes.UCUM.NoUnits) for column, what in _REPORTED.items()}
+    concepts |= {
+        column: (_private(*what), codes.UCUM.NoUnits) for column, what in _REPORTED.items()
+    }
     values = {column: float(row.get(column, math.nan)) for column in concepts}
-    return [Measurement(concepts[name][0], x, concepts[name][1]) for name, x in values.items() if math.isfinite(x)]
+    return [
+        Measurement(concepts[name][0], x, concepts[name][1])
+        for name, x in values.items()
+        if math.isfinite(x)
+    ]
 
 
 def _to_slices(
     geometry: Geometry, shape: tuple[int, ...], headers: Sequence[Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """What brings arrays of nnU-Net's readers, which may turn images, to a series' slices; UserError off their grid."""
+    """What brings arrays of nnU-Net's readers, which may turn images, to a series' slices;
+    UserError off their grid."""
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
     size = int(headers[0].Columns), int(headers[0].Rows), len(headers)
     affine: Any = geometry.affine  # not None: the readers of DICOM's images know where they lie
-    between = np.linalg.inv(affine) @ affine_of_series(headers)  # (x, y, z) of the series -> (x, y, z) of the array
+    # (x, y, z) of the series -> (x, y, z) of the array
+    between = np.linalg.inv(affine) @ affine_of_series(headers)
     turns = io_orientation(np.linalg.inv(between))
     off = between - inv_ornt_aff(turns, shape[::-1])
-    corners = np.array([*itertools.product(*((0, n - 1) for n in size), [1])])  # an error of the steps grows
+    # an error of the steps grows
+    corners = np.array([*itertools.product(*((0, n - 1) for n in size), [1])])
     turned = apply_orientation(np.empty(shape[::-1], bool), turns).shape
     if turned != size or np.abs(off @ corners.T).max() > _ON_GRID:
-        raise UserError("the segmentation is not on the grid of the DICOM images; predict this series again.")
-    return lambda array: apply_orientation(array.transpose(), turns).transpose()  # arrays have the axes (z, y, x)
+        raise UserError(
+            "the segmentation is not on the grid of the DICOM images; predict this series again."
+        )
+    # arrays have the axes (z, y, x)
+    return lambda array: apply_orientation(array.transpose(), turns).transpose()

@@ -1,7 +1,8 @@
-"""Finds DICOM series in a folder, checks that each is one regular stack of slices, and reads it as an image.
+"""Finds DICOM series in a folder, checks that each is one regular stack of slices, and reads it as
+an image.
 
-SimpleITK's reader takes a series with other patients, missing slices or cut pixel data without a word, so headers are
-checked before.
+SimpleITK's reader takes a series with other patients, missing slices or cut pixel data without a
+word, so headers are checked before.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _SCALE = ("RescaleSlope", "RescaleIntercept")
 _MAY_BE_EMPTY = "PatientSex ReferringPhysicianName StudyID StudyDate StudyTime AccessionNumber"
 _ROUNDED = 1e-3  # headers round cosines to three digits
 _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
-"""How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
+"""How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice
+shifts by 1/3."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -43,18 +45,22 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
-    """Files of each series of images in a folder and below it, in the order of the slices, and why others are no scan.
+    """Files of each series of images in a folder and below it, in the order of the slices, and why
+    others are no scan.
 
-    All images of a series must have one patient (ID, name, date of birth), study and frame of reference, since what is
-    made of it is made for those of the first; a value may be empty or missing, but then in all. Reports, segmentations
-    and the like are passed over. A case's name is made of the series' number, its description and a hash of its UID, so
-    it holds nothing of the patient. UserError where the packages that read DICOM are missing.
+    All images of a series must have one patient (ID, name, date of birth), study and frame of
+    reference, since what is made of it is made for those of the first; a value may be empty or
+    missing, but then in all. Reports, segmentations and the like are passed over. A case's name is
+    made of the series' number, its description and a hash of its UID, so it holds nothing of the
+    patient. UserError where the packages that read DICOM are missing.
     """
     files = [path for path in sorted(folder.rglob("*")) if is_dicom(path)]
     if not files:
         return {}, {}
     if not (util.find_spec("pydicom") and util.find_spec("highdicom")):
-        raise UserError(f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'.")
+        raise UserError(
+            f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'."
+        )
     from pydicom.uid import UID
 
     groups, cases, problems = defaultdict(list), {}, dict[str, str]()
@@ -73,7 +79,10 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         name = one_line(str(first.relative_to(folder)))
         try:
             if uid:
-                words = f"{header.get('SeriesNumber') or ''} {header.get('SeriesDescription') or 'series'}"
+                words = (
+                    f"{header.get('SeriesNumber') or ''}"
+                    f" {header.get('SeriesDescription') or 'series'}"
+                )
                 plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_")[:40] or "series"
                 name = f"{plain}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
             _check_headers(images)
@@ -81,15 +90,19 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         except UserError as error:
             problems[name] = str(error)
         except Exception as error:  # pydicom looks at values when they are asked for
-            problems[name] = f"{first}: its series has a damaged header ({first_line(error)}); export it again."
+            problems[name] = (
+                f"{first}: its series has a damaged header ({first_line(error)}); export it again."
+            )
     return dict(sorted(cases.items())), problems
 
 
 def read_headers(files: Sequence[Path]) -> list[Any]:
-    """The files of a series as data sets of pydicom, without voxels, so that objects can be made of them.
+    """The files of a series as data sets of pydicom, without voxels, so that objects can be made of
+    them.
 
-    What may be empty is empty where it is missing, or where it is no date, time or sex. All slices have the plane of
-    the first: their own may differ by the rounding of their headers, which is refused in objects.
+    What may be empty is empty where it is missing, or where it is no date, time or sex. All slices
+    have the plane of the first: their own may differ by the rounding of their headers, which is
+    refused in objects.
     """
     headers = [_read(path) for path in files]
     first = headers[0]
@@ -121,17 +134,22 @@ def _is_valid(name: str, value: Any) -> bool:
 
 
 def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
-    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order; its axes are orthogonal."""
+    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order; its axes
+    are orthogonal."""
     first, axes = headers[0], _axes(headers[0])
     origin, last = (np.array(header.ImagePositionPatient, float) for header in (first, headers[-1]))
     step = (last - origin) @ axes[:, 2] / (len(headers) - 1)
     affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = axes * (float(first.PixelSpacing[1]), float(first.PixelSpacing[0]), step), origin
+    affine[:3, :3], affine[:3, 3] = (
+        axes * (float(first.PixelSpacing[1]), float(first.PixelSpacing[0]), step),
+        origin,
+    )
     return affine
 
 
 def orientation_of(images: Iterable[Path]) -> str:
-    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can be read."""
+    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can
+    be read."""
     import SimpleITK as sitk
 
     found = list[str]()
@@ -139,17 +157,22 @@ def orientation_of(images: Iterable[Path]) -> str:
         with contextlib.suppress(RuntimeError):
             reader = read_header(path)
             if reader.GetDimension() == 3:
-                found += [sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())]
+                found += [
+                    sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
+                        reader.GetDirection()
+                    )
+                ]
     return max(found, key=found.count, default="")
 
 
 @contextlib.contextmanager
 def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
-    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone after the block.
+    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone
+    after the block.
 
-    Its axes (x, y, z) point as ``orientation`` says: a network knows scans by the order of their voxels, which is
-    another in DICOM files than in NIfTI files that were converted from them. UserError names a file that cannot be read
-    or has other pixel data than its header says.
+    Its axes (x, y, z) point as ``orientation`` says: a network knows scans by the order of their
+    voxels, which is another in DICOM files than in NIfTI files that were converted from them.
+    UserError names a file that cannot be read or has other pixel data than its header says.
     """
     import SimpleITK as sitk
 
@@ -166,15 +189,19 @@ def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
             with verified(path):
                 sitk.WriteImage(image, str(path))
         except OSError as error:
-            raise UserError(f"{folder}: no room for the image of {files[0].parent} ({error}); free space.") from None
+            raise UserError(
+                f"{folder}: no room for the image of {files[0].parent} ({error}); free space."
+            ) from None
         del image
         yield path
 
 
 def _read_plane(path: Path) -> np.ndarray:
-    """(rows, columns) float32 values of a slice; UserError if its pixel data are not as many as its header says.
+    """(rows, columns) float32 values of a slice; UserError if its pixel data are not as many as its
+    header says.
 
-    SimpleITK's reader fails where a JPEG stream ends early, but fills what else is missing with whatever was in memory.
+    SimpleITK's reader fails where a JPEG stream ends early, but fills what else is missing with
+    whatever was in memory.
     """
     import SimpleITK as sitk
     from pydicom import dcmread, uid
@@ -197,7 +224,9 @@ def _read_plane(path: Path) -> np.ndarray:
             return plane
     except Exception as error:  # both libraries raise anything of damaged files
         again = "restore it, or export the series again without compression"
-        raise UserError(f"{path}: its voxels cannot be read ({first_line(error)}); {again}.") from None
+        raise UserError(
+            f"{path}: its voxels cannot be read ({first_line(error)}); {again}."
+        ) from None
 
 
 def _read(path: Path, tags: list[str] | None = None) -> Any:
@@ -208,11 +237,14 @@ def _read(path: Path, tags: list[str] | None = None) -> Any:
         with quiet():
             return dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except Exception as error:  # pydicom raises anything of damaged files
-        raise UserError(f"{path}: cannot be read as DICOM ({first_line(error)}); restore it.") from None
+        raise UserError(
+            f"{path}: cannot be read as DICOM ({first_line(error)}); restore it."
+        ) from None
 
 
 def _axes(header: Any) -> np.ndarray:
-    """(3, 3) orthonormal matrix: its columns point along a row, along a column, and from slice to slice."""
+    """(3, 3) orthonormal matrix: its columns point along a row, along a column, and from slice to
+    slice."""
     row, column = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
     normal, row = np.cross(row, column), row / np.linalg.norm(row)
     normal /= np.linalg.norm(normal)
@@ -226,7 +258,12 @@ _ONE_OF = {
     "ModalityLUTSequence": (),
 }
 """Values that an attribute may have beside none."""
-_NUMBERS = {"SliceThickness": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
+_NUMBERS = {
+    "SliceThickness": 1,
+    "PixelSpacing": 2,
+    "ImageOrientationPatient": 6,
+    "ImagePositionPatient": 3,
+}
 _NUMBERS |= dict.fromkeys(_SCALE, 1)
 """How many finite numbers an attribute must have where it has a value."""
 
@@ -245,7 +282,8 @@ _FIXES = {
 
 
 def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
-    """UserError if an image of a series cannot be used, or is not of the patient, study and planes of the first."""
+    """UserError if an image of a series cannot be used, or is not of the patient, study and planes
+    of the first."""
     needed = list(_NEEDED)
     for name in _SCALE:
         if any(_value(header, name) for _, header in images):
@@ -260,28 +298,38 @@ def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
     _check_instances(images)
     if len(images) < 2:
         path = images[0][0]
-        raise UserError(f"{path}: the series has one image, which is no volume; add its other files, or leave it out.")
+        raise UserError(
+            f"{path}: the series has one image, which is no volume; add its other files, or leave"
+            " it out."
+        )
 
 
 def _check_same(path: Path, header: Any, first: Path, of_first: Any) -> None:
-    """UserError if an image is not of the kind, patient, study and plane of the first of its series."""
+    """UserError if an image is not of the kind, patient, study and plane of the first of its
+    series."""
     for name, fix in _FIXES.items():
         value, value_of_first = _value(header, name), _value(of_first, name)
         if value == value_of_first:
             continue
-        if name in _PLANE and np.allclose(header.get(name), of_first.get(name), rtol=0, atol=_ROUNDED):
+        if name in _PLANE and np.allclose(
+            header.get(name), of_first.get(name), rtol=0, atol=_ROUNDED
+        ):
             continue
         there = f"{value_of_first!r} in {first.name} of the same series"
         raise UserError(f"{path}: {name} is {value!r}, but {there}: {fix}.")
 
 
 def _check_instances(images: Sequence[tuple[Path, Any]]) -> None:
-    """UserError if two images of a series have one identifier: objects that quote it would mean either."""
+    """UserError if two images of a series have one identifier: objects that quote it would mean
+    either."""
     path_of: dict[str, Path] = {}
     for path, header in images:
         uid = _value(header, "SOPInstanceUID")
         if uid in path_of:
-            raise UserError(f"{path}: it has the SOPInstanceUID of {path_of[uid].name}: a copy? Leave one of them out.")
+            raise UserError(
+                f"{path}: it has the SOPInstanceUID of {path_of[uid].name}: a copy? Leave one of"
+                " them out."
+            )
         path_of[uid] = path
 
 
@@ -323,15 +371,27 @@ def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
     places, files = places[order] - places[order[0]], [images[i][0] for i in order]
     along = places @ normal
     gaps, step = np.diff(along), along[-1] / (len(along) - 1)
-    usual, aside = float(np.percentile(gaps, 50, method="lower")), np.abs(places - along[:, None] * normal).max()
+    usual, aside = (
+        float(np.percentile(gaps, 50, method="lower")),
+        np.abs(places - along[:, None] * normal).max(),
+    )
     i, problem = int(np.abs(gaps - usual).argmax()), ""
     if gaps.min() < 0.01:
-        i, problem = int(gaps.argmin()), "copies, or several phases or echoes in one series; leave one of each"
+        i, problem = (
+            int(gaps.argmin()),
+            "copies, or several phases or echoes in one series; leave one of each",
+        )
     elif np.abs(along - step * np.arange(len(along))).max() > _SHIFT_SLICES * step:
         missing = gaps[i] > 1.5 * usual
-        problem = "a slice is missing; add it" if missing else "the slices are not evenly spaced; resample them"
+        problem = (
+            "a slice is missing; add it"
+            if missing
+            else "the slices are not evenly spaced; resample them"
+        )
     elif aside > _SHIFT_PIXELS * min(images[0][1].PixelSpacing):
-        problem = f"the slices are shifted by {aside:.4g} mm in all, as by a tilted gantry; resample them"
+        problem = (
+            f"the slices are shifted by {aside:.4g} mm in all, as by a tilted gantry; resample them"
+        )
     if problem:
         apart = f"{gaps[i]:.4g} mm apart, others of the series {usual:.4g} mm"
         raise UserError(f"{files[i]} and {files[i + 1].name}: {apart}: {problem}.")

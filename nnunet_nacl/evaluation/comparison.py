@@ -35,7 +35,8 @@ class Column(NamedTuple):
         metric: ``Dice``, ``HD95_mm``, or one of ``CALIBRATION_METRICS``.
         mask: Of a calibration metric; else None.
         structure: nnU-Net's key of one structure; None for all together.
-        family: The table whose tests are corrected together with this column's; None if it is not tested.
+        family: The table whose tests are corrected together with this column's; None if it is not
+            tested.
     """
 
     title: str
@@ -49,10 +50,12 @@ class Column(NamedTuple):
 
 
 def make_columns(structures: Mapping[str, str]) -> dict[str, Column]:
-    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of the structures.
+    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of the
+    structures.
 
-    ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE only
-    the foreground's is tested, the paper's: with it on six more masks all other tests would lose power.
+    ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question
+    twice. Of CECE only the foreground's is tested, the paper's: with it on six more masks all other
+    tests would lose power.
     """
     columns = {}
     for metric in OVERLAP:
@@ -81,14 +84,17 @@ def _calibration_column(metric: str, mask: str) -> Column:
         family = "calibration"
     elif described.tested:
         family = "calibration_masks"
-    return Column(f"{described.title} {mask}", "calibration", "lower", "", metric, mask, None, family)
+    return Column(
+        f"{described.title} {mask}", "calibration", "lower", "", metric, mask, None, family
+    )
 
 
 class Promises(NamedTuple):
     """What is promised of a model's cases, beside what is true.
 
     Attributes:
-        table: A row for each case and structure; with intervals of predicted Dice where other cases taught them.
+        table: A row for each case and structure; with intervals of predicted Dice where other cases
+            taught them.
         caveats: What must be said beside the intervals.
     """
 
@@ -98,7 +104,8 @@ class Promises(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods, the first of which is the reference, on one data set; from ``regions`` on, what measuring them tells.
+    """Methods, the first of which is the reference, on one data set; from ``regions`` on, what
+    measuring them tells.
 
     Attributes:
         name: nnU-Net's, of the data set.
@@ -173,8 +180,13 @@ class Comparison:
 
     @property
     def draws(self) -> dict[str, Any]:
-        """Number and seed of the bootstrap's samples, and the patients that it resamples, as arguments."""
-        return {"n_bootstrap": self.options.n_bootstrap, "seed": self.options.seed, "groups": self.groups}
+        """Number and seed of the bootstrap's samples, and the patients that it resamples, as
+        arguments."""
+        return {
+            "n_bootstrap": self.options.n_bootstrap,
+            "seed": self.options.seed,
+            "groups": self.groups,
+        }
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -189,11 +201,13 @@ class Comparison:
 
     @cached_property
     def values(self) -> pd.DataFrame:
-        """A row a case, and of each column and method (``[column][name]``) its value; NaN where it is not defined.
+        """A row a case, and of each column and method (``[column][name]``) its value; NaN where it
+        is not defined.
 
-        ``Dice`` and ``HD95_mm`` of all structures are the mean over those of the case that are defined. A structure
-        that one method missed has a Dice of 0 but no distance, and those hard to find have the largest: without
-        it, whoever misses it would look closer than whoever finds it. So its distance counts for none.
+        ``Dice`` and ``HD95_mm`` of all structures are the mean over those of the case that are
+        defined. A structure that one method missed has a Dice of 0 but no distance, and those hard
+        to find have the largest: without it, whoever misses it would look closer than whoever finds
+        it. So its distance counts for none.
         """
         rows = self.table.set_index(["case", "method", "key"])[list(OVERLAP)]
         n_methods_with_distance = rows["HD95_mm"].groupby(["case", "key"]).transform("count")
@@ -212,21 +226,27 @@ class Comparison:
     def means(self) -> pd.DataFrame:
         """What tables show: a row a method, a column for each id.
 
-        For all structures together it is nnU-Net's foreground mean, the mean of structures' means: of those that have a
-        value in some case of every method.
+        For all structures together it is nnU-Net's foreground mean, the mean of structures' means:
+        of those that have a value in some case of every method.
         """
         result = self.values.mean().unstack(0).loc[list(self.records), list(self.columns)]
         for metric in OVERLAP:
-            result[metric] = result[[f"{metric}:{key}" for key in self.structures]].dropna(axis="columns").mean(axis=1)
+            result[metric] = (
+                result[[f"{metric}:{key}" for key in self.structures]]
+                .dropna(axis="columns")
+                .mean(axis=1)
+            )
         return result
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
-        """Every tested difference to the first method, in the order of the columns, as comparison.json has them.
+        """Every tested difference to the first method, in the order of the columns, as
+        comparison.json has them.
 
-        ``p_holm`` is p after Holm's correction over the family, NaN where no test was made. ``verdict``: ``better`` or
-        ``worse`` where it is below 0.05, ``mixed`` where the mean difference then points the other way than the ranks,
-        that is than most cases do; else ``none``; ``untested`` with too few cases.
+        ``p_holm`` is p after Holm's correction over the family, NaN where no test was made.
+        ``verdict``: ``better`` or ``worse`` where it is below 0.05, ``mixed`` where the mean
+        difference then points the other way than the ranks, that is than most cases do; else
+        ``none``; ``untested`` with too few cases.
         """
         reference = self.methods[0].name
         tested = [method.name for method in self.methods[1:] if method.ranked]
@@ -238,12 +258,16 @@ class Comparison:
             values = self.values[column_id]
             for name in tested:
                 paired = paired_difference(values[reference], values[name], **self.draws)
-                rows.append((self.name, column_id, column.family, name, reference, *astuple(paired)))
+                rows.append(
+                    (self.name, column_id, column.family, name, reference, *astuple(paired))
+                )
         return self._with_verdicts(pd.DataFrame(rows, columns=_TESTS))
 
     def _with_verdicts(self, tests: pd.DataFrame) -> pd.DataFrame:
         """The tests with p after Holm's correction and a verdict each."""
-        higher_is_better = np.array([self.columns[column].better == "higher" for column in tests["column"]], bool)
+        higher_is_better = np.array(
+            [self.columns[column].better == "higher" for column in tests["column"]], bool
+        )
         n_lower = tests.pop("n_lower")
         n_higher = tests.pop("n_higher")
         tests["n_better"] = n_higher.where(higher_is_better, n_lower)
@@ -253,16 +277,24 @@ class Comparison:
         mean_is_against_ranks = tests.difference * tests.rank_biserial <= 0
         is_better = (tests.difference > 0) == higher_is_better
         conditions = [tests.p_holm.isna(), tests.p_holm >= ALPHA, mean_is_against_ranks, is_better]
-        return tests.assign(verdict=np.select(conditions, ["untested", "none", "mixed", "better"], "worse"))
+        return tests.assign(
+            verdict=np.select(conditions, ["untested", "none", "mixed", "better"], "worse")
+        )
 
     @property
     def powerless(self) -> list[str]:
-        """Families of tests in which no result can pass: the smallest possible p times their number is 0.05 or more.
+        """Families of tests in which no result can pass: the smallest possible p times their number
+        is 0.05 or more.
 
-        The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
+        The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without
+        any test are left out.
         """
-        families = self.statistics.query("verdict != 'untested'").groupby("family", sort=False).n_patients
-        return [family for family, sizes in families if len(sizes) * 2.0 ** (1 - sizes.max()) >= ALPHA]
+        families = (
+            self.statistics.query("verdict != 'untested'").groupby("family", sort=False).n_patients
+        )
+        return [
+            family for family, sizes in families if len(sizes) * 2.0 ** (1 - sizes.max()) >= ALPHA
+        ]
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,4 +1,5 @@
-"""Finds the predictions of each method on a data set, and aligns their cases; and what is promised of these."""
+"""Finds the predictions of each method on a data set, and aligns their cases; and what is promised
+of these."""
 
 from __future__ import annotations
 
@@ -27,10 +28,13 @@ from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.quality.learned_quality import predict_dice_parts
 
 
-def locate(dataset: str | None, methods: Sequence[ComparedMethod], options: ComparisonOptions) -> Comparison:
+def locate(
+    dataset: str | None, methods: Sequence[ComparedMethod], options: ComparisonOptions
+) -> Comparison:
     """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
-    UserError where something is missing, belongs to another data set, or has cases on which its networks were trained.
+    UserError where something is missing, belongs to another data set, or has cases on which its
+    networks were trained.
     """
     models = [method for method in methods if method.is_model]
     if models:
@@ -56,7 +60,8 @@ def locate(dataset: str | None, methods: Sequence[ComparedMethod], options: Comp
 
 
 def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> str:
-    """What the data set of folders of predictions is called: as it was given, or as plans.json of some folder says."""
+    """What the data set of folders of predictions is called: as it was given, or as plans.json of
+    some folder says."""
     if given and not given.isdecimal():
         return given
     for method in methods:
@@ -68,25 +73,34 @@ def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> s
 
 @dataclass(frozen=True)
 class _FoundModels:
-    """The models of a data set: its full name, each model's folder by the method's name, and notes."""
+    """The models of a data set: its full name, each model's folder by the method's name, and
+    notes."""
 
     dataset: str
     folders: Mapping[str, Path]
     notes: Sequence[str]
 
 
-def _find_models(dataset: str, methods: Sequence[ComparedMethod], options: ComparisonOptions) -> _FoundModels:
-    """Each trainer's model folder, and a note on each that is of another configuration than was asked for."""
+def _find_models(
+    dataset: str, methods: Sequence[ComparedMethod], options: ComparisonOptions
+) -> _FoundModels:
+    """Each trainer's model folder, and a note on each that is of another configuration than was
+    asked for."""
     folders = {}
     for method in methods:
         path = method.path
         if path is None:
-            path = places.model_folder(dataset, method.trainer or "", options.plans, options.configuration)
+            path = places.model_folder(
+                dataset, method.trainer or "", options.plans, options.configuration
+            )
         folders[method.name] = path
     notes = []
     for method in methods:
         _, plans, configuration = folders[method.name].resolve().name.split("__")
-        if method.path is not None and (plans, configuration) != (options.plans, options.configuration):
+        if method.path is not None and (plans, configuration) != (
+            options.plans,
+            options.configuration,
+        ):
             notes.append(f"{method.label} is a model of {configuration}, {plans}.")
     by_name = [folders[method.name] for method in methods if method.path is None]
     if by_name:
@@ -94,11 +108,15 @@ def _find_models(dataset: str, methods: Sequence[ComparedMethod], options: Compa
     else:
         name = folders[methods[0].name].resolve().parent.name
         if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
-            raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
+            raise UserError(
+                f"-d {dataset}, but the model folders belong to {name}; name that data set."
+            )
     return _FoundModels(name, folders, notes)
 
 
-def common_folds(dataset: str, models: Mapping[str, Path], options: ComparisonOptions) -> tuple[list[str], list[str]]:
+def common_folds(
+    dataset: str, models: Mapping[str, Path], options: ComparisonOptions
+) -> tuple[list[str], list[str]]:
     """The folds to compare, those asked for or all that are present, and notes about them.
 
     UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
@@ -112,7 +130,9 @@ def common_folds(dataset: str, models: Mapping[str, Path], options: ComparisonOp
     for name, folds in present.items():
         lacking = [fold for fold in wanted if fold not in folds]
         if lacking:
-            gaps.append(f"{name} has no fold {', '.join(lacking)} (it has {', '.join(folds) or 'none'})")
+            gaps.append(
+                f"{name} has no fold {', '.join(lacking)} (it has {', '.join(folds) or 'none'})"
+            )
     if not gaps:
         return common, []
     listed = "; ".join(gaps)
@@ -122,21 +142,29 @@ def common_folds(dataset: str, models: Mapping[str, Path], options: ComparisonOp
     advice = "or choose others with -f"
     if common:
         problem = "folds are missing"
-        advice = f"choose -f {' '.join(common)}, or pass --allow-missing to compare on what all have"
+        advice = (
+            f"choose -f {' '.join(common)}, or pass --allow-missing to compare on what all have"
+        )
     raise UserError(
-        f"{dataset}: {problem}: {listed}. Measure the others (`nnunet_nacl evaluate ... --predict`), {advice}."
+        f"{dataset}: {problem}: {listed}. Measure the others (`nnunet_nacl evaluate ..."
+        f" --predict`), {advice}."
     )
 
 
 def _measurable_folds(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was; fold_all last."""
     folders = places.fold_folders(model)
-    folds = [fold for fold in folders if places.is_measured(places.validation_folder(folders[fold]))]
+    folds = [
+        fold for fold in folders if places.is_measured(places.validation_folder(folders[fold]))
+    ]
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
 
-def _open_model(method: ComparedMethod, model: Path, dataset: str, folds: Sequence[str]) -> ComparedMethod:
-    """The validation cases of a model's folds; UserError where it is of another data set, or has no maps for them."""
+def _open_model(
+    method: ComparedMethod, model: Path, dataset: str, folds: Sequence[str]
+) -> ComparedMethod:
+    """The validation cases of a model's folds; UserError where it is of another data set, or has no
+    maps for them."""
     method = replace(method, folders=find_fold_folders(model, folds))
     trained_on = method.first.plans.get("dataset_name")
     if method.path is not None and trained_on != dataset:
@@ -158,7 +186,8 @@ def _open_folder(method: ComparedMethod, options: ComparisonOptions) -> Compared
 
 
 def _with_maps(model: ComparedMethod) -> ComparedMethod:
-    """A model with the map of each of its validation cases, which was fitted to the other parts of the cross-fit.
+    """A model with the map of each of its validation cases, which was fitted to the other parts of
+    the cross-fit.
 
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
     """
@@ -182,25 +211,29 @@ def _with_maps(model: ComparedMethod) -> ComparedMethod:
 
 
 def check_training_cases(method: ComparedMethod, allowed: bool) -> list[str]:
-    """Notes on what was trained on cases, or fitted to them; UserError for networks that certainly were."""
+    """Notes on what was trained on cases, or fitted to them; UserError for networks that certainly
+    were."""
     notes = []
     for fold, cases in method.cases().items():
         seen = _seen_in_training(method.folders[fold], fold, set(cases))
         if seen.is_certain and not allowed:
             raise UserError(
-                f"{method.label}: its networks were trained on cases that they are compared on ({seen.reason}); give "
-                "predictions of other cases, or pass --allow-training-cases to compare them with a note."
+                f"{method.label}: its networks were trained on cases that they are compared on"
+                f" ({seen.reason}); give predictions of other cases, or pass --allow-training-cases"
+                " to compare them with a note."
             )
         if seen.reason:
             were = "were" if seen.is_certain else "may have been"
             notes.append(
-                f"{method.label}: its networks {were} trained on cases that they are compared on ({seen.reason})."
+                f"{method.label}: its networks {were} trained on cases that they are compared on"
+                f" ({seen.reason})."
             )
         fitted = set(cases) & method.calibrator.fitted_cases
         if fitted:
             notes.append(
-                f"{method.label}: its calibration map was fitted to cases that it is compared on ({_counted(fitted)}), "
-                "which flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
+                f"{method.label}: its calibration map was fitted to cases that it is compared on"
+                f" ({_counted(fitted)}), which flatters it; what `nnunet_nacl calibrate` printed is"
+                " of cases that were left out."
             )
     return notes
 
@@ -221,12 +254,15 @@ class _SeenInTraining:
 def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _SeenInTraining:
     """What is known of the training of the networks that predicted a folder.
 
-    nnUNetv2_predict records neither trainer nor folds, only (in plans.json) the data set: cases in no split of it were
-    trained on by none of its networks, and where one run predicted validation cases of several folds, every choice of
-    folds was trained on some. Of ensembles' and other tools' predictions of cases in the splits nothing is known.
+    nnUNetv2_predict records neither trainer nor folds, only (in plans.json) the data set: cases in
+    no split of it were trained on by none of its networks, and where one run predicted validation
+    cases of several folds, every choice of folds was trained on some. Of ensembles' and other
+    tools' predictions of cases in the splits nothing is known.
     """
     if fold == "all":
-        return _SeenInTraining(True, "fold_all is trained on all cases, those of its validation included")
+        return _SeenInTraining(
+            True, "fold_all is trained on all cases, those of its validation included"
+        )
     dataset = folder.plans.get("dataset_name")
     splits = places.splits_of(dataset)
     if fold:
@@ -242,9 +278,13 @@ def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _
         return _SeenInTraining(False, "")
     in_no_fold = not any(inside <= set(split["val"]) for split in splits)
     if in_no_fold and (folder.folder / places.PREDICT_ARGUMENTS).is_file():
-        reason = f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
+        reason = (
+            f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
+        )
         return _SeenInTraining(True, reason)
-    reason = f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+    reason = (
+        f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+    )
     return _SeenInTraining(False, reason)
 
 
@@ -254,14 +294,19 @@ def _counted(cases: set[str]) -> str:
 
 
 def align(located: Comparison) -> Comparison:
-    """The cases that all have in common; what was not measured yet, or has changed, is measured first.
+    """The cases that all have in common; what was not measured yet, or has changed, is measured
+    first.
 
-    All are measured with the settings of the records that are there already, so that a user's choice of masks is kept.
-    UserError where predictions cannot be evaluated, or not be compared with the others.
+    All are measured with the settings of the records that are there already, so that a user's
+    choice of masks is kept. UserError where predictions cannot be evaluated, or not be compared
+    with the others.
     """
     settings = _common_settings(located.methods)
     labels = _common_labels(located.methods)
-    measured = [_measure_method(method, settings, located.options.num_processes) for method in located.methods]
+    measured = [
+        _measure_method(method, settings, located.options.num_processes)
+        for method in located.methods
+    ]
     common = _common_cases(located, measured)
     patients, patient_notes = _patients(located, common.cases)
     aligned = replace(
@@ -278,17 +323,23 @@ def align(located: Comparison) -> Comparison:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured of a method: its name, records by case, and why there are none of others."""
+    """What was measured of a method: its name, records by case, and why there are none of
+    others."""
 
     method: str
     records: Mapping[str, CaseRecord]
     problems: Mapping[str, str]
 
 
-def _measure_method(method: ComparedMethod, settings: EvaluationSettings, num_processes: int) -> _Measured:
-    """The records of a method's cases; of a calibrated model each as a map that has not seen it leaves it."""
+def _measure_method(
+    method: ComparedMethod, settings: EvaluationSettings, num_processes: int
+) -> _Measured:
+    """The records of a method's cases; of a calibrated model each as a map that has not seen it
+    leaves it."""
     work = Work(settings=settings, with_sample=method.calibrated)
-    held_out = measure_folders(method.folders, work, jobs=num_processes, chill=False, title=method.label)
+    held_out = measure_folders(
+        method.folders, work, jobs=num_processes, chill=False, title=method.label
+    )
     records = held_out.records
     if method.maps:
         records = {case: under(record, method.maps[case]) for case, record in records.items()}
@@ -299,14 +350,20 @@ def few_cases(comparison: Comparison) -> list[str]:
     """A note where there are too few patients for a test."""
     if comparison.n_patients >= FEWEST_FOR_A_TEST:
         return []
-    intervals = "intervals are too narrow to rely on." if comparison.n_patients > 1 else "there are no intervals."
+    intervals = (
+        "intervals are too narrow to rely on."
+        if comparison.n_patients > 1
+        else "there are no intervals."
+    )
     return [
-        f"{comparison.name}: only {comparison.size}, fewer than {FEWEST_FOR_A_TEST}: no test is made, and {intervals}"
+        f"{comparison.name}: only {comparison.size}, fewer than {FEWEST_FOR_A_TEST}: no test is"
+        f" made, and {intervals}"
     ]
 
 
 def _common_settings(methods: Sequence[ComparedMethod]) -> EvaluationSettings:
-    """As in the records that are there, else the defaults; UserError where two were measured with others."""
+    """As in the records that are there, else the defaults; UserError where two were measured with
+    others."""
     first: EvaluationSettings | None = None
     for method in methods:
         for fold, folder in method.folders.items():
@@ -318,8 +375,8 @@ def _common_settings(methods: Sequence[ComparedMethod]) -> EvaluationSettings:
             if differing:
                 where = f"fold {fold} of {method.name}" if fold else method.name
                 raise UserError(
-                    f"{where} was evaluated with other settings ({differing}); run `nnunet_nacl evaluate` with the "
-                    f"same options for all, or delete its folder {RECORDS}."
+                    f"{where} was evaluated with other settings ({differing}); run `nnunet_nacl"
+                    f" evaluate` with the same options for all, or delete its folder {RECORDS}."
                 )
     return first or methods[0].first.settings
 
@@ -331,8 +388,8 @@ def _common_labels(methods: Sequence[ComparedMethod]) -> Labels:
         labels = method.first.labels
         if (labels.structures, labels.regions) != (first.structures, first.regions):
             raise UserError(
-                f"{method.name} has the structures {_listed(labels)}, {methods[0].name} has {_listed(first)}; compare "
-                "models of the same labels."
+                f"{method.name} has the structures {_listed(labels)}, {methods[0].name} has"
+                f" {_listed(first)}; compare models of the same labels."
             )
     return first
 
@@ -350,12 +407,16 @@ class _CommonCases:
 
 
 def _common_cases(located: Comparison, measured: Sequence[_Measured]) -> _CommonCases:
-    """The cases that all have; UserError where some are missing, unless that is allowed and some are left."""
+    """The cases that all have; UserError where some are missing, unless that is allowed and some
+    are left."""
     names = set[str]()
     for each in measured:
         names |= each.records.keys()
-        names |= {name for name in each.problems if not name.startswith("fold ")}  # of a whole fold no case is known
-    has_case = pd.DataFrame({each.method: [name in each.records for name in sorted(names)] for each in measured})
+        # of a whole fold no case is known
+        names |= {name for name in each.problems if not name.startswith("fold ")}
+    has_case = pd.DataFrame(
+        {each.method: [name in each.records for name in sorted(names)] for each in measured}
+    )
     has_case.index = pd.Index(sorted(names))
     common = has_case.index[has_case.all(axis=1)].tolist()
     lacking = {each.method: has_case.index[~has_case[each.method]].tolist() for each in measured}
@@ -363,10 +424,16 @@ def _common_cases(located: Comparison, measured: Sequence[_Measured]) -> _Common
     if not lacking:
         return _CommonCases(common, [])
     total = len(names)
-    counts = [f"{method} lacks {len(cases)} of {total} cases: {some(cases)}" for method, cases in lacking.items()]
+    counts = [
+        f"{method} lacks {len(cases)} of {total} cases: {some(cases)}"
+        for method, cases in lacking.items()
+    ]
     listed = f"{'; '.join(counts)}."
     if common and located.options.allow_missing:
-        note = f"{located.name}: compared on the {len(common)} of {total} cases that all have. {listed}"
+        note = (
+            f"{located.name}: compared on the {len(common)} of {total} cases that all have."
+            f" {listed}"
+        )
         return _CommonCases(common, [note])
     advice = "No case is left to compare."
     if common:
@@ -379,7 +446,8 @@ def _common_cases(located: Comparison, measured: Sequence[_Measured]) -> _Common
 
 
 def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own.
+    """Of each case the patient, as the user or a compared model's calibration map says; empty if
+    each is its own.
 
     And a note on each map that cannot be read: it may know of patients.
     """
@@ -395,8 +463,11 @@ def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str]
 
 
 def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str], list[str]]:
-    """The patients that the first model's map names that has some, and a note on each map that cannot be read."""
-    opened = {method.map_path: method.calibration_map for method in methods if method.calibration_map}
+    """The patients that the first model's map names that has some, and a note on each map that
+    cannot be read."""
+    opened = {
+        method.map_path: method.calibration_map for method in methods if method.calibration_map
+    }
     groups: Mapping[str, str] = {}
     notes = []
     for path in sorted({method.map_path for method in methods if method.is_model}):
@@ -406,16 +477,20 @@ def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str
             calibration_map = opened.get(path) or CalibrationMap.load(path)
             groups = calibration_map.fitted.groups
         except UserError as error:
-            notes.append(f"{error} If it knows which cases are of one patient, name them with -groups.")
+            notes.append(
+                f"{error} If it knows which cases are of one patient, name them with -groups."
+            )
     return groups, notes
 
 
 def promises_of(comparison: Comparison) -> dict[str, Promises]:
-    """By name of every method; those of a calibrated model, and of folders that a map calibrated, may have intervals.
+    """By name of every method; those of a calibrated model, and of folders that a map calibrated,
+    may have intervals.
 
-    What a model's map learned, it learned from the validation cases. So of each of these the same is learned again from
-    the parts of the cross-fit that the case is not in; a patient's cases lie in one part, and count as one. Of other
-    cases, in folders that `nnunet_nacl review -map` wrote, the map that they name is asked as it is.
+    What a model's map learned, it learned from the validation cases. So of each of these the same
+    is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie
+    in one part, and count as one. Of other cases, in folders that `nnunet_nacl review -map` wrote,
+    the map that they name is asked as it is.
     """
     promises = {}
     for method in comparison.methods:

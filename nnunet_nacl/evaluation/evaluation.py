@@ -1,4 +1,5 @@
-"""Means over cases that have a ground truth, and calibration.json, the report of them, which no command reads."""
+"""Means over cases that have a ground truth, and calibration.json, the report of them, which no
+command reads."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ _METRICS = [name for name in WITH_TRUTH if not name.startswith("true_")]
 
 
 class Evaluation:
-    """Records of cases with a truth, at least one, the means over them, and why other cases could not be evaluated.
+    """Records of cases with a truth, at least one, the means over them, and why other cases could
+    not be evaluated.
 
     Attributes:
         records: Of the cases, by name.
@@ -43,7 +45,11 @@ class Evaluation:
     """
 
     def __init__(
-        self, records: Sequence[CaseRecord], labels: Labels, settings: EvaluationSettings, problems: Mapping[str, str]
+        self,
+        records: Sequence[CaseRecord],
+        labels: Labels,
+        settings: EvaluationSettings,
+        problems: Mapping[str, str],
     ) -> None:
         self.records = sorted(records, key=lambda record: record.case)
         self.labels = labels
@@ -72,15 +78,22 @@ class Evaluation:
     @cached_property
     def foreground_mean(self) -> dict[str, float]:
         """Mean of each metric over the structures, as nnU-Net's."""
-        of_structures = pd.DataFrame.from_dict(self.mean, orient="index").drop(columns="calibration")
+        of_structures = pd.DataFrame.from_dict(self.mean, orient="index").drop(
+            columns="calibration"
+        )
         # a structure without a value leaves the mean without one, as nnU-Net's
-        means = {metric: float(np.mean(values.to_numpy(float))) for metric, values in of_structures.items()}
+        means = {
+            metric: float(np.mean(values.to_numpy(float)))
+            for metric, values in of_structures.items()
+        }
         return dict(sorted(means.items()))
 
     @cached_property
     def bins(self) -> dict[str, BinStats]:
         """By mask, sums over all cases."""
-        return {mask: BinStats.merge(record.bins[mask] for record in self.records) for mask in MASKS}
+        return {
+            mask: BinStats.merge(record.bins[mask] for record in self.records) for mask in MASKS
+        }
 
     @cached_property
     def calibration(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -117,29 +130,36 @@ class Evaluation:
             settings: ``n_bins``, ``dilation_mm``, ``boundary_mm``.
             problems: By case why it could not be evaluated.
             n_cases: Cases that were measured.
-            metric_per_case: A list of ``case``, ``reference_file``, ``prediction_file``, ``probabilities_file``;
-                ``largest_label`` of the truth; ``n_changed_voxels``, whose label is not the most probable one;
-                ``metrics``, ``calibration``, ``bins`` and ``quality``.
-            metric_per_case[].metrics: By structure ``Dice``, ``IoU``, ``TP``, ``FP``, ``FN``, ``TN``, ``n_pred`` and
-                ``n_ref`` as in summary.json; ``HD95_mm``, the 95th percentile of both directed surface distances,
-                pooled, and ``ASSD_mm``, their mean (null if a side is empty); ``distances`` (``HD95_voxels``);
-                ``calibration`` by mask (``CE``; of regions also ``ECE``, ``NLL``, ``Brier``).
+            metric_per_case: A list of ``case``, ``reference_file``, ``prediction_file``,
+            ``probabilities_file``;
+                ``largest_label`` of the truth; ``n_changed_voxels``, whose label is not the most
+                probable one; ``metrics``, ``calibration``, ``bins`` and ``quality``.
+            metric_per_case[].metrics: By structure ``Dice``, ``IoU``, ``TP``, ``FP``, ``FN``,
+            ``TN``, ``n_pred`` and
+                ``n_ref`` as in summary.json; ``HD95_mm``, the 95th percentile of both directed
+                surface distances, pooled, and ``ASSD_mm``, their mean (null if a side is empty);
+                ``distances`` (``HD95_voxels``); ``calibration`` by mask (``CE``; of regions also
+                ``ECE``, ``NLL``, ``Brier``).
             metric_per_case[].calibration: By mask the scores, and ``n_voxels``.
-            metric_per_case[].quality: Means of ``entropy`` and ``confidence`` over the predicted foreground;
-                ``voxel_volume`` in ``unit``; in ``structures`` by key ``volume``, ``true_volume`` and
-                ``predicted_volume``; ``pieces`` and ``true_pieces`` (connected parts), share of the ``largest_piece``;
-                ``predicted_dice``, ``max_probability``, ``members_dice`` (between folds); of the network without a map
-                ``network_volume``, and ``network_dice``, the largest expected Dice of any set of voxels.
+            metric_per_case[].quality: Means of ``entropy`` and ``confidence`` over the predicted
+            foreground;
+                ``voxel_volume`` in ``unit``; in ``structures`` by key ``volume``, ``true_volume``
+                and ``predicted_volume``; ``pieces`` and ``true_pieces`` (connected parts), share of
+                the ``largest_piece``; ``predicted_dice``, ``max_probability``, ``members_dice``
+                (between folds); of the network without a map ``network_volume``, and
+                ``network_dice``, the largest expected Dice of any set of voxels.
             mean: By structure, means over the cases where a metric is defined.
             foreground_mean: Mean of each metric over the structures.
             calibration: ``mean`` over cases and ``pooled`` over voxels, by mask: scores.
-            bins: By mask, sums in each bin: ``count``, ``confidence`` and ``correct`` of the label, ``class_count``,
+            bins: By mask, sums in each bin: ``count``, ``confidence`` and ``correct`` of the label,
+            ``class_count``,
                 ``class_confidence`` and ``class_positive`` of each class; ``nll``, ``brier``.
             undefined: By metric, and structure or mask: cases that are in no mean.
             map_sha256: SHA-256 of the map that was applied, if it is known.
-            predicted_quality: With -map, how well predicted Dice agrees with Dice: ``MAE predicted``, ``coverage`` and
-                ``width`` of the intervals, ``rho``, ``workload``, ``threshold``, ``n_cases``, ``n_bad``,
-                ``map_sha256``, ``notes``.
+            predicted_quality: With -map, how well predicted Dice agrees with Dice: ``MAE
+            predicted``, ``coverage`` and
+                ``width`` of the intervals, ``rho``, ``workload``, ``threshold``, ``n_cases``,
+                ``n_bad``, ``map_sha256``, ``notes``.
 
         Raises:
             UserError: The file cannot be written, or what lies there is of others.
@@ -147,7 +167,10 @@ class Evaluation:
         check_ours([path])
         structures = {}
         for channel in self.labels.foreground:
-            structures[self.labels.key(channel)] = {"name": self.labels.names[channel], "channel": channel}
+            structures[self.labels.key(channel)] = {
+                "name": self.labels.names[channel],
+                "channel": channel,
+            }
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
@@ -178,7 +201,9 @@ def _of_case(record: CaseRecord) -> dict[str, Any]:
         volumes[key] = {name: value for name, value in values.items() if name not in _METRICS}
     paths = {name: file["path"] for name, file in record.key["files"].items() if file}
     probabilities = paths.get("probabilities", paths.get("segmentation", ""))
-    quality = {name: record.scan[name] for name in ("unit", "voxel_volume", "entropy", "confidence")}
+    quality = {
+        name: record.scan[name] for name in ("unit", "voxel_volume", "entropy", "confidence")
+    }
     return {
         "case": record.case,
         "reference_file": paths.get("reference", ""),
@@ -193,15 +218,20 @@ def _of_case(record: CaseRecord) -> dict[str, Any]:
     }
 
 
-def _metrics_of_structure(values: Mapping[str, Any], bins: Mapping[str, BinStats], channel: int) -> dict[str, Any]:
-    """Overlap, distances and calibration of one structure, whose probabilities are one channel of the bins."""
+def _metrics_of_structure(
+    values: Mapping[str, Any], bins: Mapping[str, BinStats], channel: int
+) -> dict[str, Any]:
+    """Overlap, distances and calibration of one structure, whose probabilities are one channel of
+    the bins."""
     metrics = {name: values[name] for name in _METRICS if name != "HD95_voxels"}
     for name in ("TP", "FP", "FN", "TN"):
         metrics[name] = int(values[name])
     metrics["n_pred"] = metrics["TP"] + metrics["FP"]
     metrics["n_ref"] = metrics["TP"] + metrics["FN"]
     metrics["distances"] = {"HD95_voxels": values["HD95_voxels"]}
-    metrics["calibration"] = {mask: _calibration_of_channel(stats, channel) for mask, stats in bins.items()}
+    metrics["calibration"] = {
+        mask: _calibration_of_channel(stats, channel) for mask, stats in bins.items()
+    }
     return metrics
 
 
@@ -217,7 +247,8 @@ def _calibration_of_channel(stats: BinStats, channel: int) -> dict[str, float]:
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean over the cases where a value is defined, by mask and structure too, and how many cases have a voxel."""
+    """Mean over the cases where a value is defined, by mask and structure too, and how many cases
+    have a voxel."""
     means: dict[str, Any] = {}
     for name, first in rows[0].items():
         if name in ("distances", "n_voxels"):

@@ -36,19 +36,28 @@ FIGURES = "figures"
 
 
 def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[dict[str, Any]]:
-    """Write ``figures/<id>.png`` and ``.svg`` of each, with all notes at its foot; what comparison.json says of them.
+    """Write ``figures/<id>.png`` and ``.svg`` of each, with all notes at its foot; what
+    comparison.json says of them.
 
-    Their ``alt`` has the numbers for whoever cannot see them. UserError where a file cannot be written.
+    Their ``alt`` has the numbers for whoever cannot see them. UserError where a file cannot be
+    written.
     """
     from tqdm import tqdm
 
     notes = [note for comparison in comparisons for note in comparison.notes]
-    figures = [(comparison, figure) for comparison in comparisons for figure in _figures_of(comparison)]
+    figures = [
+        (comparison, figure) for comparison in comparisons for figure in _figures_of(comparison)
+    ]
     written = []
     for comparison, figure in tqdm(figures, desc="figures", leave=False):
         name = named_after(comparisons).format(kind=figure.pop("kind"), name=comparison.name)
         files = _places(name)
-        around = {"title": figure["title"], "subtitle": comparison.where, "notes": notes, "also": (".svg",)}
+        around = {
+            "title": figure["title"],
+            "subtitle": comparison.where,
+            "notes": notes,
+            "also": (".svg",),
+        }
         with owned.staging(files[0]) as work:
             figure.pop("draw")(work / Path(files[0]).name, **around)
         written.append({"id": name, "dataset": comparison.name, **figure, "files": files})
@@ -56,7 +65,8 @@ def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[
 
 
 def places_of_figures(comparisons: Sequence[Comparison]) -> list[str]:
-    """Where :func:`write_figures` may write figures of comparisons, of which only names and methods are known yet."""
+    """Where :func:`write_figures` may write figures of comparisons, of which only names and methods
+    are known yet."""
     form = named_after(comparisons)
     places = []
     for comparison in comparisons:
@@ -72,7 +82,8 @@ def _places(figure_id: str) -> list[str]:
 
 
 def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """The figures in the order in which they are read: kind, title, caption, alt, and what draws them."""
+    """The figures in the order in which they are read: kind, title, caption, alt, and what draws
+    them."""
     if not comparison.statistics["difference"].isna().all():
         yield _differences(comparison)
     for mask in _RELIABILITY_MASKS:
@@ -81,13 +92,20 @@ def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
         if (promises := comparison.promises.get(method.name)) and DICE[1] in promises.table:
             rows, names = promises.table, comparison.structures
             notes = "".join(f" {text[:1].upper()}{text[1:]}" for text in promises.caveats)
-            inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in names.items())
+            inside = ", ".join(
+                f"{name} {_covered(rows[rows.key == key])}" for key, name in names.items()
+            )
             yield {
                 "kind": f"{_PREDICTED_DICE}_{i}",
                 "title": f"Predicted Dice: {method.label}",
-                "caption": f"A case on the dashed line was predicted right; bars are {LEVEL} intervals, learned from "
-                f"other cases, and squares are cases outside theirs.{notes}",
-                "alt": f"Predicted against true Dice of {method.label}. Within their {LEVEL} interval: {inside}.",
+                "caption": (
+                    f"A case on the dashed line was predicted right; bars are {LEVEL} intervals,"
+                    f" learned from other cases, and squares are cases outside theirs.{notes}"
+                ),
+                "alt": (
+                    f"Predicted against true Dice of {method.label}. Within their {LEVEL} interval:"
+                    f" {inside}."
+                ),
                 "draw": partial(draw_predicted_dice, rows, names),
             }
 
@@ -97,17 +115,24 @@ def _reliability(comparison: Comparison, mask: str) -> dict[str, Any]:
     for name, label in comparison.labels.items():
         of_cases = [record.bins[mask] for record in comparison.records[name]]
         stats[label] = BinStats.merge(of_cases)
-        sums = (np.stack([getattr(s, what).sum(axis=0) for s in of_cases]) for what in ("count", "correct"))
+        sums = (
+            np.stack([getattr(s, what).sum(axis=0) for s in of_cases])
+            for what in ("count", "correct")
+        )
         count, correct = (pd.DataFrame(rows).groupby(patients).sum().to_numpy() for rows in sums)
         options = comparison.options
-        bands[label] = bin_accuracy_bands(count, correct, n_bootstrap=options.n_bootstrap, seed=options.seed)
+        bands[label] = bin_accuracy_bands(
+            count, correct, n_bootstrap=options.n_bootstrap, seed=options.seed
+        )
     pooled = ", ".join(f"{label} {number(ece(s))}" for label, s in stats.items())
     return {
         "kind": f"{_RELIABILITY}_{mask}",
         "title": f"Reliability: {mask}",
-        "caption": f"A bar of accuracy below the dashed diagonal means too much confidence, one above it too little "
-        f"(mask {mask}, all voxels pooled; error bars: 95 % bootstrap intervals over {comparison.unit}; below, the "
-        "share of the voxels).",
+        "caption": (
+            "A bar of accuracy below the dashed diagonal means too much confidence, one above it"
+            f" too little (mask {mask}, all voxels pooled; error bars: 95 % bootstrap intervals"
+            f" over {comparison.unit}; below, the share of the voxels)."
+        ),
         "alt": f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}.",
         "draw": partial(draw_reliability, stats, bands=bands),
     }
@@ -119,27 +144,45 @@ def _differences(comparison: Comparison) -> dict[str, Any]:
     rows = pd.concat([tests[tests["column"] == key] for key in columns])
     titles = [columns[key].title for key in rows["column"]]
     rows = rows.assign(label=rows["trainer"].map(comparison.labels), title=titles)
-    clear = rows.query("verdict in ('better', 'worse')").groupby(["title", "verdict"], sort=False).label
-    found = "; ".join(f"{title} is {verdict} with {' and '.join(labels)}" for (title, verdict), labels in clear)
-    none = "No test was made" if (rows["verdict"] == "untested").all() else "No test shows a difference"
+    clear = (
+        rows.query("verdict in ('better', 'worse')").groupby(["title", "verdict"], sort=False).label
+    )
+    found = "; ".join(
+        f"{title} is {verdict} with {' and '.join(labels)}" for (title, verdict), labels in clear
+    )
+    none = (
+        "No test was made"
+        if (rows["verdict"] == "untested").all()
+        else "No test shows a difference"
+    )
     better = {column.title: column.better for column in columns.values()}
     return {
         "kind": DIFFERENCES,
         "title": f"Differences to {reference}",
-        "caption": f"A point is the mean difference to {reference} with its 95 % bootstrap interval over "
-        f"{comparison.unit}, and has a colour only where its own test shows a difference (Wilcoxon's signed-rank test, "
-        "p below 0.05 after Holm's correction).",
-        "alt": f"By tests against {reference}: {found}." if found else f"{none} ({reference} is the reference).",
+        "caption": (
+            f"A point is the mean difference to {reference} with its 95 % bootstrap interval over"
+            f" {comparison.unit}, and has a colour only where its own test shows a difference"
+            " (Wilcoxon's signed-rank test, p below 0.05 after Holm's correction)."
+        ),
+        "alt": (
+            f"By tests against {reference}: {found}."
+            if found
+            else f"{none} ({reference} is the reference)."
+        ),
         "draw": partial(draw_differences, rows, reference=reference, better=better),
     }
 
 
-_LABEL, _PANEL, _AROUND = 2.0, 2.6, 1.0  # inches of a forest plot: width of labels and panels, height around the rows
+# inches of a forest plot: width of labels and panels, height around the rows
+_LABEL, _PANEL, _AROUND = 2.0, 2.6, 1.0
 _UNTESTED = "not tested: too few cases, whose interval is too narrow to rely on"
 _VERDICTS: dict[str, tuple[str, dict[str, Any]]] = {
     "better": ("better than {}: p (Holm) below 0.05", {"color": layout.BLUE, "marker": "o"}),
     "worse": ("worse than {}: p (Holm) below 0.05", {"color": layout.VERMILLION, "marker": "s"}),
-    "none": ("no difference shown", {"color": layout.GREY, "marker": "D", "markerfacecolor": "white"}),
+    "none": (
+        "no difference shown",
+        {"color": layout.GREY, "marker": "D", "markerfacecolor": "white"},
+    ),
     "untested": (_UNTESTED, {"color": layout.GREY, "marker": "X"}),
 }
 _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
@@ -154,10 +197,12 @@ def draw_differences(
     better: Mapping[str, str],
     **frame: Unpack[layout.Frame],
 ) -> Path:
-    """Draw a forest plot: one panel per metric, one line per method, in the order of their first appearance.
+    """Draw a forest plot: one panel per metric, one line per method, in the order of their first
+    appearance.
 
-    ``rows`` are of :attr:`~nnunet_nacl.evaluation.comparison.Comparison.statistics`, with the ``label`` of the method
-    and the ``title`` of the metric, by which ``better`` tells whether ``higher`` or ``lower`` values are.
+    ``rows`` are of :attr:`~nnunet_nacl.evaluation.comparison.Comparison.statistics`, with the
+    ``label`` of the method and the ``title`` of the metric, by which ``better`` tells whether
+    ``higher`` or ``lower`` values are.
     """
     methods = list(dict.fromkeys(rows["label"]))
     labels = [layout.wrap(method, _LABEL) for method in methods]
@@ -174,7 +219,10 @@ def draw_differences(
         panel.tick_params(axis="y", length=0)
     n, lacking = rows["n"], rows[rows["difference"].isna()]
     foot = [f"n = {n.min()} cases." if n.nunique() == 1 else f"n = {n.min()} to {n.max()} cases."]
-    foot += [f"{title}: no value for {', '.join(of['label'])}." for title, of in lacking.groupby("title", sort=False)]
+    foot += [
+        f"{title}: no value for {', '.join(of['label'])}."
+        for title, of in lacking.groupby("title", sort=False)
+    ]
     drawn = set(rows["verdict"].replace("mixed", "none"))
     legend = [
         Line2D([], [], linewidth=1.3, label=words.format(reference), **_POINT, **look)
@@ -193,7 +241,9 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, methods: list[str], better: str)
         y, (_, look) = methods.index(row.label), _VERDICTS.get(row.verdict, _VERDICTS["none"])
         if not np.isnan(row.low):
             axes.hlines(y, row.low, row.high, color=look["color"], gid="interval")
-        axes.plot([row.difference], [y], linestyle="none", zorder=3, label=row.label, **_POINT, **look)
+        axes.plot(
+            [row.difference], [y], linestyle="none", zorder=3, label=row.label, **_POINT, **look
+        )
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
     axes.spines["left"].set_visible(False)
@@ -203,7 +253,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, methods: list[str], better: str)
 _ACCURACY = "#4A9CCB"
 _GAPS = {"over": layout.VERMILLION, "under": layout.GREEN}
 _PANELS_PER_ROW, _WIDTH = 4, 3.2  # the latter in inches of a panel
-_TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
+# short: panels stand close
+_TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")
 
 
 @layout.figure_settings()
@@ -211,15 +262,19 @@ def draw_reliability(
     stats_by_method: Mapping[str, BinStats],
     path: str | os.PathLike,
     *,
-    bands: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None = None,
+    bands: (
+        Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None
+    ) = None,
     **frame: Unpack[layout.Frame],
 ) -> Path:
-    """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
+    """Draw one panel per method: accuracy of each confidence bin above a histogram of the
+    confidences.
 
-    The gap between a bar and its bin's mean confidence has a colour of its own. Each panel states its number of voxels
-    and its ECE pooled over them, which is not the mean over cases of a table. Regions are drawn together, and the ECE
-    is then the mean of theirs. ``bands`` are, of any of the methods, the ends of an interval of each bin's accuracy,
-    NaN where a bin has none. ValueError where no method is given; other errors are those of
+    The gap between a bar and its bin's mean confidence has a colour of its own. Each panel states
+    its number of voxels and its ECE pooled over them, which is not the mean over cases of a table.
+    Regions are drawn together, and the ECE is then the mean of theirs. ``bands`` are, of any of the
+    methods, the ends of an interval of each bin's accuracy, NaN where a bin has none. ValueError
+    where no method is given; other errors are those of
     :func:`~nnunet_nacl.reports.layout.write_figure`.
     """
     if not stats_by_method:
@@ -233,31 +288,65 @@ def draw_reliability(
     for unused in panels[len(stats_by_method) :].flat:
         unused.remove()
     for i, ((upper, lower), (method, stats)) in enumerate(zip(panels, stats_by_method.items())):
-        words = f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels" if stats.n_voxels else "no voxel"
-        upper.set_title(f"{layout.wrap(method, 8 / max(columns, 3), 10)}\n{words}", fontsize=layout.TEXT_SIZE)
+        words = (
+            f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels"
+            if stats.n_voxels
+            else "no voxel"
+        )
+        upper.set_title(
+            f"{layout.wrap(method, 8 / max(columns, 3), 10)}\n{words}", fontsize=layout.TEXT_SIZE
+        )
         _draw_accuracy(upper, stats, ends.get(method))
         count = stats.count.sum(axis=0)
         look: dict[str, Any] = {"color": "#7F7F7F", "edgecolor": "white", "lw": 0.5}
-        lower.bar(stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", gid="share", **look)
-        lower.set(xlim=(0, 1), ylim=(0, 1.05), xticks=_TICKS, xticklabels=_TICK_LABELS, xlabel="confidence")
+        lower.bar(
+            stats.edges[:-1],
+            count / max(count.sum(), 1),
+            1 / stats.n_bins,
+            align="edge",
+            gid="share",
+            **look,
+        )
+        lower.set(
+            xlim=(0, 1),
+            ylim=(0, 1.05),
+            xticks=_TICKS,
+            xticklabels=_TICK_LABELS,
+            xlabel="confidence",
+        )
         lower.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
         lower.tick_params(labelbottom=True)
         if i % columns == 0:
             upper.set_ylabel("accuracy")
             lower.set_ylabel("voxels")
     legend: list = [Patch(facecolor=_ACCURACY, label="accuracy")]
-    legend += [Patch(facecolor=color, label=f"{side}confident by this much") for side, color in _GAPS.items()]
+    legend += [
+        Patch(facecolor=color, label=f"{side}confident by this much")
+        for side, color in _GAPS.items()
+    ]
     legend.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
     if any(np.isfinite(band).any() for band in ends.values()):
-        look = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
+        look = {
+            "color": layout.INK,
+            "lw": 0,
+            "marker": "|",
+            "markersize": 11,
+            "markeredgewidth": 1.3,
+        }
         legend.append(Line2D([], [], label="95 % interval", **look))
     return layout.write_figure(body, path, legend=legend, **frame)
 
 
 def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
-    count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
+    count, correct, confidence = (
+        sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence)
+    )
     width, shown = 1 / stats.n_bins, count > 0
-    accuracy, mean, left = correct[shown] / count[shown], confidence[shown] / count[shown], stats.edges[:-1][shown]
+    accuracy, mean, left = (
+        correct[shown] / count[shown],
+        confidence[shown] / count[shown],
+        stats.edges[:-1][shown],
+    )
     colors = [_GAPS["over" if more else "under"] for more in mean > accuracy]
     look: dict[str, Any] = {"align": "edge", "edgecolor": "white", "lw": 0.5}
     axes.bar(left, accuracy, width, color=_ACCURACY, gid="accuracy", **look)
@@ -266,26 +355,36 @@ def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
     if band is not None:
         shown &= np.isfinite(band).all(axis=0)
-        axes.vlines(stats.edges[:-1][shown] + width / 2, *band[:, shown], color=layout.INK, gid="band")
+        axes.vlines(
+            stats.edges[:-1][shown] + width / 2, *band[:, shown], color=layout.INK, gid="band"
+        )
 
 
 _CASES: dict[str, dict[str, Any]] = {
     f"true Dice within the {LEVEL} interval (bar)": {"marker": "o", "color": layout.BLUE},
-    f"outside the {LEVEL} interval": {"marker": "s", "color": layout.VERMILLION, "markerfacecolor": "white"},
+    f"outside the {LEVEL} interval": {
+        "marker": "s",
+        "color": layout.VERMILLION,
+        "markerfacecolor": "white",
+    },
     "no interval": {"marker": "D", "color": layout.GREY, "markerfacecolor": "white"},
 }
 
 
 @layout.figure_settings()
 def draw_predicted_dice(
-    rows: pd.DataFrame, structures: Mapping[str, str], path: str | os.PathLike, **frame: Unpack[layout.Frame]
+    rows: pd.DataFrame,
+    structures: Mapping[str, str],
+    path: str | os.PathLike,
+    **frame: Unpack[layout.Frame],
 ) -> Path:
-    """Draw a panel per structure and a point per case on or off the line where the prediction is true.
+    """Draw a panel per structure and a point per case on or off the line where the prediction is
+    true.
 
-    A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside differ in marker and
-    colour, and the heading of each panel counts them. A case without predicted or true Dice is left out and counted at
-    the foot. ``rows`` have the columns ``key``, ``Dice`` and those of
-    :data:`~nnunet_nacl.quality.learned_quality.DICE`, NaN where there is no value.
+    A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside
+    differ in marker and colour, and the heading of each panel counts them. A case without predicted
+    or true Dice is left out and counted at the foot. ``rows`` have the columns ``key``, ``Dice``
+    and those of :data:`~nnunet_nacl.quality.learned_quality.DICE`, NaN where there is no value.
     """
     shown, drawn = rows.dropna(subset=["Dice", DICE[0]]), set[str]()
     lowest = min(0.9, shown[["Dice", *DICE]].min(axis=None)) if len(shown) else 0
@@ -294,20 +393,35 @@ def draw_predicted_dice(
         predicted, low, high, true = shown[shown.key == key][[*DICE, "Dice"]].to_numpy(float).T
         inside, known = (low <= true) & (true <= high), ~np.isnan(low)
         colors = np.where(inside, layout.BLUE, layout.VERMILLION)[known]
-        panel.vlines(predicted[known], low[known], high[known], colors=colors, alpha=0.35, gid="interval")
+        panel.vlines(
+            predicted[known], low[known], high[known], colors=colors, alpha=0.35, gid="interval"
+        )
         for (words, look), of in zip(_CASES.items(), (inside, known & ~inside, ~known)):
             panel.plot(predicted[of], true[of], linestyle="none", zorder=3, markersize=5, **look)
             drawn |= {words} if of.any() else set()
         panel.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")
         panel.grid(True)
         panel.set_title(f"{layout.wrap(name, 2.6, 10)}\n{_covered(rows[rows.key == key])} within")
-        panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=(lowest - 0.02, 1.02), ylim=(lowest - 0.02, 1.02))
+        panel.set(
+            xlabel="predicted Dice",
+            ylabel="true Dice",
+            xlim=(lowest - 0.02, 1.02),
+            ylim=(lowest - 0.02, 1.02),
+        )
         panel.set_box_aspect(1)
         panel.tick_params(labelbottom=True)
-    legend = [Line2D([], [], linestyle="none", label=words, **_CASES[words]) for words in _CASES if words in drawn]
-    legend.append(Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted"))
+    legend = [
+        Line2D([], [], linestyle="none", label=words, **_CASES[words])
+        for words in _CASES
+        if words in drawn
+    ]
+    legend.append(
+        Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted")
+    )
     gone = len(rows) - len(shown)
-    remarks = [f"Without a predicted or a true Dice, so left out: {gone} of {len(rows)}."] if gone else []
+    remarks = (
+        [f"Without a predicted or a true Dice, so left out: {gone} of {len(rows)}."] if gone else []
+    )
     return layout.write_figure(body, path, legend=legend, remarks=remarks, **frame)
 
 

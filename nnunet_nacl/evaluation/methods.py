@@ -21,7 +21,8 @@ _DEFAULT = " (default)"
 DEFAULT_LABEL = f"Dice + CE{_DEFAULT}"
 """Of nnU-Net's own loss."""
 CALIBRATED = "+calibrated"
-"""What may follow a trainer's name: its predictions are compared as their calibration map leaves them."""
+"""What may follow a trainer's name: its predictions are compared as their calibration map leaves
+them."""
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 
@@ -93,12 +94,15 @@ class ComparisonOptions:
         plans: Name of the plans, of models by name.
         configuration: Likewise.
         folds: Of models; None takes those that are present for all.
-        references: Folder with the ground truth of folders of predictions; None finds nnU-Net's own.
+        references: Folder with the ground truth of folders of predictions; None finds nnU-Net's
+            own.
         dataset_json: Of folders of predictions; None: in their folder or above.
         plans_json: Likewise.
-        allow_missing: Where folds or cases are missing, compare with a note on what is common to all.
+        allow_missing: Where folds or cases are missing, compare with a note on what is common to
+            all.
         allow_training_cases: Compare with a note cases on which a network was trained.
-        groups: Which cases are of one patient: a .json file, or a regular expression; None: as the models' maps say.
+        groups: Which cases are of one patient: a .json file, or a regular expression; None: as the
+            models' maps say.
         n_bootstrap: Samples of the bootstrap.
         seed: Of its random numbers.
         num_processes: Cases that are measured at the same time.
@@ -118,7 +122,9 @@ class ComparisonOptions:
     num_processes: int = 1
 
 
-def label_methods(methods: Sequence[ComparedMethod], unranked: Sequence[str] = ()) -> list[ComparedMethod]:
+def label_methods(
+    methods: Sequence[ComparedMethod], unranked: Sequence[str] = ()
+) -> list[ComparedMethod]:
     """The methods in their order, each with a label of its own.
 
     Args:
@@ -126,7 +132,8 @@ def label_methods(methods: Sequence[ComparedMethod], unranked: Sequence[str] = (
         unranked: Labels of what is only compared with, and not tested.
 
     Raises:
-        UserError: There are fewer than two, one is named twice, a label is given twice, or none is left to rank.
+        UserError: There are fewer than two, one is named twice, a label is given twice, or none is
+            left to rank.
     """
     _check_methods_differ(methods)
     trainers = {method.source: method.trainer for method in methods if method.trainer}
@@ -152,15 +159,17 @@ def _check_methods_differ(methods: Sequence[ComparedMethod]) -> None:
     if len(methods) < 2:
         listed = ", ".join(method.name for method in methods) or "none"
         raise UserError(
-            f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
-            "`nnunet_nacl evaluate` for one."
+            f"a comparison needs at least two trainers or folders, got {listed}; name another with"
+            " -tr or -i, or use `nnunet_nacl evaluate` for one."
         )
     sources = set[tuple[str, bool]]()
     labels = set[str]()
     for method in methods:
         source = (method.source, method.calibrated)
         if source in sources:
-            raise UserError(f"{method.option} names {method.name} twice; name each trainer or folder once.")
+            raise UserError(
+                f"{method.option} names {method.name} twice; name each trainer or folder once."
+            )
         if method.label and method.label in labels:
             raise UserError(f"the label {method.label!r} is given twice; labels must differ.")
         sources.add(source)
@@ -177,14 +186,16 @@ def _check_ranking(methods: Sequence[ComparedMethod], unranked: Sequence[str]) -
 
 
 def read_method(text: str, option: str | None = None) -> ComparedMethod:
-    """What a text names: a trainer, a model's folder or a folder of predictions, perhaps with ``LABEL=`` before it.
+    """What a text names: a trainer, a model's folder or a folder of predictions, perhaps with
+    ``LABEL=`` before it.
 
-    A trainer's name or the path of a model folder (one that holds ``fold_X``) may have ``+calibrated`` behind it.
+    A trainer's name or the path of a model folder (one that holds ``fold_X``) may have
+    ``+calibrated`` behind it.
 
     Args:
         text: As it was given.
-        option: ``-tr`` for a trainer or model, ``-i`` for predictions; None: a folder that is no model's is one of
-            predictions, all else a trainer or model.
+        option: ``-tr`` for a trainer or model, ``-i`` for predictions; None: a folder that is no
+            model's is one of predictions, all else a trainer or model.
 
     Raises:
         UserError: The text names nothing, or a path that is not what the option asks for.
@@ -207,7 +218,8 @@ def _is_folder_of_predictions(path: Path) -> bool:
 
 
 def _split_label(text: str) -> tuple[str, str]:
-    """The label, empty without one, and what it is of; both empty where ``LABEL=`` stands without a label."""
+    """The label, empty without one, and what it is of; both empty where ``LABEL=`` stands without a
+    label."""
     label, separator, rest = text.partition("=")
     if not separator or Path(text).exists():
         return "", text.strip()
@@ -228,8 +240,8 @@ def _read_model(name: str, label: str) -> ComparedMethod:
     parts = path.resolve().name.split("__")
     if not path.is_dir() or len(parts) != 3 or not places.fold_folders(path):
         raise UserError(
-            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., a "
-            "trainer's name, or -i for predictions."
+            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds"
+            " fold_0, ..., a trainer's name, or -i for predictions."
         )
     return ComparedMethod(name, label, trainer=parts[0], path=path, calibrated=calibrated)
 
@@ -237,8 +249,9 @@ def _read_model(name: str, label: str) -> ComparedMethod:
 def short_labels(trainers: Sequence[str]) -> list[str]:
     """Labels for people, by class name: the loss, and the tokens in which the trainers differ.
 
-    ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as ``Dice + X`` and
-    nnU-Net's own loss as ``Dice + CE (default)``; other packages' names as they are; equal labels get a number.
+    ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as
+    ``Dice + X`` and nnU-Net's own loss as ``Dice + CE (default)``; other packages' names as they
+    are; equal labels get a number.
     """
     tokens_of_ours = [set(trainer.split("_")[1:]) for trainer in trainers if _METHOD.match(trainer)]
     shared = set[str]()

@@ -21,7 +21,14 @@ from nnunet_nacl.evaluation.comparison import Comparison, make_columns
 from nnunet_nacl.evaluation.figures import DIFFERENCES, FIGURES, places_of_figures
 from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table, places_of_tables
-from nnunet_nacl.files import check_ours, check_writable, is_file_name, lies_inside, to_json_text, write_atomically
+from nnunet_nacl.files import (
+    check_ours,
+    check_writable,
+    is_file_name,
+    lies_inside,
+    to_json_text,
+    write_atomically,
+)
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.metrics.statistics import CONFIDENCE, mean_interval
@@ -34,23 +41,30 @@ PENDING_FILE = "comparison.pending.json"
 SCHEMA_VERSION = 4  # keys may be added within a version
 _OPTIONS = ("n_bootstrap", "seed", "allow_missing", "allow_training_cases", "groups")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-_LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
+# bytes; a drawing with that many points is smaller, and quicker to show, as PNG
+_LARGEST_SVG = 400_000
 
 
 def check_output_folder(folder: Path, comparisons: Sequence[Comparison]) -> None:
-    """UserError, before any work, where no comparison can be written, or it would replace what none wrote."""
+    """UserError, before any work, where no comparison can be written, or it would replace what none
+    wrote."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"-o {folder} is a file; give a folder.")
     check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
     files = files_of_comparison(folder)
     places = {*places_of_tables(comparisons), *places_of_figures(comparisons), *files.known_places}
     check_no_others(files.in_the_way(sorted(places)))
-    for path in (folder / COMPARISON_FILE, folder / TABLES / "table.csv", folder / FIGURES / "figure.png"):
+    for path in (
+        folder / COMPARISON_FILE,
+        folder / TABLES / "table.csv",
+        folder / FIGURES / "figure.png",
+    ):
         check_writable(path)
 
 
 def files_of_comparison(folder: Path) -> OwnedFiles:
-    """The tables and figures of a folder, by the digests in its comparison.json and in a pending one.
+    """The tables and figures of a folder, by the digests in its comparison.json and in a pending
+    one.
 
     Earlier versions wrote no digests: then what the file lists counts as ours.
     """
@@ -63,7 +77,8 @@ def files_of_comparison(folder: Path) -> OwnedFiles:
 
 
 def _is_place_of_file(place: str) -> bool:
-    """Whether a file lies where this package puts it: comparison.json may have been edited by hand."""
+    """Whether a file lies where this package puts it: comparison.json may have been edited by
+    hand."""
     folder, _, name = place.partition("/")
     return folder in (TABLES, FIGURES) and is_file_name(name)
 
@@ -77,7 +92,11 @@ def _listed(folder: Path) -> Digests:
             return {place: [_as_key(file)] for place, file in written.items()}
         entries = [*document["tables"], *document["figures"]]
         places = {str(place) for entry in entries for place in entry["files"]}
-        return {place: [file_key(folder / place)] for place in places if lies_inside(folder / place, folder)}
+        return {
+            place: [file_key(folder / place)]
+            for place in places
+            if lies_inside(folder / place, folder)
+        }
     except (UserError, OSError, KeyError, TypeError):
         return {}
 
@@ -101,38 +120,46 @@ def comparison_to_json(
     *,
     command: str,
 ) -> dict[str, Any]:
-    """The content of comparison.json, which ``nnunet_nacl compare`` writes: what was compared, every value, the tests.
+    """The content of comparison.json, which ``nnunet_nacl compare`` writes: what was compared,
+    every value, the tests.
 
-    There is a comparison for each data set; ``tables`` and ``figures`` are what was written of them, and ``written``
-    by place their files.
+    There is a comparison for each data set; ``tables`` and ``figures`` are what was written of
+    them, and ``written`` by place their files.
 
     Keys:
         schema_version: Version of this format.
         generated_by: Package and version.
         created, command: When it was made, and by which command.
-        settings: ``n_bootstrap`` and ``seed`` of the bootstrap, ``confidence`` of intervals, and the options.
-        notes: Caveats.
-        trainers: A list of ``name`` (the key elsewhere), ``label``, ``trainer`` (class; null for -i), ``ranked``.
-        columns: What was compared, by id (``Dice``, ``HD95_mm:2``, ``ECE:foreground``): ``title``, ``group``, whether
-            ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``, ``mask``, ``structure`` (key; null for all),
-            ``family`` (null if it is not tested).
+        settings: ``n_bootstrap`` and ``seed`` of the bootstrap, ``confidence`` of intervals, and
+        the options. notes: Caveats.
+        trainers: A list of ``name`` (the key elsewhere), ``label``, ``trainer`` (class; null for
+        -i), ``ranked``. columns: What was compared, by id (``Dice``, ``HD95_mm:2``,
+        ``ECE:foreground``): ``title``, ``group``, whether
+            ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``, ``mask``, ``structure``
+            (key; null for all), ``family`` (null if it is not tested).
         tables: A list of ``id``, ``dataset``, ``title``, ``caption`` and ``files``.
-        figures: The same, with ``alt``, a text in place of the figure: ``id``, ``dataset``, ``title``, ``caption``,
+        figures: The same, with ``alt``, a text in place of the figure: ``id``, ``dataset``,
+        ``title``, ``caption``,
             ``files``.
-        files: By place size and digest of each table and figure: a file that differs is not replaced.
-        statistics: A list of tested differences: ``dataset``, ``column``, ``family`` (tests that were corrected
-            together), ``trainer`` and ``reference``, over ``n`` cases of ``n_patients``; means ``mean`` and
-            ``mean_reference``, ``difference`` with its 95 % interval ``low`` to ``high``; patients ``n_better``,
-            ``n_worse`` and ``n_equal``; ``rank_biserial``, ``p`` (Wilcoxon), ``p_holm`` and ``verdict``.
-        datasets: A list of ``name``, ``configuration``, ``plans``, ``folds``, ``regions``, ``structures`` (names by
-            key), ``cases``, ``patients`` by case, ``n_patients``; by column and trainer ``values`` of the cases (null
-            where undefined) and ``means``, with intervals.
+        files: By place size and digest of each table and figure: a file that differs is not
+        replaced. statistics: A list of tested differences: ``dataset``, ``column``, ``family``
+        (tests that were corrected
+            together), ``trainer`` and ``reference``, over ``n`` cases of ``n_patients``; means
+            ``mean`` and ``mean_reference``, ``difference`` with its 95 % interval ``low`` to
+            ``high``; patients ``n_better``, ``n_worse`` and ``n_equal``; ``rank_biserial``, ``p``
+            (Wilcoxon), ``p_holm`` and ``verdict``.
+        datasets: A list of ``name``, ``configuration``, ``plans``, ``folds``, ``regions``,
+        ``structures`` (names by
+            key), ``cases``, ``patients`` by case, ``n_patients``; by column and trainer ``values``
+            of the cases (null where undefined) and ``means``, with intervals.
     """
     first = comparisons[0]
     settings: dict[str, Any] = {"confidence": CONFIDENCE}
     for option in _OPTIONS:
         settings[option] = getattr(first.options, option)
-    settings["evaluation"] = {comparison.name: vars(comparison.settings) for comparison in comparisons}
+    settings["evaluation"] = {
+        comparison.name: vars(comparison.settings) for comparison in comparisons
+    }
     notes: list[str] = []
     statistics: list[dict[Any, Any]] = []
     for comparison in comparisons:
@@ -151,13 +178,17 @@ def comparison_to_json(
         "tables": list(tables),
         "statistics": statistics,
         "figures": list(figures),
-        "files": {place: WrittenFile(size=key["size"], digest=key["digest"]) for place, key in written.items()},
+        "files": {
+            place: WrittenFile(size=key["size"], digest=key["digest"])
+            for place, key in written.items()
+        },
         "datasets": [_dataset(comparison) for comparison in comparisons],
     }
 
 
 def _names_of_structures(comparisons: Sequence[Comparison]) -> dict[str, str]:
-    """Names by nnU-Net's key; where data sets call a structure otherwise, ``structure`` and the key."""
+    """Names by nnU-Net's key; where data sets call a structure otherwise, ``structure`` and the
+    key."""
     names: dict[str, str] = {}
     for comparison in comparisons:
         for key, name in comparison.structures.items():
@@ -167,7 +198,12 @@ def _names_of_structures(comparisons: Sequence[Comparison]) -> dict[str, str]:
 
 
 def _method(method: ComparedMethod) -> dict[str, Any]:
-    return {"name": method.name, "label": method.label, "trainer": method.trainer, "ranked": method.ranked}
+    return {
+        "name": method.name,
+        "label": method.label,
+        "trainer": method.trainer,
+        "ranked": method.ranked,
+    }
 
 
 def _dataset(comparison: Comparison) -> dict[str, Any]:
@@ -176,7 +212,10 @@ def _dataset(comparison: Comparison) -> dict[str, Any]:
     for column in comparison.columns:
         by_method = comparison.values[column]
         values[column] = {method: by_method[method].tolist() for method in by_method}
-        means[column] = {method: asdict(mean_interval(by_method[method], **comparison.draws)) for method in by_method}
+        means[column] = {
+            method: asdict(mean_interval(by_method[method], **comparison.draws))
+            for method in by_method
+        }
     return {
         "name": comparison.name,
         "folds": comparison.folds,
@@ -193,7 +232,8 @@ def _dataset(comparison: Comparison) -> dict[str, Any]:
 
 
 def write_comparison(document: dict[str, Any], files: OwnedFiles) -> Path:
-    """Write comparison.json, last of all, and remove tables and figures of the one before that it does not list."""
+    """Write comparison.json, last of all, and remove tables and figures of the one before that it
+    does not list."""
     path = files.folder / COMPARISON_FILE
     (files.folder / PAGE_NAME).unlink(missing_ok=True)  # which shows the one before
     write_atomically(path, to_json_text(document))
@@ -206,7 +246,9 @@ def comparison_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Pa
     settings = data["settings"]["evaluation"].values()
     masks = {}
     for mask, note in MASK_NOTES.items():
-        masks[mask] = "; ".join(dict.fromkeys(note.format(**of_data_set) for of_data_set in settings))
+        masks[mask] = "; ".join(
+            dict.fromkeys(note.format(**of_data_set) for of_data_set in settings)
+        )
     main_figures = {}
     other_figures = []
     for figure in data["figures"]:
@@ -228,7 +270,8 @@ def comparison_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Pa
 
 
 def _embedded(folder: Path, files: Sequence[str]) -> str:
-    """The value of ``src`` for one of the two files of a figure: SVG unless it is large, else PNG."""
+    """The value of ``src`` for one of the two files of a figure: SVG unless it is large, else
+    PNG."""
     by_suffix = {Path(name).suffix: folder / name for name in files}
     suffix = ".svg"
     if by_suffix[suffix].stat().st_size > _LARGEST_SVG:

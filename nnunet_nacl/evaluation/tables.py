@@ -18,7 +18,12 @@ from nnunet_nacl.errors import some
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.quality.learned_quality import quality_report
-from nnunet_nacl.reports.quality_texts import PREDICTED_DICE_ERROR, detected_rows, quality_rows, workload_rows
+from nnunet_nacl.reports.quality_texts import (
+    PREDICTED_DICE_ERROR,
+    detected_rows,
+    quality_rows,
+    workload_rows,
+)
 from nnunet_nacl.reports.tables import Rows, frames, number, text_of
 
 TABLES = "tables"
@@ -64,9 +69,10 @@ class Table:
     def marks(self) -> pd.DataFrame:
         """``best``, ``second`` or nothing for each cell.
 
-        What is rounded to the same text counts as equal: a reader sees no difference. Where all are equal nothing is
-        marked; of two methods only the best; where two or more are best, the next is no second. Where two columns name
-        a row, rows that share the first name are marked together.
+        What is rounded to the same text counts as equal: a reader sees no difference. Where all are
+        equal nothing is marked; of two methods only the best; where two or more are best, the next
+        is no second. Where two columns name a row, rows that share the first name are marked
+        together.
         """
         marks = pd.DataFrame("", self.values.index, self.values.columns)
         groups = pd.Series(0, self.values.index)
@@ -103,7 +109,8 @@ class Table:
         return "\n".join(lines)
 
     def to_csv(self, notes: Sequence[str] = ()) -> str:
-        """In full precision; notes stand in a last column, in every row, so that no row loses them when it is moved."""
+        """In full precision; notes stand in a last column, in every row, so that no row loses them
+        when it is moved."""
         frame = self.values if self.csv is None else self.csv
         if notes:
             frame = frame.assign(note=" ".join(notes))
@@ -114,25 +121,35 @@ class Table:
         numbers = self.values.apply(pd.to_numeric, errors="coerce").astype(object)
         numbers = numbers.where(numbers.notna(), None)
         rows = []
-        for texts, values, marks in zip(self.texts.to_numpy(), numbers.to_numpy(), self.marks.to_numpy()):
+        for texts, values, marks in zip(
+            self.texts.to_numpy(), numbers.to_numpy(), self.marks.to_numpy()
+        ):
             rows.append(list(zip(texts.tolist(), values.tolist(), marks.tolist())))
         return rows
 
 
-def write_tables(tables: Sequence[Table], files: OwnedFiles, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
+def write_tables(
+    tables: Sequence[Table], files: OwnedFiles, notes: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Write ``tables/<id>.csv`` of each; what comparison.json says of them."""
     entries = []
     for table in tables:
         place = _place(table.id)
         with files.staging(place) as work:
             write_atomically(work / Path(place).name, table.to_csv(notes))
-        entry = {"id": table.id, "dataset": table.dataset, "title": table.title, "caption": table.caption}
+        entry = {
+            "id": table.id,
+            "dataset": table.dataset,
+            "title": table.title,
+            "caption": table.caption,
+        }
         entries.append({**entry, "files": [place]})
     return entries
 
 
 def places_of_tables(comparisons: Sequence[Comparison]) -> list[str]:
-    """Where :func:`write_tables` may write tables of comparisons, of which only the names are known yet."""
+    """Where :func:`write_tables` may write tables of comparisons, of which only the names are known
+    yet."""
     form = named_after(comparisons)
     ids = [_OVERVIEW]
     for comparison in comparisons:
@@ -145,7 +162,8 @@ def _place(table_id: str) -> str:
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """All tables: an overview of several data sets, then those of each, named after it; none without a row."""
+    """All tables: an overview of several data sets, then those of each, named after it; none
+    without a row."""
     makers = [_TableMaker(comparison, named_after(comparisons)) for comparison in comparisons]
     tables = []
     if len(makers) > 1:
@@ -172,7 +190,9 @@ def _overview(makers: Sequence[_TableMaker]) -> Table:
             header = f"{column.title} {maker.comparison.name}"
             means[header] = maker.comparison.means[column_id]
             better[header] = column.better
-    caption = "; ".join(maker.comparison.where for maker in makers) + ": mean over cases and structures."
+    caption = (
+        "; ".join(maker.comparison.where for maker in makers) + ": mean over cases and structures."
+    )
     values, texts = frames(makers[0].rows_of_methods(pd.DataFrame(means)))
     return Table(_OVERVIEW, "All data sets", caption, values, texts, better, makers[0].unranked)
 
@@ -218,7 +238,12 @@ class _TableMaker:
 
     def rows_of_methods(self, means: pd.DataFrame) -> list[dict[Any, Any]]:
         """A row a method, which has its label, of a frame with a row a method."""
-        return means.rename(index=self.comparison.labels).rename_axis("method").reset_index().to_dict("records")
+        return (
+            means.rename(index=self.comparison.labels)
+            .rename_axis("method")
+            .reset_index()
+            .to_dict("records")
+        )
 
     def discrimination(self) -> Table:
         """Overlap and distances of each structure, and of all together."""
@@ -229,35 +254,49 @@ class _TableMaker:
             suffixes = {"mean of all": "", **suffixes}
         rows = []
         for structure, suffix in suffixes.items():
-            shown = pd.DataFrame({"DSC": means[f"Dice{suffix}"], "HD95 (mm)": means[f"HD95_mm{suffix}"]})
+            shown = pd.DataFrame(
+                {"DSC": means[f"Dice{suffix}"], "HD95 (mm)": means[f"HD95_mm{suffix}"]}
+            )
             rows += [{"structure": structure} | row for row in self.rows_of_methods(shown)]
         column_ids = [f"{metric}:{key}" for metric in OVERLAP for key in names]
-        without_value = [self.comparison.columns[column].title for column in column_ids if means[column].isna().any()]
+        without_value = [
+            self.comparison.columns[column].title
+            for column in column_ids
+            if means[column].isna().any()
+        ]
         in_no_mean = ""
         if without_value:
-            in_no_mean = f" Without a value for some method, so in no mean over structures: {some(without_value)}."
+            in_no_mean = (
+                " Without a value for some method, so in no mean over structures:"
+                f" {some(without_value)}."
+            )
         caption = (
-            "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface distances (HD95, mm, "
-            "both directions pooled); the mean of all structures is that of their means. Higher DSC is better, lower "
-            f"HD95.{self._undefined(column_ids)}{in_no_mean}"
+            "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface"
+            " distances (HD95, mm, both directions pooled); the mean of all structures is that of"
+            " their means. Higher DSC is better, lower"
+            f" HD95.{self._undefined(column_ids)}{in_no_mean}"
         )
         better = {"DSC": "higher", "HD95 (mm)": "lower"}
         return self.make("discrimination", "Discrimination", caption, rows, better=better)
 
     def calibration(self) -> Table:
         """The printed scores on each mask."""
-        titles = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}
+        titles = {
+            name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed
+        }
         rows = []
         for mask in MASKS:
-            of_mask = {title: self.comparison.means[f"{metric}:{mask}"] for metric, title in titles.items()}
+            of_mask = {
+                title: self.comparison.means[f"{metric}:{mask}"] for metric, title in titles.items()
+            }
             rows += [{"mask": mask} | row for row in self.rows_of_methods(pd.DataFrame(of_mask))]
         settings = self.comparison.settings
         classes = "regions" if self.comparison.regions else "classes, background included"
         undefined = self._undefined([f"ECE:{mask}" for mask in MASKS])
         caption = (
-            f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach}). The paper's are "
-            f"those on the foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
-            f"{undefined}"
+            f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach})."
+            f" The paper's are those on the foreground. CECE is the mean over {classes}; the"
+            f" paper's formula sums them. Lower is better.{undefined}"
         )
         better = dict.fromkeys(titles.values(), "lower")
         return self.make("calibration", "Calibration", caption, rows, decimals=4, better=better)
@@ -273,15 +312,19 @@ class _TableMaker:
         powerless = ""
         if self.comparison.powerless:
             families = ", ".join(self.comparison.powerless)
-            powerless = f" Too few for p (Holm) below 0.05, however clear the difference: {families}."
+            powerless = (
+                f" Too few for p (Holm) below 0.05, however clear the difference: {families}."
+            )
         caption = (
-            f"mean over the cases in which both have a value, with the 95 % percentile bootstrap interval over {unit} "
-            f"({draws['n_bootstrap']:,} samples, seed {draws['seed']}). p: Wilcoxon's signed-rank test, two-sided, "
-            f"over n {unit}, equal values dropped; p (Holm): corrected over all methods and metrics of one family "
-            f"(tests: {sizes}; calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05; "
-            f"mixed: then the mean points the other way than most {unit}.{powerless} HD95 of a case: mean over "
-            "structures that have a distance for all methods. One training per fold stands for each method: what "
-            "another training would give is not in these intervals."
+            "mean over the cases in which both have a value, with the 95 % percentile bootstrap"
+            f" interval over {unit} ({draws['n_bootstrap']:,} samples, seed {draws['seed']}). p:"
+            f" Wilcoxon's signed-rank test, two-sided, over n {unit}, equal values dropped; p"
+            f" (Holm): corrected over all methods and metrics of one family (tests: {sizes};"
+            " calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05;"
+            f" mixed: then the mean points the other way than most {unit}.{powerless} HD95 of a"
+            " case: mean over structures that have a distance for all methods. One training per"
+            " fold stands for each method: what another training would give is not in these"
+            " intervals."
         )
         reference = self.comparison.methods[0].label
         return self.make("statistics", f"Differences to {reference}", caption, rows, csv=tests)
@@ -309,7 +352,9 @@ class _TableMaker:
         """By label how far the predicted Dice of each method holds."""
         reports = {}
         for name, promises in self.comparison.promises.items():
-            reports[self.comparison.labels[name]] = quality_report(promises.table, self.comparison.bad)
+            reports[self.comparison.labels[name]] = quality_report(
+                promises.table, self.comparison.bad
+            )
         return reports
 
     def quality(self) -> Table:
@@ -319,9 +364,9 @@ class _TableMaker:
             for caveat in promises.caveats:
                 caveats += f" {self.comparison.labels[name]}: {caveat}"
         caption = (
-            f"MAE: {PREDICTED_DICE_ERROR}; coverage: share of the intervals, learned from other cases, that contain "
-            "the true Dice; rho: Spearman's rank correlation of a case's lowest predicted Dice with its lowest true "
-            f"one, higher is better.{caveats}"
+            f"MAE: {PREDICTED_DICE_ERROR}; coverage: share of the intervals, learned from other"
+            " cases, that contain the true Dice; rho: Spearman's rank correlation of a case's"
+            f" lowest predicted Dice with its lowest true one, higher is better.{caveats}"
         )
         better = {"MAE predicted": "lower", "rho": "higher"}
         rows = quality_rows(self._quality_reports)
@@ -330,13 +375,16 @@ class _TableMaker:
     def workload(self) -> Table:
         """What a look at some cases finds of the bad ones."""
         limits = [
-            f"{limit:g} ({self.comparison.structures[key]})" for key, limit in (self.comparison.bad or {}).items()
+            f"{limit:g} ({self.comparison.structures[key]})"
+            for key, limit in (self.comparison.bad or {}).items()
         ]
         caption = (
-            f"a case is bad where the Dice of some structure is below {', '.join(limits)}. Of the bad cases, the share "
-            "that is found by looking at so many percent, in an order."
+            f"a case is bad where the Dice of some structure is below {', '.join(limits)}. Of the"
+            " bad cases, the share that is found by looking at so many percent, in an order."
         )
-        return self.make("workload", "Cases to look at", caption, workload_rows(self._quality_reports))
+        return self.make(
+            "workload", "Cases to look at", caption, workload_rows(self._quality_reports)
+        )
 
     def detected(self) -> Table:
         """What the segmentations find of structures that some method misses or invents."""
@@ -344,10 +392,16 @@ class _TableMaker:
         for name, rows_of_method in self.comparison.table.groupby("method", sort=False):
             detected[self.comparison.labels[str(name)]] = detected_in(rows_of_method)
         caption = (
-            "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
-            "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."
+            "for structures that a method misses or invents, the mean Dice of the scans whose truth"
+            " has them, a missed one counting 0; in how many of these the segmentation lacks it; in"
+            " how many of the others it has it."
         )
-        return self.make("detected", "What is found", caption, detected_rows(detected, self.comparison.structures))
+        return self.make(
+            "detected",
+            "What is found",
+            caption,
+            detected_rows(detected, self.comparison.structures),
+        )
 
     def _undefined(self, column_ids: Sequence[str]) -> str:
         """Names the cases that have no value: they are left out of a mean."""

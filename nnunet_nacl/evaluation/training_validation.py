@@ -14,7 +14,9 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 
 
-def make_export(validation_folder: Path, truth_folder: Path, checkpoint: Path | None) -> MeasuredExport:
+def make_export(
+    validation_folder: Path, truth_folder: Path, checkpoint: Path | None
+) -> MeasuredExport:
     """nnU-Net's export of a case, which also leaves a record of it.
 
     ``checkpoint`` is the file whose weights predict, as nnU-Net predicts validation cases; where it

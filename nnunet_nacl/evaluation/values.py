@@ -9,10 +9,20 @@ from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.files import CsvColumn, to_csv_text
 
 VALUE_COLUMNS = (
-    CsvColumn("scope", "text", "`case`, `mean` over the cases where the metric is defined, or `pooled` over voxels."),
+    CsvColumn(
+        "scope",
+        "text",
+        "`case`, `mean` over the cases where the metric is defined, or `pooled` over voxels.",
+    ),
     CsvColumn("case", "name", "Empty for `mean` and `pooled`."),
-    CsvColumn("structure", "key", "nnU-Net's key of the structure; empty for scores of all classes or regions."),
-    CsvColumn("mask", "name", "Voxels that a calibration score was measured on; empty for other metrics."),
+    CsvColumn(
+        "structure",
+        "key",
+        "nnU-Net's key of the structure; empty for scores of all classes or regions.",
+    ),
+    CsvColumn(
+        "mask", "name", "Voxels that a calibration score was measured on; empty for other metrics."
+    ),
     CsvColumn("metric", "name", "As in calibration.json."),
     CsvColumn("value", "of the metric", "Empty if it is undefined."),
 )
@@ -33,7 +43,9 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
     yield from _rows_of_masks("pooled", "", "", evaluation.calibration["pooled"])
 
 
-def _rows_of_structures(scope: str, case: str, structures: Mapping[str, Mapping[str, Any]]) -> Iterator[_Row]:
+def _rows_of_structures(
+    scope: str, case: str, structures: Mapping[str, Mapping[str, Any]]
+) -> Iterator[_Row]:
     """Metrics by nnU-Net's key of the structure; of nested ones the calibration, by mask, alone."""
     for key, metrics in structures.items():
         for metric, value in metrics.items():
@@ -43,7 +55,9 @@ def _rows_of_structures(scope: str, case: str, structures: Mapping[str, Mapping[
                 yield scope, case, key, "", metric, value
 
 
-def _rows_of_masks(scope: str, case: str, key: str, masks: Mapping[str, Mapping[str, float]]) -> Iterator[_Row]:
+def _rows_of_masks(
+    scope: str, case: str, key: str, masks: Mapping[str, Mapping[str, float]]
+) -> Iterator[_Row]:
     for mask, scores in masks.items():
         for metric, score in scores.items():
             yield scope, case, key, mask, metric, score

@@ -4,8 +4,9 @@ Each loss is a function and a module in a file of its own: :func:`nacl` and :cla
 ``nacl.py``. Formulas are those of Murugesan et al. 2025 (arXiv 2401.14487) unless said otherwise:
 l are logits, p probabilities, y is the label, K the number of classes. All losses have in common:
 
-* ``logits``: (B, K, *spatial) for K classes, which exclude each other (softmax), or (B, R, *spatial)
-  for R regions, which may overlap (sigmoid); any floating type; one to three spatial axes.
+* ``logits``: (B, K, *spatial) for K classes, which exclude each other (softmax), or (B, R,
+  *spatial) for R regions, which may overlap (sigmoid); any floating type; one to three spatial
+  axes.
 * ``target``: for classes the label map, (B, 1, *spatial) or (B, *spatial), any type. For regions
   binary maps, (B, R, *spatial), or (B, R + 1, *spatial), whose last channel is 1 where a voxel is
   ignored.

@@ -23,9 +23,10 @@ def ace(
 ) -> Tensor:
     """Cross-entropy plus lambda times the marginal average calibration error (mL1-ACE).
 
-    ``-log p_y``, its mean over voxels, plus ``lambda mean_k mean_b |mean p_k - share of k|`` (Barfoot
-    et al., arXiv 2506.03942), b the bins of p_k. The settings are those of :class:`ACELoss`; the
-    other arguments and the result those of all losses, see :mod:`nnunet_nacl.losses`.
+    ``-log p_y``, its mean over voxels, plus ``lambda mean_k mean_b |mean p_k - share of k|``
+    (Barfoot et al., arXiv 2506.03942), b the bins of p_k. The settings are those of
+    :class:`ACELoss`; the other arguments and the result those of all losses, see
+    :mod:`nnunet_nacl.losses`.
 
     Examples:
         Two classes, a row of two voxels, logits (1, 2, 2):
@@ -53,10 +54,10 @@ def ace(
 class ACELoss(SegmentationLoss):
     """Cross-entropy plus the average calibration error of each class's probability (mL1-ACE).
 
-    ``CE + lambda mean_k mean_b |mean p_k - share of k|`` (Barfoot et al., arXiv 2506.03942): in each
-    image and for each class k, the background included, the valid voxels are sorted into bins b of
-    p_k; the mean is over the bins that hold a voxel, then over the classes, then over the images that
-    have a valid voxel. Bins are hard: they have no gradient.
+    ``CE + lambda mean_k mean_b |mean p_k - share of k|`` (Barfoot et al., arXiv 2506.03942): in
+    each image and for each class k, the background included, the valid voxels are sorted into bins
+    b of p_k; the mean is over the bins that hold a voxel, then over the classes, then over the
+    images that have a valid voxel. Bins are hard: they have no gradient.
 
     ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
     regions p_r is held against the share of the voxels inside, and the mean is over regions.
@@ -155,7 +156,8 @@ def _subtract_one_at(labels: Tensor, probs: Tensor) -> Tensor:
 
 
 def _number_bins(probs: Tensor, n_bins: int, valid: Tensor | None) -> Tensor:
-    """Number of the bin, from 1 to ``n_bins``, in which each probability lies; 0 for ignored voxels."""
+    """Number of the bin, from 1 to ``n_bins``, in which each probability lies; 0 for ignored
+    voxels."""
     # 0 lies in the first bin. Clamped as integers: where a network diverges NaN has no bin, and a
     # number out of range would end the training.
     bins = (probs * n_bins).ceil_().long().clamp(1, n_bins)

@@ -1,4 +1,5 @@
-"""Checks a batch of logits and labels, brings it to one form for all losses, and averages over its valid voxels."""
+"""Checks a batch of logits and labels, brings it to one form for all losses, and averages over its
+valid voxels."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Batch:
     Attributes:
         logits: (B, K, *spatial), or (B, R, *spatial) for regions; float32 or float64.
         labels: Label map (B, *spatial), or binary maps (B, R, *spatial) for regions; any type.
-        valid: Boolean (B, *spatial), False where a voxel is ignored; None if nothing can be ignored.
+        valid: Boolean (B, *spatial), False where a voxel is ignored; None if nothing can be
+            ignored.
         regions: Whether the channels are regions.
     """
 
@@ -34,12 +36,14 @@ class Batch:
         return self.logits.ndim - 2
 
     def shares(self, neighborhood: Neighborhood) -> Tensor:
-        """tau: the share of each class, or region, among a voxel's neighbours; shape of the logits."""
+        """tau: the share of each class, or region, among a voxel's neighbours; shape of the
+        logits."""
         num_classes = None if self.regions else self.logits.shape[1]
         return compute_shares(self.labels, num_classes, neighborhood, self.valid, self.logits.dtype)
 
     def class_factor(self, class_reduction: str) -> float:
-        """What turns a voxel's sum over classes into ``class_reduction``; a region has two, in and out.
+        """What turns a voxel's sum over classes into ``class_reduction``; a region has two, in and
+        out.
 
         ``sum`` (the paper's formulas) is 1, ``mean`` (the authors' code) 1 / K.
         """
@@ -50,7 +54,8 @@ class Batch:
         return 1.0 / num_classes
 
     def mean(self, voxelwise: Tensor) -> Tensor:
-        """Mean of a voxelwise loss over the valid voxels; 0, with a gradient of 0, if there are none.
+        """Mean of a voxelwise loss over the valid voxels; 0, with a gradient of 0, if there are
+        none.
 
         Args:
             voxelwise: (B, *spatial), or (B, R, *spatial) for regions, over which is averaged, too.
@@ -103,4 +108,7 @@ def _check_tensor(name: str, value: object) -> None:
             f"{name} must be one tensor, got a {type(value).__name__} of {len(value)}: for deep "
             "supervision add up the losses of the scales, as nnU-Net's DeepSupervisionWrapper does."
         )
-    raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}; torch.as_tensor converts arrays.")
+    raise TypeError(
+        f"{name} must be a torch.Tensor, got {type(value).__name__}; torch.as_tensor converts"
+        " arrays."
+    )

@@ -95,7 +95,8 @@ def voxelwise_cross_entropy(batch: Batch) -> Tensor:
 
 
 def soft_cross_entropy(batch: Batch, shares: Tensor) -> Tensor:
-    """Cross-entropy of each voxel against shares of the classes, ``-sum_k q_k log p_k``, (B, *spatial).
+    """Cross-entropy of each voxel against shares of the classes, ``-sum_k q_k log p_k``, (B,
+    *spatial).
 
     For regions ``-q_r log p_r - (1 - q_r) log(1 - p_r)``, (B, R, *spatial).
 

@@ -54,8 +54,8 @@ def ecp(
 class ECPLoss(SegmentationLoss):
     """Cross-entropy less a multiple of the prediction's entropy (ECP; Pereyra et al. 2017).
 
-    ``-log p_y - alpha R_k[-p_k log p_k]``; the authors of NACL average the terms of the entropy over
-    the classes.
+    ``-log p_y - alpha R_k[-p_k log p_k]``; the authors of NACL average the terms of the entropy
+    over the classes.
 
     ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
     regions it is the binary entropy for ``sum``, and half of it for ``mean``.
@@ -117,7 +117,8 @@ def _check_settings(penalty_weight: float, class_reduction: str) -> None:
 
 
 def _entropy(batch: Batch) -> Tensor:
-    """``-sum_k p_k log p_k`` of each voxel, (B, *spatial); for regions the binary one, (B, R, *spatial)."""
+    """``-sum_k p_k log p_k`` of each voxel, (B, *spatial); for regions the binary one, (B, R,
+    *spatial)."""
     if batch.regions:
         # The entropy is the cross-entropy of p against p itself, here in its stable binary form.
         return F.softplus(batch.logits) - batch.logits * torch.sigmoid(batch.logits)

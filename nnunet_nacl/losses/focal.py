@@ -47,8 +47,8 @@ def focal(
         return batch.mean(cross_entropy)
     # 1 - p_y from -log p_y, without cancellation.
     prob_of_others = -torch.expm1(-cross_entropy)
-    # For gamma < 1 the power has an infinite slope at 0. There the whole term is 0 to first order, so
-    # the clamp changes no value and keeps the gradient finite.
+    # For gamma < 1 the power has an infinite slope at 0. There the whole term is 0 to first order,
+    # so the clamp changes no value and keeps the gradient finite.
     smallest = torch.finfo(cross_entropy.dtype).tiny
     return batch.mean(prob_of_others.clamp_min(smallest).pow(gamma) * cross_entropy)
 

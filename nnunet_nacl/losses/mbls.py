@@ -52,7 +52,8 @@ def mbls(
 
 
 class MbLSLoss(SegmentationLoss):
-    """Cross-entropy plus a penalty on logit differences beyond a margin (MbLS; Liu et al. 2022, eq. 7).
+    """Cross-entropy plus a penalty on logit differences beyond a margin (MbLS; Liu et al. 2022, eq.
+    7).
 
     ``-log p_y + lambda R_k[relu(max_j l_j - l_k - m)]``.
 

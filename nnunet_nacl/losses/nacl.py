@@ -65,22 +65,23 @@ def nacl(
     factor = penalty_weight * batch.class_factor(class_reduction)
     if factor == 0:
         return batch.mean(voxelwise_cross_entropy(batch))
-    # The penalty is computed first: beside a Dice term the order of the terms decides in which order
-    # their gradients are added, and so the last bits of the weights of a seeded training.
+    # The penalty is computed first: beside a Dice term the order of the terms decides in which
+    # order their gradients are added, and so the last bits of the weights of a seeded training.
     voxelwise_penalty = _penalty(batch, neighborhood, penalty, space, prior_scale)
     return batch.mean(voxelwise_cross_entropy(batch) + factor * voxelwise_penalty)
 
 
 class NACLLoss(SegmentationLoss):
-    """Neighbour-aware calibration: cross-entropy plus a penalty on logits (Murugesan et al. 2025, eq. 9).
+    """Neighbour-aware calibration: cross-entropy plus a penalty on logits (Murugesan et al. 2025,
+    eq. 9).
 
     ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's
     neighbourhood (eq. 8). Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or
     1 - lambda (``sum``).
 
     ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
-    regions the constraint is m (2 tau_r - 1), and the penalty is that of the two classes in and out:
-    ``|.|`` or ``(.)^2 / 2`` for ``sum``, half of that for ``mean``. ``softmax`` puts
+    regions the constraint is m (2 tau_r - 1), and the penalty is that of the two classes in and
+    out: ``|.|`` or ``(.)^2 / 2`` for ``sum``, half of that for ``mean``. ``softmax`` puts
     2 sigmoid(l_r) - 1 in place of l_r.
 
     Args:
@@ -92,7 +93,8 @@ class NACLLoss(SegmentationLoss):
         penalty: P, ``l1`` or ``l2``.
         space: ``logits``, or ``softmax``, which puts p_k in place of l_k (fig. 3 of the paper).
         class_reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's
-            formula). They differ by the factor K: lambda under ``mean`` is lambda / K under ``sum``.
+            formula). They differ by the factor K: lambda under ``mean`` is lambda / K under
+            ``sum``.
         padding: What lies outside of the image: ``valid``, ``background``, ``zeros`` or
             ``replicate``, see :class:`~nnunet_nacl.losses.neighborhood.Neighborhood`.
         prior_scale: m, not negative. Not in the paper; with m = 5 the logits of plain background

@@ -56,12 +56,14 @@ class Neighborhood:
             raise ValueError(f"sigma must be a positive number of voxels, got {self.sigma!r}.")
 
     def sizes(self, num_axes: int) -> tuple[int, ...]:
-        """Kernel size along each axis; ValueError if sizes were given for another number of axes."""
+        """Kernel size along each axis; ValueError if sizes were given for another number of
+        axes."""
         if isinstance(self.kernel_size, int):
             return (self.kernel_size,) * num_axes
         if len(self.kernel_size) != num_axes:
             raise ValueError(
-                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but images have {num_axes}."
+                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but images"
+                f" have {num_axes}."
             )
         return self.kernel_size
 
@@ -191,9 +193,9 @@ def neighborhood_proportions(
     ``prior``, ``sigma`` and ``padding`` are those of :class:`Neighborhood`.
 
     Args:
-        target: Label map, (B, *spatial) or (B, 1, *spatial), of values from 0 to ``num_classes`` - 1;
-            with four or more axes a second one of length 1 is the channel. For regions, which may
-            overlap, their binary maps, (B, R, *spatial).
+        target: Label map, (B, *spatial) or (B, 1, *spatial), of values from 0 to ``num_classes`` -
+            1; with four or more axes a second one of length 1 is the channel. For regions, which
+            may overlap, their binary maps, (B, R, *spatial).
         num_classes: K; None for regions. What lies outside of the image belongs to no region under
             ``background``.
         valid: Boolean, (B, *spatial) or (B, 1, *spatial); ignored voxels (False) are part of no
@@ -222,7 +224,10 @@ def neighborhood_proportions(
         without_channel = (batch_size, *spatial)
         with_channel = (batch_size, 1, *spatial)
         if tuple(valid.shape) not in (without_channel, with_channel):
-            raise ValueError(f"valid must have shape {without_channel} or {with_channel}, got {tuple(valid.shape)}.")
+            raise ValueError(
+                f"valid must have shape {without_channel} or {with_channel}, got"
+                f" {tuple(valid.shape)}."
+            )
         valid = valid.reshape(without_channel).bool()
     return compute_shares(signed(target), num_classes, neighborhood, valid, torch.float32)
 
@@ -269,12 +274,13 @@ def _find_membership(labels: Tensor, num_classes: int | None) -> Tensor:
 
 
 def _check_kernel_size(kernel_size: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """The sizes as Python's integers (NumPy's are taken, too); ValueError unless each has a centre."""
+    """The sizes as Python's integers (NumPy's are taken, too); ValueError unless each has a
+    centre."""
     sizes = kernel_size if isinstance(kernel_size, (tuple, list)) else [kernel_size]
     if not sizes or not all(_has_centre(size) for size in sizes):
         raise ValueError(
-            "kernel_size must be an odd positive integer, or one per axis, so that a centre exists; "
-            f"got {kernel_size!r}."
+            "kernel_size must be an odd positive integer, or one per axis, so that a centre"
+            f" exists; got {kernel_size!r}."
         )
     if isinstance(kernel_size, (tuple, list)):
         return tuple(int(size) for size in kernel_size)

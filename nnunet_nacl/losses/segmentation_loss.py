@@ -43,7 +43,8 @@ class SegmentationLoss(nn.Module):
 
     @property
     def settings(self) -> dict[str, object]:
-        """The arguments of the constructor by name, without ``check_labels``, which changes no value."""
+        """The arguments of the constructor by name, without ``check_labels``, which changes no
+        value."""
         return {name: value for name, value in vars(self).items() if _is_setting(name)}
 
     def extra_repr(self) -> str:
@@ -52,5 +53,6 @@ class SegmentationLoss(nn.Module):
 
 
 def _is_setting(attribute: str) -> bool:
-    """Whether an attribute of a loss is a setting; the private ones and ``training`` are PyTorch's."""
+    """Whether an attribute of a loss is a setting; the private ones and ``training`` are
+    PyTorch's."""
     return not attribute.startswith("_") and attribute not in ("training", "check_labels")

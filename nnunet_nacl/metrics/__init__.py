@@ -1,7 +1,17 @@
-"""Calibration and segmentation metrics, fits and statistics on arrays; reads no files, and does not need nnU-Net."""
+"""Calibration and segmentation metrics, fits and statistics on arrays; reads no files, and does not
+need nnU-Net."""
 
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import ace, brier, cece, ece, marginal_ace, mce, nll, root_brier
+from nnunet_nacl.metrics.calibration_error import (
+    ace,
+    brier,
+    cece,
+    ece,
+    marginal_ace,
+    mce,
+    nll,
+    root_brier,
+)
 from nnunet_nacl.metrics.counting import CalibrationMetric, count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 

@@ -1,7 +1,8 @@
-"""Calibration errors (ECE, CECE, ACE, MCE), proper scores (NLL, Brier and its root), from sums of voxels; NaN of none.
+"""Calibration errors (ECE, CECE, ACE, MCE), proper scores (NLL, Brier and its root), from sums of
+voxels; NaN of none.
 
-Equation numbers: Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with Penalty-Based
-Constraints", Medical Image Analysis 2025.
+Equation numbers: Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with
+Penalty-Based Constraints", Medical Image Analysis 2025.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from nnunet_nacl.metrics.binning import BinStats
 
 
 def _weighted(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Sum over bins of count / N * gap, one value per row: |sum of outcomes - sum of confidences| / N."""
+    """Sum over bins of count / N * gap, one value per row: |sum of outcomes - sum of confidences| /
+    N."""
     total = count.sum(axis=-1)
     return np.abs(positive - confidence).sum(axis=-1) / np.where(total > 0, total, np.nan)
 
@@ -26,7 +28,8 @@ def ece_per_row(stats: BinStats) -> np.ndarray:
 
 
 def ece(stats: BinStats) -> float:
-    """Expected calibration error of the top label (eq. 10): sum_b n_b / N * |accuracy_b - confidence_b|.
+    """Expected calibration error of the top label (eq. 10): sum_b n_b / N * |accuracy_b -
+    confidence_b|.
 
     For regions the mean over regions of each region's error.
     """
@@ -34,15 +37,17 @@ def ece(stats: BinStats) -> float:
 
 
 def class_errors(stats: BinStats) -> np.ndarray:
-    """(K,) calibration error of each class's (region's) own probability against its frequency; in [0, 1]."""
+    """(K,) calibration error of each class's (region's) own probability against its frequency; in
+    [0, 1]."""
     return _weighted(stats.class_count, stats.class_confidence, stats.class_positive)
 
 
 def cece(stats: BinStats) -> float:
-    """Class-wise expected calibration error: mean over classes of sum_b n_kb / N * |share of k - mean p_k|.
+    """Class-wise expected calibration error: mean over classes of sum_b n_kb / N * |share of k -
+    mean p_k|.
 
-    Background is a class; of regions each is one. The authors' code computes the same, but leaves out classes above the
-    largest label of the case.
+    Background is a class; of regions each is one. The authors' code computes the same, but leaves
+    out classes above the largest label of the case.
     """
     return float(class_errors(stats).mean())
 
@@ -61,7 +66,8 @@ def ace(stats: BinStats) -> float:
 
 
 def marginal_ace(stats: BinStats) -> float:
-    """Marginal average calibration error: mean over classes or regions k of mean_b |share of k - mean p_k|; in [0, 1].
+    """Marginal average calibration error: mean over classes or regions k of mean_b |share of k -
+    mean p_k|; in [0, 1].
 
     b are the non-empty bins of p_k, background included: what the loss ``ace`` adds
     for each image (Barfoot et al., arXiv 2506.03942; there in 20 bins).
@@ -70,14 +76,19 @@ def marginal_ace(stats: BinStats) -> float:
 
 
 def mce(stats: BinStats) -> float:
-    """Maximum calibration error: the largest |accuracy_b - confidence_b|. For regions the mean over regions."""
+    """Maximum calibration error: the largest |accuracy_b - confidence_b|. For regions the mean over
+    regions."""
     return _over_bins(stats.count, stats.confidence, stats.correct, np.nanmax)
 
 
 def _over_bins(
-    count: np.ndarray, confidence: np.ndarray, positive: np.ndarray, reduce: Callable[..., np.ndarray]
+    count: np.ndarray,
+    confidence: np.ndarray,
+    positive: np.ndarray,
+    reduce: Callable[..., np.ndarray],
 ) -> float:
-    """Mean over rows of what ``reduce`` makes of |share of outcomes - mean confidence| of the non-empty bins."""
+    """Mean over rows of what ``reduce`` makes of |share of outcomes - mean confidence| of the
+    non-empty bins."""
     if not count.any():
         return float("nan")
     gaps = np.abs(positive - confidence) / np.where(count > 0, count, np.nan)
@@ -90,7 +101,8 @@ def nll_per_row(stats: BinStats) -> np.ndarray:
 
 
 def nll(stats: BinStats) -> float:
-    """Mean of -log p(true class) in nats, p clipped at the smallest normal float32 (so at most 87.3).
+    """Mean of -log p(true class) in nats, p clipped at the smallest normal float32 (so at most
+    87.3).
 
     For regions the mean over regions of the binary score.
     """
@@ -105,17 +117,19 @@ def brier_per_row(stats: BinStats) -> np.ndarray:
 def brier(stats: BinStats) -> float:
     """Mean of sum_k (p_k - y_k)^2 over classes, in [0, 2].
 
-    A region counts as the two classes "in" and "out", so 2 (p - y)^2: twice what a binary Brier score is elsewhere.
-    For regions the mean over regions.
+    A region counts as the two classes "in" and "out", so 2 (p - y)^2: twice what a binary Brier
+    score is elsewhere. For regions the mean over regions.
     """
     return float(brier_per_row(stats).mean())
 
 
 def root_brier(stats: BinStats) -> float:
-    """Root Brier score: the square root of :func:`brier`, for regions of each one's; in [0, sqrt(2)].
+    """Root Brier score: the square root of :func:`brier`, for regions of each one's; in [0,
+    sqrt(2)].
 
-    Never less than ECE, and in expectation than the calibration error of all classes' probabilities together, which
-    bins cannot measure (Gruber and Buettner 2022). Metrics Reloaded (Maier-Hein et al. 2024) recommends it.
+    Never less than ECE, and in expectation than the calibration error of all classes' probabilities
+    together, which bins cannot measure (Gruber and Buettner 2022). Metrics Reloaded (Maier-Hein et
+    al. 2024) recommends it.
     """
     return float(np.sqrt(np.maximum(brier_per_row(stats), 0)).mean())
 
@@ -133,9 +147,12 @@ class MaskMetric:
     Attributes:
         function: Its value; NaN where no voxel was counted.
         title: Its name for people.
-        meaning: In sentences, on the page of `nnunet_nacl compare`; empty for what is no column there. Lower is better.
-        printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and of `compare` if it is compared.
-        tested: Whether its differences are tested on every mask; each test takes power from the others.
+        meaning: In sentences, on the page of `nnunet_nacl compare`; empty for what is no column
+            there. Lower is better.
+        printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and of
+            `compare` if it is compared.
+        tested: Whether its differences are tested on every mask; each test takes power from the
+            others.
     """
 
     function: Callable[[BinStats], float]
@@ -149,43 +166,57 @@ MASK_METRICS = {
     "ECE": MaskMetric(
         ece,
         "ECE",
-        "Expected calibration error: by how much confidence and accuracy differ, on average over the voxels. "
-        "Of a network with ECE 0 the answers given with 90 % confidence are right nine times in ten. Lower is better.",
+        "Expected calibration error: by how much confidence and accuracy differ, on average over"
+        " the voxels. Of a network with ECE 0 the answers given with 90 % confidence are right nine"
+        " times in ten. Lower is better.",
         tested=True,
     ),
     "CECE_mean": MaskMetric(
-        cece, "CECE", "The same for each class's probability by itself, rare classes included; mean over classes."
+        cece,
+        "CECE",
+        "The same for each class's probability by itself, rare classes included; mean over"
+        " classes.",
     ),
-    "CECE_sum": MaskMetric(cece_sum, "CECE (sum)", "The sum over classes instead of the mean.", printed=False),
+    "CECE_sum": MaskMetric(
+        cece_sum, "CECE (sum)", "The sum over classes instead of the mean.", printed=False
+    ),
     "ACE": MaskMetric(ace, "ACE"),
     "marginal_ACE": MaskMetric(
         marginal_ace,
         "marginal ACE",
-        "By how much each class's probability and its frequency differ, on average over the bins that hold a voxel, "
-        "however few. Trainers with ACE in their name add it to their loss. Lower is better.",
+        "By how much each class's probability and its frequency differ, on average over the bins"
+        " that hold a voxel, however few. Trainers with ACE in their name add it to their loss."
+        " Lower is better.",
     ),
     "MCE": MaskMetric(mce, "MCE"),
     "NLL": MaskMetric(
         nll,
         "NLL",
-        "Negative log likelihood in nats: grows where the truth was given little probability. It rewards being "
-        "right as well as being calibrated. Lower is better.",
+        "Negative log likelihood in nats: grows where the truth was given little probability. It"
+        " rewards being right as well as being calibrated. Lower is better.",
         tested=True,
     ),
     "Brier": MaskMetric(
         brier,
         "Brier",
-        "Squared distance between the probabilities and the truth. Rewards both, as NLL does, but forgives "
-        "single bad voxels. Lower is better.",
+        "Squared distance between the probabilities and the truth. Rewards both, as NLL does, but"
+        " forgives single bad voxels. Lower is better.",
         tested=True,
     ),
     "root_Brier": MaskMetric(
-        root_brier, "root Brier", "The square root of a case's Brier score; ECE is never larger.", printed=False
+        root_brier,
+        "root Brier",
+        "The square root of a case's Brier score; ECE is never larger.",
+        printed=False,
     ),
 }
-"""By the names that calibration.json gives them. A metric that is added here is in every document and table."""
+"""By the names that calibration.json gives them. A metric that is added here is in every document
+and table."""
 
 
 def mask_metrics(stats: BinStats) -> dict[str, float]:
-    """All metrics of one mask, and its number of voxels, under the names that calibration.json gives them."""
-    return {"n_voxels": stats.n_voxels} | {name: metric.function(stats) for name, metric in MASK_METRICS.items()}
+    """All metrics of one mask, and its number of voxels, under the names that calibration.json
+    gives them."""
+    return {"n_voxels": stats.n_voxels} | {
+        name: metric.function(stats) for name, metric in MASK_METRICS.items()
+    }

@@ -1,4 +1,5 @@
-"""Groups of cases: folds of a cross-fit, the patient of each case, and predictions for cases that were left out."""
+"""Groups of cases: folds of a cross-fit, the patient of each case, and predictions for cases that
+were left out."""
 
 from __future__ import annotations
 
@@ -17,12 +18,15 @@ ByCase: TypeAlias = Mapping[str, Hashable] | pd.Series
 """A patient, or a fold of a cross-fit, by case."""
 
 
-def assign_cross_fit_folds(groups: Sequence[str], training_folds: Sequence[str] | None = None) -> list[str]:
+def assign_cross_fit_folds(
+    groups: Sequence[str], training_folds: Sequence[str] | None = None
+) -> list[str]:
     """The fold of the cross-fit of each case; a group never falls into two folds.
 
-    Where there are several training folds, and every group is one case, the folds of the cross-fit lie
-    within them: they are the training folds themselves, or, with fewer than ``FEWEST_FOLDS`` of them, equal
-    parts of each. Else they are at most ``MOST_FOLDS`` equal parts of the groups, dealt by a fixed draw.
+    Where there are several training folds, and every group is one case, the folds of the cross-fit
+    lie within them: they are the training folds themselves, or, with fewer than ``FEWEST_FOLDS`` of
+    them, equal parts of each. Else they are at most ``MOST_FOLDS`` equal parts of the groups, dealt
+    by a fixed draw.
 
     Args:
         groups: Group (patient) of each case.
@@ -70,8 +74,8 @@ def predict_out_of_fold(
 
     Args:
         folds: (n,) fold of each case.
-        predict: Takes two (n,) masks, of the cases to learn from and of those to predict, and gives values
-            of the latter, in order.
+        predict: Takes two (n,) masks, of the cases to learn from and of those to predict, and gives
+            values of the latter, in order.
 
     Returns:
         (n, ...) what was predicted of each case.

@@ -1,4 +1,5 @@
-"""Overlap of two segmentations (Dice, IoU) as nnU-Net defines it, surface distances, and masks around surfaces."""
+"""Overlap of two segmentations (Dice, IoU) as nnU-Net defines it, surface distances, and masks
+around surfaces."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ from scipy.spatial import cKDTree
 
 from nnunet_nacl.json_types import Share
 
-_ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
+# relative; a neighbour exactly at the radius counts, whatever its distance rounds to
+_ROUNDING = 1e-6
 
 
 class Overlap(NamedTuple):
-    """Voxels of a structure in truth and prediction, in the prediction alone, in the truth alone, in neither."""
+    """Voxels of a structure in truth and prediction, in the prediction alone, in the truth alone,
+    in neither."""
 
     tp: int
     fp: int
@@ -29,7 +32,8 @@ class Overlap(NamedTuple):
 
     @property
     def dice(self) -> float:
-        """2 TP / (2 TP + FP + FN), as nnU-Net: NaN where the structure is in neither segmentation."""
+        """2 TP / (2 TP + FP + FN), as nnU-Net: NaN where the structure is in neither
+        segmentation."""
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else math.nan
 
@@ -40,11 +44,16 @@ class Overlap(NamedTuple):
         return self.tp / union if union else math.nan
 
 
-def count_overlap(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None) -> Overlap:
-    """Count the agreement of boolean masks of one shape (ValueError if not), where ``valid`` is not False."""
+def count_overlap(
+    truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None
+) -> Overlap:
+    """Count the agreement of boolean masks of one shape (ValueError if not), where ``valid`` is not
+    False."""
     shapes = [mask.shape for mask in (truth, predicted, valid) if mask is not None]
     if len(set(shapes)) > 1:
-        raise ValueError(f"truth, predicted and valid must have one shape, got {', '.join(map(str, shapes))}.")
+        raise ValueError(
+            f"truth, predicted and valid must have one shape, got {', '.join(map(str, shapes))}."
+        )
     if valid is not None:
         truth, predicted = truth & valid, predicted & valid
     total = truth.size if valid is None else np.count_nonzero(valid)
@@ -57,8 +66,8 @@ def count_overlap(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
 class Detected:
     """What the segmentations of some cases find of a structure.
 
-    ``dice`` is the mean over the ``n_there`` cases whose truth has it, 0 where it was ``missed``; NaN without such a
-    case. In ``invented`` of the ``n_absent`` others the segmentation has it.
+    ``dice`` is the mean over the ``n_there`` cases whose truth has it, 0 where it was ``missed``;
+    NaN without such a case. In ``invented`` of the ``n_absent`` others the segmentation has it.
     """
 
     dice: Share
@@ -78,19 +87,26 @@ class Detected:
 def surface_distances(
     truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float] | None = None
 ) -> np.ndarray:
-    """Distance of each surface voxel of the prediction, then of the truth, to the nearest one of the other, by centres.
+    """Distance of each surface voxel of the prediction, then of the truth, to the nearest one of
+    the other, by centres.
 
-    A surface voxel has a face neighbour outside the boolean mask, or lies at the border of the image. Axes of length 1
-    (2D images in nnU-Net's arrays) count as absent. (n,) in mm, or in voxels without ``spacing_mm``; none where a mask
-    is empty. ValueError where shapes differ or the spacing does not fit.
+    A surface voxel has a face neighbour outside the boolean mask, or lies at the border of the
+    image. Axes of length 1 (2D images in nnU-Net's arrays) count as absent. (n,) in mm, or in
+    voxels without ``spacing_mm``; none where a mask is empty. ValueError where shapes differ or the
+    spacing does not fit.
     """
     if truth.shape != predicted.shape:
-        raise ValueError(f"truth and predicted must have one shape, got {truth.shape} and {predicted.shape}.")
+        raise ValueError(
+            f"truth and predicted must have one shape, got {truth.shape} and {predicted.shape}."
+        )
     spacing = _read_spacing(np.ones(truth.ndim) if spacing_mm is None else spacing_mm, truth.ndim)
     surfaces = [surface_voxels(mask) for mask in (predicted, truth)]
     if not all(map(len, surfaces)):
         return np.empty(0)
-    flat, points = [np.ravel_multi_index(s.T, truth.shape) for s in surfaces], [s * spacing for s in surfaces]
+    flat, points = (
+        [np.ravel_multi_index(s.T, truth.shape) for s in surfaces],
+        [s * spacing for s in surfaces],
+    )
     distances = [np.zeros(len(surface)) for surface in surfaces]
     for source, other in ((0, 1), (1, 0)):  # voxels that both share have distance 0
         search = ~np.isin(flat[source], flat[other], assume_unique=True)
@@ -100,12 +116,14 @@ def surface_distances(
 
 
 def hausdorff(distances: np.ndarray, percentile: float = 95.0) -> float:
-    """Percentile of surface distances, as medpy's: 95 gives HD95, 100 the Hausdorff distance; NaN without any."""
+    """Percentile of surface distances, as medpy's: 95 gives HD95, 100 the Hausdorff distance; NaN
+    without any."""
     return float(np.percentile(distances, percentile)) if len(distances) else float("nan")
 
 
 def assd(distances: np.ndarray) -> float:
-    """Average symmetric surface distance: the mean of the surface distances, as medpy's; NaN without any."""
+    """Average symmetric surface distance: the mean of the surface distances, as medpy's; NaN
+    without any."""
     return float(distances.mean()) if len(distances) else float("nan")
 
 
@@ -134,50 +152,75 @@ def _read_spacing(spacing_mm: Sequence[float] | np.ndarray, ndim: int) -> np.nda
 
 
 def dilated_mask(
-    labels: np.ndarray, radius_mm: float, spacing_mm: Sequence[float], *, valid: np.ndarray | None = None
+    labels: np.ndarray,
+    radius_mm: float,
+    spacing_mm: Sequence[float],
+    *,
+    valid: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The foreground grown by a radius: voxels whose centre is at most ``radius_mm`` from a foreground voxel's centre.
+    """The foreground grown by a radius: voxels whose centre is at most ``radius_mm`` from a
+    foreground voxel's centre.
 
-    ``labels`` are a label map or boolean mask of any number of dimensions. Voxels where ``valid`` is False neither grow
-    nor are in the mask. ValueError where the radius is negative or the spacing does not fit.
+    ``labels`` are a label map or boolean mask of any number of dimensions. Voxels where ``valid``
+    is False neither grow nor are in the mask. ValueError where the radius is negative or the
+    spacing does not fit.
     """
     foreground = labels != 0 if valid is None else (labels != 0) & valid
     return foreground | boundary_mask(foreground, radius_mm, spacing_mm, valid=valid)
 
 
 def boundary_mask(
-    labels: np.ndarray, width_mm: float, spacing_mm: Sequence[float], *, valid: np.ndarray | None = None
+    labels: np.ndarray,
+    width_mm: float,
+    spacing_mm: Sequence[float],
+    *,
+    valid: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Band around the surfaces of the ground truth: voxels with another label at most ``width_mm`` away.
+    """Band around the surfaces of the ground truth: voxels with another label at most ``width_mm``
+    away.
 
-    Distances are from centre to centre, so a width below the spacing gives an empty band along that axis. Surfaces
-    between two structures count like those against the background. Ignored voxels make no surface and are in no mask.
+    Distances are from centre to centre, so a width below the spacing gives an empty band along that
+    axis. Surfaces between two structures count like those against the background. Ignored voxels
+    make no surface and are in no mask.
     """
     spacing = _read_spacing(spacing_mm, labels.ndim)
     if not width_mm >= 0:
         raise ValueError(f"the radius in mm must not be negative, got {width_mm!r}.")
-    band, usable = np.zeros(labels.shape, bool), np.ones(labels.shape, bool) if valid is None else valid
+    band, usable = (
+        np.zeros(labels.shape, bool),
+        np.ones(labels.shape, bool) if valid is None else valid,
+    )
     box = bounding_box((labels != 0) & usable)
     if box is None:
         return band
-    reach = (width_mm / spacing).astype(int) + 1  # one voxel more, so that the border of the box is background
-    box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach.tolist()))
+    # one voxel more, so that the border of the box is background
+    reach = (width_mm / spacing).astype(int) + 1
+    box = tuple(
+        slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach.tolist())
+    )
     dtype = np.uint8 if labels.min() >= 0 and labels.max() < 255 else np.int64
     part, inside = labels[box].astype(dtype), usable[box]
     for ignored, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum)):
-        band[box] |= _spread(np.where(inside, part, dtype(ignored)), width_mm, spacing, combine) != part
+        band[box] |= (
+            _spread(np.where(inside, part, dtype(ignored)), width_mm, spacing, combine) != part
+        )
     return band & usable
 
 
-def _spread(array: np.ndarray, radius_mm: float, spacing: np.ndarray, combine: np.ufunc) -> np.ndarray:
-    """Greatest (or least) value within the radius: the ball as runs along the last axis, shifted along the others."""
+def _spread(
+    array: np.ndarray, radius_mm: float, spacing: np.ndarray, combine: np.ufunc
+) -> np.ndarray:
+    """Greatest (or least) value within the radius: the ball as runs along the last axis, shifted
+    along the others."""
     limit = radius_mm**2 * (1 + _ROUNDING)
     reach = [min(int(radius_mm / s * (1 + _ROUNDING)), n - 1) for s, n in zip(spacing, array.shape)]
     runs: dict[int, list[tuple[int, ...]]] = {}
     for offset in product(*(range(-r, r + 1) for r in reach[:-1])):
         left = limit - float(((np.array(offset) * spacing[:-1]) ** 2).sum())
         if left >= 0:
-            runs.setdefault(min(int(np.sqrt(left) / spacing[-1]), array.shape[-1] - 1), []).append(offset)
+            runs.setdefault(min(int(np.sqrt(left) / spacing[-1]), array.shape[-1] - 1), []).append(
+                offset
+            )
     result, run, done = array.copy(), array.copy(), 0
     for half_length in sorted(runs):
         for step in range(done + 1, half_length + 1):
@@ -189,7 +232,9 @@ def _spread(array: np.ndarray, radius_mm: float, spacing: np.ndarray, combine: n
     return result
 
 
-def _combine_shifted(target: np.ndarray, source: np.ndarray, offset: tuple[int, ...], combine) -> None:
+def _combine_shifted(
+    target: np.ndarray, source: np.ndarray, offset: tuple[int, ...], combine
+) -> None:
     to = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offset, target.shape))
     origin = tuple(slice(max(-o, 0), n + min(-o, 0)) for o, n in zip(offset, target.shape))
     combine(target[to], source[origin], out=target[to])

@@ -1,7 +1,9 @@
-"""Bootstrap intervals over cases (Efron 1979), paired differences, Wilcoxon's test and Holm's correction.
+"""Bootstrap intervals over cases (Efron 1979), paired differences, Wilcoxon's test and Holm's
+correction.
 
-The unit is the case, or the patient where several cases are of one, never the voxel. Whatever varies between trainings
-(seed, order of the batches) is in none of these intervals: every trainer stands for one training per fold.
+The unit is the case, or the patient where several cases are of one, never the voxel. Whatever
+varies between trainings (seed, order of the batches) is in none of these intervals: every trainer
+stands for one training per fold.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from nnunet_nacl.metrics.calibration_error import nanmean
 
 CONFIDENCE = 0.95
 FEWEST_FOR_A_TEST = 6
-"""With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it cannot reach 0.05."""
+"""With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it
+cannot reach 0.05."""
 
 _BLOCK = 1 << 20  # cases drawn at a time
 
@@ -34,13 +37,15 @@ class Interval:
 
 
 def without_noise(values: np.ndarray) -> np.ndarray:
-    """Values to ten decimals: what is equal but for floating-point rounding (1e-15) is a tie, and no case wins it."""
+    """Values to ten decimals: what is equal but for floating-point rounding (1e-15) is a tie, and
+    no case wins it."""
     return np.round(values, 10)
 
 
 @lru_cache(maxsize=8)
 def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
-    """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement, which the seed fixes.
+    """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement, which
+    the seed fixes.
 
     All metrics and trainers of a comparison share them, so the last used ones are kept.
     """
@@ -62,12 +67,15 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def mean_interval(values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None) -> Interval:
+def mean_interval(
+    values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None
+) -> Interval:
     """Mean over the cases where a value is defined, with its percentile bootstrap interval.
 
-    Cases are drawn with replacement, and the 2.5th and 97.5th percentile of the draws' means are the interval. With
-    groups, such as the patient of each case, these are drawn instead, each with all its cases (the cluster bootstrap);
-    the mean stays one over cases. All is NaN without a defined case, the interval with one case or group.
+    Cases are drawn with replacement, and the 2.5th and 97.5th percentile of the draws' means are
+    the interval. With groups, such as the patient of each case, these are drawn instead, each with
+    all its cases (the cluster bootstrap); the mean stays one over cases. All is NaN without a
+    defined case, the interval with one case or group.
     """
     given = np.asarray(values, dtype=np.float64)
     defined, nan = given[~np.isnan(given)], float("nan")
@@ -87,10 +95,11 @@ def mean_interval(values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Seq
 def bin_accuracy_bands(
     count: np.ndarray, correct: np.ndarray, *, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of each confidence bin's accuracy, cases drawn with replacement: (n_bins,) lower and upper ends.
+    """95 % interval of each confidence bin's accuracy, cases drawn with replacement: (n_bins,)
+    lower and upper ends.
 
-    ``count`` and ``correct`` are (n_cases, n_bins) voxels of each case, or patient, in each bin, and how many of them
-    are right. NaN in bins that are empty, or with a single case.
+    ``count`` and ``correct`` are (n_cases, n_bins) voxels of each case, or patient, in each bin,
+    and how many of them are right. NaN in bins that are empty, or with a single case.
     """
     count, correct = np.asarray(count, np.float64), np.asarray(correct, np.float64)
     if len(count) < 2:
@@ -104,14 +113,18 @@ def bin_accuracy_bands(
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A trainer less the reference, over the ``n`` cases of ``n_patients`` in which both have a value.
+    """A trainer less the reference, over the ``n`` cases of ``n_patients`` in which both have a
+    value.
 
     Attributes:
         mean_reference, mean: Of the reference and of the trainer over them.
         difference, low, high: Mean of the paired differences with the ends of its 95 % interval.
-        n_lower, n_higher: Patients in whose cases the trainer's value is on average lower, and higher.
-        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby 2014); 0 without any.
-        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST`` patients.
+        n_lower, n_higher: Patients in whose cases the trainer's value is on average lower, and
+            higher.
+        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby
+            2014); 0 without any.
+        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST``
+            patients.
     """
 
     n: int
@@ -128,17 +141,25 @@ class PairedDifference:
 
 
 def paired_difference(
-    reference: ArrayLike, values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None
+    reference: ArrayLike,
+    values: ArrayLike,
+    *,
+    n_bootstrap: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
 ) -> PairedDifference:
     """Compare two methods by the values of each case, in one order; NaN is undefined.
 
-    Means are over cases. Patients are drawn for the interval, each with all its cases (:func:`mean_interval`), and the
-    test takes one value of each patient, the mean over its cases: the cases of one are alike.
+    Means are over cases. Patients are drawn for the interval, each with all its cases
+    (:func:`mean_interval`), and the test takes one value of each patient, the mean over its cases:
+    the cases of one are alike.
     """
     cases = pd.DataFrame({"old": np.asarray(reference, float), "new": np.asarray(values, float)})
     cases = cases.assign(patient=range(len(cases)) if groups is None else list(groups)).dropna()
     old, new, differences = cases.old, cases.new, cases.new - cases.old
-    interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=list(cases.patient))
+    interval = mean_interval(
+        differences, n_bootstrap=n_bootstrap, seed=seed, groups=list(cases.patient)
+    )
     of_patients = without_noise(differences.groupby(cases.patient).mean().to_numpy())
     signs, ranks = np.sign(of_patients), pd.Series(np.abs(of_patients[of_patients != 0])).rank()
     return PairedDifference(
@@ -157,11 +178,13 @@ def paired_difference(
 
 
 def wilcoxon_p(differences: ArrayLike) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test (scipy): are the patients' differences symmetric about 0?
+    """Two-sided p of Wilcoxon's signed-rank test (scipy): are the patients' differences symmetric
+    about 0?
 
-    Zeros say nothing about a direction and are dropped, as Wilcoxon (1945) did. The distribution is exact for up to 50
-    differences without ties or zeros, otherwise approximated with a correction for ties (permuted in small samples).
-    NaN is left out; p is 1 if all differences are 0, NaN with fewer than ``FEWEST_FOR_A_TEST``.
+    Zeros say nothing about a direction and are dropped, as Wilcoxon (1945) did. The distribution is
+    exact for up to 50 differences without ties or zeros, otherwise approximated with a correction
+    for ties (permuted in small samples). NaN is left out; p is 1 if all differences are 0, NaN with
+    fewer than ``FEWEST_FOR_A_TEST``.
     """
     from scipy.stats import wilcoxon
 
@@ -169,14 +192,19 @@ def wilcoxon_p(differences: ArrayLike) -> float:
     values = values[~np.isnan(values)]
     if values.size < FEWEST_FOR_A_TEST:
         return float("nan")
-    return float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue) if values.any() else 1.0
+    return (
+        float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue)
+        if values.any()
+        else 1.0
+    )
 
 
 def holm(p_values: Sequence[float] | pd.Series) -> list[float]:
-    """Holm's (1979) step-down correction: p of rank i becomes max over j <= i of min(1, (m - j) p_j), j from 0.
+    """Holm's (1979) step-down correction: p of rank i becomes max over j <= i of min(1, (m - j)
+    p_j), j from 0.
 
-    Controls the chance of one false finding in the whole family at the level to which the result is compared. NaN
-    stands for a test that was not made: it is not counted, and stays.
+    Controls the chance of one false finding in the whole family at the level to which the result is
+    compared. NaN stands for a test that was not made: it is not counted, and stays.
     """
     p = pd.Series(p_values, dtype=np.float64)
     rising = p.dropna().sort_values(kind="stable")

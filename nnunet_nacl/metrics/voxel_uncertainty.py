@@ -1,8 +1,9 @@
-"""Confidence and entropy of each voxel, mutual information of several networks, and the least certain place.
+"""Confidence and entropy of each voxel, mutual information of several networks, and the least
+certain place.
 
-Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems, in or
-out, so each region r with probability p_r has a binary form; its least certain region stands for the voxel,
-since a mean over regions would let certain regions hide the uncertain one.
+Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems,
+in or out, so each region r with probability p_r has a binary form; its least certain region stands
+for the voxel, since a mean over regions would let certain regions hide the uncertain one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def confidence(probs: Array, *, regions: bool = False) -> Array:
     Regions: c_r = max(p_r, 1 - p_r), from 1/2 to 1; the voxel has the smallest.
 
     Args:
-        probs: (K, *spatial) class probabilities or (R, *spatial) region probabilities, any floating type.
+        probs: (K, *spatial) class probabilities or (R, *spatial) region probabilities, any floating
+            type.
         regions: Whether these are sigmoid regions.
 
     Returns:
@@ -51,11 +53,13 @@ def confidence(probs: Array, *, regions: bool = False) -> Array:
 
 
 def normalised_entropy(probs: Array, *, regions: bool = False) -> Array:
-    """Entropy over the largest that there can be: -sum_k p_k log p_k / log K, from 0 (certain) to 1 (uniform).
+    """Entropy over the largest that there can be: -sum_k p_k log p_k / log K, from 0 (certain) to 1
+    (uniform).
 
-    Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest. Values that
-    rounding pushes over 1 are set to 1. Computed in the type of the result, it differs from what double
-    precision gives by less than 1e-6. Arguments, result and errors as :func:`confidence`.
+    Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest.
+    Values that rounding pushes over 1 are set to 1. Computed in the type of the result, it differs
+    from what double precision gives by less than 1e-6. Arguments, result and errors as
+    :func:`confidence`.
 
     Examples:
         >>> normalised_entropy(np.array([[0.5], [0.5]]))
@@ -113,9 +117,11 @@ def _p_log_p(probs: Tensor) -> Tensor:
 
 
 def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = False) -> np.ndarray:
-    """(*spatial) probability of the label that each voxel has, whether it is the most probable one or not.
+    """(*spatial) probability of the label that each voxel has, whether it is the most probable one
+    or not.
 
-    Of (R, *spatial) booleans of regions: p_r where a voxel is in, 1 - p_r where not, the smallest of the voxel.
+    Of (R, *spatial) booleans of regions: p_r where a voxel is in, 1 - p_r where not, the smallest
+    of the voxel.
     """
     if regions:
         return np.where(labels, probs, 1 - probs).min(axis=0)
@@ -123,9 +129,14 @@ def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = F
 
 
 def mean_uncertainty(
-    probs: np.ndarray, labels: np.ndarray, *, regions: bool = False, weights: np.ndarray | None = None
+    probs: np.ndarray,
+    labels: np.ndarray,
+    *,
+    regions: bool = False,
+    weights: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``; NaN without any.
+    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``;
+    NaN without any.
 
     That ``probs`` are probabilities is taken for granted.
     """
@@ -141,7 +152,8 @@ def mean_uncertainty(
 
 @dataclass(frozen=True)
 class Place:
-    """The index of a voxel, and the probability channel of the structure that the uncertainty there is most about."""
+    """The index of a voxel, and the probability channel of the structure that the uncertainty there
+    is most about."""
 
     index: tuple[int, ...]
     channel: int
@@ -153,9 +165,11 @@ def least_certain_place(
     foreground: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> Place:
-    """The block of about 5 mm with most uncertainty, summed over its voxels, and its least certain voxel.
+    """The block of about 5 mm with most uncertainty, summed over its voxels, and its least certain
+    voxel.
 
-    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
+    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout
+    stands out.
 
     Args:
         uncertainty: (*spatial) 1 - :func:`confidence`.
@@ -176,7 +190,9 @@ def least_certain_place(
     index_in_block = np.unravel_index(int(uncertainty[block].argmax()), uncertainty[block].shape)
     index = tuple(part.start + int(i) for part, i in zip(block, index_in_block))
     probs = probabilities_in(block)
-    variance = {channel: float((probs[channel] * (1 - probs[channel])).sum()) for channel in foreground}
+    variance = {
+        channel: float((probs[channel] * (1 - probs[channel])).sum()) for channel in foreground
+    }
     return Place(index, max(variance, key=variance.__getitem__))
 
 
@@ -185,7 +201,8 @@ class Disagreement:
     """What M members of an ensemble disagree about, for S structures.
 
     Attributes:
-        dice: (S,) mean Dice over the pairs of members of which at least one has the structure; NaN without such a pair.
+        dice: (S,) mean Dice over the pairs of members of which at least one has the structure; NaN
+            without such a pair.
         voxels: (M, S) sizes in voxels.
         mutual_information: (*grid) float32.
         foreground_mutual_information: Its mean over the foreground; NaN if there is none.
@@ -199,11 +216,12 @@ class Disagreement:
 
 @dataclass(eq=False)
 class MemberSums:
-    """Takes the members one after the other: memory grows with their number by a byte or two a voxel only.
+    """Takes the members one after the other: memory grows with their number by a byte or two a
+    voxel only.
 
-    What they disagree about is H(mean_m p_m) - mean_m H(p_m), H the normalised entropy: 0 where all say the
-    same, however unsure, 1 where each is sure, and of all K classes equally often; of regions, of the one with
-    the largest.
+    What they disagree about is H(mean_m p_m) - mean_m H(p_m), H the normalised entropy: 0 where all
+    say the same, however unsure, 1 where each is sure, and of all K classes equally often; of
+    regions, of the one with the largest.
 
     Attributes:
         structures: The label value of each of S structures, or the label values of each region.
@@ -238,7 +256,8 @@ class MemberSums:
         self._segmentations.append(segmentation)
 
     def result(self, average: np.ndarray) -> Disagreement:
-        """What they disagree about; ``average`` are the (C, *grid) values of the ensemble, whose foreground counts."""
+        """What they disagree about; ``average`` are the (C, *grid) values of the ensemble, whose
+        foreground counts."""
         num_members = len(self._segmentations)
         num_voxels = self._probs.shape[1]
         information = np.empty(num_voxels, np.float32)

@@ -1,4 +1,5 @@
-"""Gets the records of cases that a network was not trained on: reads them, measures predictions, or predicts first."""
+"""Gets the records of cases that a network was not trained on: reads them, measures predictions, or
+predicts first."""
 
 from __future__ import annotations
 
@@ -49,9 +50,13 @@ class HeldOut:
     folders: dict[str, PredictionFolder] = field(default_factory=dict)
 
     def add(
-        self, fold: str, outcomes: Mapping[str, CaseRecord | Failed], folder: PredictionFolder | None = None
+        self,
+        fold: str,
+        outcomes: Mapping[str, CaseRecord | Failed],
+        folder: PredictionFolder | None = None,
     ) -> None:
-        """Take the records of a fold, and the folder of its predictions; UserError where a case lies in two."""
+        """Take the records of a fold, and the folder of its predictions; UserError where a case
+        lies in two."""
         if folder is not None:
             self.folders[fold] = folder
         for name, outcome in sorted(outcomes.items()):
@@ -60,8 +65,9 @@ class HeldOut:
                 continue
             if name in self.records:
                 raise UserError(
-                    f"case {name} lies in more than one of the folds {self.fold[name]} and {fold}; fold_all and "
-                    "leftover predictions cannot be pooled with folds that hold the same cases."
+                    f"case {name} lies in more than one of the folds {self.fold[name]} and {fold};"
+                    " fold_all and leftover predictions cannot be pooled with folds that hold the"
+                    " same cases."
                 )
             self.records[name] = outcome
             self.fold[name] = fold
@@ -80,23 +86,35 @@ def inference_of(records: Iterable[CaseRecord]) -> dict[str, Any]:
 
 
 def kept_settings(folder: Path) -> EvaluationSettings | None:
-    """As the cases of a folder of predictions that have a record were measured; None where none has one."""
+    """As the cases of a folder of predictions that have a record were measured; None where none has
+    one."""
     place = records_in(folder)
     for path in sorted(place.glob("*.npz")):
         if record := find_record(place, path.stem):
-            return decode(EvaluationSettings, record.key["settings"].get("measured"), place, fix="delete this folder")
+            return decode(
+                EvaluationSettings,
+                record.key["settings"].get("measured"),
+                place,
+                fix="delete this folder",
+            )
     return None
 
 
 def measure_folders(
-    folders: Mapping[str, PredictionFolder], work: Work, *, jobs: int = 1, chill: bool = True, title: str = ""
+    folders: Mapping[str, PredictionFolder],
+    work: Work,
+    *,
+    jobs: int = 1,
+    chill: bool = True,
+    title: str = "",
 ) -> HeldOut:
-    """The records of folders of predictions, of one or of several folds; what is wrong with one costs only itself.
+    """The records of folders of predictions, of one or of several folds; what is wrong with one
+    costs only itself.
 
-    They lie in ``records`` in each folder; under a map in ``calibrated/records``, so that they do not replace what was
-    measured of the predictions as they are. A single folder may have the empty name. With ``chill`` expected cases that
-    have no prediction are no problems; without a ``title`` there are no progress bars. UserError where no case could be
-    measured, or one lies in two folds.
+    They lie in ``records`` in each folder; under a map in ``calibrated/records``, so that they do
+    not replace what was measured of the predictions as they are. A single folder may have the empty
+    name. With ``chill`` expected cases that have no prediction are no problems; without a ``title``
+    there are no progress bars. UserError where no case could be measured, or one lies in two folds.
     """
     first = next(iter(folders.values()))
     result = HeldOut(first.labels, work.settings, folders=dict(folders))
@@ -105,8 +123,12 @@ def measure_folders(
         place = _records_under(work, folder)
         shown = title and ", fold ".join(filter(None, (title, fold)))
         try:
-            if not any(place.glob("*.npz")) and not any(folder.folder.glob("*.npz")):  # once, not once for every case
-                raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {RERUN}.")
+            # once, not once for every case
+            if not any(place.glob("*.npz")) and not any(folder.folder.glob("*.npz")):
+                raise UserError(
+                    f"{folder.folder}: its predictions have no probabilities (there is no *.npz);"
+                    f" {RERUN}."
+                )
             outcomes = dict(records_of(folder, work, place, jobs=jobs, title=shown))
         except UserError as error:
             if len(folders) == 1:
@@ -122,7 +144,8 @@ def measure_folders(
 
 
 def _records_under(work: Work, folder: PredictionFolder) -> Path:
-    """Where the records of a folder lie: under a map apart from those of the predictions as they are."""
+    """Where the records of a folder lie: under a map apart from those of the predictions as they
+    are."""
     return folder.records if work.calibration is None else folder.folder / "calibrated" / RECORDS
 
 
@@ -145,21 +168,24 @@ def measure_validation(
     any_age: bool = False,
     anew: bool = False,
 ) -> HeldOut:
-    """The records of a model's validation cases; where neither probabilities nor records were kept, they are predicted.
+    """The records of a model's validation cases; where neither probabilities nor records were kept,
+    they are predicted.
 
-    What an earlier run has finished is not done again. nnU-Net's ``validation/`` is that of checkpoint_final.pth;
-    others have folders of their own, as has what is predicted here.
+    What an earlier run has finished is not done again. nnU-Net's ``validation/`` is that of
+    checkpoint_final.pth; others have folders of their own, as has what is predicted here.
 
     Args:
         model: The model.
         network: How its networks predict.
         work: What is measured.
         jobs: Cases measured at the same time.
-        any_age: Take predictions that are older than the checkpoint, where nobody knows which network made them.
+        any_age: Take predictions that are older than the checkpoint, where nobody knows which
+            network made them.
         anew: Pass over nnU-Net's ``validation/``.
 
     Raises:
-        UserError: A fold was predicted otherwise than the others, by another network, or cannot be predicted.
+        UserError: A fold was predicted otherwise than the others, by another network, or cannot be
+            predicted.
     """
     plans = []
     for fold in model.folds:
@@ -184,7 +210,8 @@ class FoldPlan:
 
     Attributes:
         fold: The fold.
-        folder: Where its predictions lie: nnU-Net's ``validation/``, or ours if nothing there can be used.
+        folder: Where its predictions lie: nnU-Net's ``validation/``, or ours if nothing there can
+            be used.
         kept: By case, its record, or why it cannot be measured although there are probabilities.
         is_nnunets: Whether nnU-Net predicted cases that are kept.
         source: What predicts cases of the fold; None where nnU-Net has left all of them.
@@ -202,7 +229,8 @@ class FoldPlan:
 def plan_fold(
     model: TrainedModel, network: NetworkSettings, work: Work, *, jobs: int = 1, anew: bool = False
 ) -> FoldPlan:
-    """Find, or measure, the records of one fold of a model, and say which cases have to be predicted.
+    """Find, or measure, the records of one fold of a model, and say which cases have to be
+    predicted.
 
     Arguments are those of :func:`measure_validation`; the model has one fold.
     """
@@ -217,7 +245,9 @@ def plan_fold(
         to_predict = [case for case in source.names if case not in earlier]
         return FoldPlan(fold, source.folder, earlier, source=source, cases_to_predict=to_predict)
     lost = {
-        case for case, outcome in kept.items() if isinstance(outcome, Failed) and not validation.path(case).is_file()
+        case
+        for case, outcome in kept.items()
+        if isinstance(outcome, Failed) and not validation.path(case).is_file()
     }
     lost |= validation.missing.keys()
     if not lost:
@@ -235,7 +265,8 @@ def plan_fold(
 
 
 def _open_nnunets_validation(model: TrainedModel, fold: str) -> PredictionFolder | None:
-    """nnU-Net's validation of a fold, which is that of its final checkpoint; None where nothing of it was kept."""
+    """nnU-Net's validation of a fold, which is that of its final checkpoint; None where nothing of
+    it was kept."""
     validation = model.folder / f"fold_{fold}" / "validation"
     if model.checkpoint != FINAL or not is_measured(validation):
         return None
@@ -245,8 +276,11 @@ def _open_nnunets_validation(model: TrainedModel, fold: str) -> PredictionFolder
     return folder.with_expected(fold)
 
 
-def _predicted_before(source: ValidationCases, cases: Sequence[str], work: Work) -> dict[str, CaseRecord | Failed]:
-    """The records of cases that the same network has predicted in the same way, in an earlier run."""
+def _predicted_before(
+    source: ValidationCases, cases: Sequence[str], work: Work
+) -> dict[str, CaseRecord | Failed]:
+    """The records of cases that the same network has predicted in the same way, in an earlier
+    run."""
     found, _ = find_records(source, work, source.folder.records, cases)
     return {
         case: record
@@ -256,12 +290,18 @@ def _predicted_before(source: ValidationCases, cases: Sequence[str], work: Work)
 
 
 def _check_one_kind_of_prediction(plans: Sequence[FoldPlan], network: NetworkSettings) -> None:
-    """UserError where nnU-Net has predicted some cases in one way, and others would be predicted in another."""
+    """UserError where nnU-Net has predicted some cases in one way, and others would be predicted in
+    another."""
     predicted_here = [plan.fold for plan in plans if plan.source is not None]
-    if any(plan.is_nnunets for plan in plans) and predicted_here and network.inference != NNUNETS_OWN:
+    if (
+        any(plan.is_nnunets for plan in plans)
+        and predicted_here
+        and network.inference != NNUNETS_OWN
+    ):
         raise UserError(
-            f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(predicted_here)} would be with "
-            f"{network.inference}: a map is fitted to predictions of one kind. Leave out -step_size and --disable_tta."
+            f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(predicted_here)}"
+            f" would be with {network.inference}: a map is fitted to predictions of one kind. Leave"
+            " out -step_size and --disable_tta."
         )
 
 
@@ -270,8 +310,8 @@ def _announce(plans: Sequence[FoldPlan], model: TrainedModel, network: NetworkSe
     folds = [plan.fold for plan in plans if plan.cases_to_predict]
     if folds:
         _LOG.info(
-            "folds %s: there are neither probabilities nor records of this version by %s of all validation cases; they "
-            "are predicted on %s. The bar shows the time left.",
+            "folds %s: there are neither probabilities nor records of this version by %s of all"
+            " validation cases; they are predicted on %s. The bar shows the time left.",
             ", ".join(folds),
             model.checkpoint,
             network.device,
@@ -287,7 +327,8 @@ def _check_files(plan: FoldPlan) -> None:
 
 
 def _remove_predictions_of_others(plan: FoldPlan) -> None:
-    """Remove what another network, or this one with other settings, has predicted of the cases to predict."""
+    """Remove what another network, or this one with other settings, has predicted of the cases to
+    predict."""
     if plan.source is None or not plan.cases_to_predict:
         return
     folder = plan.source.folder
@@ -299,8 +340,11 @@ def _remove_predictions_of_others(plan: FoldPlan) -> None:
             record_path(folder.records, case).unlink()
 
 
-def _predict_validation_cases(plan: FoldPlan, work: Work, jobs: int) -> dict[str, CaseRecord | Failed]:
-    """The records of the cases that a plan has to predict; ``jobs`` are worked on at the same time."""
+def _predict_validation_cases(
+    plan: FoldPlan, work: Work, jobs: int
+) -> dict[str, CaseRecord | Failed]:
+    """The records of the cases that a plan has to predict; ``jobs`` are worked on at the same
+    time."""
     if plan.source is None or not plan.cases_to_predict:
         return {}
     outcomes = records_of(
@@ -315,8 +359,11 @@ def _predict_validation_cases(plan: FoldPlan, work: Work, jobs: int) -> dict[str
     return dict(outcomes)
 
 
-def _check_made_by(model: TrainedModel, outcomes: Mapping[str, CaseRecord | Failed], any_age: bool) -> None:
-    """UserError where another network made the predictions of a model's one fold, or may have made them."""
+def _check_made_by(
+    model: TrainedModel, outcomes: Mapping[str, CaseRecord | Failed], any_age: bool
+) -> None:
+    """UserError where another network made the predictions of a model's one fold, or may have made
+    them."""
     (fold,) = model.folds
     (digest,) = model.hashes
     checkpoint = model.folder / f"fold_{fold}" / model.checkpoint
@@ -327,48 +374,70 @@ def _check_made_by(model: TrainedModel, outcomes: Mapping[str, CaseRecord | Fail
         files = record.key["files"]
         if made_by not in (None, digest):
             raise UserError(
-                f"{record.case} of fold {fold} was predicted by another network than {checkpoint}; predict again with "
-                "`nnUNetv2_train ... --val --npz`, or name that network with -chk."
+                f"{record.case} of fold {fold} was predicted by another network than {checkpoint};"
+                " predict again with `nnUNetv2_train ... --val --npz`, or name that network with"
+                " -chk."
             )
         written = files.get("probabilities") or files.get("segmentation")
-        if made_by is None and not any_age and written and written["mtime_ns"] < checkpoint.stat().st_mtime_ns:
+        if (
+            made_by is None
+            and not any_age
+            and written
+            and written["mtime_ns"] < checkpoint.stat().st_mtime_ns
+        ):
             raise UserError(
-                f"predictions of fold {fold} are older than {model.checkpoint}: this network did not make them. "
-                "Predict again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder "
-                "changed the times."
+                f"predictions of fold {fold} are older than {model.checkpoint}: this network did"
+                " not make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass"
+                " --any_age if a copy of the folder changed the times."
             )
 
 
 def open_predicted(model: TrainedModel, fold: str) -> PredictionFolder:
-    """``fold_X/validation_<checkpoint>``, which is made; UserError where nobody knows the fold's cases."""
+    """``fold_X/validation_<checkpoint>``, which is made; UserError where nobody knows the fold's
+    cases."""
     output = predicted_folder(model.folder / f"fold_{fold}", model.checkpoint)
     output.mkdir(exist_ok=True)
     folder = PredictionFolder.open(output).with_expected(fold)
     if not folder.expected:
-        raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
+        raise UserError(
+            f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f."
+        )
     return folder
 
 
-def measure_images(source: Images, records: Path, work: Work, *, jobs: int, training_cases: bool) -> HeldOut:
-    """Predict labelled images by all folds of a model, and measure them; what an earlier run finished is kept.
+def measure_images(
+    source: Images, records: Path, work: Work, *, jobs: int, training_cases: bool
+) -> HeldOut:
+    """Predict labelled images by all folds of a model, and measure them; what an earlier run
+    finished is kept.
 
-    Those that nobody has labelled are left out. UserError where the model is a cascade, no image has a label map, or
-    folds were trained on some of the cases, unless ``training_cases`` are allowed.
+    Those that nobody has labelled are left out. UserError where the model is a cascade, no image
+    has a label map, or folds were trained on some of the cases, unless ``training_cases`` are
+    allowed.
     """
     if stage := source.model.previous_stage:
         raise UserError(
-            f"{source.model.folder.name} is a cascade, which needs segmentations of {stage} beside images: "
-            "predict them with nnUNetv2_predict ... --save_probabilities, and give that folder without a model."
+            f"{source.model.folder.name} is a cascade, which needs segmentations of {stage} beside"
+            " images: predict them with nnUNetv2_predict ... --save_probabilities, and give that"
+            " folder without a model."
         )
     truths = {name: source.files(name)["reference"] for name in source.names}
-    source.scans = {name: scan for name, scan in source.scans.items() if (truth := truths[name]) and truth.is_file()}
+    source.scans = {
+        name: scan
+        for name, scan in source.scans.items()
+        if (truth := truths[name]) and truth.is_file()
+    }
     if not source.scans:
-        none = f"{source.references}: holds the label map (CASE{source.model.opened.file_ending}) of none of the "
+        none = (
+            f"{source.references}: holds the label map (CASE{source.model.opened.file_ending}) of"
+            " none of the "
+        )
         raise UserError(f"{none}{len(truths)} images.{list_problems(source.problems)}")
     if seen := [] if training_cases else _trained_on(source):
         raise UserError(
-            f"{len(seen)} of {len(source.scans)} cases were used to train these folds: {some(seen)}. On them networks "
-            "are right too often: give other cases, or pass --allow-training-cases."
+            f"{len(seen)} of {len(source.scans)} cases were used to train these folds:"
+            f" {some(seen)}. On them networks are right too often: give other cases, or pass"
+            " --allow-training-cases."
         )
     result = HeldOut(source.labels, work.settings, problems=source.problems)
     result.add("", dict(records_of(source, work, records, jobs=jobs, title="predict")))
@@ -376,18 +445,27 @@ def measure_images(source: Images, records: Path, work: Work, *, jobs: int, trai
 
 
 def _trained_on(source: Images) -> list[str]:
-    """Names of the cases in the training part of a fold, with the label map or the first channel that nnU-Net had."""
+    """Names of the cases in the training part of a fold, with the label map or the first channel
+    that nnU-Net had."""
     dataset = source.model.opened.plans.get("dataset_name") or os.devnull
     splits = splits_of(dataset)
     trained = set[str]()
-    for fold in source.model.folds:  # fold_all, and random splits beyond those of the file, may have seen any case
+    # fold_all, and random splits beyond those of the file, may have seen any case
+    for fold in source.model.folds:
         is_listed = fold != "all" and int(fold) < len(splits)
         trained |= set(splits[int(fold)]["train"] if is_listed else source.names)
-    preprocessed, raw = (Path(os.environ.get(f"nnUNet_{kind}") or os.devnull) for kind in ("preprocessed", "raw"))
+    preprocessed, raw = (
+        Path(os.environ.get(f"nnUNet_{kind}") or os.devnull) for kind in ("preprocessed", "raw")
+    )
     seen = []
     for case in filter(trained.__contains__, source.names):
         truth, image = source.files(case)["reference"] or Path(), source.path(case)
-        theirs = preprocessed / dataset / "gt_segmentations" / truth.name, raw / dataset / "imagesTr" / image.name
-        if any(b.is_file() and filecmp.cmp(a, b, shallow=False) for a, b in zip((truth, image), theirs)):
+        theirs = (
+            preprocessed / dataset / "gt_segmentations" / truth.name,
+            raw / dataset / "imagesTr" / image.name,
+        )
+        if any(
+            b.is_file() and filecmp.cmp(a, b, shallow=False) for a, b in zip((truth, image), theirs)
+        ):
             seen.append(case)
     return seen

@@ -1,4 +1,5 @@
-"""Writes folders of predictions as nnU-Net does: files appear when they are whole, and files of others stay."""
+"""Writes folders of predictions as nnU-Net does: files appear when they are whole, and files of
+others stay."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
 MAPS = "maps"
-"""Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
+"""Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for
+one."""
 SENSITIVE = "sensitive"
 """Folder of the labels that miss less."""
 
@@ -46,20 +48,28 @@ def open_output(
     *,
     part: int = 0,
 ) -> Iterator[None]:
-    """Lock a folder for segmentations, before hours of work; UserError where it is not this program's to write to.
+    """Lock a folder for segmentations, before hours of work; UserError where it is not this
+    program's to write to.
 
-    It is if its ``record``, name and content of a file, says so, whatever its files are called; what killed runs left
-    is removed, nothing of others. It must not be or lie in one of ``sources``; ``names`` will be written beside the
-    segmentations. While the block runs, no other run of the same part opens the folder. Nothing is written:
-    :func:`claim_output` does, when all else was checked.
+    It is if its ``record``, name and content of a file, says so, whatever its files are called;
+    what killed runs left is removed, nothing of others. It must not be or lie in one of
+    ``sources``; ``names`` will be written beside the segmentations. While the block runs, no other
+    run of the same part opens the folder. Nothing is written: :func:`claim_output` does, when all
+    else was checked.
     """
     check_name(output)
     place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
     for source in sources:
         if Path(os.path.realpath(source)) in (place, *place.parents):
-            raise UserError(f"{output} is or lies in {source}, and would be taken for its cases; choose another -o.")
+            raise UserError(
+                f"{output} is or lies in {source}, and would be taken for its cases; choose"
+                " another -o."
+            )
     check_writable(output / record[0])
-    taken = f"another run is at work in {output}; wait until it has ended, or choose another -o or -part_id."
+    taken = (
+        f"another run is at work in {output}; wait until it has ended, or choose another -o or"
+        " -part_id."
+    )
     with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
         _check_empty_or_ours(output, data, record, names)
         check_ours(output / name for name in names)
@@ -72,9 +82,13 @@ def open_output(
 
 
 def _check_empty_or_ours(
-    output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, Any]], names: Collection[str]
+    output: Path,
+    data: PredictionFolder,
+    record: tuple[str, Mapping[str, Any]],
+    names: Collection[str],
 ) -> None:
-    """UserError where a folder that no run has written to holds what may be images or predictions."""
+    """UserError where a folder that no run has written to holds what may be images or
+    predictions."""
     files = os.listdir(output)  # before the record is looked for: of ours it is the first
     record_name, content = record
     with contextlib.suppress(UserError):  # there is none, or another program's
@@ -83,11 +97,16 @@ def _check_empty_or_ours(
     taken = {record_name, *_companions(data), *names}
     for file in files:
         if file in taken or file.endswith((".npz", data.file_ending)):
-            raise UserError(f"{output} holds other images or predictions ({file}); choose another -o.")
+            raise UserError(
+                f"{output} holds other images or predictions ({file}); choose another -o."
+            )
 
 
-def claim_output(output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, Any]]) -> None:
-    """Write the ``record`` that tells whose a folder is, first, and beside it dataset.json and plans.json."""
+def claim_output(
+    output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, Any]]
+) -> None:
+    """Write the ``record`` that tells whose a folder is, first, and beside it dataset.json and
+    plans.json."""
     record_name, content = record
     for file, document in {record_name: content, **_companions(data)}.items():
         write_atomically(output / file, to_json_text(document))
@@ -103,7 +122,8 @@ def places_of_case(
 ) -> list[str]:
     """Where :func:`write_case` writes files of a case, or removes those of an earlier run.
 
-    ``maps`` are names of maps, ``sensitive`` of the files of labels that miss less, without their ending.
+    ``maps`` are names of maps, ``sensitive`` of the files of labels that miss less, without their
+    ending.
     """
     from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
@@ -129,11 +149,13 @@ def write_case(
     sensitive: Mapping[str, np.ndarray] = MappingProxyType({}),
     probabilities: np.ndarray | Path | None = None,
 ) -> None:
-    """Write the segmentation of a case and what belongs to it, through what knows which files are ours.
+    """Write the segmentation of a case and what belongs to it, through what knows which files are
+    ours.
 
-    ``maps`` by name get a folder for each case; ``sensitive`` are labels by the name of their file without its ending.
-    ``probabilities`` are saved, or their file copied with its .pkl; without, an earlier run's are removed. Each file
-    gets its name when it is whole; probabilities get theirs last: where they lie, the segmentation does.
+    ``maps`` by name get a folder for each case; ``sensitive`` are labels by the name of their file
+    without its ending. ``probabilities`` are saved, or their file copied with its .pkl; without, an
+    earlier run's are removed. Each file gets its name when it is whole; probabilities get theirs
+    last: where they lie, the segmentation does.
 
     Raises:
         UserError: The disk is full, or a file of others lies at one of the places.
@@ -145,7 +167,8 @@ def write_case(
         save_image(case.segmentation, work / place, folder.reader, case.properties)
         _save_probabilities(case, probabilities, work)
         for name in (f"{case.name}.npz", f"{case.name}.pkl"):
-            if not (work / name).exists():  # an earlier run's must not lie beside another segmentation
+            # an earlier run's must not lie beside another segmentation
+            if not (work / name).exists():
                 files.remove(name)
     for name, labels in sensitive.items():
         place = f"{SENSITIVE}/{name}{ending}"
@@ -159,7 +182,8 @@ def write_case(
 
 
 def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, work: Path) -> None:
-    """Save the probabilities of a case, or a copy of their file, and the properties that nnU-Net keeps beside them."""
+    """Save the probabilities of a case, or a copy of their file, and the properties that nnU-Net
+    keeps beside them."""
     if probabilities is None:
         return
     if isinstance(probabilities, Path):
@@ -181,7 +205,8 @@ class _KeepsType(np.ndarray):
 
 
 def save_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
-    """As :func:`save_image` (*spatial) values in [0, 1], which are rounded to 1/255 so that formats compress them.
+    """As :func:`save_image` (*spatial) values in [0, 1], which are rounded to 1/255 so that formats
+    compress them.
 
     Formats of integers alone hold 255 times them.
     """

@@ -1,4 +1,5 @@
-"""Works on cases in parallel processes; if one case fails or its process is killed, the others go on.
+"""Works on cases in parallel processes; if one case fails or its process is killed, the others go
+on.
 
 Each process has a pipe to itself, so that the case of one that is killed is known.
 """
@@ -28,7 +29,8 @@ Step = Callable[[Any, Any], Any]
 def side_by_side(
     step: Step, cases: Sequence[str], processes: int, path_of: Callable[[str], Path]
 ) -> Generator[tuple[str, Any], None, None]:
-    """Each case and what a step makes of its name alone, as :func:`through`; one process is this one."""
+    """Each case and what a step makes of its name alone, as :func:`through`; one process is this
+    one."""
     several = min(processes, len(cases))
     return through(step, ((case, None) for case in cases), several * (several > 1), path_of)
 
@@ -36,14 +38,16 @@ def side_by_side(
 def through(
     step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path]
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Each case and what a step makes of it, or :class:`Failed`, in the order in which they are finished.
+    """Each case and what a step makes of it, or :class:`Failed`, in the order in which they are
+    finished.
 
-    A case is taken only when there is room, so memory does not grow with their number: each worker holds one, and this
-    process one behind each step. However the iteration, or this process, ends, the workers end with it.
+    A case is taken only when there is room, so memory does not grow with their number: each worker
+    holds one, and this process one behind each step. However the iteration, or this process, ends,
+    the workers end with it.
 
-    ``items`` are the name of each case and what the step before made of it; where that failed, this is
-    passed on. Where ``processes`` are started (0 works in this one), ``step`` and its results can be pickled,
-    as ``path_of``, which gives the largest file of a case for messages.
+    ``items`` are the name of each case and what the step before made of it; where that failed, this
+    is passed on. Where ``processes`` are started (0 works in this one), ``step`` and its results
+    can be pickled, as ``path_of``, which gives the largest file of a case for messages.
     """
     if not processes:
         for case, value in items:
@@ -63,7 +67,8 @@ def through(
                     arguments = of_worker, pickle.dumps((step, path_of)), TRUSTED.get()
                     workers[pipe] = CONTEXT.Process(target=_work, args=arguments, daemon=True)
                     workers[pipe].start()
-                    of_worker.close()  # the worker's is the only copy, so that its death can be read from the pipe
+                    # the worker's is the only copy, so that its death can be read from the pipe
+                    of_worker.close()
                     idle.append(pipe)
                 pipe = idle.pop()
                 busy[pipe] = waiting[0][0]
@@ -76,9 +81,13 @@ def through(
                 try:
                     finished.append((case, pipe.recv()))
                     idle.append(pipe)
-                except Exception:  # dead, or too large for the memory: what follows in the pipe cannot be read
+                except Exception:
+                    # dead, or too large for the memory: what follows in the pipe cannot be read
                     workers[pipe].kill()
-                    why = "the process that worked on it was killed, for lack of memory or over a damaged file"
+                    why = (
+                        "the process that worked on it was killed, for lack of memory or over a"
+                        " damaged file"
+                    )
                     reason = f"{path_of(case)}: {why}; run again with fewer processes."
                     finished.append((case, Failed(case, reason)))
             if finished:  # before more is asked for, which may take long
@@ -101,7 +110,8 @@ def through(
 
 
 def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
-    """A worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; it ends when the pipe is closed."""
+    """A worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; it ends when the pipe is
+    closed."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
@@ -114,7 +124,8 @@ def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
 
 
 def _made(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> Any:
-    """What a step makes of a case; :class:`Failed`, whose reason names a file of it, where it raises an error."""
+    """What a step makes of a case; :class:`Failed`, whose reason names a file of it, where it
+    raises an error."""
     try:
         return step(name, value)
     except UserError as error:

@@ -1,4 +1,5 @@
-"""Networks -> logits -> nnU-Net's export -> case: of new images (`scans.py`), or of a fold's validation cases."""
+"""Networks -> logits -> nnU-Net's export -> case: of new images (`scans.py`), or of a fold's
+validation cases."""
 
 from __future__ import annotations
 
@@ -36,17 +37,25 @@ from nnunet_nacl.nnunet.trained_model import (
 from nnunet_nacl.nnunet.trust import check_names
 
 _OVERFLOW = (
-    "the network's answer is no number, or beyond half precision; check the scan's intensities (are they in the "
-    "training's units?) and the checkpoint."
+    "the network's answer is no number, or beyond half precision; check the scan's intensities (are"
+    " they in the training's units?) and the checkpoint."
 )
 
 
 def find_device(name: str) -> str:
-    """A device by its name, ``auto`` for the first that there is; UserError for one that is none, or is not here."""
-    devices = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """A device by its name, ``auto`` for the first that there is; UserError for one that is none,
+    or is not here."""
+    devices = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     here = [device for device, is_here in devices.items() if is_here]
     if name not in ("auto", *here):
-        raise UserError(f"the device {name!r}: PyTorch finds {', '.join(here)} here; name one of these, or auto.")
+        raise UserError(
+            f"the device {name!r}: PyTorch finds {', '.join(here)} here; name one of these, or"
+            " auto."
+        )
     return here[0] if name == "auto" else name
 
 
@@ -74,22 +83,28 @@ class NetworkSettings:
         return {"step_size": self.step_size, "mirroring": self.mirroring}
 
     def on_present_device(self) -> Self:
-        """The same with a device that is here in place of ``auto``; UserError for one that is not here."""
+        """The same with a device that is here in place of ``auto``; UserError for one that is not
+        here."""
         return replace(self, device=find_device(self.device))
 
 
 class Network:
-    """The networks of a model's folds, built by nnU-Net; its files were judged when the model was opened.
+    """The networks of a model's folds, built by nnU-Net; its files were judged when the model was
+    opened.
 
     Raises:
-        UserError: For a device that is none, a trainer that is none and not trusted, or weights of another network.
+        UserError: For a device that is none, a trainer that is none and not trusted, or weights of
+            another network.
     """
 
     def __init__(self, model: TrainedModel, settings: NetworkSettings = NetworkSettings()) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         if not 0 < settings.step_size <= 1:
-            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {settings.step_size}.")
+            raise UserError(
+                "-step_size is a share of the patch, above 0 and at most 1; got"
+                f" {settings.step_size}."
+            )
         device = torch.device(find_device(settings.device))
         check_names({"trainer_name": model.trainer}, f"checkpoint of {model.folder}")
         try:
@@ -103,16 +118,21 @@ class Network:
                     verbose=settings.verbose,
                     allow_tqdm=False,
                 )
-                predictor.initialize_from_trained_model_folder(str(model.folder), model.folds, model.checkpoint)
+                predictor.initialize_from_trained_model_folder(
+                    str(model.folder), model.folds, model.checkpoint
+                )
         except Exception as error:  # an unknown trainer, weights of another network, ...
-            raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+            raise UserError(
+                f"{model.folder}: nnU-Net cannot build this network ({first_line(error)})."
+            ) from None
         self._model = model
         self._predictor = predictor
         self._weights = predictor.list_of_parameters
 
     @torch.inference_mode()
     def predict(self, case: GridCase) -> GridCase:
-        """The average of the folds' logits, bit by bit nnU-Net's on the CPU, and what they disagree on; UserError."""
+        """The average of the folds' logits, bit by bit nnU-Net's on the CPU, and what they disagree
+        on; UserError."""
         labels, manager = self._model.labels, self._model.opened.label_manager
         sums = MemberSums(
             [labels.values[channel] for channel in labels.foreground],
@@ -156,9 +176,10 @@ class NetworkSource(Source):
         model: The model; its folds are averaged.
         network: How its networks predict.
         references: Folder of the ground truth; None for cases without.
-        readers: Cases that are read at the same time, in processes of their own; 0 reads them in this one.
-        exporters: Cases that are worked on at the same time, after the network, in processes of their own; 0: as many
-            as cases at the same time are asked for, in this process for one.
+        readers: Cases that are read at the same time, in processes of their own; 0 reads them in
+            this one.
+        exporters: Cases that are worked on at the same time, after the network, in processes of
+            their own; 0: as many as cases at the same time are asked for, in this process for one.
         with_disagreement: Bring the map of what the folds disagree about to the image.
     """
 
@@ -175,7 +196,8 @@ class NetworkSource(Source):
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """Networks, files beside them and settings that decide about the numbers, in JSON values."""
+        """Networks, files beside them and settings that decide about the numbers, in JSON
+        values."""
         return {"checkpoints": dict(zip(self.model.folds, self.model.hashes)), **self._used}
 
     @property
@@ -188,20 +210,31 @@ class NetworkSource(Source):
         """What the network is given of a case; UserError where it cannot be predicted."""
 
     def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
-        """Each case's record: the next cases are read, and those before worked on, while one is predicted here."""
+        """Each case's record: the next cases are read, and those before worked on, while one is
+        predicted here."""
         exporters = self.exporters or (jobs if jobs > 1 else 0)
         networks = Network(self.model, self.network)
-        read = through(partial(_read, self), ((name, None) for name in names), self.readers, self.path)
+        read = through(
+            partial(_read, self), ((name, None) for name in names), self.readers, self.path
+        )
         answered = through(lambda name, prepared: networks.predict(prepared), read, 0, self.path)
         yield from through(partial(_work_on, self, work), answered, exporters, self.path)
 
     def finish(self, answered: GridCase) -> Case:
         """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
-        case, name = predicted_case(self.model, answered, with_disagreement=self.with_disagreement), answered.case
+        case, name = (
+            predicted_case(self.model, answered, with_disagreement=self.with_disagreement),
+            answered.case,
+        )
         truth: np.ndarray | None = None
         if self.references is not None:
-            opened, place = self.model.opened, (f"image of {name}", case.geometry, case.segmentation.shape)
-            truth = opened.read_labels(self.references / f"{name}{opened.file_ending}", is_truth=True, like=place)[0]
+            opened, place = (
+                self.model.opened,
+                (f"image of {name}", case.geometry, case.segmentation.shape),
+            )
+            truth = opened.read_labels(
+                self.references / f"{name}{opened.file_ending}", is_truth=True, like=place
+            )[0]
         return replace(case, truth=truth, made_by=self.made_by)
 
 
@@ -215,10 +248,12 @@ def _work_on(source: NetworkSource, work: Work, name: str, answered: GridCase) -
 
 @dataclass(eq=False)
 class ValidationCases(NetworkSource):
-    """Preprocessed validation cases of a model of one fold, predicted as nnU-Net's final validation does.
+    """Preprocessed validation cases of a model of one fold, predicted as nnU-Net's final validation
+    does.
 
     Attributes:
-        folder: Of the fold's predictions, with their ground truth, into which segmentations are written.
+        folder: Of the fold's predictions, with their ground truth, into which segmentations are
+            written.
     """
 
     folder: PredictionFolder
@@ -256,7 +291,8 @@ class ValidationCases(NetworkSource):
         return GridCase(name, data, properties, None, channels, ())
 
     def finish(self, answered: GridCase) -> Case:
-        """The case, once its segmentation lies in the folder; UserError where one lies there that others made.
+        """The case, once its segmentation lies in the folder; UserError where one lies there that
+        others made.
 
         One that is the same stays, whoever made it.
         """
@@ -271,9 +307,11 @@ class ValidationCases(NetworkSource):
         return replace(case, files=files.written)
 
     def check_files(self, names: Sequence[str]) -> None:
-        """UserError, before any work, where files of others would be replaced, or lie beside another segmentation.
+        """UserError, before any work, where files of others would be replaced, or lie beside
+        another segmentation.
 
-        Of a segmentation that no record names it shows only later whether the network predicts the same.
+        Of a segmentation that no record names it shows only later whether the network predicts the
+        same.
         """
         others: list[Path] = []
         for name in names:
@@ -290,15 +328,26 @@ class ValidationCases(NetworkSource):
         return files_of_case(self.folder.folder, self.folder.records, name)
 
 
-def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False) -> Case:
-    """The case of a network's answer, on the image's grid, by nnU-Net's own export, without its truth."""
-    plans, properties, manager = model.plans_manager, answered.properties, model.opened.label_manager
+def predicted_case(
+    model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False
+) -> Case:
+    """The case of a network's answer, on the image's grid, by nnU-Net's own export, without its
+    truth."""
+    plans, properties, manager = (
+        model.plans_manager,
+        answered.properties,
+        model.opened.label_manager,
+    )
     with quiet():
-        exported = export_logits(answered.values, properties, model.configuration_manager, plans, manager)
+        exported = export_logits(
+            answered.values, properties, model.configuration_manager, plans, manager
+        )
     members, segmentation = answered.disagreement, exported.segmentation
     if members is not None:
         members = _on_image(members, model, exported, with_map=with_disagreement)
-    seen = profile(answered.channels, segmentation, model.labels, properties, plans.transpose_forward)
+    seen = profile(
+        answered.channels, segmentation, model.labels, properties, plans.transpose_forward
+    )
     return Case(
         answered.case,
         model.labels,
@@ -314,14 +363,22 @@ def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement
     )
 
 
-def _on_image(folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool) -> Disagreement:
-    """What the folds disagree about, in voxels of the image; ``with_map`` also its map, resampled as logits are."""
-    folds = replace(folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size))
+def _on_image(
+    folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool
+) -> Disagreement:
+    """What the folds disagree about, in voxels of the image; ``with_map`` also its map, resampled
+    as logits are."""
+    folds = replace(
+        folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size)
+    )
     if not with_map:
         return folds
     configuration = model.configuration_manager
-    image_mm = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
-    grid_mm = [*image_mm[: len(image_mm) - len(configuration.spacing)], *configuration.spacing]  # 2D: slices stay apart
+    image_mm = [
+        exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward
+    ]
+    # 2D: slices stay apart
+    grid_mm = [*image_mm[: len(image_mm) - len(configuration.spacing)], *configuration.spacing]
     values, shape = folds.mutual_information[None].astype(np.float32), exported.logits.shape[1:]
     inside = np.asarray(configuration.resampling_fn_probabilities(values, shape, grid_mm, image_mm))
     information = np.zeros(exported.shape, np.float32)

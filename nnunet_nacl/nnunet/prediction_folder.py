@@ -1,4 +1,5 @@
-"""`PredictionFolder`: a folder of predictions as nnU-Net leaves it, as a source of cases with their ground truth."""
+"""`PredictionFolder`: a folder of predictions as nnU-Net leaves it, as a source of cases with their
+ground truth."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.case import LARGEST_RADIUS_MM, Case, EvaluationSettings, Labels, smallest_type
+from nnunet_nacl.cases.case import (
+    LARGEST_RADIUS_MM,
+    Case,
+    EvaluationSettings,
+    Labels,
+    smallest_type,
+)
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.cases.record import CaseRecord
@@ -29,7 +36,8 @@ from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
 
 @dataclass(frozen=True)
 class PredictionFolder(Source):
-    """A folder of nnU-Net predictions, usually with their ground truth, and contents of dataset.json and plans.json.
+    """A folder of nnU-Net predictions, usually with their ground truth, and contents of
+    dataset.json and plans.json.
 
     A model's folder, too, is opened as one, for its labels, reader and files.
 
@@ -52,12 +60,16 @@ class PredictionFolder(Source):
         plans: str | os.PathLike | None = None,
         need_reference: bool = True,
     ) -> PredictionFolder:
-        """Find what belongs to a folder of predictions; UserError where a folder or file is missing or unreadable.
+        """Find what belongs to a folder of predictions; UserError where a folder or file is missing
+        or unreadable.
 
-        What is not given is looked for: dataset.json and plans.json in the folder and up to two levels above; the
-        ground truth, unless it is not needed, in nnUNet_preprocessed.
+        What is not given is looked for: dataset.json and plans.json in the folder and up to two
+        levels above; the ground truth, unless it is not needed, in nnUNet_preprocessed.
         """
-        folder, references = Path(folder), None if reference_folder is None else Path(reference_folder)
+        folder, references = (
+            Path(folder),
+            None if reference_folder is None else Path(reference_folder),
+        )
         check_folder(folder, "the predictions")
         check_name(folder)
         dataset = places.read_above(folder, "dataset.json", dataset_json, "-djfile", places.Dataset)
@@ -71,13 +83,17 @@ class PredictionFolder(Source):
         return result
 
     def with_expected(self, fold: str = "all") -> PredictionFolder:
-        """The folder with the cases that it should hold: those of a fold's split, or all with ground truth; UserError.
+        """The folder with the cases that it should hold: those of a fold's split, or all with
+        ground truth; UserError.
 
         Of folds beyond splits_final.json, which nnU-Net splits at random, nothing is known.
         """
         if fold != "all":
             splits, number = places.splits_of(self.plans.get("dataset_name")), int(fold)
-            return replace(self, expected=tuple(sorted(splits[number]["val"])) if number < len(splits) else None)
+            return replace(
+                self,
+                expected=tuple(sorted(splits[number]["val"])) if number < len(splits) else None,
+            )
         ending = self.file_ending
         names = places.list_folder(self.reference_folder) if self.reference_folder else ()
         expected = tuple(name.removesuffix(ending) for name in names if name.endswith(ending))
@@ -94,7 +110,14 @@ class PredictionFolder(Source):
     @property
     def channel_names(self) -> list[str]:
         """Names of the image channels; none where dataset.json does not say."""
-        return list(map(str, self.dataset_json.get("modality", self.dataset_json.get("channel_names", {})).values()))
+        return list(
+            map(
+                str,
+                self.dataset_json.get(
+                    "modality", self.dataset_json.get("channel_names", {})
+                ).values(),
+            )
+        )
 
     @property
     def records(self) -> Path:
@@ -103,8 +126,10 @@ class PredictionFolder(Source):
 
     @property
     def settings(self) -> EvaluationSettings:
-        """The default for all cases: masks reach 2 mm, or the plans' median voxel in the plane where that is wider."""
-        plane = self.plans.get("original_median_spacing_after_transp", [])[-2:]  # nnU-Net's first axis is across slices
+        """The default for all cases: masks reach 2 mm, or the plans' median voxel in the plane
+        where that is wider."""
+        # nnU-Net's first axis is across slices
+        plane = self.plans.get("original_median_spacing_after_transp", [])[-2:]
         reach = min(max([EvaluationSettings.dilation_mm, *plane]), LARGEST_RADIUS_MM)
         return EvaluationSettings(dilation_mm=reach, boundary_mm=reach)
 
@@ -126,24 +151,35 @@ class PredictionFolder(Source):
     @property
     def is_empty(self) -> bool:
         """Whether neither a segmentation nor probabilities lie here."""
-        return not any(name.endswith((self.file_ending, ".npz")) for name in places.list_folder(self.folder))
+        return not any(
+            name.endswith((self.file_ending, ".npz")) for name in places.list_folder(self.folder)
+        )
 
     @cached_property
     def _found(self) -> dict[str, str]:
-        """Every case that has a segmentation or probabilities here, and what is wrong with it, or nothing."""
+        """Every case that has a segmentation or probabilities here, and what is wrong with it, or
+        nothing."""
         ends, names = (self.file_ending, ".npz"), places.list_folder(self.folder)
-        cases = sorted({name.removesuffix(end) for end in ends for name in names if name.endswith(end)})
+        cases = sorted(
+            {name.removesuffix(end) for end in ends for name in names if name.endswith(end)}
+        )
         if not cases:
-            raise UserError(f"{self.folder} holds no predictions (no *{ends[0]}, no *.npz); {RERUN}.")
+            raise UserError(
+                f"{self.folder} holds no predictions (no *{ends[0]}, no *.npz); {RERUN}."
+            )
         found = dict.fromkeys(cases, "")
         for case in cases:
             reference, npz = self.files(case).get("reference"), self.path(case)
             if not is_file_name(case):
                 found[case] = f"{npz}: no folder can have the name {case!r}; rename the case."
             elif reference is not None and not reference.is_file():
-                found[case] = f"{reference}: no ground truth of this case; add it or remove the prediction."
+                found[case] = (
+                    f"{reference}: no ground truth of this case; add it or remove the prediction."
+                )
             elif self.expected is not None and case not in self.expected:
-                found[case] = f"{npz} is not in the validation split of this fold; remove what others left."
+                found[case] = (
+                    f"{npz} is not in the validation split of this fold; remove what others left."
+                )
         return found
 
     @property
@@ -160,43 +196,72 @@ class PredictionFolder(Source):
     def missing(self) -> dict[str, str]:
         """By name, that an expected case has no prediction."""
         absent = sorted(set(self.expected or ()) - self._found.keys())
-        return {case: f"{self.folder / case}{self.file_ending} and .npz are missing; {RERUN}." for case in absent}
+        return {
+            case: f"{self.folder / case}{self.file_ending} and .npz are missing; {RERUN}."
+            for case in absent
+        }
 
     def path(self, name: str) -> Path:
         """The probabilities."""
         return self.folder / f"{name}.npz"
 
     def files(self, name: str) -> dict[str, Path | None]:
-        """``segmentation`` (None without), ``probabilities`` and, with ground truth, ``reference``."""
+        """``segmentation`` (None without), ``probabilities`` and, with ground truth,
+        ``reference``."""
         segmentation = self.folder / f"{name}{self.file_ending}"
-        files = {"segmentation": segmentation if segmentation.is_file() else None, "probabilities": self.path(name)}
-        return files | ({"reference": self.reference_folder / segmentation.name} if self.reference_folder else {})
+        files = {
+            "segmentation": segmentation if segmentation.is_file() else None,
+            "probabilities": self.path(name),
+        }
+        return files | (
+            {"reference": self.reference_folder / segmentation.name}
+            if self.reference_folder
+            else {}
+        )
 
     def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
         """Each case's record, or why there is none, as they are finished."""
         return side_by_side(partial(_record, self, work), names, jobs, self.path)
 
     def image(self, case: str) -> Path:
-        """A case's first channel where nnUNetv2_predict read it, or in nnU-Net's imagesTr; UserError without."""
-        folders = [Path(os.environ.get("nnUNet_raw") or "nnUNet_raw", self.plans.get("dataset_name", ""), "imagesTr")]
-        with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
+        """A case's first channel where nnUNetv2_predict read it, or in nnU-Net's imagesTr;
+        UserError without."""
+        folders = [
+            Path(
+                os.environ.get("nnUNet_raw") or "nnUNet_raw",
+                self.plans.get("dataset_name", ""),
+                "imagesTr",
+            )
+        ]
+        # given a list, or not nnUNetv2_predict's
+        with contextlib.suppress(UserError, KeyError, TypeError):
             arguments = read_dict(self.folder / places.PREDICT_ARGUMENTS)
             folders.insert(0, Path(arguments["list_of_lists_or_source_folder"]))
         files = [folder / f"{case}_0000{self.file_ending}" for folder in folders]
         if file := next(filter(Path.is_file, files), None):
             return file
-        raise UserError(f"{files[0]}: no such image; nnUNet_raw should name the folder of nnU-Net's data sets.")
+        raise UserError(
+            f"{files[0]}: no such image; nnUNet_raw should name the folder of nnU-Net's data sets."
+        )
 
     def case(self, name: str, *, probabilities: bool = True) -> Case:
-        """Read a case, with its truth where the folder was opened with one; UserError, which names a file."""
+        """Read a case, with its truth where the folder was opened with one; UserError, which names
+        a file."""
         files, npz = self.files(name), self.path(name)
         path, reference = files["segmentation"], files.get("reference")
         if path is None:
             raise UserError(f"{self.folder / name}{self.file_ending} is missing; {RERUN}.")
         segmentation, properties = self.read_labels(path)
-        place, shape, source, truth = Geometry.of(properties), segmentation.shape, Probabilities(), None
+        place, shape, source, truth = (
+            Geometry.of(properties),
+            segmentation.shape,
+            Probabilities(),
+            None,
+        )
         if reference is not None:
-            truth = self.read_labels(reference, is_truth=True, like=(f"prediction {path}", place, shape))[0]
+            truth = self.read_labels(
+                reference, is_truth=True, like=(f"prediction {path}", place, shape)
+            )[0]
         if probabilities:
             probs = read_probabilities(npz, self.labels, shape, f"segmentation {path.name}")
             source = SavedProbabilities(probs, self.labels.regions)
@@ -204,11 +269,17 @@ class PredictionFolder(Source):
         return Case(name, self.labels, place, segmentation, source, truth, properties, saved)
 
     def read_labels(
-        self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None
+        self,
+        path: Path,
+        *,
+        is_truth: bool = False,
+        like: tuple[str, Geometry, tuple[int, ...]] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(*spatial) label map in the smallest type, and nnU-Net's properties; UserError if it does not fit.
+        """(*spatial) label map in the smallest type, and nnU-Net's properties; UserError if it does
+        not fit.
 
-        ``like`` is what it belongs to: in words, where that lies, its shape. Only a truth may hold the ignore label.
+        ``like`` is what it belongs to: in words, where that lies, its shape. Only a truth may hold
+        the ignore label.
         """
         array, properties = read_segmentation(self.reader, path)
         self.labels.check(array, path, is_truth=is_truth)
@@ -229,13 +300,19 @@ def _record(folder: PredictionFolder, work: Work, name: str, nothing: None) -> C
         raise UserError(f"{folder.path(name)}: {error}; predict this case again.") from None
 
 
-def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
-    """The validation folders of a model's folds by fold; None: of every numbered fold that has one, or fold_all.
+def find_fold_folders(
+    model: Path, folds: Sequence[str | int] | None = None
+) -> dict[str, PredictionFolder]:
+    """The validation folders of a model's folds by fold; None: of every numbered fold that has one,
+    or fold_all.
 
     UserError where a fold that is asked for has none, or there is none at all.
     """
     chosen = places.choose_folds(
         model, lambda fold: places.validation_folder(fold).is_dir(), "validation folder", folds
     )
-    opened = {fold: PredictionFolder.open(places.validation_folder(model / f"fold_{fold}")) for fold in chosen}
+    opened = {
+        fold: PredictionFolder.open(places.validation_folder(model / f"fold_{fold}"))
+        for fold in chosen
+    }
     return {fold: folder.with_expected(fold) for fold, folder in opened.items()}

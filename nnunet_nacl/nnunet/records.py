@@ -1,4 +1,5 @@
-"""Makes the records of many cases: those that still hold are read, the others measured. The one loop over cases."""
+"""Makes the records of many cases: those that still hold are read, the others measured. The one
+loop over cases."""
 
 from __future__ import annotations
 
@@ -65,7 +66,10 @@ class Work:
     @property
     def key(self) -> dict[str, Any]:
         """What a record depends on, in JSON values, beside the files and networks of its case."""
-        return {"map": self.calibration and self.calibration.digest, "measured": vars(self.settings)}
+        return {
+            "map": self.calibration and self.calibration.digest,
+            "measured": vars(self.settings),
+        }
 
     def make_record(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written."""
@@ -103,13 +107,19 @@ class Source(ABC):
 
     @property
     def inference(self) -> dict[str, Any]:
-        """What numbers depend on beside files: networks and settings that predict, in JSON values."""
+        """What numbers depend on beside files: networks and settings that predict, in JSON
+        values."""
         return {}
 
     def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-        """What the record of a case depends on now, beside ``settings`` in JSON values; OSError for a file."""
+        """What the record of a case depends on now, beside ``settings`` in JSON values; OSError for
+        a file."""
         files = self.files(name)
-        spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
+        spacings = {
+            f"{what}, spacing": spacing_file(path)
+            for what, path in files.items()
+            if path is not None
+        }
         files |= {what: path for what, path in spacings.items() if path}
         return make_key(files, {"labels": self.labels.meaning} | self.inference | settings, earlier)
 
@@ -127,10 +137,10 @@ def records_of(
 ) -> Outcomes:
     """The record of each case of a source, or why there is none.
 
-    A record that an earlier run left holds while its key does, and while the files that it names lie in the output
-    folder as they were written; it is given first. Each new one is written as soon as it is made. Where it replaces
-    one, as with other settings, it has a sample if some of those had, and says as that did how its probabilities were
-    made if they are still the same.
+    A record that an earlier run left holds while its key does, and while the files that it names
+    lie in the output folder as they were written; it is given first. Each new one is written as
+    soon as it is made. Where it replaces one, as with other settings, it has a sample if some of
+    those had, and says as that did how its probabilities were made if they are still the same.
 
     Args:
         source: Of the cases.
@@ -143,7 +153,8 @@ def records_of(
         plan: What :func:`find_records` has found, where that was asked before.
 
     Raises:
-        UserError: Before any work: the record of a case would replace a file that is none, or none can be written.
+        UserError: Before any work: the record of a case would replace a file that is none, or none
+            can be written.
     """
     from tqdm import tqdm
 
@@ -152,8 +163,10 @@ def records_of(
     check_records(folder, todo)
     output = work.output or source.output
     for record in found.values():
-        if isinstance(record, CaseRecord):  # perhaps of a run that was killed before it had tidied up
-            with contextlib.suppress(OSError):  # a folder that cannot be written to: nothing is lost by it
+        # perhaps of a run that was killed before it had tidied up
+        if isinstance(record, CaseRecord):
+            # a folder that cannot be written to: nothing is lost by it
+            with contextlib.suppress(OSError):
                 _settle(record, folder, output, work.replace_others)
     yield from found.items()
     if todo:
@@ -161,15 +174,21 @@ def records_of(
     if any(earlier is not None and earlier.sample is not None for _, earlier in todo.values()):
         work = replace(work, with_sample=True)
     outcomes, silent = source.each(list(todo), work, jobs) if todo else (), not (title and todo)
-    for name, outcome in tqdm(outcomes, title, len(names), initial=len(found), unit="case", disable=silent):
+    for name, outcome in tqdm(
+        outcomes, title, len(names), initial=len(found), unit="case", disable=silent
+    ):
         if isinstance(outcome, Failed):
             yield name, Failed(name, one_line(outcome.reason))
             continue
         key, earlier = todo[name]
-        record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else key)
+        record = replace(
+            outcome, key=source.key(name, work.key, None) if source.key_follows_files else key
+        )
         if earlier is not None and not record.made_by:
             before, now = earlier.key["files"], record.key["files"]
-            pairs = [(before.get(what), now.get(what)) for what in ("segmentation", "probabilities")]
+            pairs = [
+                (before.get(what), now.get(what)) for what in ("segmentation", "probabilities")
+            ]
             if all(one and other and one["digest"] == other["digest"] for one, other in pairs):
                 record = replace(record, made_by=earlier.made_by)
         try:
@@ -181,8 +200,11 @@ def records_of(
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
 
 
-def find_records(source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False) -> RecordPlan:
-    """Of each case the record that holds, or why none can be made; and of the others the key, and the record of before.
+def find_records(
+    source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False
+) -> RecordPlan:
+    """Of each case the record that holds, or why none can be made; and of the others the key, and
+    the record of before.
 
     Arguments as for :func:`records_of`.
     """
@@ -196,25 +218,32 @@ def find_records(source: Source, work: Work, folder: Path, names: Sequence[str],
         except OSError as error:
             found[name] = Failed(name, describe(error, source.path(name)))
             continue
-        record = None if again or earlier is None else _valid_record(earlier, key, work, source.labels)
+        record = (
+            None if again or earlier is None else _valid_record(earlier, key, work, source.labels)
+        )
         if record is None:
             todo[name] = key, earlier
             continue
         found[name] = record
         if earlier is not None and _is_of_earlier_version(earlier, record):
-            with contextlib.suppress(UserError):  # a folder that cannot be written to: files are read the next time too
+            # a folder that cannot be written to: files are read the next time too
+            with contextlib.suppress(UserError):
                 save_again(record, record_path(folder, name))
     return RecordPlan(found, todo)
 
 
 def _settle(record: CaseRecord, folder: Path, output: Path | None, replace_others: bool) -> None:
-    """Once a record is saved in a folder: remove what earlier runs wrote of the case, and its pending record."""
+    """Once a record is saved in a folder: remove what earlier runs wrote of the case, and its
+    pending record."""
     if output is not None and pending_path(folder, record.case).is_file():
-        files_of_case(output, folder, record.case, replace_others=replace_others).settle(record.files)
+        files_of_case(output, folder, record.case, replace_others=replace_others).settle(
+            record.files
+        )
 
 
 def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> CaseRecord | None:
-    """The record with its key as it is now; None where it is not of this key, or lacks what is asked for.
+    """The record with its key as it is now; None where it is not of this key, or lacks what is
+    asked for.
 
     Nor does it hold where its files do not lie in the output folder as they were written.
     """
@@ -235,5 +264,8 @@ def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> C
 
 
 def _is_of_earlier_version(earlier: CaseRecord, now: CaseRecord) -> bool:
-    """Whether a record that holds was written before inodes were kept; else its files would be read in every run."""
-    return lacks_fields(earlier.key["files"], now.key["files"]) or lacks_fields(earlier.files, now.files)
+    """Whether a record that holds was written before inodes were kept; else its files would be read
+    in every run."""
+    return lacks_fields(earlier.key["files"], now.key["files"]) or lacks_fields(
+        earlier.files, now.files
+    )

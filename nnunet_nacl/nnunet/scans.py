@@ -1,4 +1,5 @@
-"""`Images`: a folder of scans, named CASE_0000, CASE_0001, ... by channel, or of DICOM series, as a source of cases."""
+"""`Images`: a folder of scans, named CASE_0000, CASE_0001, ... by channel, or of DICOM series, as a
+source of cases."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from nnunet_nacl.nnunet.predicted import NetworkSettings, NetworkSource
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import GridCase, TrainedModel, preprocess
 
-_IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"  # endings of images that other models take
+# endings of images that other models take
+_IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"
 _LOOKED_AT = 20  # labels of the training
 
 
@@ -32,10 +34,12 @@ class Images(NetworkSource):
     """Scans, predicted as nnUNetv2_predict does.
 
     Attributes:
-        scans: By name of the case, an image for each channel; of a DICOM series its slices in their order.
+        scans: By name of the case, an image for each channel; of a DICOM series its slices in their
+            order.
         problems: By name, why others cannot be predicted.
         previous: For a cascade, folder with the segmentations of the stage before.
-        orientation: Of DICOM series: where the axes of the training's images point, such as ``RAS``; else empty.
+        orientation: Of DICOM series: where the axes of the training's images point, such as
+            ``RAS``; else empty.
         any_size: Predict scans of any size, which may take hours.
     """
 
@@ -61,9 +65,10 @@ class Images(NetworkSource):
     ) -> Self:
         """The cases of a folder in alphabetic order, as nnU-Net groups the files.
 
-        One file may hold all channels, as a colour picture does. Where no file has the ending of the data set, DICOM
-        series are taken, in the folder and below, unless ``orientation`` is None; empty is that of the training's
-        labels. UserError where there is no image, or the orientation is not known: left and right are at stake.
+        One file may hold all channels, as a colour picture does. Where no file has the ending of
+        the data set, DICOM series are taken, in the folder and below, unless ``orientation`` is
+        None; empty is that of the training's labels. UserError where there is no image, or the
+        orientation is not known: left and right are at stake.
         """
         check_folder(folder, "the images")
         names, opened = list_folder(folder), model.opened
@@ -71,10 +76,14 @@ class Images(NetworkSource):
             scans, problems = find_series(folder)
             if scans or problems:
                 axes = orientation or _orientation(folder, opened)
-                if len(axes) != 3 or any(len({*pair}.intersection(axes)) != 1 for pair in ("LR", "PA", "SI")):
+                if len(axes) != 3 or any(
+                    len({*pair}.intersection(axes)) != 1 for pair in ("LR", "PA", "SI")
+                ):
                     raise UserError(f"-orientation is three letters, such as RAS, got {axes!r}.")
                 options["orientation"] = axes
-                return cls(model, network, scans=scans, problems=problems, previous=previous, **options)
+                return cls(
+                    model, network, scans=scans, problems=problems, previous=previous, **options
+                )
         scans, problems = _by_case(folder, names, opened)
         return cls(model, network, scans=scans, problems=problems, previous=previous, **options)
 
@@ -89,13 +98,16 @@ class Images(NetworkSource):
         return self.made_by | ({"orientation": self.orientation} if self.orientation else {})
 
     def files(self, name: str) -> dict[str, Path | None]:
-        """Channels by file name, or the slices of a series, with the stage before and the truth where there are any."""
+        """Channels by file name, or the slices of a series, with the stage before and the truth
+        where there are any."""
         ending, scan = self.model.opened.file_ending, self.scans[name]
         files: dict[str, Path | None] = {
             f"slice {i}" if self.orientation else path.name: path for i, path in enumerate(scan)
         }
         others = {"previous": self.previous, "reference": self.references}
-        return files | {what: folder / f"{name}{ending}" for what, folder in others.items() if folder}
+        return files | {
+            what: folder / f"{name}{ending}" for what, folder in others.items() if folder
+        }
 
     def path(self, name: str) -> Path:
         """The first image."""
@@ -112,7 +124,9 @@ class Images(NetworkSource):
         place = Geometry.of(properties)
         if before := self.files(name).get("previous"):
             previous = model.opened.read_labels(before, like=("image", place, image.shape[1:]))[0]
-        made = preprocess(model, name, image, properties, previous, source=files, any_size=self.any_size)
+        made = preprocess(
+            model, name, image, properties, previous, source=files, any_size=self.any_size
+        )
         comparable = len(files) > 1 and not self.orientation and place.affine is not None
         apart = channels_apart(files) if comparable else ""
         return replace(made, differences=(apart, *made.differences)) if apart else made
@@ -141,13 +155,20 @@ def _by_case(
     if not channels and not problems:
         other = min(others.values(), default=min(names, default=""))
         hint = f"; it holds {one_line(other)}, the model was trained on *{ending}" if other else ""
-        raise UserError(f"{folder} holds no images (no CASE_0000{ending}){hint}; give the folder with the scans.")
+        raise UserError(
+            f"{folder} holds no images (no CASE_0000{ending}){hint}; give the folder with the"
+            " scans."
+        )
     for case in others.keys() - channels.keys():
-        problems[case] = f"{folder / others[case]}: the model was trained on *{ending}; convert or rename it."
+        problems[case] = (
+            f"{folder / others[case]}: the model was trained on *{ending}; convert or rename it."
+        )
     for case, files in channels.items():
         expected = [f"{case}_{i:04d}{ending}" for i in range(takes)]
         if not is_file_name(case):
-            problems[case] = f"{folder / files[0]}: a folder of the case's name cannot be made; rename it."
+            problems[case] = (
+                f"{folder / files[0]}: a folder of the case's name cannot be made; rename it."
+            )
         elif files not in (expected, expected[:1]):
             lacking = next((name for name in expected if name not in files), files[-1])
             what = "is missing" if lacking in expected else "is one channel too many"
@@ -166,6 +187,9 @@ def _orientation(folder: Path, opened: PredictionFolder) -> str:
         names = [name for name in list_folder(labels) if name.endswith(opened.file_ending)]
         axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
     if not axes:
-        why = "where the axes of the training's images point is not known (nnUNet_preprocessed has no labels of it)"
+        why = (
+            "where the axes of the training's images point is not known (nnUNet_preprocessed has no"
+            " labels of it)"
+        )
         raise UserError(f"{folder} holds DICOM series, and {why}; give -orientation, such as RAS.")
     return axes

@@ -1,8 +1,8 @@
 """Flags scans by their score, so that a chosen share of the bad ones is found; and what that costs.
 
-The score of a scan is the smallest, over the structures that count, of a structure's score (:func:`structure_score`)
-less the Dice below which it is bad. A scan is flagged where its score is at most a threshold, which conformal risk
-control over patients finds (:func:`controls_risk`).
+The score of a scan is the smallest, over the structures that count, of a structure's score
+(:func:`structure_score`) less the Dice below which it is bad. A scan is flagged where its score is
+at most a threshold, which conformal risk control over patients finds (:func:`controls_risk`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ LIMITS = (0.5, 0.6, 0.7, 0.8)
 _DRAWS = 200
 
 BadSpec = float | Mapping[str, float] | Sequence[str]
-"""One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does not count."""
+"""One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does
+not count."""
 
 
 def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool) -> np.ndarray:
-    """(...) score of a structure: its predicted Dice where it was segmented, else 1 - p; NaN where p is not known.
+    """(...) score of a structure: its predicted Dice where it was segmented, else 1 - p; NaN where
+    p is not known.
 
     Four digits put scans that are alike on one side of a threshold.
 
@@ -59,8 +61,10 @@ class ScanScores:
 
     Attributes:
         score: By structure (n,) its score, see :func:`structure_score`; NaN where nothing is known.
-        dice: By structure (n,) true Dice; 0 for one that was missed or invented, NaN for one that is in neither.
-        entropy: (n,) mean normalised entropy over the segmented structures; NaN where nothing was segmented.
+        dice: By structure (n,) true Dice; 0 for one that was missed or invented, NaN for one that
+            is in neither.
+        entropy: (n,) mean normalised entropy over the segmented structures; NaN where nothing was
+            segmented.
         patient: (n,) to whom each scan belongs, numbers from 0.
         always: Structures that all scans have.
     """
@@ -82,7 +86,8 @@ class ScanScores:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
-        """(n,) score of each scan by the Dice below which a structure that counts is bad; NaN without any score."""
+        """(n,) score of each scan by the Dice below which a structure that counts is bad; NaN
+        without any score."""
         margins = [np.array(self.score[key]) - limit for key, limit in bad.items()]
         return np.fmin.reduce(margins)
 
@@ -93,11 +98,13 @@ class ScanScores:
 
 
 def controls_risk(risk: np.ndarray, n: ArrayLike, rate: float) -> np.ndarray:
-    """(...) whether n patients with the mean loss ``risk`` keep what the next one is expected to lose to ``rate``.
+    """(...) whether n patients with the mean loss ``risk`` keep what the next one is expected to
+    lose to ``rate``.
 
-    It is where n risk / (n + 1) + 1 / (n + 1) <= rate (conformal risk control, Angelopoulos et al., ICLR 2024, theorem
-    1), for losses up to 1 that only fall, or only rise, with the threshold that is chosen by it. The 1 stands for the
-    next patient, who may lose all. Patients must be exchangeable, and scores fixed before they were looked at.
+    It is where n risk / (n + 1) + 1 / (n + 1) <= rate (conformal risk control, Angelopoulos et al.,
+    ICLR 2024, theorem 1), for losses up to 1 that only fall, or only rise, with the threshold that
+    is chosen by it. The 1 stands for the next patient, who may lose all. Patients must be
+    exchangeable, and scores fixed before they were looked at.
     """
     number = np.asarray(n)
     # In floats 1 - .9 is less than 1 / 10.
@@ -105,7 +112,8 @@ def controls_risk(risk: np.ndarray, n: ArrayLike, rate: float) -> np.ndarray:
 
 
 def patients_needed(rate: float) -> int:
-    """Fewest patients with which anything can be promised up to a share of losses: 9 for 1/10, 19 for 1/20."""
+    """Fewest patients with which anything can be promised up to a share of losses: 9 for 1/10, 19
+    for 1/20."""
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
@@ -118,19 +126,22 @@ def smallest_thresholds(
     of_bad: bool = True,
     drawn: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(D,) the threshold that flags fewest while the next patient is expected to lose no more than ``rate``.
+    """(D,) the threshold that flags fewest while the next patient is expected to lose no more than
+    ``rate``.
 
     Args:
-        score: (n,) of each calibration scan, low where it is likely to be bad; NaN, no score, is flagged always.
+        score: (n,) of each calibration scan, low where it is likely to be bad; NaN, no score, is
+            flagged always.
         bad: (n,) whether it is bad.
         patient: (n,) whole numbers: to whom each scan belongs.
         rate: Above 0 and below 1.
-        of_bad: A patient loses the share of its bad scans that are not flagged, and patients without one are left out;
-            otherwise the share of its scans that are bad and not flagged.
+        of_bad: A patient loses the share of its bad scans that are not flagged, and patients
+            without one are left out; otherwise the share of its scans that are bad and not flagged.
         drawn: (D, patients) how often each patient counts; None: once, D being 1.
 
     Returns:
-        -inf (none need be flagged), or the score of a bad scan; NaN where there are too few patients.
+        -inf (none need be flagged), or the score of a bad scan; NaN where there are too few
+        patients.
     """
     num_patients = int(patient.max()) + 1
     counted_scans = bad if of_bad else None  # of a patient: its bad scans, or all
@@ -151,12 +162,23 @@ def smallest_thresholds(
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """By which score scans are flagged, what that aims at, and what it does to the calibration scans."""
+    """By which score scans are flagged, what that aims at, and what it does to the calibration
+    scans."""
 
-    bad: Annotated[dict[str, float], doc("By name of each structure that counts, the Dice below which it is bad.")]
-    find: Annotated[float | None, doc("Share of the bad scans to be flagged; null with `-miss` alone.")]
-    miss: Annotated[float | None, doc("Share of all scans that may be bad and not flagged; null without `-miss`.")]
-    threshold: Annotated[float | None, doc("A scan is flagged if its score is at most this; null if none is.")]
+    bad: Annotated[
+        dict[str, float],
+        doc("By name of each structure that counts, the Dice below which it is bad."),
+    ]
+    find: Annotated[
+        float | None, doc("Share of the bad scans to be flagged; null with `-miss` alone.")
+    ]
+    miss: Annotated[
+        float | None,
+        doc("Share of all scans that may be bad and not flagged; null without `-miss`."),
+    ]
+    threshold: Annotated[
+        float | None, doc("A scan is flagged if its score is at most this; null if none is.")
+    ]
     n_scans: Annotated[int, doc("Calibration scans.")]
     n_bad_patients: Annotated[int, doc("Patients with a bad one.")]
     share_bad: Annotated[float, doc("Share of the calibration scans that are bad.")]
@@ -176,9 +198,9 @@ class Flags:
     ) -> Flags:
         """The flags of a site's choice, by the scores of the calibration scans.
 
-        ``bad`` is, by nnU-Net's key of each structure that counts, the Dice below which it is bad, ``names`` the name
-        of each structure. ``find`` is ``DEFAULT_FIND`` where neither is given. UserError where there are too few
-        patients for a share.
+        ``bad`` is, by nnU-Net's key of each structure that counts, the Dice below which it is bad,
+        ``names`` the name of each structure. ``find`` is ``DEFAULT_FIND`` where neither is given.
+        UserError where there are too few patients for a share.
         """
         score = scores.of_scans(bad)
         are_bad = scores.are_bad(bad)
@@ -224,7 +246,8 @@ class Flags:
 
     @property
     def called_bad(self) -> str:
-        """``Dice below 0.7``, ``Dice of infarct below 0.7``, ``Dice below 0.8 (LV cavity), 0.5 (infarct)``."""
+        """``Dice below 0.7``, ``Dice of infarct below 0.7``, ``Dice below 0.8 (LV cavity), 0.5
+        (infarct)``."""
         limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
         if len(limits) > 1:
             return f"Dice below {some([f'{limit:g} ({name})' for name, limit in self.bad.items()])}"
@@ -234,7 +257,8 @@ class Flags:
 
     @property
     def aim(self) -> str:
-        """What flags by predicted Dice aim at, beside the calibration scans; or why no scan is flagged by it."""
+        """What flags by predicted Dice aim at, beside the calibration scans; or why no scan is
+        flagged by it."""
         if self.why_not:
             return f"Flagging by predicted Dice is off: no limit could be learned ({self.why_not})."
         share_bad = f"{100 * self.share_bad:.0f} %"
@@ -285,19 +309,26 @@ def check_bad(
         return
     for option, value in {"find": find, "miss": miss, "structures": structures}.items():
         if value is not None:
-            raise UserError(f"-{option} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
+            raise UserError(
+                f"-{option} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7."
+            )
 
 
-def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None) -> dict[str, float]:
-    """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the user calls bad.
+def read_bad(
+    given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None
+) -> dict[str, float]:
+    """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the
+    user calls bad.
 
     Args:
         given: One Dice, or by name or key; or texts, such as ``0.7`` and ``Infarct=0.5``.
         structures: Name of each structure by nnU-Net's key, in order.
-        count: Names or keys of the structures that count; None: all that ``given`` says something of.
+        count: Names or keys of the structures that count; None: all that ``given`` says something
+            of.
 
     Raises:
-        UserError: A text says no Dice, there is no such structure, one has two values or none, or a value is no Dice.
+        UserError: A text says no Dice, there is no such structure, one has two values or none, or a
+            value is no Dice.
     """
     by_key: dict[str, float] = {}
     for name, value in _name_and_dice(given):
@@ -322,14 +353,17 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
             else:
                 result[key] = limit
     if count and without:
-        raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
+        raise UserError(
+            f"-structures {some(without)}: -bad does not say below which Dice it is bad."
+        )
     if not result:
         raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
     return result
 
 
 def _key_of(name: str, structures: Mapping[str, str], flag: str) -> str:
-    """nnU-Net's key of a structure that has this name or key; UserError, which begins with the flag, for another."""
+    """nnU-Net's key of a structure that has this name or key; UserError, which begins with the
+    flag, for another."""
     if name in structures:
         return name
     for key, label in structures.items():
@@ -352,7 +386,10 @@ def _name_and_dice(given: BadSpec) -> list[tuple[str, float]]:
         return by_name
     if isinstance(given, Sequence) and all(isinstance(text, str) for text in given):
         return [_parsed(text) for text in ([given] if isinstance(given, str) else given)]
-    raise UserError(f"-bad is a Dice, such as 0.7, or by structure, such as {{'Infarct': 0.5}}, got {given!r:.80}.")
+    raise UserError(
+        "-bad is a Dice, such as 0.7, or by structure, such as {'Infarct': 0.5}, got"
+        f" {given!r:.80}."
+    )
 
 
 def _parsed(text: str) -> tuple[str, float]:
@@ -376,15 +413,17 @@ def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd
 
     Args:
         scores: The calibration scans.
-        bad: By key of each structure that counts, the Dice below which it is bad: a row for each share of ``FINDS``.
-            None: all structures count, and there is a row for each of ``LIMITS``, with ``DEFAULT_FIND``.
+        bad: By key of each structure that counts, the Dice below which it is bad: a row for each
+            share of ``FINDS``. None: all structures count, and there is a row for each of
+            ``LIMITS``, with ``DEFAULT_FIND``.
 
     Returns:
-        Columns: ``find``, the share to be found; ``bad``, the lowest Dice of the structures below which a scan is bad;
-        ``share_bad``, the share of the calibration scans that are; ``n_patients``, patients with a bad one;
-        ``flagged``, the share of the scans that is, NaN where there are too few patients, and its 95 % ``interval`` by
-        the bootstrap over patients; ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``,
-        where nothing orders them.
+        Columns: ``find``, the share to be found; ``bad``, the lowest Dice of the structures below
+            which a scan is bad;
+        ``share_bad``, the share of the calibration scans that are; ``n_patients``, patients with a
+        bad one; ``flagged``, the share of the scans that is, NaN where there are too few patients,
+        and its 95 % ``interval`` by the bootstrap over patients; ``by_entropy``, that share where
+        the mean entropy orders the scans; ``at_random``, where nothing orders them.
     """
     if bad is None:
         aims = [(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
@@ -423,7 +462,8 @@ def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd
 def _shares_flagged(
     score: np.ndarray, are_bad: np.ndarray, patient: np.ndarray, rate: float, drawn: np.ndarray
 ) -> np.ndarray:
-    """(D,) share of the scans that is flagged, in each (D, patients) draw; NaN where there are too few patients."""
+    """(D,) share of the scans that is flagged, in each (D, patients) draw; NaN where there are too
+    few patients."""
     thresholds = smallest_thresholds(score, are_bad, patient, rate, drawn=drawn)[:, None]
     weights = drawn[:, patient]
     is_flagged = ~(score > thresholds)

@@ -1,14 +1,17 @@
-"""Intervals of the true Dice and volume around the predicted ones, learned from held-out cases; and how they hold.
+"""Intervals of the true Dice and volume around the predicted ones, learned from held-out cases; and
+how they hold.
 
-Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
-arXiv 2402.10665), predicted volume their sum. How far both are off is alike from case to case, and is learned from
-cases that the network did not train on. Errors of volumes are taken relative to the predicted volume plus one voxel.
+Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of
+Borges et al., 2024, arXiv 2402.10665), predicted volume their sum. How far both are off is alike
+from case to case, and is learned from cases that the network did not train on. Errors of volumes
+are taken relative to the predicted volume plus one voxel.
 
-Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases. A mean
-error that is not 0 shifts the interval; the prediction stays what the probabilities say. For a new patient like those
-before, an interval of level 1 - alpha typically contains the true value with a probability of 1 - alpha. The proof (at
-least 1 - 2 alpha) is for predictions that are given; these follow from calibration maps, those of the other cases from
-maps that were fitted with that patient, so what the intervals contain is known by trial.
+Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place
+of cases. A mean error that is not 0 shifts the interval; the prediction stays what the
+probabilities say. For a new patient like those before, an interval of level 1 - alpha typically
+contains the true value with a probability of 1 - alpha. The proof (at least 1 - 2 alpha) is for
+predictions that are given; these follow from calibration maps, those of the other cases from maps
+that were fitted with that patient, so what the intervals contain is known by trial.
 """
 
 from __future__ import annotations
@@ -26,7 +29,12 @@ from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import Array, Patients, Share, Size
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.metrics.groups import ByCase, assign_cross_fit_folds, look_up_patients, predict_out_of_fold
+from nnunet_nacl.metrics.groups import (
+    ByCase,
+    assign_cross_fit_folds,
+    look_up_patients,
+    predict_out_of_fold,
+)
 from nnunet_nacl.quality.flags import DIGITS, ScanScores, patients_needed, structure_score
 from nnunet_nacl.quality.presence import predict_presence_out_of_fold
 
@@ -44,9 +52,11 @@ class StructureEstimate:
     """How far the true value of one structure (Dice, or a volume) lies from the predicted one.
 
     Attributes:
-        difference: (n,) true less predicted value of each case; relative to the predicted one if ``voxel`` is given.
+        difference: (n,) true less predicted value of each case; relative to the predicted one if
+            ``voxel`` is given.
         patient: (n,) which patient a case belongs to, numbers from 0.
-        voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this. None of Dice.
+        voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this.
+            None of Dice.
     """
 
     difference: Annotated[np.ndarray, Array(np.float64)]
@@ -61,13 +71,20 @@ class StructureEstimate:
 
     @classmethod
     def fit(
-        cls, predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
+        cls,
+        predicted: ArrayLike,
+        true: ArrayLike,
+        patients: Sequence[Hashable],
+        voxel: float | None = None,
     ) -> StructureEstimate:
-        """Learn from (n,) Dice, or volumes if ``voxel`` is given, and to whom each case belongs; NaN is left out."""
+        """Learn from (n,) Dice, or volumes if ``voxel`` is given, and to whom each case belongs;
+        NaN is left out."""
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         usable = ~np.isnan(x + y)
         number = pd.factorize(pd.Series(list(patients), dtype=object)[usable])[0]
-        return cls(difference=(y - x)[usable] / _scale(x[usable], voxel), patient=number, voxel=voxel)
+        return cls(
+            difference=(y - x)[usable] / _scale(x[usable], voxel), patient=number, voxel=voxel
+        )
 
     @property
     def n_patients(self) -> int:
@@ -79,29 +96,39 @@ class StructureEstimate:
         """Why there is no interval, in words; empty if there is."""
         if self.n_patients >= (needed := patients_needed(DEFAULT_ALPHA)):
             return ""
-        return f"{self.n_patients} patients tell of it, an interval of {100 * (1 - DEFAULT_ALPHA):g} % needs {needed}"
+        return (
+            f"{self.n_patients} patients tell of it, an interval of {100 * (1 - DEFAULT_ALPHA):g} %"
+            f" needs {needed}"
+        )
 
     @cached_property
     def _ends(self) -> np.ndarray:
-        """(2,) ends of the interval of a new difference, from those that each case allows, its patient left out."""
+        """(2,) ends of the interval of a new difference, from those that each case allows, its
+        patient left out."""
         counts = np.bincount(self.patient)
         means = np.bincount(self.patient, self.difference) / counts
         others = ((means.sum() - means) / (self.n_patients - 1))[self.patient]
         away = np.abs(self.difference - others)
         weight, level = 1 / counts[self.patient] / (self.n_patients + 1), 1 - DEFAULT_ALPHA
-        return np.array([-_quantile(away - others, weight, level), _quantile(others + away, weight, level)])
+        return np.array(
+            [-_quantile(away - others, weight, level), _quantile(others + away, weight, level)]
+        )
 
     def predict(self, predicted: ArrayLike) -> np.ndarray:
-        """(..., 3) predicted values and the ends of their intervals, which need not hold them if all are off one way.
+        """(..., 3) predicted values and the ends of their intervals, which need not hold them if
+        all are off one way.
 
-        All are NaN where ``predicted``, (...), is NaN or nothing was learned; the ends with too few patients.
+        All are NaN where ``predicted``, (...), is NaN or nothing was learned; the ends with too few
+        patients.
         """
         x = np.asarray(predicted, float)
         result = np.full((*x.shape, 3), math.nan)
         result[..., 0] = x if self.n_patients else math.nan
         if not self.why_no_interval:
             most = 1 if self.voxel is None else math.inf
-            result[..., 1:] = np.clip(x[..., None] + self._ends * _scale(x, self.voxel)[..., None], 0, most)
+            result[..., 1:] = np.clip(
+                x[..., None] + self._ends * _scale(x, self.voxel)[..., None], 0, most
+            )
         return result
 
 
@@ -111,7 +138,8 @@ def _scale(predicted: np.ndarray, voxel: float | None) -> np.ndarray:
 
 
 def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
-    """The smallest value with at least ``level`` of the mass up to it; what the weights leave of 1 lies at infinity."""
+    """The smallest value with at least ``level`` of the mass up to it; what the weights leave of 1
+    lies at infinity."""
     order = np.argsort(values)
     reached = np.cumsum(weight[order]) >= level - 1e-9
     return float(values[order][reached.argmax()]) if reached.any() else math.inf
@@ -119,7 +147,8 @@ def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Share of ``n`` true values in their intervals, with its 95 % interval (Clopper and Pearson 1934); NaN of none."""
+    """Share of ``n`` true values in their intervals, with its 95 % interval (Clopper and Pearson
+    1934); NaN of none."""
 
     share: Share
     low: Share
@@ -128,7 +157,8 @@ class Coverage:
 
 
 def coverage(low: ArrayLike, high: ArrayLike, true: ArrayLike) -> Coverage:
-    """Share of the true values that lie in their intervals, ends included; NaN in any of the (n,) is left out."""
+    """Share of the true values that lie in their intervals, ends included; NaN in any of the (n,)
+    is left out."""
     from scipy.stats import binomtest
 
     values = np.array([low, high, true], float)
@@ -144,8 +174,8 @@ def coverage(low: ArrayLike, high: ArrayLike, true: ArrayLike) -> Coverage:
 class EstimateCheck:
     """How an estimate does on ``n`` cases that it has not seen, with a predicted and a true value.
 
-    ``error`` is the mean absolute one, beside that of the mean of the other patients, ``width`` the mean one of the
-    intervals, NaN without them.
+    ``error`` is the mean absolute one, beside that of the mean of the other patients, ``width`` the
+    mean one of the intervals, NaN without them.
     """
 
     error: Size
@@ -158,18 +188,27 @@ class EstimateCheck:
 def check_estimate(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
 ) -> EstimateCheck:
-    """Predict each case by what the cases of other patients teach; arguments as :meth:`StructureEstimate.fit`."""
+    """Predict each case by what the cases of other patients teach; arguments as
+    :meth:`StructureEstimate.fit`."""
     cases = pd.DataFrame({"x": np.asarray(predicted, float), "y": np.asarray(true, float)})
     cases = cases.assign(patient=[str(name) for name in patients]).dropna()
     x, y, names = cases.x.to_numpy(), cases.y.to_numpy(), cases.patient
     if names.nunique() < 2:
         return EstimateCheck(
-            error=math.nan, error_of_constant=math.nan, coverage=coverage([], [], []), width=math.nan, n=len(y)
+            error=math.nan,
+            error_of_constant=math.nan,
+            coverage=coverage([], [], []),
+            width=math.nan,
+            n=len(y),
         )
-    parts, weight = assign_cross_fit_folds(list(names)), 1 / names.map(names.value_counts()).to_numpy()
+    parts, weight = (
+        assign_cross_fit_folds(list(names)),
+        1 / names.map(names.value_counts()).to_numpy(),
+    )
     middle, low, high = predict_parts(x, y, names, parts, voxel).T
     constant = predict_out_of_fold(
-        parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others]))
+        parts,
+        lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others])),
     )
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
     return EstimateCheck(
@@ -182,13 +221,20 @@ def check_estimate(
 
 
 def predict_parts(
-    predicted: ArrayLike, true: ArrayLike, patients: Sequence, parts: Sequence[Hashable], voxel: float | None = None
+    predicted: ArrayLike,
+    true: ArrayLike,
+    patients: Sequence,
+    parts: Sequence[Hashable],
+    voxel: float | None = None,
 ) -> np.ndarray:
-    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what the cases of other parts teach."""
+    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what the cases of other parts
+    teach."""
     x, y, names = np.asarray(predicted, float), np.asarray(true, float), np.array(patients, object)
 
     def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
-        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), voxel).predict(x[left])
+        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), voxel).predict(
+            x[left]
+        )
 
     return predict_out_of_fold(parts, predict)
 
@@ -198,7 +244,8 @@ class LearnedQuality:
     """Estimates of Dice and volume of nnU-Net's labels, and what flags are learned from.
 
     Attributes:
-        as_deployed: Whether cases were predicted as in use (a held-out folder), not by networks of a cross-validation.
+        as_deployed: Whether cases were predicted as in use (a held-out folder), not by networks of
+            a cross-validation.
         dice, volume: By structure, how far true lie from predicted values.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
@@ -211,14 +258,19 @@ class LearnedQuality:
     scores: ScanScores
 
     def __post_init__(self) -> None:
-        for what, estimates, is_volume in (("dice", self.dice, False), ("volume", self.volume, True)):
+        for what, estimates, is_volume in (
+            ("dice", self.dice, False),
+            ("volume", self.volume, True),
+        ):
             if any((estimate.voxel is not None) != is_volume for estimate in estimates.values()):
                 raise ValueError(f"{what}: volumes, and they alone, have the volume of a voxel")
         scores = self.scores
         for key in self.dice.keys() & scores.score.keys():  # what is predicted has a score
             n_predicted = len(scores.patient if key in scores.always else self.dice[key].patient)
             if (n := np.count_nonzero(~np.isnan(scores.score[key]))) < n_predicted:
-                raise ValueError(f"scores.score.{key}: {n} scans have a score, {n_predicted} were predicted.")
+                raise ValueError(
+                    f"scores.score.{key}: {n} scans have a score, {n_predicted} were predicted."
+                )
 
     def predict_dice(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table of other cases than it was learned from, with the columns of ``DICE``."""
@@ -226,16 +278,28 @@ class LearnedQuality:
 
 
 def learn(
-    table: pd.DataFrame, patients: ByCase, parts: ByCase, *, as_deployed: bool, ignore_label: bool = False
+    table: pd.DataFrame,
+    patients: ByCase,
+    parts: ByCase,
+    *,
+    as_deployed: bool,
+    ignore_label: bool = False,
 ) -> LearnedQuality:
     """Learn from a table of held-out cases, each under a map that was fitted without it.
 
-    ``parts`` of the cross-fit hold a patient's cases together. With ``ignore_label`` a structure may be where nobody
-    annotated it: then scores know nothing of presence.
+    ``parts`` of the cross-fit hold a patient's cases together. With ``ignore_label`` a structure
+    may be where nobody annotated it: then scores know nothing of presence.
     """
-    present = pd.Series(math.nan, table.index) if ignore_label else predict_presence_out_of_fold(table, patients, parts)
+    present = (
+        pd.Series(math.nan, table.index)
+        if ignore_label
+        else predict_presence_out_of_fold(table, patients, parts)
+    )
     voxel = float(table.voxel_volume.median())
-    kinds = {"dice": ("predicted_dice", "Dice", None), "volume": ("predicted_volume", "true_volume", voxel)}
+    kinds = {
+        "dice": ("predicted_dice", "Dice", None),
+        "volume": ("predicted_volume", "true_volume", voxel),
+    }
     estimates: dict[str, dict[str, StructureEstimate]] = {kind: {} for kind in kinds}
     checks: dict[str, dict[str, EstimateCheck]] = {kind: {} for kind in kinds}
     score, dice, always = {}, {}, []
@@ -250,7 +314,13 @@ def learn(
         always += [key] if is_always else []
     entropy = table.groupby("case", sort=False).entropy.first()
     number = pd.factorize(pd.Series(look_up_patients(entropy.index, patients), dtype=object))[0]
-    scores = ScanScores(score=score, dice=dice, entropy=entropy.round(DIGITS).tolist(), patient=number, always=always)
+    scores = ScanScores(
+        score=score,
+        dice=dice,
+        entropy=entropy.round(DIGITS).tolist(),
+        patient=number,
+        always=always,
+    )
     return LearnedQuality(
         as_deployed=as_deployed,
         dice=estimates["dice"],
@@ -261,21 +331,28 @@ def learn(
 
 
 def predict_dice_parts(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.DataFrame:
-    """A table of :func:`learn` with the columns of ``DICE``, each case's by what the cases of other parts teach."""
+    """A table of :func:`learn` with the columns of ``DICE``, each case's by what the cases of other
+    parts teach."""
 
     def predict(_: str, rows: pd.DataFrame) -> np.ndarray:
-        names, own_parts = look_up_patients(rows.case, patients), [parts[case] for case in rows.case]
+        names, own_parts = (
+            look_up_patients(rows.case, patients),
+            [parts[case] for case in rows.case],
+        )
         return predict_parts(_seen(rows, DICE[0]), rows.Dice, names, own_parts)
 
     return _with_intervals(table, predict)
 
 
 def _seen(rows: pd.DataFrame, column: str) -> pd.Series:
-    """A column of one structure; NaN where all scans lack it: they do not tell of those that have it."""
+    """A column of one structure; NaN where all scans lack it: they do not tell of those that have
+    it."""
     return rows[column] if (rows.true_volume > 0).any() else rows[column] * math.nan
 
 
-def _with_intervals(table: pd.DataFrame, predict: Callable[[str, pd.DataFrame], np.ndarray]) -> pd.DataFrame:
+def _with_intervals(
+    table: pd.DataFrame, predict: Callable[[str, pd.DataFrame], np.ndarray]
+) -> pd.DataFrame:
     result = table.assign(**dict.fromkeys(DICE[1:], math.nan))
     for key, rows in table.groupby("key", sort=False):
         result.loc[rows.index, DICE] = predict(str(key), rows)
@@ -287,27 +364,39 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict
 
     Args:
         table: A row for each case and structure.
-        bad: By key of each structure that counts, the Dice below which it is bad; None: nothing is called bad.
+        bad: By key of each structure that counts, the Dice below which it is bad; None: nothing is
+            called bad.
 
     Returns:
-        ``MAE predicted``: mean absolute error of predicted Dice, over structures of cases; ``coverage`` and mean
-        ``width`` of its intervals, None and NaN where there are none; ``rho``: Spearman's rank correlation of a case's
-        lowest predicted with its lowest true Dice; ``workload``: what a look at some cases finds (:func:`workload`), by
-        name of the order; ``threshold``: what ``bad`` says, or its one number; ``n_cases``, and how many are bad.
+        ``MAE predicted``: mean absolute error of predicted Dice, over structures of cases;
+        ``coverage`` and mean ``width`` of its intervals, None and NaN where there are none;
+        ``rho``: Spearman's rank correlation of a case's lowest predicted with its lowest true Dice;
+        ``workload``: what a look at some cases finds (:func:`workload`), by name of the order;
+        ``threshold``: what ``bad`` says, or its one number; ``n_cases``, and how many are bad.
     """
     true, trust = table.groupby("case", sort=False).Dice.min(), trust_of(table)["predicted Dice"]
     counted = table[table.key.isin(bad or ())]
     limits = counted.key.map(bad or {}).astype(float)
-    counted = counted.assign(Dice=counted.Dice - limits, predicted_dice=counted.predicted_dice - limits)
+    counted = counted.assign(
+        Dice=counted.Dice - limits, predicted_dice=counted.predicted_dice - limits
+    )
     above = counted.groupby("case", sort=False).Dice.min()
     predicted, low, high = table.reindex(columns=DICE).to_numpy(float).T
     return {
         "MAE predicted": nanmean(np.abs(predicted - table.Dice)),
-        "threshold": None if not bad else dict(bad) if len(set(bad.values())) > 1 else next(iter(bad.values())),
+        "threshold": (
+            None
+            if not bad
+            else dict(bad)
+            if len(set(bad.values())) > 1
+            else next(iter(bad.values()))
+        ),
         "coverage": coverage(low, high, table.Dice) if DICE[1] in table else None,
         "width": nanmean(high - low),
         "rho": _rank_correlation(pd.DataFrame({"true": true, "trust": trust}).dropna()),
-        "workload": {order: workload(values, above) for order, values in trust_of(counted).items() if bad},
+        "workload": {
+            order: workload(values, above) for order, values in trust_of(counted).items() if bad
+        },
         "n_cases": int(true.notna().sum()),
         "n_bad": int((above < 0).sum()),
     }
@@ -316,13 +405,19 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict
 def _rank_correlation(cases: pd.DataFrame) -> float:
     """Spearman's rho; NaN with fewer than three cases, or where all are alike."""
     ranks = cases.rank()
-    return float(ranks.corr().iloc[0, 1]) if len(ranks) > 2 and (ranks.nunique() > 1).all() else math.nan
+    return (
+        float(ranks.corr().iloc[0, 1])
+        if len(ranks) > 2 and (ranks.nunique() > 1).all()
+        else math.nan
+    )
 
 
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """By name of each order, (n,) trust in each case by its name, larger is better; NaN where nothing is known.
+    """By name of each order, (n,) trust in each case by its name, larger is better; NaN where
+    nothing is known.
 
-    ``folds``: how far the networks of several folds agree, where cases were predicted by more than one.
+    ``folds``: how far the networks of several folds agree, where cases were predicted by more than
+    one.
     """
     by_case = table.groupby("case", sort=False)
     trust = {"predicted Dice": by_case.predicted_dice.min(), "entropy": -by_case.entropy.first()}
@@ -335,15 +430,17 @@ def workload(trust: ArrayLike, true: ArrayLike) -> list[dict[str, Any]]:
     """What looking at ``SHARES`` of the cases finds, the least trusted ones first.
 
     Args:
-        trust: (n,) of each case, larger is better. NaN is looked at first; what is found among cases of equal trust is
-            the mean over all their orders.
+        trust: (n,) of each case, larger is better. NaN is looked at first; what is found among
+            cases of equal trust is the mean over all their orders.
         true: (n,) Dice less the limit below which a case is bad; NaN is left out.
 
     Returns:
-        For each share, ``looked_at``: the cases that this is, ``n_cases``, rounded up, and the share of the bad ones
-        that is ``caught``, NaN where none is bad.
+        For each share, ``looked_at``: the cases that this is, ``n_cases``, rounded up, and the
+        share of the bad ones that is ``caught``, NaN where none is bad.
     """
-    cases = pd.DataFrame({"trust": np.asarray(trust, float), "true": np.asarray(true, float)}).dropna(subset="true")
+    cases = pd.DataFrame(
+        {"trust": np.asarray(trust, float), "true": np.asarray(true, float)}
+    ).dropna(subset="true")
     cases = cases.fillna(-math.inf).sort_values("trust", kind="stable")
     caught = np.append(0, (cases.true < 0).groupby(cases.trust).transform("mean").cumsum())
     rows = []

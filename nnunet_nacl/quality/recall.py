@@ -1,13 +1,16 @@
-"""Labels that miss less: some voxels that nnU-Net called background are given to the most probable structure.
+"""Labels that miss less: some voxels that nnU-Net called background are given to the most probable
+structure.
 
-nnU-Net's labels stay. A voxel that is background in them may be added to the structure with the largest probability of
-all; to a region any voxel outside it. It is added where the network's own probability is at least the structure's
-threshold t: labels grow as t falls, and what a structure misses depends on its own t alone. What lies in the label of
-another structure, outside the box that the network saw, or below all thresholds is missed at every t.
+nnU-Net's labels stay. A voxel that is background in them may be added to the structure with the
+largest probability of all; to a region any voxel outside it. It is added where the network's own
+probability is at least the structure's threshold t: labels grow as t falls, and what a structure
+misses depends on its own t alone. What lies in the label of another structure, outside the box that
+the network saw, or below all thresholds is missed at every t.
 
-The threshold is the largest by conformal risk control (:func:`~nnunet_nacl.quality.flags.controls_risk`) over the
-patients who have the structure. A patient's loss is the share of the true voxels that is missed, the mean over its
-scans. It holds for each structure by itself, on average over exchangeable patients predicted alike.
+The threshold is the largest by conformal risk control
+(:func:`~nnunet_nacl.quality.flags.controls_risk`) over the patients who have the structure. A
+patient's loss is the share of the true voxels that is missed, the mean over its scans. It holds for
+each structure by itself, on average over exchangeable patients predicted alike.
 """
 
 from __future__ import annotations
@@ -29,20 +32,25 @@ from nnunet_nacl.quality.flags import controls_risk, patients_needed
 RECALLS = (0.8, 0.9, 0.95)
 """Shares that reports tell the price of."""
 THRESHOLDS: np.ndarray = expit(np.arange(-184, 1) / 20).astype(np.float32)
-"""(B,) probabilities from 0.0001 to a half, .05 apart in log-odds; what is likelier than that has a label already."""
+"""(B,) probabilities from 0.0001 to a half, .05 apart in log-odds; what is likelier than that has a
+label already."""
 
 
-def addable(probs: np.ndarray, delivered: np.ndarray, regions: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def addable(
+    probs: np.ndarray, delivered: np.ndarray, regions: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The voxels that may be added to a structure, and from which threshold on each is.
 
     Args:
-        probs: (K, *block) the network's own probabilities, background first, or (R, *block) of ``regions``.
+        probs: (K, *block) the network's own probabilities, background first, or (R, *block) of
+            ``regions``.
         delivered: (*block) nnU-Net's label map, or (R, *block) whether a voxel is in each region.
         regions: Whether these are regions.
 
     Returns:
-        Three (n,) arrays: structure, from 0; number of the voxel in the block; place in :data:`THRESHOLDS` of the
-        largest that its probability reaches. Voxels that reach none are left out.
+        Three (n,) arrays: structure, from 0; number of the voxel in the block; place in
+        :data:`THRESHOLDS` of the largest that its probability reaches. Voxels that reach none are
+        left out.
     """
     probs_of_voxels = probs.reshape(len(probs), -1)
     if regions:
@@ -60,12 +68,17 @@ def addable(probs: np.ndarray, delivered: np.ndarray, regions: bool) -> tuple[np
 
 
 def count_addable(
-    probs: np.ndarray, delivered: np.ndarray, truth: np.ndarray, regions: bool, valid: np.ndarray | None = None
+    probs: np.ndarray,
+    delivered: np.ndarray,
+    truth: np.ndarray,
+    regions: bool,
+    valid: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(2, structures, B) int64: the true voxels among those that may be added, and all, by the threshold they reach.
+    """(2, structures, B) int64: the true voxels among those that may be added, and all, by the
+    threshold they reach.
 
-    Arguments are those of :func:`addable`; ``truth`` has the form of ``delivered``, and voxels where ``valid``,
-    (*block), is False count nowhere.
+    Arguments are those of :func:`addable`; ``truth`` has the form of ``delivered``, and voxels
+    where ``valid``, (*block), is False count nowhere.
     """
     num_structures = len(probs) if regions else len(probs) - 1
     num_thresholds = len(THRESHOLDS)
@@ -86,10 +99,14 @@ def count_addable(
     return np.stack([true_counts, all_counts]).reshape(2, num_structures, num_thresholds)
 
 
-def sensitive_labels(probs: np.ndarray, delivered: np.ndarray, limits: Sequence[float], regions: bool) -> np.ndarray:
-    """What is ``delivered`` with all voxels added that reach the limit of their structure; a new array.
+def sensitive_labels(
+    probs: np.ndarray, delivered: np.ndarray, limits: Sequence[float], regions: bool
+) -> np.ndarray:
+    """What is ``delivered`` with all voxels added that reach the limit of their structure; a new
+    array.
 
-    Arguments are those of :func:`addable`; a limit is one of :data:`THRESHOLDS`, or infinity, which adds nothing.
+    Arguments are those of :func:`addable`; a limit is one of :data:`THRESHOLDS`, or infinity, which
+    adds nothing.
     """
     structure, voxel, reached = addable(probs, delivered, regions)
     is_added = THRESHOLDS[reached] >= np.asarray(limits, float)[structure]
@@ -103,19 +120,29 @@ def sensitive_labels(probs: np.ndarray, delivered: np.ndarray, limits: Sequence[
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedRecall:
-    """What the labels of the calibration scans miss of a structure at each threshold, and what they grow by."""
+    """What the labels of the calibration scans miss of a structure at each threshold, and what they
+    grow by."""
 
-    n_patients: Annotated[NonNegativeInt, doc("Patients whose truth has the structure; with none lists are empty.")] = 0
+    n_patients: Annotated[
+        NonNegativeInt, doc("Patients whose truth has the structure; with none lists are empty.")
+    ] = 0
     missed: Annotated[
         list[Annotated[float, Field(ge=0, le=1)]],
-        doc("Mean share of its true voxels missed at each threshold (log-odds -9.2, -9.15, ... 0), then by nnU-Net."),
+        doc(
+            "Mean share of its true voxels missed at each threshold (log-odds -9.2, -9.15, ... 0),"
+            " then by nnU-Net."
+        ),
     ] = field(default_factory=list)
     times_larger: Annotated[
-        list[Size], doc("Its size there by that of nnU-Net's label, the median over scans with one; null without.")
+        list[Size],
+        doc(
+            "Its size there by that of nnU-Net's label, the median over scans with one; null"
+            " without."
+        ),
     ] = field(default_factory=list)
-    false_voxels: Annotated[list[Size], doc("Voxels that are added there and wrong, the median over all scans.")] = (
-        field(default_factory=list)
-    )
+    false_voxels: Annotated[
+        list[Size], doc("Voxels that are added there and wrong, the median over all scans.")
+    ] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         size = 0
@@ -127,7 +154,8 @@ class LearnedRecall:
             raise ValueError("a higher threshold cannot miss less")
 
     def place(self, recall: float) -> int | None:
-        """Place in the lists of the largest threshold that keeps to a recall; None where none does."""
+        """Place in the lists of the largest threshold that keeps to a recall; None where none
+        does."""
         fits = np.flatnonzero(controls_risk(np.array(self.missed), self.n_patients, 1 - recall))
         return int(fits[-1]) if len(fits) else None
 
@@ -142,7 +170,10 @@ class LearnedRecall:
         if n < needed:
             why = f"it takes {needed} calibration patients who have it, there are {n}"
         else:
-            why = f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a probability below 0.0001"
+            why = (
+                f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a"
+                " probability below 0.0001"
+            )
         best = math.floor(1000 * n * (1 - self.missed[0]) / (n + 1) + 1e-6) / 1000
         if not best:
             return f"{why}; nothing can be had"
@@ -152,11 +183,12 @@ class LearnedRecall:
 def learn_recall(
     cases: pd.DataFrame, counts: Sequence[np.ndarray], patients: Mapping[str, str]
 ) -> dict[str, LearnedRecall]:
-    """What labels miss at each threshold, by nnU-Net's key of each structure that is in the truth of some case.
+    """What labels miss at each threshold, by nnU-Net's key of each structure that is in the truth
+    of some case.
 
     Args:
-        cases: A row for each case and structure, with ``case``, ``key``, and ``TP``, ``FP`` and ``FN`` of nnU-Net's
-            labels.
+        cases: A row for each case and structure, with ``case``, ``key``, and ``TP``, ``FP`` and
+            ``FN`` of nnU-Net's labels.
         counts: Of each case what :func:`count_addable` gives, in the same order.
         patients: Patient of each case.
     """
@@ -174,7 +206,9 @@ def learn_recall(
     return learned
 
 
-def _learn_structure(rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray, added: np.ndarray) -> LearnedRecall:
+def _learn_structure(
+    rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray, added: np.ndarray
+) -> LearnedRecall:
     """What the labels of one structure miss at each threshold.
 
     Args:
@@ -189,7 +223,9 @@ def _learn_structure(rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray,
     is_labelled = num_labelled > 0
     num_missed = rows.FN.to_numpy()[is_present, None] - found[is_present]
     loss = num_missed / num_true[is_present, None]
-    mean_by_patient = pd.DataFrame(loss).groupby(pd.factorize(patient[is_present])[0]).mean().to_numpy()
+    mean_by_patient = (
+        pd.DataFrame(loss).groupby(pd.factorize(patient[is_present])[0]).mean().to_numpy()
+    )
     ratio = 1 + added[is_labelled] / num_labelled[is_labelled, None]
     if is_labelled.any():
         times_larger = np.median(ratio, axis=0).round(4).tolist()
@@ -197,7 +233,8 @@ def _learn_structure(rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray,
         times_larger = [math.nan] * ratio.shape[1]
     return LearnedRecall(
         n_patients=len(mean_by_patient),
-        missed=np.maximum.accumulate(mean_by_patient.mean(axis=0)).tolist(),  # rounding apart, it does not fall
+        # rounding apart, it does not fall
+        missed=np.maximum.accumulate(mean_by_patient.mean(axis=0)).tolist(),
         times_larger=times_larger,
         false_voxels=np.median(added - found, axis=0).tolist(),
     )
@@ -207,20 +244,32 @@ def _learn_structure(rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray,
 class SensitiveAim:
     """What labels that miss less aim at."""
 
-    recall: Annotated[float, doc("Share of a structure's voxels that is to be found, on average over patients.")]
+    recall: Annotated[
+        float, doc("Share of a structure's voxels that is to be found, on average over patients.")
+    ]
     thresholds: Annotated[
         dict[str, float | None],
-        doc("By structure, the probability from which on a voxel is added; null where nnU-Net's labels suffice."),
+        doc(
+            "By structure, the probability from which on a voxel is added; null where nnU-Net's"
+            " labels suffice."
+        ),
     ]
-    times_larger: Annotated[dict[str, Size], doc("By structure, how many times larger it became on calibration scans.")]
+    times_larger: Annotated[
+        dict[str, Size], doc("By structure, how many times larger it became on calibration scans.")
+    ]
     refused: Annotated[dict[str, str], doc("By structure, why others stay as they are.")]
     is_exact: Annotated[bool, doc("Whether scans are predicted as the calibration scans were.")]
 
     @classmethod
     def of(
-        cls, learned: Mapping[str, LearnedRecall], names: Mapping[str, str], recall: float, is_exact: bool
+        cls,
+        learned: Mapping[str, LearnedRecall],
+        names: Mapping[str, str],
+        recall: float,
+        is_exact: bool,
     ) -> SensitiveAim:
-        """By what is ``learned``, and names, by nnU-Net's key; UserError where every structure is refused."""
+        """By what is ``learned``, and names, by nnU-Net's key; UserError where every structure is
+        refused."""
         thresholds: dict[str, float | None] = {}
         times_larger = {}
         refused = {}
@@ -256,14 +305,23 @@ class SensitiveAim:
         """What the labels in a place are, and what they cost, in a few sentences."""
         miss = "miss" if self.is_exact else "aim to miss"
         sentences = [
-            f"In {place}: labels that {miss} on average at most {100 * (1 - self.recall):.3g} % of each structure's "
-            "voxels, for patients like the calibration patients."
+            f"In {place}: labels that {miss} on average at most {100 * (1 - self.recall):.3g} % of"
+            " each structure's voxels, for patients like the calibration patients."
         ]
         if not self.is_exact:
-            sentences.append("The thresholds come from single networks: an ensemble may miss more or less.")
-        sizes = [f"{size:.2f} ({name})" for name, size in self.times_larger.items() if not math.isnan(size)]
+            sentences.append(
+                "The thresholds come from single networks: an ensemble may miss more or less."
+            )
+        sizes = [
+            f"{size:.2f} ({name})"
+            for name, size in self.times_larger.items()
+            if not math.isnan(size)
+        ]
         if sizes:
-            sentences.append(f"On calibration scans they are {some(sizes)} times as large as nnU-Net's, in the median.")
+            sentences.append(
+                f"On calibration scans they are {some(sizes)} times as large as nnU-Net's, in the"
+                " median."
+            )
         if self.refused:
             refused = [f"{name} ({why})" for name, why in self.refused.items()]
             sentences.append(f"Not available: {some(refused)}.")

@@ -1,15 +1,16 @@
 """Tests whether a scan is unlike the calibration scans, by the distance of its profile to theirs.
 
-A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), in units in which 0.05 is little. They
-are scaled by median and spread of the calibration scans: 1.4826 times the median absolute deviation; where that is
-below 0.05, the standard deviation, at least 0.05. A gap, as of a structure that was not segmented, counts as the
-median. The score of a scan is its mean distance to the five nearest calibration scans of other patients; that of a
-calibration scan is found without its patient, in scale, too. With n patients
+A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), in units in which
+0.05 is little. They are scaled by median and spread of the calibration scans: 1.4826 times the
+median absolute deviation; where that is below 0.05, the standard deviation, at least 0.05. A gap,
+as of a structure that was not segmented, counts as the median. The score of a scan is its mean
+distance to the five nearest calibration scans of other patients; that of a calibration scan is
+found without its patient, in scale, too. With n patients
 
     p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
 
-is small with a probability of at most p, were the scan exchangeable with them and its score found alike. The left-out
-scores have one patient less to be near to, so this is approximate.
+is small with a probability of at most p, were the scan exchangeable with them and its score found
+alike. The left-out scores have one patient less to be near to, so this is approximate.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ DEFAULT_UNLIKE = 0.05
 LOG = "log "
 """Begins the name of a number that is a logarithm."""
 FEWEST_TO_COMPARE = 20
-"""Scans of a batch without which its scores are not compared with those of the calibration scans."""
+"""Scans of a batch without which its scores are not compared with those of the calibration
+scans."""
 _NEIGHBOURS = 5
 _LEAST_SPREAD = 0.05
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CalibrationProfiles:
-    """Profiles of n calibration scans: (F,) names, (n, F) values, NaN for a gap, and the number of each patient."""
+    """Profiles of n calibration scans: (F,) names, (n, F) values, NaN for a gap, and the number of
+    each patient."""
 
     names: list[str]
     values: list[list[Number]]
@@ -44,14 +47,22 @@ class CalibrationProfiles:
 
     def __post_init__(self) -> None:
         n = len(self.patient)
-        if not n or len(self.values) != n or any(len(row) != len(self.names) for row in self.values):
+        if (
+            not n
+            or len(self.values) != n
+            or any(len(row) != len(self.names) for row in self.values)
+        ):
             raise ValueError("its lists do not belong together")
 
     @classmethod
-    def learn(cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]) -> CalibrationProfiles:
+    def learn(
+        cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]
+    ) -> CalibrationProfiles:
         """Of (n, F) values, to five digits, and to whom each scan belongs."""
         number_of_patient = pd.factorize(np.array(patients, object))[0]
-        return cls(names=list(names), values=np.round(values, 5).tolist(), patient=number_of_patient)
+        return cls(
+            names=list(names), values=np.round(values, 5).tolist(), patient=number_of_patient
+        )
 
     @property
     def n_patients(self) -> int:
@@ -70,7 +81,8 @@ class CalibrationProfiles:
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """(n,) of the calibration scans, each found without its patient; NaN where there is no other."""
+        """(n,) of the calibration scans, each found without its patient; NaN where there is no
+        other."""
         result = np.full(len(self.patient), math.nan)
         for number in range(self.n_patients if self.n_patients > 1 else 0):
             here = self.patient == number
@@ -85,10 +97,13 @@ class CalibrationProfiles:
         """How probable so large a score is for a scan like these; NaN with one patient."""
         at_least = self.scores >= self.score(profile)
         shares = np.bincount(self.patient, at_least) / np.bincount(self.patient)
-        return float((1 + shares.sum()) / (self.n_patients + 1)) if self.n_patients > 1 else math.nan
+        return (
+            float((1 + shares.sum()) / (self.n_patients + 1)) if self.n_patients > 1 else math.nan
+        )
 
     def stands_out(self, profile: np.ndarray) -> str:
-        """The number of an (F,) profile that is farthest off, with the range of the calibration scans."""
+        """The number of an (F,) profile that is farthest off, with the range of the calibration
+        scans."""
         middle, spread = _scale(self._table)
         i = int(np.argmax(np.nan_to_num(np.abs(profile - middle) / spread)))
         numbers = np.array([profile[i], np.nanmin(self._table[:, i]), np.nanmax(self._table[:, i])])
@@ -100,8 +115,9 @@ class CalibrationProfiles:
 class UnlikeScans:
     """How many scans of a batch are unlike the calibration scans, p being at most ``level``.
 
-    ``probability`` is that of as many or more, were all scans like the calibration scans; ``two_sample`` is the p-value
-    of larger scores in the batch (Mann-Whitney), NaN with fewer than 20 scans; ``why_not`` says why none could be.
+    ``probability`` is that of as many or more, were all scans like the calibration scans;
+    ``two_sample`` is the p-value of larger scores in the batch (Mann-Whitney), NaN with fewer than
+    20 scans; ``why_not`` says why none could be.
     """
 
     level: float
@@ -113,7 +129,9 @@ class UnlikeScans:
     why_not: str = ""
 
     @classmethod
-    def of(cls, profiles: CalibrationProfiles, scans: Sequence[np.ndarray], level: float) -> UnlikeScans:
+    def of(
+        cls, profiles: CalibrationProfiles, scans: Sequence[np.ndarray], level: float
+    ) -> UnlikeScans:
         """Of the (F,) profiles of a batch."""
         from scipy.stats import mannwhitneyu
 
@@ -149,18 +167,24 @@ class UnlikeScans:
         if self.n_unlike:
             verb, p = "is" if self.n_unlike == 1 else "are", f"by chance p = {self.probability:.2g}"
             return (
-                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans ({p}): intervals and flags are "
-                "not supported there."
+                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans ({p}):"
+                " intervals and flags are not supported there."
             )
-        batch = f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}), though no single scan is:"
-        return f"{batch} rely less on intervals and flags." if self.two_sample <= self.level else ""  # NaN is not
+        batch = (
+            f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}), though no"
+            " single scan is:"
+        )
+        # NaN is not
+        return f"{batch} rely less on intervals and flags." if self.two_sample <= self.level else ""
 
 
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
-    """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like the calibration scans.
+    """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like the
+    calibration scans.
 
-    P-values that share their calibration scans are not independent: the number of small ones is beta-binomial with k
-    and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics 51, 2023). NaN where no p is so small.
+    P-values that share their calibration scans are not independent: the number of small ones is
+    beta-binomial with k and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics
+    51, 2023). NaN where no p is so small.
     """
     from scipy.stats import betabinom
 
@@ -184,5 +208,7 @@ def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
     middle, spread = _scale(others)
-    scaled, neighbours = (np.nan_to_num((values - middle) / spread) for values in (profiles, others))
+    scaled, neighbours = (
+        np.nan_to_num((values - middle) / spread) for values in (profiles, others)
+    )
     return np.sort(cdist(scaled, neighbours), 1)[:, :_NEIGHBOURS].mean(1)

@@ -128,33 +128,38 @@ class Token:
 TOKENS = (
     Token(
         "anneal",
-        "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
+        "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only"
+        " after Dice)",
         attribute="anneal_dice",
         with_dice=True,
     ),
     Token("lambda<x>", "weight lambda of the penalty"),
     Token(
         "k<n>",
-        "neighbourhood of n voxels (odd) along every axis but those whose first convolution in the plans has size 1 "
-        "(default: 3)",
+        "neighbourhood of n voxels (odd) along every axis but those whose first convolution in the"
+        " plans has size 1 (default: 3)",
         from_plans=True,
     ),
     Token(
         "gaussian|svls",
-        "neighbours weighted by a Gaussian, or by one whose centre weighs as much as all others together "
-        "(default: all weigh the same)",
+        "neighbours weighted by a Gaussian, or by one whose centre weighs as much as all others"
+        " together (default: all weigh the same)",
     ),
     Token("sigma<x>", "width of those weights in voxels"),
     Token("l2", "squared penalty (default: absolute)"),
     Token("softmax", "penalty on probabilities (default: on logits)"),
-    Token("sum", "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)"),
+    Token(
+        "sum",
+        "penalty summed over classes, as in the paper's formula (default: their mean, as in its"
+        " code)",
+    ),
     Token("gamma<x>", "focusing exponent"),
     Token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)"),
     Token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|"),
     Token(
         "plainstart",
-        "the first weights are nnU-Net's (only without Dice, where biases else start at the logarithms of the classes' "
-        "frequencies)",
+        "the first weights are nnU-Net's (only without Dice, where biases else start at the"
+        " logarithms of the classes' frequencies)",
         attribute="start_at_class_frequencies",
         attribute_value=False,
         with_dice=False,
@@ -168,12 +173,14 @@ TOKENS = (
     ),
     Token(
         "adam",
-        "the paper's optimiser: Adam at 1e-3, from half-way on 1e-4, without weight decay (default: nnU-Net's SGD)",
+        "the paper's optimiser: Adam at 1e-3, from half-way on 1e-4, without weight decay (default:"
+        " nnU-Net's SGD)",
         attribute="use_adam",
     ),
     Token(
         "train<x>",
-        "train on x % of the fold's training cases; smaller shares are parts of larger ones, validation is unchanged",
+        "train on x % of the fold's training cases; smaller shares are parts of larger ones,"
+        " validation is unchanged",
         attribute="train_percent",
         default=100,
     ),
@@ -276,7 +283,10 @@ def parse(name: str) -> Variant | None:
     method = match[2]
     with_dice = match[1] is not None
     if name == STOCK_NAME:
-        raise ValueError(f"{name} would be nnU-Net's own {PREFIX}: use that name. {name}_<token> has other schedules.")
+        raise ValueError(
+            f"{name} would be nnU-Net's own {PREFIX}: use that name. {name}_<token> has other"
+            " schedules."
+        )
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(
             f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since "
@@ -298,7 +308,9 @@ def parse(name: str) -> Variant | None:
     raise ValueError(message if advice is None else f"{message}\n{advice}")
 
 
-def _read_in_order(parts: Sequence[str], tokens: Iterable[Token]) -> tuple[dict[str, TokenValue], str | None]:
+def _read_in_order(
+    parts: Sequence[str], tokens: Iterable[Token]
+) -> tuple[dict[str, TokenValue], str | None]:
     """Values by form of the parts of a name, up to the first that is no token at its place, which
     is returned too."""
     values: dict[str, TokenValue] = {}
@@ -317,7 +329,10 @@ def _read_in_order(parts: Sequence[str], tokens: Iterable[Token]) -> tuple[dict[
 def _explain_unread(part: str) -> str:
     problem = f"{part!r} is no token of it, or stands twice or in the wrong place"
     if part in _PAPERS_NETWORKS:
-        problem += "; `pip install ./research/paper` in the sources of nnunet_nacl has trainers of that network"
+        problem += (
+            "; `pip install ./research/paper` in the sources of nnunet_nacl has trainers of that"
+            " network"
+        )
     return problem
 
 

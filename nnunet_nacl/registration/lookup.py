@@ -145,7 +145,8 @@ def registered_trainers() -> list[RegisteredTrainer]:
         try:
             registered += _trainers_of(distribution)
         except Exception:
-            continue  # unreadable metadata are pip's matter: what that distribution registers is unknown
+            # unreadable metadata are pip's matter: what that distribution registers is unknown
+            continue
     trainers: dict[str, RegisteredTrainer] = {}
     for trainer in sorted(registered, key=lambda trainer: not trainer.is_ours):
         trainers.setdefault(trainer.name, trainer)

@@ -1,4 +1,5 @@
-"""Colours, settings and panels of all figures, and their files, which are the same for the same numbers."""
+"""Colours, settings and panels of all figures, and their files, which are the same for the same
+numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.files import replacing
 
-BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe and Ito, distinguishable with any colour vision
+# of Okabe and Ito, distinguishable with any colour vision
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
 HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8  # points
@@ -43,25 +45,31 @@ _SETTINGS = {
     "legend.fontsize": TEXT_SIZE,
     "grid.color": PALE,
     "grid.linewidth": 0.8,
-    **{f"{what}color": INK for what in ("text.", "axes.label", "axes.title", "xtick.label", "ytick.label")},
+    **{
+        f"{what}color": INK
+        for what in ("text.", "axes.label", "axes.title", "xtick.label", "ytick.label")
+    },
     "xtick.color": GREY,
     "ytick.color": GREY,
     "text.parse_math": False,  # a name may hold a dollar sign
     "text.hinting": "no_hinting",  # else texts are up to 6 % wider than _CHARACTER says
-    "svg.fonttype": "none",  # text can be searched; where the font is missing, others are hardly wider
+    # text can be searched; where the font is missing, others are hardly wider
+    "svg.fonttype": "none",
     "svg.hashsalt": "nnunet_nacl",
 }
 
 
 @contextmanager
 def figure_settings() -> Iterator[None]:
-    """Matplotlib's defaults and ours, whatever the user's own matplotlibrc says; the former settings come back."""
+    """Matplotlib's defaults and ours, whatever the user's own matplotlibrc says; the former
+    settings come back."""
     with style.context(["default", _SETTINGS]):
         yield
 
 
 def wrap(text: str, width: float, size: float = TEXT_SIZE) -> str:
-    """Break a text into lines of about ``width`` inches, at spaces and hyphens, and where a word is longer anywhere."""
+    """Break a text into lines of about ``width`` inches, at spaces and hyphens, and where a word is
+    longer anywhere."""
     characters = max(int(72 * width / (_CHARACTER * size)), 1)
     return "\n".join(fill(line, characters) for line in text.split("\n"))
 
@@ -78,7 +86,8 @@ class Frame(TypedDict, total=False):
         title: Heading.
         subtitle: Second line: the data, units, number of cases, what the intervals are.
         notes: Sentences at the foot.
-        also: Suffixes of further files, such as ``.svg``, that get the same drawing without laying it out again.
+        also: Suffixes of further files, such as ``.svg``, that get the same drawing without laying
+            it out again.
     """
 
     title: str
@@ -92,8 +101,9 @@ def new_panels(
 ) -> tuple[SubFigure, list[Axes]]:
     """Panels of one size, row by row, on a figure that :func:`write_figure` completes.
 
-    A panel has a width and height in inches with titles and labels, and is narrower where all would be too wide.
-    Without ``columns`` at most three stand beside each other. Keywords are those of Figure.subplots.
+    A panel has a width and height in inches with titles and labels, and is narrower where all would
+    be too wide. Without ``columns`` at most three stand beside each other. Keywords are those of
+    Figure.subplots.
     """
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
@@ -113,18 +123,23 @@ def write_figure(
     remarks: Sequence[str] = (),
     **frame: Unpack[Frame],
 ) -> Path:
-    """Put heading, legend and notes around the panels, and write the figure, which grows by what they take; its path.
+    """Put heading, legend and notes around the panels, and write the figure, which grows by what
+    they take; its path.
 
-    Below the panels stand a legend of handles, then remarks, sentences that follow from the numbers. What is too long
-    is broken into lines. The file is PNG or SVG, has the same bytes on every run, and the title in its metadata.
-    UserError if it cannot be written.
+    Below the panels stand a legend of handles, then remarks, sentences that follow from the
+    numbers. What is too long is broken into lines. The file is PNG or SVG, has the same bytes on
+    every run, and the title in its metadata. UserError if it cannot be written.
     """
     path, figure, title = Path(path), body.figure, frame.get("title", "")
     room, height = figure.get_figwidth() - 2 * _MARGIN, figure.get_figheight()
     texts: tuple[tuple[Any, str, dict[str, Any]], ...] = (
         (figure.suptitle, title, {"fontsize": HEADING_SIZE, "fontweight": "bold"}),
         (body.suptitle, frame.get("subtitle", ""), {"fontsize": TEXT_SIZE}),
-        (figure.supxlabel, "\n".join((*remarks, *frame.get("notes", ()))), {"fontsize": SMALL_SIZE, "color": GREY}),
+        (
+            figure.supxlabel,
+            "\n".join((*remarks, *frame.get("notes", ()))),
+            {"fontsize": SMALL_SIZE, "color": GREY},
+        ),
     )
     for write, text, look in texts:
         if text:
@@ -134,7 +149,9 @@ def write_figure(
     if legend:
         columns = int(room / _LEGEND)
         labels = [wrap(handle.get_label(), room / columns - _HANDLE) for handle in legend]
-        body.legend(legend, labels, loc="outside lower left", ncols=columns, frameon=False, handlelength=2.2)
+        body.legend(
+            legend, labels, loc="outside lower left", ncols=columns, frameon=False, handlelength=2.2
+        )
         highest = max(label.count("\n") for label in labels) + 1
         height += height_of(-(-len(labels) // columns) * highest, 1.1 * TEXT_SIZE) + _MARGIN
     figure.set_figheight(height)

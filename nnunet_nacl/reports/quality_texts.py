@@ -1,4 +1,5 @@
-"""How far predicted Dice holds, what segmentations find, and what is known of presence: rows, and their text."""
+"""How far predicted Dice holds, what segmentations find, and what is known of presence: rows, and
+their text."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.reports.tables import Rows, frames, ten_worst, text_of
 
 PREDICTED_DICE_ERROR = (
-    "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
+    "mean absolute difference to the true Dice over all structures of all cases that the"
+    " segmentation has"
 )
 WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
 _DICE = "Dice where present"
@@ -47,14 +49,19 @@ def _coverage_cell(report: Mapping[str, Any]) -> tuple[float, str]:
 
 
 def workload_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
-    """What a look at some cases finds, by method and order, by the reports of :func:`quality_report`."""
+    """What a look at some cases finds, by method and order, by the reports of
+    :func:`quality_report`."""
     rows = []
     for method, report in reports.items():
         limit = report["threshold"]
         below = f"{limit:g}" if isinstance(limit, float) else "their thresholds"
         bad_cases = (report["n_bad"], f"{report['n_bad']} of {report['n_cases']}")
         for order, looks in report["workload"].items():
-            row: dict[str, Any] = {"method": method, "order": order, f"cases below {below}": bad_cases}
+            row: dict[str, Any] = {
+                "method": method,
+                "order": order,
+                f"cases below {below}": bad_cases,
+            }
             for look in looks:
                 caught = look["caught"]
                 text = "-" if math.isnan(caught) else f"{100 * caught:.0f} %"
@@ -89,13 +96,16 @@ def detected_rows(detected: Mapping[str, Mapping[str, Detected]], names: Mapping
 
 
 def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
-    """How far predicted Dice holds, each number on a line, and what a look at some cases finds, if any are called bad.
+    """How far predicted Dice holds, each number on a line, and what a look at some cases finds, if
+    any are called bad.
 
     The arguments are those of :func:`~nnunet_nacl.quality.learned_quality.quality_report`.
     """
     reports = {"": quality_report(table, bad)}
     quality = _texts(quality_rows(reports))
-    heading = f"quality as promised by the probabilities (MAE of predicted Dice: {PREDICTED_DICE_ERROR})"
+    heading = (
+        f"quality as promised by the probabilities (MAE of predicted Dice: {PREDICTED_DICE_ERROR})"
+    )
     lines = [heading, quality.T.to_string(header=False)]
     workload = workload_rows(reports)
     if workload:
@@ -106,8 +116,11 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
 
 
 def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str]) -> str:
-    """What the segmentations find of each structure, or of the ten worst; empty where nothing is missed or invented."""
-    shown, more = ten_worst(detected_rows({"": detected}, names), "structure", lambda row: row[_DICE])
+    """What the segmentations find of each structure, or of the ten worst; empty where nothing is
+    missed or invented."""
+    shown, more = ten_worst(
+        detected_rows({"": detected}, names), "structure", lambda row: row[_DICE]
+    )
     if not shown:
         return ""
     return "\n".join([text_of(_texts(shown)), *more])
@@ -120,7 +133,8 @@ def _texts(rows: Rows) -> pd.DataFrame:
 
 
 def presence_text(presence: LearnedPresence, names: Mapping[str, str]) -> str:
-    """How far the probability holds that a structure is in the scan, of the ten worst, and why nothing is said."""
+    """How far the probability holds that a structure is in the scan, of the ten worst, and why
+    nothing is said."""
     rows = []
     for key, name in names.items():
         check = presence.checks.get(key) if key in presence.listed else None

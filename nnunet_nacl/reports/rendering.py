@@ -18,18 +18,41 @@ from nnunet_nacl.errors import UserError, first_line, one_line, printable
 from nnunet_nacl.files import write_atomically
 
 STRUCTURE_COLORS = (
-    *("#E69F00", "#56B4E9", "#CC0066", "#8800FF", "#BBFF00", "#00DD99", "#DD5500", "#9977FF", "#33FFFF", "#9944AA"),
-    *("#EE6699", "#CCFFAA", "#5588CC", "#DDCC00", "#559955", "#CC0000", "#00DDFF", "#DD44BB", "#99BB66", "#88EE77"),
+    *(
+        "#E69F00",
+        "#56B4E9",
+        "#CC0066",
+        "#8800FF",
+        "#BBFF00",
+        "#00DD99",
+        "#DD5500",
+        "#9977FF",
+        "#33FFFF",
+        "#9944AA",
+    ),
+    *(
+        "#EE6699",
+        "#CCFFAA",
+        "#5588CC",
+        "#DDCC00",
+        "#559955",
+        "#CC0000",
+        "#00DDFF",
+        "#DD44BB",
+        "#99BB66",
+        "#88EE77",
+    ),
 )
-"""Of structures: after the first three each is the one farthest (Oklab) from greys and from those before, to an eye
-with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and light enough to be seen on black. After
-20 they begin again, and numbers tell structures apart."""
+"""Of structures: after the first three each is the one farthest (Oklab) from greys and from those
+before, to an eye with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and
+light enough to be seen on black. After 20 they begin again, and numbers tell structures apart."""
 
 
 _PAGES = Environment(
     loader=PackageLoader("nnunet_nacl.reports", "templates"),
     autoescape=True,
-    finalize=lambda value: printable(value) if type(value) is str else value,  # no text turns that around it
+    # no text turns that around it
+    finalize=lambda value: printable(value) if type(value) is str else value,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -37,7 +60,8 @@ _PAGES = Environment(
 
 
 def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
-    """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on it."""
+    """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on
+    it."""
     templates = files("nnunet_nacl.reports").joinpath("templates")
     script = "".join(templates.joinpath(file).read_text(encoding="utf-8") for file in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -54,8 +78,9 @@ def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any)
 def write_page(path: Path, make_text: Callable[[], str]) -> str | None:
     """Make the text of a page and write it; in one line why that failed, None where it did not.
 
-    A page only shows what other files hold. So whatever goes wrong costs the page alone: the caller tells the reason
-    and goes on. The page of an earlier run, which would show other values, is then removed.
+    A page only shows what other files hold. So whatever goes wrong costs the page alone: the caller
+    tells the reason and goes on. The page of an earlier run, which would show other values, is then
+    removed.
     """
     try:
         write_atomically(path, make_text())

@@ -1,4 +1,5 @@
-"""Passes on to `nnunet_nacl.registration._startup`; startup files of older editable installs import this module."""
+"""Passes on to `nnunet_nacl.registration._startup`; startup files of older editable installs import
+this module."""
 
 from nnunet_nacl.registration._startup import register
 

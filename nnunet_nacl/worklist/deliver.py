@@ -1,4 +1,5 @@
-"""Measures, draws and writes every case of a source, and the review list and its pages, into one folder."""
+"""Measures, draws and writes every case of a source, and the review list and its pages, into one
+folder."""
 
 from __future__ import annotations
 
@@ -56,16 +57,18 @@ class ListOptions:
     """What is asked of a list of scans, and of the files beside it.
 
     Attributes:
-        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by name; None: no
-            scan is flagged by its predicted Dice.
+        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by
+            name; None: no scan is flagged by its predicted Dice.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
-        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
+        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with
+            ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
-        unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
+        unlike: A scan whose image is as odd with this probability at most is unlike the calibration
+            scans.
         also: Scans to be chosen by chance among those that are not flagged.
         pages: Which scans have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
-        maps: Images of the uncertainty, names of :data:`~nnunet_nacl.cases.views.MAPS` and ``probabilities`` or
-            ``fractional``; none of these: all of the first; None: no images.
+        maps: Images of the uncertainty, names of :data:`~nnunet_nacl.cases.views.MAPS` and
+            ``probabilities`` or ``fractional``; none of these: all of the first; None: no images.
         recall: Write labels, too, that find this share of the voxels of each structure; None: none.
         findings: Structures whose components are listed; none of these: all; None: as the map says.
         save_probabilities: Save the probabilities too (npz and pkl).
@@ -125,7 +128,8 @@ class CaseDelivery(Work):
 
     @cached_property
     def _report_key(self) -> list[Any] | None:
-        """What a DICOM report shows beside the measured numbers: codes, flags, and all that the map has learned."""
+        """What a DICOM report shows beside the measured numbers: codes, flags, and all that the map
+        has learned."""
         if self.dicom is None:
             return None
         learned = ""
@@ -153,15 +157,20 @@ class CaseDelivery(Work):
         )
         if self.dicom is not None:
             is_fractional = FRACTIONAL in self.maps
-            self.dicom.write(case, self._report(record), case.images, files, views.images, is_fractional)
+            self.dicom.write(
+                case, self._report(record), case.images, files, views.images, is_fractional
+            )
         return replace(record, files=files.written)
 
     def files_of(self, case: str) -> OwnedFiles:
         """The files of a case in the output folder, of which is known whether we wrote them."""
-        return files_of_case(self.output, self.output / RECORDS, case, replace_others=self.replace_others)
+        return files_of_case(
+            self.output, self.output / RECORDS, case, replace_others=self.replace_others
+        )
 
     def places(self, case: str) -> list[str]:
-        """Where files of a case are written, or removed since they would lie beside another segmentation."""
+        """Where files of a case are written, or removed since they would lie beside another
+        segmentation."""
         images = names_of_images(self.data.labels, self.maps)
         places = places_of_case(self.data, case, images, self._sensitive_names(case))
         if self.dicom is not None:
@@ -176,19 +185,25 @@ class CaseDelivery(Work):
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]
         scan = listed.scans.iloc[0]
         is_supported = None if math.isnan(scan.unlike_p) else not scan.unlike
-        return Reported(columns.to_dict("records"), bool(scan.is_flagged), list(scan.reasons), is_supported)
+        return Reported(
+            columns.to_dict("records"), bool(scan.is_flagged), list(scan.reasons), is_supported
+        )
 
     def _sensitive_labels(self, case: Case, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        """The labels that miss less by the name of their file: a label map, or a mask for each region not refused."""
+        """The labels that miss less by the name of their file: a label map, or a mask for each
+        region not refused."""
         if labels is None:
             return {}
         if not case.labels.regions:
             return {case.name: labels}
         masks = dict(zip(case.labels.names, labels.astype(np.uint8)))
-        return {file: masks[structure] for file, structure in self._sensitive_names(case.name).items()}
+        return {
+            file: masks[structure] for file, structure in self._sensitive_names(case.name).items()
+        }
 
     def _sensitive_names(self, case: str) -> dict[str, str]:
-        """Names of the files of labels that miss less, without their ending, and the region that each is of."""
+        """Names of the files of labels that miss less, without their ending, and the region that
+        each is of."""
         if self.aims.sensitive is None:
             return {}
         labels = self.data.labels
@@ -201,7 +216,8 @@ class CaseDelivery(Work):
         return names
 
     def _probabilities(self, case: Case) -> np.ndarray | Path | None:
-        """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under the map."""
+        """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under
+        the map."""
         if not self.probabilities:
             return None
         if case.saved is None:
@@ -212,9 +228,12 @@ class CaseDelivery(Work):
 
 
 def _different_file_names(names: Sequence[str]) -> list[str]:
-    """Names of structures as parts of file names, with their number where two would be the same, or empty."""
+    """Names of structures as parts of file names, with their number where two would be the same, or
+    empty."""
     plain = [plain_name(name) for name in names]
-    return [name if name and plain.count(name) == 1 else f"{i}-{name}" for i, name in enumerate(plain)]
+    return [
+        name if name and plain.count(name) == 1 else f"{i}-{name}" for i, name in enumerate(plain)
+    ]
 
 
 def plan_delivery(
@@ -257,9 +276,13 @@ def plan_delivery(
 
 
 def _read_aims(
-    options: ListOptions, structures: Mapping[str, str], calibrator: Calibrator, num_networks: int | None
+    options: ListOptions,
+    structures: Mapping[str, str],
+    calibrator: Calibrator,
+    num_networks: int | None,
 ) -> Aims:
-    """What is wanted of the list; UserError where it does not fit, or the map has not learned what it needs."""
+    """What is wanted of the list; UserError where it does not fit, or the map has not learned what
+    it needs."""
     check_bad(options.bad, structures=options.structures, find=options.find, miss=options.miss)
     flags = None
     if options.bad is not None:
@@ -309,9 +332,11 @@ class DeliveredScans:
     """What a run has written into its output folder.
 
     Attributes:
-        review_list: The scans of all parts, those first that need a look most, and what is said of them.
+        review_list: The scans of all parts, those first that need a look most, and what is said of
+            them.
         failed: By name why a scan of this part could not be done.
-        lost_pages: By place in the output folder why a page could not be made; all other files are whole.
+        lost_pages: By place in the output folder why a page could not be made; all other files are
+            whole.
         output: The folder; its index.html shows the list.
         structure_names: Of all structures, by nnU-Net's key.
         maps: Kinds of the images of the uncertainty.
@@ -328,21 +353,26 @@ class DeliveredScans:
 
     @property
     def scans(self) -> pd.DataFrame:
-        """A row for each scan in the order of the list; columns as in scans.csv, with ``is_flagged`` and ``why``."""
+        """A row for each scan in the order of the list; columns as in scans.csv, with
+        ``is_flagged`` and ``why``."""
         return self.review_list.scans
 
     @property
     def structures(self) -> pd.DataFrame:
-        """A row for each scan and structure; columns as in structures.csv, the index is the scan."""
+        """A row for each scan and structure; columns as in structures.csv, the index is the
+        scan."""
         return self.review_list.structures
 
     @property
     def bad(self) -> dict[str, float] | None:
-        """By nnU-Net's key of each structure that counts, the Dice below which it is bad; None: nothing is bad."""
+        """By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
+        nothing is bad."""
         flags = self.review_list.aims.flags
         if flags is None:
             return None
-        return {key: flags.bad[name] for key, name in self.structure_names.items() if name in flags.bad}
+        return {
+            key: flags.bad[name] for key, name in self.structure_names.items() if name in flags.bad
+        }
 
     @property
     def flagged(self) -> list[str]:
@@ -367,9 +397,10 @@ def deliver(
 ) -> DeliveredScans:
     """Do every case of a source, or of the run's part of it, and write the list of all.
 
-    The output becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and its tables beside
-    the segmentations. A case that cannot be done costs only itself. Every file gets its name when it is whole, and the
-    record of a case is written last: a run that was stopped goes on where it was.
+    The output becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and
+    its tables beside the segmentations. A case that cannot be done costs only itself. Every file
+    gets its name when it is whole, and the record of a case is written last: a run that was stopped
+    goes on where it was.
 
     Args:
         source: Of the cases.
@@ -378,14 +409,18 @@ def deliver(
         jobs: Cases at the same time.
         again: Do all cases again.
         title: Of the progress bar; empty shows none.
-        images: First channel of each case, for what SegmentationReview of 3D Slicer opens; None writes nothing of that.
+        images: First channel of each case, for what SegmentationReview of 3D Slicer opens; None
+            writes nothing of that.
 
     Raises:
-        UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
+        UserError: Folders or settings do not fit, or not a single case could be done. A part that
+            has no case is none.
     """
     names = list(source.names)
     if FRACTIONAL in delivery.maps and delivery.dicom is None:
-        raise UserError(f"-maps {FRACTIONAL} goes with DICOM series; {run.folder} holds other images.")
+        raise UserError(
+            f"-maps {FRACTIONAL} goes with DICOM series; {run.folder} holds other images."
+        )
     if images is not None:
         check_images(images.values(), delivery.output)
     delivery = replace(delivery, replace_others=again)
@@ -401,10 +436,13 @@ def deliver(
                 plan=plan,
             )
         )
-        with locked(_list_lock(delivery.output)):  # the part that writes it last knows what all have finished
+        # the part that writes it last knows what all have finished
+        with locked(_list_lock(delivery.output)):
             progress = _progress_of_all(source, delivery, run, outcomes)
             listed, lost_pages = _write_list(source, delivery, run, progress)
-    failed = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failed)}
+    failed = {
+        name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failed)
+    }
     is_any_finished = len(failed) < len(outcomes)
     if run.part == 0:
         failed |= _unusable(source)
@@ -433,8 +471,11 @@ def _list_lock(output: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _open_run(source: Source, delivery: CaseDelivery, run: Run, again: bool) -> Iterator[RecordPlan]:
-    """Hold the output folder, without the list of an earlier run or what is of other predictions; what is to be done.
+def _open_run(
+    source: Source, delivery: CaseDelivery, run: Run, again: bool
+) -> Iterator[RecordPlan]:
+    """Hold the output folder, without the list of an earlier run or what is of other predictions;
+    what is to be done.
 
     Files of others that would be replaced or removed are refused before anything is written.
     """
@@ -451,7 +492,8 @@ def _open_run(source: Source, delivery: CaseDelivery, run: Run, again: bool) -> 
         claim_output(output, delivery.data, run.arguments)
         with locked(_list_lock(output)):
             list_files.remove_list(output)
-        (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
+        # which a run wrote, or open_output would have refused it
+        (output / APPLIED_FILE).unlink(missing_ok=True)
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
         for name in no_longer_there:  # nothing of other predictions may lie beside these
@@ -460,8 +502,11 @@ def _open_run(source: Source, delivery: CaseDelivery, run: Run, again: bool) -> 
         yield plan
 
 
-def _check_files(delivery: CaseDelivery, to_do: Collection[str], no_longer_there: Iterable[str]) -> None:
-    """UserError, before any work, where files of others, or records that are none, would be replaced or removed."""
+def _check_files(
+    delivery: CaseDelivery, to_do: Collection[str], no_longer_there: Iterable[str]
+) -> None:
+    """UserError, before any work, where files of others, or records that are none, would be
+    replaced or removed."""
     check_records(delivery.output / RECORDS, to_do)
     others: list[Path] = []
     for name in to_do:
@@ -470,7 +515,9 @@ def _check_files(delivery: CaseDelivery, to_do: Collection[str], no_longer_there
     for name in no_longer_there:
         files = delivery.files_of(name)
         others += files.others(files.known_places)
-    check_no_others(sorted(others), "move them away, choose another -o, or replace them with --overwrite")
+    check_no_others(
+        sorted(others), "move them away, choose another -o, or replace them with --overwrite"
+    )
 
 
 def _cases_of_others(records: Path, names: set[str]) -> list[str]:
@@ -505,7 +552,9 @@ def _progress_of_all(
         known = find_records(source, delivery, delivery.output / RECORDS, names).found
     done = {name: outcome for name, outcome in known.items() if isinstance(outcome, CaseRecord)}
     failed = {
-        name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failed) and name not in done
+        name: outcome.reason
+        for name, outcome in outcomes.items()
+        if isinstance(outcome, Failed) and name not in done
     }
     waiting = [name for name in names if name not in done and name not in failed]
     return _Progress(done, dict(sorted((failed | _unusable(source)).items())), waiting)
@@ -519,7 +568,8 @@ def _unusable(source: Source) -> dict[str, str]:
 def _write_list(
     source: Source, delivery: CaseDelivery, run: Run, progress: _Progress
 ) -> tuple[ReviewList, dict[str, str]]:
-    """Write the list, its pages and prediction.json; the list, and by place why a page could not be made."""
+    """Write the list, its pages and prediction.json; the list, and by place why a page could not be
+    made."""
     notes = list(run.notes)
     if "predictions" in run.document:
         notes += delivery.calibrator.caveats(progress.done)
@@ -539,7 +589,9 @@ def _write_list(
     return listed, lost_pages
 
 
-def _name_of_run(source: Source, delivery: CaseDelivery, run: Run, done: Mapping[str, CaseRecord]) -> str:
+def _name_of_run(
+    source: Source, delivery: CaseDelivery, run: Run, done: Mapping[str, CaseRecord]
+) -> str:
     """What marks are kept under: a run that goes on with the same cases keeps its marks."""
     digests = {name: _digests(source, name, done.get(name)) for name in sorted(source.names)}
     identity = [os.path.abspath(delivery.output), run.document, digests]
@@ -555,8 +607,11 @@ def _digests(source: Source, name: str, record: CaseRecord | None) -> dict[str, 
     return {what: None if file is None else file["digest"] for what, file in key["files"].items()}
 
 
-def _document(listed: ReviewList, delivery: CaseDelivery, run: Run, progress: _Progress) -> dict[str, Any]:
-    """The content of prediction.json, see :class:`~nnunet_nacl.worklist.list_files.PredictionRecord`."""
+def _document(
+    listed: ReviewList, delivery: CaseDelivery, run: Run, progress: _Progress
+) -> dict[str, Any]:
+    """The content of prediction.json, see
+    :class:`~nnunet_nacl.worklist.list_files.PredictionRecord`."""
     return {
         "schema_version": list_files.SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",

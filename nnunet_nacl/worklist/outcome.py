@@ -1,7 +1,8 @@
-"""Judges the flags of a review list by the marks and corrected labels of readers; writes outcome.json.
+"""Judges the flags of a review list by the marks and corrected labels of readers; writes
+outcome.json.
 
-Scans that were flagged are no sample of all: how many bad ones were left unseen is known from those alone that were
-chosen by chance among the others.
+Scans that were flagged are no sample of all: how many bad ones were left unseen is known from those
+alone that were chosen by chance among the others.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ from nnunet_nacl.worklist.slicer import TO_EDIT, cases_of_images, corrected_file
 
 SCHEMA_VERSION = 1
 FLAGGED, RANDOM, OTHER = GROUPS = ("flagged", "chosen by chance", "other")
-"""Groups of scans: those that the list flags, and of the others those that were chosen, and the rest."""
+"""Groups of scans: those that the list flags, and of the others those that were chosen, and the
+rest."""
 
 _LEVEL = 0.95
-_NIL, _LARGE = 0.1, 0.5  # Dice of a label with itself, and with another one, where it seems renumbered
+# Dice of a label with itself, and with another one, where it seems renumbered
+_NIL, _LARGE = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,23 @@ class ScanOutcome:
     group: Annotated[str, doc("flagged, chosen by chance, or other.")]
     mark: Annotated[str, doc("ok, correct or reject; empty where it has none.")]
     n_changed: Annotated[
-        int | None, doc("Voxels with another label in the corrected labels; null where there are none.")
+        int | None,
+        doc("Voxels with another label in the corrected labels; null where there are none."),
     ]
     bad: Annotated[
         bool | None,
         doc(
-            "By the corrected labels, whether a structure has a Dice below that of -bad; without them, or without "
-            "-bad, whether the mark is correct or reject; null where there is no mark either."
+            "By the corrected labels, whether a structure has a Dice below that of -bad; without"
+            " them, or without -bad, whether the mark is correct or reject; null where there is no"
+            " mark either."
         ),
     ]
     structures: Annotated[
         dict[str, tuple[Number, ...]],
         doc(
-            "By name, where there are corrected labels: Dice of the delivered labels against them (0 where one of both "
-            "lacks it, null where both do), predicted Dice (null where it was not segmented) and its interval."
+            "By name, where there are corrected labels: Dice of the delivered labels against them"
+            " (0 where one of both lacks it, null where both do), predicted Dice (null where it was"
+            " not segmented) and its interval."
         ),
     ]
 
@@ -75,7 +81,9 @@ class PredictedOutcome:
     n: Annotated[int, doc("Scans in which it has a Dice.")]
     dice: Annotated[Number, doc("Mean Dice.")]
     predicted_dice: Annotated[Number, doc("Mean predicted Dice, where it was segmented.")]
-    error: Annotated[Number, doc("Mean absolute difference of the two, there; null where there is none.")]
+    error: Annotated[
+        Number, doc("Mean absolute difference of the two, there; null where there is none.")
+    ]
     coverage: Annotated[Coverage, doc("How many lie in their intervals.")]
     width: Annotated[Number, doc("Mean width of the intervals; null where there are none.")]
 
@@ -84,7 +92,9 @@ class PredictedOutcome:
 class Outcome:
     """outcome.json: what came of the flags, by `nnunet_nacl review -back`."""
 
-    schema_version: Annotated[int, doc("Version of this format.")] = field(default=SCHEMA_VERSION, kw_only=True)
+    schema_version: Annotated[int, doc("Version of this format.")] = field(
+        default=SCHEMA_VERSION, kw_only=True
+    )
     generated_by: Annotated[str, doc("Package and version.")] = field(
         default=f"nnunet_nacl {nnunet_nacl.__version__}", kw_only=True
     )
@@ -94,23 +104,29 @@ class Outcome:
     groups: Annotated[
         dict[str, dict[str, int]],
         doc(
-            "By group how many scans there are (`n`), were `looked_at` (with a mark or corrected labels), `changed` "
-            "(marked correct or reject, or with other labels), `judged` (bad or not is known) and `bad`."
+            "By group how many scans there are (`n`), were `looked_at` (with a mark or corrected"
+            " labels), `changed` (marked correct or reject, or with other labels), `judged` (bad or"
+            " not is known) and `bad`."
         ),
     ]
     unseen: Annotated[
         Number,
         doc(
-            "Share of all scans that is bad and not flagged: the share not flagged, times that of bad scans among "
-            "those chosen by chance, and no less than the share of those that are known to be bad; null where none of "
-            "those chosen was judged."
+            "Share of all scans that is bad and not flagged: the share not flagged, times that of"
+            " bad scans among those chosen by chance, and no less than the share of those that are"
+            " known to be bad; null where none of those chosen was judged."
         ),
     ]
     unseen_upper: Annotated[
         Number,
-        doc("Its exact upper bound (95 %, one-sided), of a draw from a finite number; no less than the known either."),
+        doc(
+            "Its exact upper bound (95 %, one-sided), of a draw from a finite number; no less than"
+            " the known either."
+        ),
     ]
-    predicted: Annotated[dict[str, PredictedOutcome], doc("By structure how far predicted Dice agrees with Dice.")]
+    predicted: Annotated[
+        dict[str, PredictedOutcome], doc("By structure how far predicted Dice agrees with Dice.")
+    ]
     warnings: Annotated[list[str], doc("What must be checked before numbers are used.")]
     cases: Annotated[list[ScanOutcome], doc("Scans that were looked at, in the order of the list.")]
 
@@ -149,7 +165,8 @@ class _Correction:
 
     Attributes:
         n_changed: Voxels with another label.
-        dice: Of the delivered labels against the corrected ones, by structure; NaN where both lack it.
+        dice: Of the delivered labels against the corrected ones, by structure; NaN where both lack
+            it.
     """
 
     n_changed: int
@@ -169,7 +186,8 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         corrected: Folder of corrected labels, those of some scans; None: there are none.
 
     Raises:
-        UserError: A file cannot be read or does not belong to the list, or corrected labels do not fit the delivered.
+        UserError: A file cannot be read or does not belong to the list, or corrected labels do not
+            fit the delivered.
     """
     listed = _read_list(output)
     groups = _group_scans(listed)
@@ -246,18 +264,23 @@ def _read_corrections(
     for case, file in files.items():
         delivered = folder.folder / f"{case}{folder.file_ending}"
         if _is_same_file(file, delivered):
-            raise UserError(f"{file}: the delivered segmentation itself; give the folder of the corrected ones.")
+            raise UserError(
+                f"{file}: the delivered segmentation itself; give the folder of the corrected ones."
+            )
         digest_of_record = _digest_of_record(folder.folder, delivered.name, case)
         if digest_of_record is None:
             without_record.append(case)
         elif digest_of_record != _digest(delivered):
             warnings.append(
-                f"{delivered} is not what was delivered, it was changed since: the corrected labels of {case} are not "
-                "counted. Restore it, and keep corrected labels in a folder of their own."
+                f"{delivered} is not what was delivered, it was changed since: the corrected labels"
+                f" of {case} are not counted. Restore it, and keep corrected labels in a folder of"
+                " their own."
             )
             continue
         joint = _joint_counts(folder, delivered, file)
-        correction = _Correction(n_changed=int(joint.sum() - np.trace(joint)), dice=_dice(joint, folder.labels))
+        correction = _Correction(
+            n_changed=int(joint.sum() - np.trace(joint)), dice=_dice(joint, folder.labels)
+        )
         if is_folder_of_copies and correction.n_changed == 0:
             continue
         corrections[case] = correction
@@ -293,7 +316,9 @@ def _digest(path: Path) -> str:
         raise UserError(describe(error, path)) from None
 
 
-def _judge(case: str, group: str, mark: str, correction: _Correction | None, listed: _Listed) -> ScanOutcome:
+def _judge(
+    case: str, group: str, mark: str, correction: _Correction | None, listed: _Listed
+) -> ScanOutcome:
     """What a mark, corrected labels, or both say of a scan."""
     is_bad = None
     if mark:
@@ -309,13 +334,19 @@ def _judge(case: str, group: str, mark: str, correction: _Correction | None, lis
                 is_bad = True
     promises = listed["scans"][case]["structures"]
     unknown = (math.nan, math.nan, math.nan)
-    structures = {name: (dice, *promises.get(name, unknown)) for name, dice in correction.dice.items()}
+    structures = {
+        name: (dice, *promises.get(name, unknown)) for name, dice in correction.dice.items()
+    }
     return ScanOutcome(case, group, mark, correction.n_changed, is_bad, structures)
 
 
-def _count_scans(groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> dict[str, dict[str, int]]:
+def _count_scans(
+    groups: Mapping[str, str], cases: Sequence[ScanOutcome]
+) -> dict[str, dict[str, int]]:
     """Counts by group, as outcome.json has them."""
-    counts = {group: dict.fromkeys(("n", "looked_at", "changed", "judged", "bad"), 0) for group in GROUPS}
+    counts = {
+        group: dict.fromkeys(("n", "looked_at", "changed", "judged", "bad"), 0) for group in GROUPS
+    }
     for group in groups.values():
         counts[group]["n"] += 1
     for case in cases:
@@ -342,13 +373,17 @@ def _check_predicted(structures: pd.DataFrame) -> dict[str, PredictedOutcome]:
     return predicted
 
 
-def unseen_bad(n: int, n_not_flagged: int, n_chosen: int, n_bad: int, *, n_known_bad: int = 0) -> tuple[float, float]:
-    """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was chosen by chance.
+def unseen_bad(
+    n: int, n_not_flagged: int, n_chosen: int, n_bad: int, *, n_known_bad: int = 0
+) -> tuple[float, float]:
+    """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was chosen
+    by chance.
 
-    Of those not flagged ``n_chosen`` were chosen by chance and judged; ``n_bad`` of these are bad. The bound is exact:
-    the most bad scans among those not flagged of which a draw without replacement has no more than ``n_bad`` with
-    a probability above 5 %. Of all that are not flagged, chosen or not, ``n_known_bad`` are known to
-    be bad: share and bound are no less than theirs, whatever the draw says.
+    Of those not flagged ``n_chosen`` were chosen by chance and judged; ``n_bad`` of these are bad.
+    The bound is exact: the most bad scans among those not flagged of which a draw without
+    replacement has no more than ``n_bad`` with a probability above 5 %. Of all that are not
+    flagged, chosen or not, ``n_known_bad`` are known to be bad: share and bound are no less than
+    theirs, whatever the draw says.
     """
     from scipy.stats import hypergeom
 
@@ -391,7 +426,8 @@ def _dice(joint: np.ndarray, labels: Labels) -> dict[str, float]:
 def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
     """A warning for each label that lies where the delivered labels have another one.
 
-    Editors number the segments from 1 when they export them: where a structure is absent, those behind it move up.
+    Editors number the segments from 1 when they export them: where a structure is absent, those
+    behind it move up.
     """
     dice = 2 * joint / np.maximum(joint.sum(1)[:, None] + joint.sum(0), 1)
     warnings = []
@@ -399,14 +435,16 @@ def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
         other = int(row.argmax()) + 1
         if row[label - 1] < _NIL and row[other - 1] > _LARGE:
             warnings.append(
-                f"{path}: label {label} lies where {other} was delivered (their Dice is {row[other - 1]:.2f}). An "
-                "editor may have numbered the structures anew: then put the labels right, and read them again."
+                f"{path}: label {label} lies where {other} was delivered (their Dice is"
+                f" {row[other - 1]:.2f}). An editor may have numbered the structures anew: then put"
+                " the labels right, and read them again."
             )
     return warnings
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
-    """For a terminal: what to check, the tables but that of single scans, and what they say together."""
+    """For a terminal: what to check, the tables but that of single scans, and what they say
+    together."""
     lines = [f"warning: {warning}" for warning in outcome.warnings]
     tables_of_groups = _tables(outcome)[:-1]
     for caption, table in tables_of_groups:
@@ -428,8 +466,16 @@ def outcome_page(outcome: Outcome) -> str:
 
 def _tables(outcome: Outcome) -> list[tuple[str, pd.DataFrame]]:
     """Captions and texts."""
-    names = {"n": "scans", "looked_at": "looked at", "changed": "changed", "bad": "bad", "judged": "of"}
-    groups = pd.DataFrame(outcome.groups).T[[*names]].rename(columns=names).reset_index(names="group")
+    names = {
+        "n": "scans",
+        "looked_at": "looked at",
+        "changed": "changed",
+        "bad": "bad",
+        "judged": "of",
+    }
+    groups = (
+        pd.DataFrame(outcome.groups).T[[*names]].rename(columns=names).reset_index(names="group")
+    )
 
     predicted = []
     for name, structure in outcome.predicted.items():
@@ -452,7 +498,10 @@ def _tables(outcome: Outcome) -> list[tuple[str, pd.DataFrame]]:
     scans["interval"] = [_range(low, high) for low, high in ends]
     return [
         ("Scans that were looked at", groups.astype(str)),
-        ("Dice of nnU-Net's labels against the corrected ones, and as predicted", frames(predicted)[1]),
+        (
+            "Dice of nnU-Net's labels against the corrected ones, and as predicted",
+            frames(predicted)[1],
+        ),
         ("Corrected scans", frames(scans.to_dict("records"), 2)[1]),
     ]
 
@@ -466,42 +515,58 @@ def _sentences(outcome: Outcome) -> list[str]:
     chosen = outcome.groups[RANDOM]
     not_flagged = {key: chosen[key] + outcome.groups[OTHER][key] for key in chosen}
     lines = [
-        f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were corrected or "
-        f"rejected, and {not_flagged['changed']} of {not_flagged['looked_at']} others."
+        f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were"
+        f" corrected or rejected, and {not_flagged['changed']} of {not_flagged['looked_at']}"
+        " others."
     ]
     if chosen["judged"]:
-        lines.append(_sentence_of_draw(outcome, chosen, not_flagged, flagged["n"] + not_flagged["n"]))
+        lines.append(
+            _sentence_of_draw(outcome, chosen, not_flagged, flagged["n"] + not_flagged["n"])
+        )
         if chosen["judged"] < chosen["n"]:
             lines.append(
-                f"{chosen['n'] - chosen['judged']} of those chosen are not judged; the others are taken for a sample."
+                f"{chosen['n'] - chosen['judged']} of those chosen are not judged; the others are"
+                " taken for a sample."
             )
     else:
-        how = "judge those that were chosen by chance" if chosen["n"] else "choose some by chance (predict -also)"
+        how = (
+            "judge those that were chosen by chance"
+            if chosen["n"]
+            else "choose some by chance (predict -also)"
+        )
         lines.append(f"How many bad scans are left unseen is not known: {how}.")
         if not_flagged["bad"]:
             n_scans = flagged["n"] + not_flagged["n"]
             share = 100 * not_flagged["bad"] / n_scans
             lines.append(
-                f"At least {share:.1f} % of all scans are bad and not flagged: {not_flagged['bad']} of "
-                f"{n_scans}, which were looked at."
+                f"At least {share:.1f} % of all scans are bad and not flagged: {not_flagged['bad']}"
+                f" of {n_scans}, which were looked at."
             )
     if outcome.predicted:
-        lines.append("Flagged scans are the hard ones: their intervals may contain the true Dice less often.")
+        lines.append(
+            "Flagged scans are the hard ones: their intervals may contain the true Dice less often."
+        )
     return lines
 
 
-def _sentence_of_draw(outcome: Outcome, chosen: Mapping[str, int], not_flagged: Mapping[str, int], n_scans: int) -> str:
-    """What the scans that were chosen by chance, and other known ones, say of bad scans without a flag."""
+def _sentence_of_draw(
+    outcome: Outcome, chosen: Mapping[str, int], not_flagged: Mapping[str, int], n_scans: int
+) -> str:
+    """What the scans that were chosen by chance, and other known ones, say of bad scans without a
+    flag."""
     text = (
-        f"{not_flagged['n']} of {n_scans} scans are not flagged. Of these {chosen['judged']} were chosen by chance "
-        f"and judged, and {chosen['bad']} of them are bad. "
+        f"{not_flagged['n']} of {n_scans} scans are not flagged. Of these {chosen['judged']} were"
+        f" chosen by chance and judged, and {chosen['bad']} of them are bad. "
     )
     by_draw = not_flagged["n"] * chosen["bad"] / chosen["judged"]
     least = ""
     if not_flagged["bad"] > by_draw:
         least = "at least "
-        text += f"With those that were looked at for other reasons {not_flagged['bad']} are known to be bad. "
-    return text + (
-        f"So {least}{100 * outcome.unseen:.1f} % of all scans are bad and not flagged, "
+        text += (
+            f"With those that were looked at for other reasons {not_flagged['bad']} are known to be"
+            " bad. "
+        )
+    return (
+        text + f"So {least}{100 * outcome.unseen:.1f} % of all scans are bad and not flagged, "
         f"and with 95 % confidence at most {100 * outcome.unseen_upper:.1f} %."
     )

@@ -1,4 +1,5 @@
-"""Writes the pages of a review list: index.html with a picture of each scan, and a page for each scan."""
+"""Writes the pages of a review list: index.html with a picture of each scan, and a page for each
+scan."""
 
 from __future__ import annotations
 
@@ -25,17 +26,20 @@ from nnunet_nacl.worklist.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
 
 LARGEST_PICTURES = 8_500_000
-"""Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10 MB."""
+"""Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10
+MB."""
 
 _MOST_STRUCTURES = 4  # of more, the worst are shown
-_STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9  # bins from 0 to 1; pixels of the dots on each other, and of one
+# bins from 0 to 1; pixels of the dots on each other, and of one
+_STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9
 _FOR_SCRIPT = ("slices", "first", "of", "axis")
 
 
 def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
     """Write the tables and pages of a list in place of those of an earlier run.
 
-    Tables come first. A page that cannot be made costs itself alone: it is left out, and no other page leads to it.
+    Tables come first. A page that cannot be made costs itself alone: it is left out, and no other
+    page leads to it.
 
     Args:
         listed: The list.
@@ -53,7 +57,8 @@ def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
     problems = _write_scan_pages(listed, output)
     if problems:
         listed = _without_pages(listed, problems)
-        problems |= _write_scan_pages(listed, output)  # anew: their neighbours led to those that are not there
+        # anew: their neighbours led to those that are not there
+        problems |= _write_scan_pages(listed, output)
         listed = _without_pages(listed, problems)
     reason = write_page(output / PAGE, partial(review_page, listed))
     if reason is not None:
@@ -79,20 +84,26 @@ def _without_pages(listed: ReviewList, places: Collection[str]) -> ReviewList:
 
 
 def review_page(listed: ReviewList) -> str:
-    """The page of a list; from the first ranks on with pictures, until these take ``LARGEST_PICTURES`` characters."""
+    """The page of a list; from the first ranks on with pictures, until these take
+    ``LARGEST_PICTURES`` characters."""
     scans, rows, total = listed.scans, [], 0
     for rank, scan in enumerate(scans.itertuples(), 1):
         structures, record = listed.structures.loc[[scan.Index]], listed.records[str(scan.Index)]
         more, total = len(structures) - _MOST_STRUCTURES, total + len(record.picture)
         shown = worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures
         picture = record if record.place and total <= LARGEST_PICTURES else None
-        rows.append({"rank": rank, "scan": scan, "picture": picture, "structures": shown, "more": more})
+        rows.append(
+            {"rank": rank, "scan": scan, "picture": picture, "structures": shown, "more": more}
+        )
     date, scripts = f"{datetime.now():%Y-%m-%d}", ("marks.js", "page.js", "list.js")
-    return _render("review.html", scripts, listed, rows=rows, date=date, strip=_strip(listed), page_of=page_of)
+    return _render(
+        "review.html", scripts, listed, rows=rows, date=date, strip=_strip(listed), page_of=page_of
+    )
 
 
 def scan_page(listed: ReviewList, case: str, output: Path) -> str:
-    """The page of a scan, with the pictures that its record in the output folder holds, and links to its neighbours."""
+    """The page of a scan, with the pictures that its record in the output folder holds, and links
+    to its neighbours."""
     paged = listed.cases("has_page")
     place = paged.index(case)
     beside = {}
@@ -129,16 +140,27 @@ def _render(template: str, scripts: tuple[str, ...], listed: ReviewList, **value
     """A page of a list, whose template writes the rows of its frames."""
     names = listed.structures["name"].unique().tolist()
     return render_page(
-        template, scripts, list=listed, names=names, dice_text=dice_text, volume_text=volume_text, **values
+        template,
+        scripts,
+        list=listed,
+        names=names,
+        dice_text=dice_text,
+        volume_text=volume_text,
+        **values,
     )
 
 
 def _strip(listed: ReviewList) -> dict[str, Any]:
-    """All scans as dots by their score, those of one bin on each other; across in percent of the width, up in pixels.
+    """All scans as dots by their score, those of one bin on each other; across in percent of the
+    width, up in pixels.
 
-    A score is shown as a predicted Dice where one Dice is bad for all structures. The limit is the edge of a bin.
+    A score is shown as a predicted Dice where one Dice is bad for all structures. The limit is the
+    edge of a bin.
     """
-    flags, scans = listed.aims.flags, listed.scans.sort_values(["is_flagged", "is_random"], ascending=False)
+    flags, scans = (
+        listed.aims.flags,
+        listed.scans.sort_values(["is_flagged", "is_random"], ascending=False),
+    )
     bad = set(flags.bad.values()) if flags else {0.0}
     low, above = (0.0, min(bad)) if len(bad) == 1 else (-1.0, 0.0)
     edge = flags.threshold or 0.0 if flags else 0.0
@@ -150,7 +172,14 @@ def _strip(listed: ReviewList) -> dict[str, Any]:
         return 4 + 92 * (dice - low) / (1 - low)
 
     return {
-        "dots": list(zip(scans.itertuples(), scans.score + above, across(places + above).fillna(1.5), below * step)),
+        "dots": list(
+            zip(
+                scans.itertuples(),
+                scans.score + above,
+                across(places + above).fillna(1.5),
+                below * step,
+            )
+        ),
         "limit": (edge + above, across(edge + above)) if listed.has_limit else None,
         "ticks": {f"{tick:g}": across(tick) for tick in np.linspace(low, 1, 6).round(1).tolist()},
         "height": step * below.max() + 2 * _DOT,
@@ -159,15 +188,25 @@ def _strip(listed: ReviewList) -> dict[str, Any]:
 
 
 def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
-    """By editor the line that opens a scan with its segmentation, quoted for a POSIX shell and for Python.
+    """By editor the line that opens a scan with its segmentation, quoted for a POSIX shell and for
+    Python.
 
     Where the file of the image is not known, and empty, the segmentation is opened alone.
     """
     path = os.path.abspath(segmentation)
     paths = {"loadVolume": image, "loadSegmentation": path}
-    calls = [f"slicer.util.{call}({json.dumps(text, ensure_ascii=False)})" for call, text in paths.items() if text]
-    python = "; ".join(calls)  # a JSON string is Python's, and in double quotes stays legible in the shell's
+    calls = [
+        f"slicer.util.{call}({json.dumps(text, ensure_ascii=False)})"
+        for call, text in paths.items()
+        if text
+    ]
+    # a JSON string is Python's, and in double quotes stays legible in the shell's
+    python = "; ".join(calls)
     lines = {"3D Slicer": shlex.join(["Slicer", "--python-code", python])}
-    if not image or Path(image).suffix == segmentation.suffix:  # of a DICOM series it has another grid
-        lines = {"ITK-SNAP": shlex.join(["itksnap", "-g", *([image, "-s"] if image else []), path]), **lines}
+    # of a DICOM series it has another grid
+    if not image or Path(image).suffix == segmentation.suffix:
+        lines = {
+            "ITK-SNAP": shlex.join(["itksnap", "-g", *([image, "-s"] if image else []), path]),
+            **lines,
+        }
     return lines

@@ -1,4 +1,5 @@
-"""`Predictor`: predicts an image that is in memory, with predicted Dice, volume and reasons to look at it."""
+"""`Predictor`: predicts an image that is in memory, with predicted Dice, volume and reasons to look
+at it."""
 
 from __future__ import annotations
 
@@ -53,15 +54,17 @@ class Answer(Mapping[str, pd.Series]):
 
     Attributes:
         segmentation: (*spatial) label map, uint8 or uint16.
-        structures: A row for each structure, by name: ``predicted_dice`` with ``dice_low`` and ``dice_high``, the 90 %
-            interval of the true Dice; ``volume``, of the segmentation, ``predicted_volume`` with ``volume_low`` and
-            ``volume_high``, and their ``unit``: ml, mm2 of 2D images, pixels without spacing; ``present``, the
-            probability that it is in the image; ``pieces``, ``members_dice`` and all else that
-            :func:`~nnunet_nacl.worklist.review_list.completed` has. NaN where it was not segmented, or no map has
-            learned it.
+        structures: A row for each structure, by name: ``predicted_dice`` with ``dice_low`` and
+            ``dice_high``, the 90 % interval of the true Dice; ``volume``, of the segmentation,
+            ``predicted_volume`` with ``volume_low`` and ``volume_high``, and their ``unit``: ml,
+            mm2 of 2D images, pixels without spacing; ``present``, the probability that it is in the
+            image; ``pieces``, ``members_dice`` and all else that
+            :func:`~nnunet_nacl.worklist.review_list.completed` has. NaN where it was not segmented,
+            or no map has learned it.
         findings: Connected parts of the structures that the map names.
         reasons: Why the image needs a look, in words; empty where nothing was found.
-        flag: Whether there is one; None where ``bad`` was not given to the predictor, which then only ranks.
+        flag: Whether there is one; None where ``bad`` was not given to the predictor, which then
+            only ranks.
         least_certain: (z, y, x) index of the voxel where the network is least certain.
         probabilities: None if they were not asked for.
     """
@@ -77,7 +80,9 @@ class Answer(Mapping[str, pd.Series]):
     def __getitem__(self, name: str) -> pd.Series:
         """The row of a structure; :class:`UnknownStructureError`, a KeyError, for another name."""
         if name not in self.structures.index:
-            raise UnknownStructureError(f"there is no structure {name!r}; there are {', '.join(self)}.")
+            raise UnknownStructureError(
+                f"there is no structure {name!r}; there are {', '.join(self)}."
+            )
         return self.structures.loc[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -97,18 +102,22 @@ class Predictor:
         folds: 0, 1, ... or ``all``; None takes every trained fold.
         checkpoint: File name in the folds; None takes checkpoint_final.pth.
         calibration_map: calibration_map.json of this model; None looks for it in the model folder.
-        bad: The Dice below which a structure, and so its scan, is bad: of all structures, or by name of those that
-            count. Scans that may be bad have a reason to look; None: no score is a reason.
-        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
+        bad: The Dice below which a structure, and so its scan, is bad: of all structures, or by
+            name of those that count. Scans that may be bad have a reason to look; None: no score is
+            a reason.
+        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with
+            ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
         device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too, as calibration expects.
         findings: Structures whose connected parts are listed; None for those that the map names.
-        any_size: Predict images of any size: without, one that would be more than 30 times as large for the network as
-            any of the training is refused, since its spacing will be wrong and it would take hours.
+        any_size: Predict images of any size: without, one that would be more than 30 times as large
+            for the network as any of the training is refused, since its spacing will be wrong and
+            it would take hours.
         unlike: An image as odd with this probability at most is unlike the calibration scans.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can run code.
+        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
+            run code.
 
     Attributes:
         missing: What the model lacks, such as a calibration, each with the remedy.
@@ -150,7 +159,9 @@ class Predictor:
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
         if bad is None and (find, miss) != (None, None):
-            raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as bad=0.7.")
+            raise UserError(
+                "find and miss go with bad, the Dice below which a scan is bad, such as bad=0.7."
+            )
         if not 0 < unlike < 1:
             raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
         self._trust_checkpoint = trust_checkpoint
@@ -168,7 +179,9 @@ class Predictor:
                     raise UserError(f"bad: nothing is known of Dice: {' '.join(self.missing)}")
                 shares = share_of(find, "-find"), share_of(miss, "-miss")
                 self._flags = Flags.of(learned.scores, read_bad(bad, names), names, *shares)
-            self._findings = finding_channels(self._model.labels, findings, self._calibrator.with_findings)
+            self._findings = finding_channels(
+                self._model.labels, findings, self._calibrator.with_findings
+            )
             settings = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
             self._network = Network(self._model, settings)
 
@@ -184,32 +197,41 @@ class Predictor:
         """Segment an image and say how far that can be trusted.
 
         Args:
-            image: (C, z, y, x) channels in the units of the files, as nnU-Net's reader of the data set returns them;
-                2D images with z = 1.
-            properties: Its ``spacing`` in mm in the order (z, y, x), as that reader returns it; what else it returns
-                tells where the image lies. Stays as it is.
+            image: (C, z, y, x) channels in the units of the files, as nnU-Net's reader of the data
+                set returns them; 2D images with z = 1.
+            properties: Its ``spacing`` in mm in the order (z, y, x), as that reader returns it;
+                what else it returns tells where the image lies. Stays as it is.
             case: A name for messages.
             previous_stage: (z, y, x) label map of the stage before; for cascades, which need it.
             probabilities: Return them too; they take 4 bytes a voxel and class.
 
         Raises:
-            UserError: The image or the stage before has the wrong shape or values, or the image is far larger than
-                those of the training.
+            UserError: The image or the stage before has the wrong shape or values, or the image is
+                far larger than those of the training.
         """
         model = self._model
         if (previous_stage is None) != (model.previous_stage is None):
             stage = model.previous_stage
-            wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
+            wrong = (
+                f"a cascade: give the segmentation of {stage} as"
+                if stage
+                else "no cascade, which alone has a"
+            )
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
         image, given = np.asarray(image), dict(properties)
         if previous_stage is not None:
-            previous_stage = np.asarray(previous_stage, np.float32)  # nnU-Net marks what it crops by -1
+            # nnU-Net marks what it crops by -1
+            previous_stage = np.asarray(previous_stage, np.float32)
             if previous_stage.shape != image.shape[1:]:
                 shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
-                raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
+                raise UserError(
+                    f"previous_stage has the shape {shapes}; give the segmentation of this image."
+                )
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
         with errors_name_arguments(_ARGUMENTS), trusting(self._trust_checkpoint):
-            prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
+            prepared = preprocess(
+                model, case, image, given, previous_stage, source=[case], any_size=self._any_size
+            )
             segmented = predicted_case(model, self._network.predict(prepared))
         views = Views.of(segmented, ())
         calibration = self._calibrator.log_odds_map

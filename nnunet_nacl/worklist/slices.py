@@ -1,4 +1,5 @@
-"""Chooses which slice of a scan is drawn, its crop and size, and turns it as radiologists view it."""
+"""Chooses which slice of a scan is drawn, its crop and size, and turns it as radiologists view
+it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from nnunet_nacl.cases.geometry import Geometry
 
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 
-# Where the ends of DICOM's world axes lie: x grows to the patient's left, y to the back, z to the head.
+# Where the ends of DICOM's world axes lie: x grows to the patient's left, y to the back, z to the
+# head.
 _ENDS = ("RL", "AP", "IS")
 _OPPOSITE = dict(zip("RLAPIS", "LRPASI"))
 # For a slice across a world axis: its name, and where its rows and its columns grow to.
@@ -24,7 +26,8 @@ class Grid:
     Attributes:
         shape: Rows and columns of voxels.
         spacing_mm: Of rows and columns.
-        long_side: Fewest and most pixels of the longer side; in between, a voxel is one pixel at its finest.
+        long_side: Fewest and most pixels of the longer side; in between, a voxel is one pixel at
+            its finest.
         physical: Whether the spacing is in millimetres; else in voxels.
     """
 
@@ -52,11 +55,14 @@ class Grid:
 
     def enlarge(self, array: np.ndarray) -> np.ndarray:
         """Voxels as blocks of pixels."""
-        rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(self.pixels, self.shape))
+        rows, columns = (
+            ((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(self.pixels, self.shape)
+        )
         return array[rows][:, columns]
 
     def scale_bar(self) -> tuple[float, int]:
-        """A round number of millimetres that is at most 40 % of the width, and how many pixels it is long."""
+        """A round number of millimetres that is at most 40 % of the width, and how many pixels it
+        is long."""
         longest = 0.4 * self.size_mm[1]
         decade = 10.0 ** np.floor(np.log10(longest))
         # half a decade, where rounding makes of 999.99... mm a decade of 1000
@@ -74,7 +80,8 @@ class View:
         box: Rows and columns of the slice as it is stored.
         grid: From the voxels that are shown to pixels.
         plane: ``axial``, ``coronal`` or ``sagittal``; empty where the orientation is unknown.
-        edges: Letters of the left, right, upper and lower edge (R, L, A, P, I, S); empty where unknown.
+        edges: Letters of the left, right, upper and lower edge (R, L, A, P, I, S); empty where
+            unknown.
         transpose: Whether rows and columns are swapped.
         flips: Which of rows (0) and columns (1) are turned round afterwards.
     """
@@ -90,9 +97,15 @@ class View:
 
     @classmethod
     def around(
-        cls, occupied: np.ndarray, axis: int, index: int, geometry: Geometry, long_side: tuple[int, int]
+        cls,
+        occupied: np.ndarray,
+        axis: int,
+        index: int,
+        geometry: Geometry,
+        long_side: tuple[int, int],
     ) -> View:
-        """The part around what is occupied of a slice, (rows, columns) as stored; turned by :func:`anatomical_axes`."""
+        """The part around what is occupied of a slice, (rows, columns) as stored; turned by
+        :func:`anatomical_axes`."""
         box, axes = crop_box(occupied), anatomical_axes(geometry)
         turned: tuple[str, tuple[str, ...], bool, tuple[int, ...]] = "", (), False, ()
         if axes is not None:
@@ -105,7 +118,9 @@ class View:
         shape = [part.stop - part.start for part in box]
         spacing = [value for i, value in enumerate(geometry.spacing_mm) if i != axis]
         i, j = (1, 0) if turned[2] else (0, 1)
-        grid = Grid((shape[i], shape[j]), (spacing[i], spacing[j]), long_side, geometry.unit != "pixels")
+        grid = Grid(
+            (shape[i], shape[j]), (spacing[i], spacing[j]), long_side, geometry.unit != "pixels"
+        )
         return cls(axis, index, box, grid, *turned)
 
     def __call__(self, volume: np.ndarray) -> np.ndarray:
@@ -125,7 +140,8 @@ class View:
 def anatomical_axes(geometry: Geometry) -> str | None:
     """Where each array axis grows to: a letter of R, L, A, P, I and S.
 
-    None, for as stored, where the file does not say (PNG), for 2D data, and if a volume is too oblique to tell.
+    None, for as stored, where the file does not say (PNG), for 2D data, and if a volume is too
+    oblique to tell.
     """
     directions = geometry.directions
     if directions is None or directions.shape != (3, 3) or not np.isfinite(directions).all():
@@ -138,15 +154,22 @@ def anatomical_axes(geometry: Geometry) -> str | None:
 
 
 def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
-    """The part of a slice that is shown: around what is occupied of (rows, columns), grown by half its size each way.
+    """The part of a slice that is shown: around what is occupied of (rows, columns), grown by half
+    its size each way.
 
     The whole slice where nothing is occupied, or where the part would be nearly all of it.
     """
     whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
     if not occupied.any():
         return whole
-    ends = np.array([np.flatnonzero(occupied.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]) + (0, 1)
+    ends = np.array([np.flatnonzero(occupied.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]) + (
+        0,
+        1,
+    )
     size = np.maximum(2 * np.diff(ends)[:, 0], _SMALLEST_CROP)
-    start, stop = np.maximum((ends.sum(1) - size) // 2, 0), np.minimum((ends.sum(1) + size) // 2, occupied.shape)
+    start, stop = (
+        np.maximum((ends.sum(1) - size) // 2, 0),
+        np.minimum((ends.sum(1) + size) // 2, occupied.shape),
+    )
     rows, columns = (slice(*part) for part in np.stack([start, stop], axis=1).tolist())
     return whole if np.prod(stop - start) > 0.7 * occupied.size else (rows, columns)

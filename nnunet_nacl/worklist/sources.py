@@ -1,4 +1,5 @@
-"""What documents of `predict` and `review` say of where the cases come from, and what goes with them."""
+"""What documents of `predict` and `review` say of where the cases come from, and what goes with
+them."""
 
 from __future__ import annotations
 
@@ -21,8 +22,11 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.worklist.deliver import Run
 
 
-def review_run(folder: PredictionFolder, calibrator: Calibrator = Calibrator(), command: str = "") -> Run:
-    """What documents say of a folder of predictions, opened without a truth, and of the map on them.
+def review_run(
+    folder: PredictionFolder, calibrator: Calibrator = Calibrator(), command: str = ""
+) -> Run:
+    """What documents say of a folder of predictions, opened without a truth, and of the map on
+    them.
 
     UserError where the folder holds no probabilities.
     """
@@ -62,25 +66,39 @@ def _applied_map(folder: Path, calibrator: Calibrator) -> dict[str, Any]:
 
 
 def check_previous_stage(model: TrainedModel, previous_stage: Path | None) -> None:
-    """UserError unless the segmentations of the stage before are given where, and only where, a cascade needs them."""
+    """UserError unless the segmentations of the stage before are given where, and only where, a
+    cascade needs them."""
     if model.previous_stage and previous_stage is None:
         raise UserError(
-            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict them with that "
-            "configuration's original checkpoint, and give their folder with -prev_stage_predictions."
+            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict"
+            " them with that configuration's original checkpoint, and give their folder with"
+            " -prev_stage_predictions."
         )
     if previous_stage is not None and not model.previous_stage:
-        raise UserError(f"-prev_stage_predictions {previous_stage}: {model.configuration} is no stage of a cascade.")
+        raise UserError(
+            f"-prev_stage_predictions {previous_stage}: {model.configuration} is no stage of a"
+            " cascade."
+        )
 
 
 def predict_run(
-    source: Images, calibrator: Calibrator, folder: Path, *, num_parts: int = 1, part: int = 0, command: str = ""
+    source: Images,
+    calibrator: Calibrator,
+    folder: Path,
+    *,
+    num_parts: int = 1,
+    part: int = 0,
+    command: str = "",
 ) -> Run:
     """What documents say of scans in a folder, and of the networks and the map that predict them.
 
-    ``num_parts`` runs share the scans, and this is ``part`` of them, from 0; UserError where there is no such part.
+    ``num_parts`` runs share the scans, and this is ``part`` of them, from 0; UserError where there
+    is no such part.
     """
     if not 0 <= part < num_parts:
-        raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
+        raise UserError(
+            f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}."
+        )
     model = source.model
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in calibrator.missing]
     notes += calibrator.other_inference(source.network.inference)
@@ -119,15 +137,22 @@ def predict_run(
     )
 
 
-def make_dicom_maker(source: Images, folder: Path, codes: Path | None, orientation: str) -> DicomMaker | None:
-    """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
+def make_dicom_maker(
+    source: Images, folder: Path, codes: Path | None, orientation: str
+) -> DicomMaker | None:
+    """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or
+    not needed."""
     if not source.orientation:
         if codes or orientation:
-            raise UserError(f"-codes and -orientation go with DICOM series; {folder} holds other images.")
+            raise UserError(
+                f"-codes and -orientation go with DICOM series; {folder} holds other images."
+            )
         return None
     names = list(source.labels.structures.values())
     if codes is None:
-        raise UserError(f"{folder} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
+        raise UserError(
+            f"{folder} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}."
+        )
     serial = source.model.hashes[0]
     if len(source.model.hashes) > 1:
         serial = hashlib.sha256("".join(source.model.hashes).encode()).hexdigest()

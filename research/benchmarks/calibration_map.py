@@ -1,14 +1,16 @@
-"""Time of a calibration map on one synthetic case, beside nnU-Net's export of it, and of fits beside those of fiducio.
+"""Time of a calibration map on one synthetic case, beside nnU-Net's export of it, and of fits
+beside those of fiducio.
 
     python research/benchmarks/calibration_map.py [--shape 200 384 384] [--classes 14] [--core N]
     python research/benchmarks/calibration_map.py --records MODEL/fold_0/validation/records ...
 
-First: the logits of a case go through nnU-Net's export (resampling from voxels twice as large in the plane, softmax,
-label map); then its probabilities are read in blocks, once as they are and once through a map. The map's time is the
-difference. The goal: at most 0.2 of the export's. Voxels where no structure has a probability above one in a million
-are left as they are, and take no time: none is in the first case, 80 % are in the second. Second: every form is fitted
-to the samples of all cases, and so are the calibrators of fiducio (if it is installed) to as many voxels, drawn from
-the samples by their weights. CPU time.
+First: the logits of a case go through nnU-Net's export (resampling from voxels twice as large in
+the plane, softmax, label map); then its probabilities are read in blocks, once as they are and once
+through a map. The map's time is the difference. The goal: at most 0.2 of the export's. Voxels where
+no structure has a probability above one in a million are left as they are, and take no time: none
+is in the first case, 80 % are in the second. Second: every form is fitted to the samples of all
+cases, and so are the calibrators of fiducio (if it is installed) to as many voxels, drawn from the
+samples by their weights. CPU time.
 """
 
 from __future__ import annotations
@@ -43,11 +45,15 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     logits = make_logits(classes, coarse)
     logits[0, : round(certain * shape[0])] += 12
     start = time.process_time()
-    exported = export_logits(logits, properties, configuration, manager, manager.get_label_manager({"labels": names}))
+    exported = export_logits(
+        logits, properties, configuration, manager, manager.get_label_manager({"labels": names})
+    )
     export = time.process_time() - start
     rng = np.random.default_rng(0)
     m = classes - 1
-    calibration = map_from_tables(rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m)))
+    calibration = map_from_tables(
+        rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m))
+    )
     seconds = []
     for applied in (None, calibration):
         start = time.process_time()
@@ -55,8 +61,9 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
             exported.under(applied, where)
         seconds.append(time.process_time() - start)
     print(
-        f"{certain:.0%} certain: export {export:.1f} s, probabilities {seconds[0]:.1f} s, "
-        f"calibrated ones {seconds[1]:.1f} s: the map takes {(seconds[1] - seconds[0]) / export:.2f} of the export"
+        f"{certain:.0%} certain: export {export:.1f} s, probabilities {seconds[0]:.1f} s,"
+        f" calibrated ones {seconds[1]:.1f} s: the map takes"
+        f" {(seconds[1] - seconds[0]) / export:.2f} of the export"
     )
 
 
@@ -97,7 +104,9 @@ def fits(folders: list[Path]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", type=int, nargs=3, default=[200, 384, 384])
     parser.add_argument("--classes", type=int, default=14)
     parser.add_argument("--core", type=int)

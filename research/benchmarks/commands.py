@@ -3,10 +3,11 @@
     python research/benchmarks/commands.py -now '/new/bin/nnunet_nacl review -i {input} -o {out}' \\
         -before '/old/bin/nnunet_nacl review -i {input} -o {out}' -input predictions
 
-Every round runs both once, in turns first and second, so that a slow moment hits both; each gets a fresh copy of the
-input and an empty output folder. Ratios are medians of the rounds' ratios, now / before, with the smallest and the
-largest in brackets. CPU time is that of a command and all processes that it started: other work on the machine
-disturbs it less than wall time. A command that needs the shell is written as `sh -c '...'`.
+Every round runs both once, in turns first and second, so that a slow moment hits both; each gets a
+fresh copy of the input and an empty output folder. Ratios are medians of the rounds' ratios, now /
+before, with the smallest and the largest in brackets. CPU time is that of a command and all
+processes that it started: other work on the machine disturbs it less than wall time. A command that
+needs the shell is written as `sh -c '...'`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from statistics import median
 
 def main() -> None:
     """Measures and prints one line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-now", required=True, help="command; {input} and {out} stand for folders")
     parser.add_argument("-before", required=True, help="the same in the other environment")
     parser.add_argument("-input", type=Path, help="folder; every run gets a copy of it")
     parser.add_argument("-rounds", type=int, default=5)
-    parser.add_argument("-statuses", type=int, nargs="+", default=[0], help="exit statuses that are no failure")
+    parser.add_argument(
+        "-statuses", type=int, nargs="+", default=[0], help="exit statuses that are no failure"
+    )
     parser.add_argument("-name", default="", help="first word of the line")
     args = parser.parse_args()
     commands = {"now": args.now, "before": args.before}
@@ -50,7 +55,9 @@ def main() -> None:
     print(f"{args.name}: {'; '.join(parts)}; {args.rounds} rounds", flush=True)
 
 
-def run(command: str, source: Path | None, folder: Path, statuses: list[int]) -> tuple[float, float]:
+def run(
+    command: str, source: Path | None, folder: Path, statuses: list[int]
+) -> tuple[float, float]:
     """Seconds of CPU and of the clock that a command took, on a fresh copy of its input."""
     copy, out = folder / "input", folder / "out"
     for path in (copy, out):

@@ -18,7 +18,9 @@ from page import describe_machine, pin_to_one_core, table, write_section
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", help="a validation folder with npz files")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--core", type=int, help="core to run on; default: the first")
@@ -43,22 +45,31 @@ def main() -> None:
             for name, function in {
                 "np.load of the npz": lambda: [np.load(file)["probabilities"] for file in files],
                 "reading the npz as the evaluation does": lambda: [
-                    read_probabilities(file, folder.labels, shape[1:], "") for file, shape in zip(files, shapes)
+                    read_probabilities(file, folder.labels, shape[1:], "")
+                    for file, shape in zip(files, shapes)
                 ],
-                "loading cases: npz, truth, segmentation": lambda: [folder.case(case) for case in cases],
-                "measuring, with records": lambda: dict(records_of(source, Work(), Path(temporary))),  # noqa: B023
+                "loading cases: npz, truth, segmentation": lambda: [
+                    folder.case(case) for case in cases
+                ],
+                "measuring, with records": lambda: dict(
+                    records_of(source, Work(), Path(temporary))
+                ),  # noqa: B023
                 "again, nothing changed": lambda: dict(records_of(source, Work(), Path(temporary))),  # noqa: B023
             }.items():
                 start, wall = time.process_time(), time.perf_counter()
                 function()
-                times.setdefault(name, []).append((time.process_time() - start, time.perf_counter() - wall))
+                times.setdefault(name, []).append(
+                    (time.process_time() - start, time.perf_counter() - wall)
+                )
     medians = {name: np.median(values, axis=0) for name, values in times.items()}
     reference = medians["np.load of the npz"][0]
     text = "\n\n".join(
         [
             "## Evaluation of a fold",
-            f"{len(files)} cases, {megabytes:.1f} MiB of npz, {voxels:.1f} million probabilities; medians of "
-            f"{args.rounds} interleaved rounds, one process.",
+            (
+                f"{len(files)} cases, {megabytes:.1f} MiB of npz, {voxels:.1f} million"
+                f" probabilities; medians of {args.rounds} interleaved rounds, one process."
+            ),
             table(
                 ["part", "CPU s", "wall s", "CPU x np.load"],
                 [

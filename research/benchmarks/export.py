@@ -1,10 +1,13 @@
-"""Time and memory of exporting and measuring one synthetic CT, its logits given in half precision, on one core.
+"""Time and memory of exporting and measuring one synthetic CT, its logits given in half precision,
+on one core.
 
-    python research/benchmarks/export.py [--shape 400 512 512] [--classes 14] [--core N] [--output PAGE]
+    python research/benchmarks/export.py [--shape 400 512 512] [--classes 14] [--core N] [--output
+    PAGE]
 
-No network runs. The same logits go through nnU-Net's export, and through the one that measures on the way, each in a
-process of its own, whose largest resident memory counts. The goal: at most half of the case's probabilities (float32)
-more than nnU-Net's export. The logits alone take half of the probabilities.
+No network runs. The same logits go through nnU-Net's export, and through the one that measures on
+the way, each in a process of its own, whose largest resident memory counts. The goal: at most half
+of the case's probabilities (float32) more than nnU-Net's export. The logits alone take half of the
+probabilities.
 """
 
 from __future__ import annotations
@@ -26,11 +29,17 @@ CASE, ENDING = "case", ".nii.gz"
 
 
 def make_folder(root: Path, classes: int, shape: tuple[int, ...]) -> tuple[Path, Path]:
-    """A fold's validation folder and ground truth: balls of every class, a tenth of the voxels near their surfaces."""
+    """A fold's validation folder and ground truth: balls of every class, a tenth of the voxels near
+    their surfaces."""
     import SimpleITK as sitk
 
     names = {"background": 0, **{f"organ {k}": k for k in range(1, classes)}}
-    dataset = {"labels": names, "file_ending": ENDING, "channel_names": {"0": "CT"}, "numTraining": 1}
+    dataset = {
+        "labels": names,
+        "file_ending": ENDING,
+        "channel_names": {"0": "CT"},
+        "numTraining": 1,
+    }
     validation, references = root / "model" / "fold_0" / "validation", root / "truth"
     for folder in (validation, references):
         folder.mkdir(parents=True)
@@ -79,7 +88,8 @@ def make_truth(classes: int, shape: tuple[int, ...], shift: float = 0.0) -> np.n
 
 
 def make_logits(classes: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """(classes, *shape) float16: right but for a small shift, sure but for noise; made layer by layer."""
+    """(classes, *shape) float16: right but for a small shift, sure but for noise; made layer by
+    layer."""
     logits = torch.empty((classes, *shape), dtype=torch.float16)
     predicted = make_truth(classes, shape, 0.004)
     rng = np.random.default_rng(1)
@@ -122,13 +132,26 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], measured: bool) ->
     size = list(shape)
     properties = {
         "spacing": [1.5, 0.8, 0.8],
-        "sitk_stuff": {"spacing": (0.8, 0.8, 1.5), "origin": (0.0,) * 3, "direction": tuple(np.eye(3).ravel())},
+        "sitk_stuff": {
+            "spacing": (0.8, 0.8, 1.5),
+            "origin": (0.0,) * 3,
+            "direction": tuple(np.eye(3).ravel()),
+        },
         "shape_before_cropping": size,
         "bbox_used_for_cropping": [[0, n] for n in size],
         "shape_after_cropping_and_before_resampling": size,
     }
-    export = measured_export.MeasuredExport(folder) if measured else export_prediction.export_prediction_from_logits
-    arguments = manager.get_configuration("3d_fullres"), manager, folder.dataset_json, str(validation / CASE)
+    export = (
+        measured_export.MeasuredExport(folder)
+        if measured
+        else export_prediction.export_prediction_from_logits
+    )
+    arguments = (
+        manager.get_configuration("3d_fullres"),
+        manager,
+        folder.dataset_json,
+        str(validation / CASE),
+    )
     logits = make_logits(classes, shape)
     start = time.process_time()
     export(logits, properties, *arguments, num_threads_torch=1)
@@ -140,7 +163,9 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], measured: bool) ->
 
 def main() -> None:
     """Measures, prints, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", type=int, nargs=3, default=(400, 512, 512))
     parser.add_argument("--classes", type=int, default=14)
     parser.add_argument("--core", type=int, help="core to run on; default: the first")
@@ -150,18 +175,33 @@ def main() -> None:
     pin_to_one_core(args.core)
     shape = tuple(args.shape)
     if args.run:
-        print(json.dumps(run_one(Path(args.run[0]), args.classes, shape, args.run[1] == "measured")))
+        print(
+            json.dumps(run_one(Path(args.run[0]), args.classes, shape, args.run[1] == "measured"))
+        )
         return
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         validation, _ = make_folder(root, args.classes, shape)
         for which in ("plain", "measured"):
-            command = [sys.executable, __file__, "--classes", str(args.classes), "--shape", *map(str, shape)]
-            command += ["--run", str(root), which] + (["--core", str(args.core)] if args.core is not None else [])
+            command = [
+                sys.executable,
+                __file__,
+                "--classes",
+                str(args.classes),
+                "--shape",
+                *map(str, shape),
+            ]
+            command += ["--run", str(root), which] + (
+                ["--core", str(args.core)] if args.core is not None else []
+            )
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             results[which] = json.loads(done.stdout.splitlines()[-1])
-        kept = sum(p.stat().st_size for p in validation.rglob("*") if p.is_file() and not p.name.endswith(ENDING))
+        kept = sum(
+            p.stat().st_size
+            for p in validation.rglob("*")
+            if p.is_file() and not p.name.endswith(ENDING)
+        )
     whole = 4.0 * args.classes * np.prod(shape)
     plain, measured = results["plain"], results["measured"]
     rows = [
@@ -171,16 +211,26 @@ def main() -> None:
             for name, seconds in measured.items()
             if name not in ("all", "peak", "nnU-Net's export")
         ],
-        ["measured on the way, all of it", f"{measured['all']:.1f}", f"{measured['peak'] / whole:.2f}"],
+        [
+            "measured on the way, all of it",
+            f"{measured['all']:.1f}",
+            f"{measured['peak'] / whole:.2f}",
+        ],
     ]
     size = " x ".join(map(str, (args.classes, *shape)))
     text = "\n\n".join(
         [
             "## Export of one case",
-            f"Logits {size} in half precision; its probabilities (float32) are {whole / 2**30:.2f} GiB.",
+            (
+                f"Logits {size} in half precision; its probabilities (float32) are"
+                f" {whole / 2**30:.2f} GiB."
+            ),
             table(["stage", "CPU s", "peak memory / probabilities"], rows),
-            f"{(measured['peak'] - plain['peak']) / whole:+.2f} probabilities more than nnU-Net's export (goal: at "
-            f"most 0.5); {kept / 1e6:.2f} MB are left on the disk beside the segmentation.",
+            (
+                f"{(measured['peak'] - plain['peak']) / whole:+.2f} probabilities more than"
+                f" nnU-Net's export (goal: at most 0.5); {kept / 1e6:.2f} MB are left on the disk"
+                " beside the segmentation."
+            ),
             f"Machine: {describe_machine()}.",
         ]
     )

@@ -1,11 +1,14 @@
-"""Memory and time of exporting and evaluating one large case with many classes, beside nnU-Net's own export.
+"""Memory and time of exporting and evaluating one large case with many classes, beside nnU-Net's
+own export.
 
-    python research/benchmarks/export_size.py [--classes 118] [--edge 192] [--work FOLDER] [--output PAGE]
+    python research/benchmarks/export_size.py [--classes 118] [--edge 192] [--work FOLDER] [--output
+    PAGE]
 
-The network's logits are half precision on a grid of 5/6 of the image's edge, made of the soft predictions of
-`structures.py`. Each row is a process of its own, whose CPU time and largest resident memory count. `predict` exports
-with a map that is conditional on the label and has a slope for each pair of classes, and lists the findings of two
-structures. What starts a process (libraries, the logits) is in its memory, and not in its time.
+The network's logits are half precision on a grid of 5/6 of the image's edge, made of the soft
+predictions of `structures.py`. Each row is a process of its own, whose CPU time and largest
+resident memory count. `predict` exports with a map that is conditional on the label and has a slope
+for each pair of classes, and lists the findings of two structures. What starts a process
+(libraries, the logits) is in its memory, and not in its time.
 """
 
 from __future__ import annotations
@@ -42,7 +45,12 @@ def grid_edge(edge: int) -> int:
 def make_folder(root: Path, classes: int, edge: int) -> None:
     """Model folder without networks, and the logits of one case."""
     names = {"background": 0, **{f"structure {k}": k for k in range(1, classes)}}
-    dataset = {"labels": names, "file_ending": ENDING, "channel_names": {"0": "CT"}, "numTraining": 1}
+    dataset = {
+        "labels": names,
+        "file_ending": ENDING,
+        "channel_names": {"0": "CT"},
+        "numTraining": 1,
+    }
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "none",
@@ -65,7 +73,9 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
         (root / name).write_text(json.dumps(content))
     if not (root / "logits.npy").is_file():
         probabilities, _ = make_case(np.random.default_rng(0), classes, grid_edge(edge))
-        logits = np.lib.format.open_memmap(root / "logits.npy", mode="w+", dtype=np.float16, shape=probabilities.shape)
+        logits = np.lib.format.open_memmap(
+            root / "logits.npy", mode="w+", dtype=np.float16, shape=probabilities.shape
+        )
         for target, channel in zip(logits, probabilities):
             target[...] = np.log(np.maximum(channel, 1e-12))
 
@@ -77,7 +87,11 @@ def export(root: Path, which: str, edge: int) -> None:
     logits, size = np.load(root / "logits.npy"), [edge] * 3
     properties = {
         "spacing": [1.5] * 3,
-        "sitk_stuff": {"spacing": (1.5,) * 3, "origin": (0.0,) * 3, "direction": tuple(np.eye(3).ravel())},
+        "sitk_stuff": {
+            "spacing": (1.5,) * 3,
+            "origin": (0.0,) * 3,
+            "direction": tuple(np.eye(3).ravel()),
+        },
         "shape_before_cropping": size,
         "bbox_used_for_cropping": [[0, n] for n in size],
         "shape_after_cropping_and_before_resampling": size,
@@ -87,7 +101,10 @@ def export(root: Path, which: str, edge: int) -> None:
         from nnunetv2.inference.export_prediction import export_prediction_from_logits
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        manager, dataset = PlansManager(str(root / "plans.json")), json.loads((root / "dataset.json").read_text())
+        manager, dataset = (
+            PlansManager(str(root / "plans.json")),
+            json.loads((root / "dataset.json").read_text()),
+        )
         start = time.process_time()
         where = manager.get_configuration("3d_fullres"), manager, dataset, str(root / which / CASE)
         export_prediction_from_logits(logits, properties, *where, which.endswith("npz"), 1)
@@ -96,8 +113,13 @@ def export(root: Path, which: str, edge: int) -> None:
 
         from nnunet_nacl.nnunet.predicted import predicted_case
 
-        work, image = predicting(root, which, len(logits)), np.random.default_rng(0).random(size, np.float32)
-        answered = GridCase(CASE, logits, properties, for_pictures(image), image[None].astype(np.float16), ())
+        work, image = (
+            predicting(root, which, len(logits)),
+            np.random.default_rng(0).random(size, np.float32),
+        )
+        answered = GridCase(
+            CASE, logits, properties, for_pictures(image), image[None].astype(np.float16), ()
+        )
         del logits, image
         start = time.process_time()
         case = predicted_case(work.model, answered)
@@ -139,11 +161,17 @@ def predicting(root: Path, which: str, classes: int):
 
 def main() -> None:
     """Measures, prints, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--classes", type=int, default=118)
     parser.add_argument("--edge", type=int, default=192)
-    parser.add_argument("--work", type=Path, help="folder to keep the files in (default: a temporary one)")
-    parser.add_argument("--rows", nargs="+", choices=[*ROWS, "evaluate"], default=[*ROWS, "evaluate"])
+    parser.add_argument(
+        "--work", type=Path, help="folder to keep the files in (default: a temporary one)"
+    )
+    parser.add_argument(
+        "--rows", nargs="+", choices=[*ROWS, "evaluate"], default=[*ROWS, "evaluate"]
+    )
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     parser.add_argument("--run", nargs=2, metavar=("FOLDER", "WHICH"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -158,7 +186,16 @@ def main() -> None:
         root = (args.work or Path(temporary)) / f"export_{args.classes}_{args.edge}"
         root.mkdir(parents=True, exist_ok=True)
         log = root / "log"
-        me = [sys.executable, __file__, "--classes", str(args.classes), "--edge", str(args.edge), "--run", str(root)]
+        me = [
+            sys.executable,
+            __file__,
+            "--classes",
+            str(args.classes),
+            "--edge",
+            str(args.edge),
+            "--run",
+            str(root),
+        ]
         measure([*me, "make"], log)
         for which in args.rows:
             if which == "evaluate":
@@ -173,8 +210,10 @@ def main() -> None:
     text = "\n\n".join(
         [
             "## One large case",
-            f"{args.classes} classes, {args.edge}^3 voxels; its probabilities (float32) are {whole:.2f} GiB, its "
-            f"logits {args.classes} x {grid_edge(args.edge)}^3.",
+            (
+                f"{args.classes} classes, {args.edge}^3 voxels; its probabilities (float32) are"
+                f" {whole:.2f} GiB, its logits {args.classes} x {grid_edge(args.edge)}^3."
+            ),
             table(["", "CPU s", "peak GiB", "peak / probabilities"], rows),
             f"Machine: {describe_machine()}.",
         ]
@@ -201,7 +240,12 @@ def evaluate(root: Path, whole: float) -> list[str]:
     command = [program, "evaluate", "-i", str(predictions), "-gt", str(truths), "-np", "1"]
     seconds, peak = measure(command, root / "evaluate.log")
     size = os.path.getsize(predictions / f"{CASE}.npz") / 2**30
-    return [f"`evaluate` of an npz of {size:.2f} GiB", f"{seconds:.1f}", f"{peak:.2f}", f"{peak / whole:.2f}"]
+    return [
+        f"`evaluate` of an npz of {size:.2f} GiB",
+        f"{seconds:.1f}",
+        f"{peak:.2f}",
+        f"{peak / whole:.2f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     python research/benchmarks/gpu.py --json gpu.json --output research/benchmarks/new.md
 
-Makes a data set of random balls, plans, preprocesses and trains it for two iterations by nnU-Net's commands, and
-measures, each beside nnU-Net's own in the same process or round: a training iteration with NACL and DiceNACL, with and
-without torch.compile (time and peak memory), export with and without measuring, and `nnunet_nacl predict` beside
-nnUNetv2_predict on one scan of --scan voxels. What was measured is written as one JSON and as a section of the page.
-Takes about half an hour on a workstation, most of it the scan; --small shows within minutes that everything runs, and
--device cpu that it runs without a GPU.
+Makes a data set of random balls, plans, preprocesses and trains it for two iterations by nnU-Net's
+commands, and measures, each beside nnU-Net's own in the same process or round: a training iteration
+with NACL and DiceNACL, with and without torch.compile (time and peak memory), export with and
+without measuring, and `nnunet_nacl predict` beside nnUNetv2_predict on one scan of --scan voxels.
+What was measured is written as one JSON and as a section of the page. Takes about half an hour on a
+workstation, most of it the scan; --small shows within minutes that everything runs, and -device cpu
+that it runs without a GPU.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def ball_image(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.nda
     for i in range(40):
         radius = int(rng.integers(4, max(5, min(shape) // 6)))
         centre = [int(rng.integers(0, n)) for n in shape]
-        box = tuple(slice(max(0, c - radius), min(n, c + radius + 1)) for c, n in zip(centre, shape))
+        box = tuple(
+            slice(max(0, c - radius), min(n, c + radius + 1)) for c, n in zip(centre, shape)
+        )
         axes = np.ogrid[box]
         inside = sum((axis - c) ** 2 for axis, c in zip(axes, centre)) <= radius**2
         labels[box][inside], image[box][inside] = 1 + i % 2, image[box][inside] + 1 + i % 2
@@ -61,10 +64,18 @@ def make_task(folder: Path, shape: tuple[int, ...], scan: tuple[int, ...]) -> No
     for i in range(10):
         for array, place in zip(ball_image(shape, rng), ("imagesTr", "labelsTr")):
             write(array, folder / place / f"balls_{i:02}.nii.gz")
-        files.append({"image": f"./imagesTr/balls_{i:02}.nii.gz", "label": f"./labelsTr/balls_{i:02}.nii.gz"})
+        files.append(
+            {"image": f"./imagesTr/balls_{i:02}.nii.gz", "label": f"./labelsTr/balls_{i:02}.nii.gz"}
+        )
     write(ball_image(scan, rng)[0], folder / "scan" / "scan_0000.nii.gz")
     labels = {"0": "background", "1": "small", "2": "bright"}
-    content = {"labels": labels, "modality": {"0": "CT"}, "training": files, "numTraining": 10, "test": []}
+    content = {
+        "labels": labels,
+        "modality": {"0": "CT"},
+        "training": files,
+        "numTraining": 10,
+        "test": [],
+    }
     (folder / "dataset.json").write_text(json.dumps({"name": "Balls", **content}))
 
 
@@ -85,11 +96,14 @@ def run(*command: object, **environ: str) -> float:
 
 
 def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
-    """Time and peak memory of nnU-Net's training iteration and of ours, on the same batches, eager and compiled."""
+    """Time and peak memory of nnU-Net's training iteration and of ours, on the same batches, eager
+    and compiled."""
     import training_iteration
 
     result = {}
-    for name, method in ((name, method) for name in ("eager", "compiled") for method in ("NACL", "DiceNACL")):
+    for name, method in (
+        (name, method) for name in ("eager", "compiled") for method in ("NACL", "DiceNACL")
+    ):
         os.environ["nnUNet_compile"] = str(name == "compiled")
         args = argparse.Namespace(
             dataset=str(TASK), configuration="3d_fullres", fold="0", p="nnUNetPlans", tr=f"nnUNetTrainer{method}",
@@ -98,19 +112,43 @@ def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, floa
         seconds, facts = training_iteration.measure(args, device)
         stock, ours = np.median(seconds, axis=0)
         ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
-        memory = dict(zip(("nnU-Net MiB", "ours MiB"), (peak / 2**20 for peak in facts["peak_bytes"])))
-        result[f"{method}, {name}"] = {"nnU-Net ms": 1e3 * stock, "ours ms": 1e3 * ours, "ratio": ratio, **memory}
+        memory = dict(
+            zip(("nnU-Net MiB", "ours MiB"), (peak / 2**20 for peak in facts["peak_bytes"]))
+        )
+        result[f"{method}, {name}"] = {
+            "nnU-Net ms": 1e3 * stock,
+            "ours ms": 1e3 * ours,
+            "ratio": ratio,
+            **memory,
+        }
     return result
 
 
 def of_prediction(folder: Path, device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of the commands on the scan, the network of fold 0."""
-    model = ("-d", TASK, "-c", "3d_fullres", "-tr", TRAINED, "-f", 0, "-device", device.type, "-npp", 1, "-nps", 1)
+    model = (
+        "-d",
+        TASK,
+        "-c",
+        "3d_fullres",
+        "-tr",
+        TRAINED,
+        "-f",
+        0,
+        "-device",
+        device.type,
+        "-npp",
+        1,
+        "-nps",
+        1,
+    )
     seconds: dict[str, list[float]] = {"nnUNetv2_predict": [], "nnunet_nacl predict": []}
     for i in range(rounds):
         for name in seconds:
             out = folder / f"predicted_{name.partition(' ')[0]}_{i}"
-            seconds[name].append(run(*name.split(), "-i", folder / "task" / "scan", "-o", out, *model))
+            seconds[name].append(
+                run(*name.split(), "-i", folder / "task" / "scan", "-o", out, *model)
+            )
     stock = statistics.median(seconds["nnUNetv2_predict"])
     return {
         name: {"s": statistics.median(found), "x nnU-Net": statistics.median(found) / stock}
@@ -119,21 +157,29 @@ def of_prediction(folder: Path, device: torch.device, rounds: int) -> dict[str, 
 
 
 def of_export(folder: Path, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """CPU seconds of exporting a case of 14 classes on one core, with and without measuring (export.py)."""
+    """CPU seconds of exporting a case of 14 classes on one core, with and without measuring
+    (export.py)."""
     import export
 
     export.make_folder(folder, 14, shape)
     result = {}
     for which in ("plain", "measured"):
         size = ["--classes", "14", "--shape", *map(str, shape), "--run", str(folder), which]
-        done = subprocess.run([sys.executable, export.__file__, *size], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, export.__file__, *size], check=True, capture_output=True, text=True
+        )
         result[which] = {"s": json.loads(done.stdout.splitlines()[-1])["all"]}
-    return {name: {**row, "x nnU-Net": row["s"] / result["plain"]["s"]} for name, row in result.items()}
+    return {
+        name: {**row, "x nnU-Net": row["s"] / result["plain"]["s"]} for name, row in result.items()
+    }
 
 
 def section(found: dict) -> str:
     """The page's section."""
-    parts = [f"## On a GPU\n\nSynthetic data (`research/benchmarks/gpu.py`), {found['device']}. {found['machine']}"]
+    parts = [
+        f"## On a GPU\n\nSynthetic data (`research/benchmarks/gpu.py`), {found['device']}."
+        f" {found['machine']}"
+    ]
     for title, key in (
         ("Training iteration, 3D", "iteration"),
         ("One scan, from image to segmentation", "prediction"),
@@ -141,19 +187,32 @@ def section(found: dict) -> str:
     ):
         rows = found[key]
         columns = list(next(iter(rows.values())))
-        lines = [[name, *(f"{row[column]:.3g}" for column in columns)] for name, row in rows.items()]
+        lines = [
+            [name, *(f"{row[column]:.3g}" for column in columns)] for name, row in rows.items()
+        ]
         parts.append(f"**{title}**\n\n{table(['', *columns], lines)}")
     return "\n\n".join(parts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--scan", type=int, nargs=3, default=(400, 512, 512), metavar="N", help="default: 400 512 512")
+    parser.add_argument(
+        "--scan",
+        type=int,
+        nargs=3,
+        default=(400, 512, 512),
+        metavar="N",
+        help="default: 400 512 512",
+    )
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--small", action="store_true", help="small arrays, two rounds: does everything run?")
+    parser.add_argument(
+        "--small", action="store_true", help="small arrays, two rounds: does everything run?"
+    )
     args = parser.parse_args()
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -171,7 +230,9 @@ def main() -> None:
         run("nnUNetv2_plan_and_preprocess", "-d", TASK, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
         run("nnUNetv2_train", TASK, "3d_fullres", 0, "-tr", TRAINED, "-device", device.type)
         found = {
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "the CPU in its place",
+            "device": (
+                torch.cuda.get_device_name() if device.type == "cuda" else "the CPU in its place"
+            ),
             "machine": describe_machine(),
             "prediction": of_prediction(folder, device, max(2, rounds // 5)),
             "iteration": of_iterations(device, rounds),

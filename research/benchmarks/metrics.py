@@ -2,8 +2,9 @@
 
     python research/benchmarks/metrics.py [--small] [--core N] [--output PAGE]
 
-Synthetic softmax maps, 6 % foreground. torchmetrics and MONAI measure the foreground alone (ECE and one binary error
-per class); ours measures six masks and all metrics. The masks in mm are timed apart.
+Synthetic softmax maps, 6 % foreground. torchmetrics and MONAI measure the foreground alone (ECE and
+one binary error per class); ours measures six masks and all metrics. The masks in mm are timed
+apart.
 """
 
 from __future__ import annotations
@@ -28,13 +29,22 @@ Result = TypeVar("Result")
 SPACING_MM = (1.5, 0.8, 0.8)
 
 
-def make_case(classes: int, shape: tuple[int, int, int], seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
-    """A smooth synthetic case: ellipsoid organs over 6 % of the volume, uncertain near their surfaces."""
-    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij"))
+def make_case(
+    classes: int, shape: tuple[int, int, int], seed: int = 0
+) -> tuple[torch.Tensor, np.ndarray]:
+    """A smooth synthetic case: ellipsoid organs over 6 % of the volume, uncertain near their
+    surfaces."""
+    grid = np.stack(
+        np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
+    )
     radius = (0.06 * 8 / (classes - 1) * 3 / (4 * np.pi)) ** (1 / 3)
     side = int(np.ceil((classes - 1) ** (1 / 3)))
-    centres = (np.stack(np.unravel_index(np.arange(classes - 1), (side,) * 3), 1) + 0.5) / side * 2 - 1
-    depth = np.stack([1 - np.sqrt(((grid - c.reshape(3, 1, 1, 1)) ** 2).sum(0)) / radius for c in centres])
+    centres = (
+        np.stack(np.unravel_index(np.arange(classes - 1), (side,) * 3), 1) + 0.5
+    ) / side * 2 - 1
+    depth = np.stack(
+        [1 - np.sqrt(((grid - c.reshape(3, 1, 1, 1)) ** 2).sum(0)) / radius for c in centres]
+    )
     best, organ = depth.max(0), depth.argmax(0)
     truth = np.where(best > 0, organ + 1, 0).astype(np.uint8)
     logits = torch.empty(classes, *shape)
@@ -47,8 +57,9 @@ def make_case(classes: int, shape: tuple[int, int, int], seed: int = 0) -> tuple
 class PeakMemory:
     """Highest resident memory above the start, sampled every millisecond; Linux with glibc.
 
-    Freed memory would hide what is taken again: it is given back first, and from then on whenever it is freed, by the
-    option of malloc that maps everything larger than 64 KiB apart. Time nothing after this.
+    Freed memory would hide what is taken again: it is given back first, and from then on whenever
+    it is freed, by the option of malloc that maps everything larger than 64 KiB apart. Time nothing
+    after this.
     """
 
     def __enter__(self) -> PeakMemory:
@@ -77,7 +88,8 @@ class PeakMemory:
 
 
 def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of process time of each, every round running all of them once; the first round is not counted."""
+    """Median seconds of process time of each, every round running all of them once; the first round
+    is not counted."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(1 + rounds):
         for name, function in functions.items():
@@ -94,10 +106,15 @@ def once(function: Callable[[], Result]) -> tuple[Result, float]:
     return result, time.process_time() - start
 
 
-def counters(probs: torch.Tensor, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, Callable[[], object]]:
+def counters(
+    probs: torch.Tensor, truth: np.ndarray, masks: dict[str, np.ndarray]
+) -> dict[str, Callable[[], object]]:
     """What is compared, by name; torchmetrics first."""
     from monai.metrics.calibration import calibration_binning
-    from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+    from torchmetrics.functional.classification import (
+        binary_calibration_error,
+        multiclass_calibration_error,
+    )
 
     from nnunet_nacl.metrics import count_masks
 
@@ -116,7 +133,9 @@ def counters(probs: torch.Tensor, truth: np.ndarray, masks: dict[str, np.ndarray
 
     def monai() -> None:
         p, y = foreground()
-        calibration_binning(p[None], torch.nn.functional.one_hot(y, classes).T[None].float(), num_bins=15)
+        calibration_binning(
+            p[None], torch.nn.functional.one_hot(y, classes).T[None].float(), num_bins=15
+        )
 
     return {
         "torchmetrics, foreground, ECE and one binary error per class": torchmetrics,
@@ -139,8 +158,18 @@ def surfaces(truth: np.ndarray) -> list[list[str]]:
         hd95, hd95_seconds = once(partial(binary.hd95, other, mask, SPACING_MM))
         mean, assd_seconds = once(partial(binary.assd, other, mask, SPACING_MM))
         theirs = hd95_seconds + assd_seconds
-        difference = np.abs(np.subtract((hausdorff(distances), assd(distances)), (hd95, mean))).max()
-        rows.append([name, f"{seconds:.3f}", f"{theirs:.2f}", f"{seconds / theirs:.4f}", f"{difference:.0e}"])
+        difference = np.abs(
+            np.subtract((hausdorff(distances), assd(distances)), (hd95, mean))
+        ).max()
+        rows.append(
+            [
+                name,
+                f"{seconds:.3f}",
+                f"{theirs:.2f}",
+                f"{seconds / theirs:.4f}",
+                f"{difference:.0e}",
+            ]
+        )
     return rows
 
 
@@ -160,7 +189,10 @@ def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
     probs, truth = make_case(classes, shape)
     size = probs.numel() * 4
     masks, building = once(
-        lambda: {"dilated": dilated_mask(truth, 2, SPACING_MM), "boundary": boundary_mask(truth, 2, SPACING_MM)}
+        lambda: {
+            "dilated": dilated_mask(truth, 2, SPACING_MM),
+            "boundary": boundary_mask(truth, 2, SPACING_MM),
+        }
     )
     functions = counters(probs, truth, masks)
     seconds = interleaved(functions, rounds)
@@ -176,17 +208,28 @@ def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
         rows.append([name, f"{seconds[name]:.3f}", f"{time_ratio:.2f}", f"{extra:.3f}", goal])
     return "\n\n".join(
         [
-            f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground {(truth > 0).mean():.1%}",
-            table(["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"], rows),
+            (
+                f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground"
+                f" {(truth > 0).mean():.1%}"
+            ),
+            table(
+                ["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"],
+                rows,
+            ),
             verdict,
             f"Building `dilated` and `boundary` (2 mm), not in these times: {building:.3f} s.",
-            table(["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"], distances),
+            table(
+                ["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"],
+                distances,
+            ),
         ]
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--small", action="store_true", help="an eighth of the volume")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--core", type=int, help="core to run on; default: the first")
@@ -201,8 +244,11 @@ def main() -> None:
     text = "\n\n".join(
         [
             "## Calibration metrics",
-            f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved rounds, CPU time of one "
-            "pinned core. Extra memory: the highest resident memory during a run above that before it.",
+            (
+                f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved"
+                " rounds, CPU time of one pinned core. Extra memory: the highest resident memory"
+                " during a run above that before it."
+            ),
             *parts,
             f"Machine: {describe_machine()}.",
         ]

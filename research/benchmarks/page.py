@@ -64,7 +64,11 @@ def write_section(page: Path, name: str, text: str) -> None:
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     section = f"{begin}\n{text.strip()}\n{end}"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    new = pattern.sub(lambda _: section, old) if pattern.search(old) else f"{old.rstrip()}\n\n{section}\n"
+    new = (
+        pattern.sub(lambda _: section, old)
+        if pattern.search(old)
+        else f"{old.rstrip()}\n\n{section}\n"
+    )
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", dir=page.parent, prefix=f".{page.name}.", delete=False, encoding="utf-8"
@@ -76,7 +80,11 @@ def write_section(page: Path, name: str, text: str) -> None:
 
 def _processor() -> str:
     try:
-        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        names = re.findall(
+            r"^model name\s*:\s*(.+)$",
+            Path("/proc/cpuinfo").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()

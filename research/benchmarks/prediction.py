@@ -1,9 +1,12 @@
-"""From scans to a review list: nnU-Net's commands beside `nnunet_nacl predict`, on the same scans in one run.
+"""From scans to a review list: nnU-Net's commands beside `nnunet_nacl predict`, on the same scans
+in one run.
 
-    python research/benchmarks/prediction.py SCANS -d 4 -c 2d_small -tr TRAINER -f 0 [-members 0 1 2 3 4] [--output ...]
+    python research/benchmarks/prediction.py SCANS -d 4 -c 2d_small -tr TRAINER -f 0 [-members 0 1 2
+    3 4] [--output ...]
 
-Every round runs every command once, so that a slow moment hits all alike; ratios are medians of the rounds' ratios. CPU
-time is that of a command and all processes that it started. The segmentations must be nnU-Net's.
+Every round runs every command once, so that a slow moment hits all alike; ratios are medians of the
+rounds' ratios. CPU time is that of a command and all processes that it started. The segmentations
+must be nnU-Net's.
 """
 
 from __future__ import annotations
@@ -33,22 +36,32 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Measures, prints, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("scans", type=Path)
     parser.add_argument("-d", required=True)
     parser.add_argument("-c", required=True)
     parser.add_argument("-tr", default="nnUNetTrainer")
     parser.add_argument("-f", default="0", help="fold of the single network")
-    parser.add_argument("-members", nargs="+", default=[], help="folds of the rows with several; default: no such rows")
+    parser.add_argument(
+        "-members",
+        nargs="+",
+        default=[],
+        help="folds of the rows with several; default: no such rows",
+    )
     parser.add_argument("-device", default="cpu")
     parser.add_argument("-rounds", type=int, default=2)
-    parser.add_argument("-processes", type=int, default=1, help="that read, and that export; 0: all in one process")
+    parser.add_argument(
+        "-processes", type=int, default=1, help="that read, and that export; 0: all in one process"
+    )
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
     rows = _rows(args)
     with tempfile.TemporaryDirectory() as folder:
         rounds = [
-            {name: _run(commands, Path(folder) / name) for name, commands in rows.items()} for _ in range(args.rounds)
+            {name: _run(commands, Path(folder) / name) for name, commands in rows.items()}
+            for _ in range(args.rounds)
         ]
         _compare(Path(folder), "stock", "ours")
         if args.members:
@@ -65,7 +78,18 @@ def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     rest = ["-device", args.device, "-npp", n, "-nps", n, "--disable_progress_bar"]
     stock = ["nnUNetv2_predict", "-i", str(args.scans), "-o", "OUT", *model, *rest, "-f"]
     ours = ["nnunet_nacl", "predict", *stock[1:]]
-    after = ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_review", "-maps", "entropy", "-np", "1"]
+    after = [
+        "nnunet_nacl",
+        "review",
+        "-i",
+        "OUT",
+        "-o",
+        "OUT_review",
+        "-maps",
+        "entropy",
+        "-np",
+        "1",
+    ]
     rows = {
         "stock": [[*stock, args.f]],
         "ours": [[*ours, args.f]],
@@ -83,14 +107,27 @@ def _run(commands: list[list[str]], out: Path) -> Run:
             shutil.rmtree(folder)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     for command in commands:
-        words = [word.replace("OUT", str(out)) if word.startswith("OUT") else word for word in command]
+        words = [
+            word.replace("OUT", str(out)) if word.startswith("OUT") else word for word in command
+        ]
         words[0] = str(Path(sys.executable).parent / words[0])
-        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     folders = [out, out.parent / f"{out.name}_review"]
-    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
-    print(f"{out.name}: wall {wall:.1f} s, CPU {cpu:.1f} s, {sum(sizes):,} bytes", file=sys.stderr, flush=True)
+    sizes = [
+        path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()
+    ]
+    print(
+        f"{out.name}: wall {wall:.1f} s, CPU {cpu:.1f} s, {sum(sizes):,} bytes",
+        file=sys.stderr,
+        flush=True,
+    )
     return Run(wall, cpu, sum(sizes))
 
 
@@ -127,9 +164,23 @@ def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
             ]
         )
     n_scans = len({path.name.rpartition("_")[0] for path in args.scans.glob("*_0000.*")})
-    header = ["command", "wall s", "CPU s", "wall x nnUNetv2_predict", "CPU x", "MiB written", "goal: at most (wall x)"]
-    intro = f"{n_scans} scans, {args.d} {args.c}, {args.tr}; medians of {len(rounds)} interleaved rounds, "
-    intro += f"{args.processes} process(es) that read and as many that export, device {args.device}. The "
+    header = [
+        "command",
+        "wall s",
+        "CPU s",
+        "wall x nnUNetv2_predict",
+        "CPU x",
+        "MiB written",
+        "goal: at most (wall x)",
+    ]
+    intro = (
+        f"{n_scans} scans, {args.d} {args.c}, {args.tr}; medians of {len(rounds)} interleaved"
+        " rounds, "
+    )
+    intro += (
+        f"{args.processes} process(es) that read and as many that export, device {args.device}."
+        " The "
+    )
     intro += "segmentations are nnU-Net's, byte by byte."
     return f"{intro}\n\n{table(header, lines)}\n\n{describe_machine()}"
 

@@ -1,16 +1,19 @@
-"""Time of a whole nnU-Net training iteration with a trainer of ours and with nnU-Net's own, paired in one process.
+"""Time of a whole nnU-Net training iteration with a trainer of ours and with nnU-Net's own, paired
+in one process.
 
     python research/benchmarks/training_iteration.py 4 3d_fullres 0
-    python research/benchmarks/training_iteration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL --rounds 30
-    python research/benchmarks/training_iteration.py 4 2d 0 --output research/benchmarks/new.md
+    python research/benchmarks/training_iteration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL
+    --rounds 30 python research/benchmarks/training_iteration.py 4 2d 0 --output
+    research/benchmarks/new.md
 
-Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of nnUNetv2_train. Both
-trainers get the same plans, the same initial weights and the same batches of augmented training data, and take their
-own ``train_step``: forward pass, loss at every scale of the deep supervision, backward pass, clipping, optimiser.
-Every round times each once on one batch, their order alternating, and gives one ratio. Data loading is not timed, and
-nothing is written to nnUNet_results. On the CPU the process is pinned to one core and times are its CPU time. Memory is
-the most that PyTorch's allocator hands out during one step, beyond what was there before it. Of a validation step what
-measuring its calibration takes is timed, too.
+Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of
+nnUNetv2_train. Both trainers get the same plans, the same initial weights and the same batches of
+augmented training data, and take their own ``train_step``: forward pass, loss at every scale of the
+deep supervision, backward pass, clipping, optimiser. Every round times each once on one batch,
+their order alternating, and gives one ratio. Data loading is not timed, and nothing is written to
+nnUNet_results. On the CPU the process is pinned to one core and times are its CPU time. Memory is
+the most that PyTorch's allocator hands out during one step, beyond what was there before it. Of a
+validation step what measuring its calibration takes is timed, too.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ def make_trainer(name: str, args: argparse.Namespace, device: torch.device):
     from nnunetv2.run.run_training import get_trainer_from_args
 
     fold = args.fold if args.fold == "all" else int(args.fold)
-    trainer = get_trainer_from_args(args.dataset, args.configuration, fold, name, args.p, device=device)
+    trainer = get_trainer_from_args(
+        args.dataset, args.configuration, fold, name, args.p, device=device
+    )
     trainer.initialize()
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     trainer.network.train()
@@ -57,27 +62,34 @@ def seconds_of_step(trainer, batch: dict) -> float:
 
 
 def peak_bytes(trainer, batch: dict) -> int:
-    """Largest sum of tensors alive at once in one training iteration, beyond those that were there before."""
+    """Largest sum of tensors alive at once in one training iteration, beyond those that were there
+    before."""
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         trainer.train_step(batch)
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profiler:
         trainer.train_step(batch)
     with tempfile.TemporaryDirectory() as folder:
-        profiler.export_chrome_trace(f"{folder}/trace.json")  # the profiler's own lists drop what happens inside ops
+        # the profiler's own lists drop what happens inside ops
+        profiler.export_chrome_trace(f"{folder}/trace.json")
         events = json.loads(Path(folder, "trace.json").read_text(encoding="utf-8"))["traceEvents"]
     alive = peak = 0
-    for event in sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"]):
+    for event in sorted(
+        (event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"]
+    ):
         alive += event["args"]["Bytes"]
         peak = max(peak, alive)
     return peak
 
 
 def seconds_of_measuring(trainer, batches: list[dict]) -> tuple[float, float]:
-    """Medians of a validation step, and of what measuring calibration takes of it; nothing where it is not measured."""
+    """Medians of a validation step, and of what measuring calibration takes of it; nothing where it
+    is not measured."""
     from nnunet_nacl_trainers import calibration_log
 
     clock = time.perf_counter if trainer.device.type == "cuda" else time.process_time
@@ -143,36 +155,59 @@ def report(args: argparse.Namespace, seconds: np.ndarray, facts: dict) -> str:
     share = 50 * measuring / (250 * np.median(seconds[:, 1]) + 50 * step)
     return "\n\n".join(
         [
-            f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**: {facts['network']} with "
-            f"{facts['parameters'] / 1e6:.1f} million parameters, batch {facts['batch']}, {facts['heads']} heads, "
-            f"{facts['scales']} scale(s), {args.rounds} rounds on {args.batches} batch(es)",
+            (
+                f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**:"
+                f" {facts['network']} with {facts['parameters'] / 1e6:.1f} million parameters,"
+                f" batch {facts['batch']}, {facts['heads']} heads, {facts['scales']} scale(s),"
+                f" {args.rounds} rounds on {args.batches} batch(es)"
+            ),
             table(["trainer", "median ms per iteration", "fastest", "peak MiB"], rows),
-            f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles {low:.3f} to {high:.3f}; "
-            f"95 % interval of the median {ci_low:.3f} to {ci_high:.3f}). Goal: at most 1.05.",
-            f"Measuring calibration takes {1e3 * measuring:.1f} ms of a validation step of {1e3 * step:.0f} ms: "
-            f"{share:.2%} of an epoch of 250 training and 50 validation steps. Goal: at most 1 %.",
+            (
+                f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles"
+                f" {low:.3f} to {high:.3f}; 95 % interval of the median {ci_low:.3f} to"
+                f" {ci_high:.3f}). Goal: at most 1.05."
+            ),
+            (
+                f"Measuring calibration takes {1e3 * measuring:.1f} ms of a validation step of"
+                f" {1e3 * step:.0f} ms: {share:.2%} of an epoch of 250 training and 50 validation"
+                " steps. Goal: at most 1 %."
+            ),
         ]
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", help="name or number")
     parser.add_argument("configuration", help="2d, 3d_fullres, ...")
     parser.add_argument("fold", help="a number or all")
     parser.add_argument("-p", default="nnUNetPlans", help="plans; default: %(default)s")
-    parser.add_argument("-tr", default="nnUNetTrainerNACL", help="compared with nnUNetTrainer; default: %(default)s")
-    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
+    parser.add_argument(
+        "-tr", default="nnUNetTrainerNACL", help="compared with nnUNetTrainer; default: %(default)s"
+    )
+    parser.add_argument(
+        "-device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--batches", type=int, default=1, help="taken in turn; default: %(default)s")
-    parser.add_argument("--core", type=int, help="which core to use; default: the first that is allowed")
-    parser.add_argument("--output", type=Path, help="page whose section on this configuration is rewritten")
+    parser.add_argument(
+        "--batches", type=int, default=1, help="taken in turn; default: %(default)s"
+    )
+    parser.add_argument(
+        "--core", type=int, help="which core to use; default: the first that is allowed"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="page whose section on this configuration is rewritten"
+    )
     args = parser.parse_args()
     if args.rounds < 1 or args.batches < 1:
         parser.error("--rounds and --batches must be at least 1.")
-    # Both are read when nnunetv2 is imported or makes its loaders: no processes beside this one, no folders left over.
+    # Both are read when nnunetv2 is imported or makes its loaders: no processes beside this one, no
+    # folders left over.
     os.environ["nnUNet_n_proc_DA"] = "0"
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler reports its start and stop on stderr otherwise
+    # the profiler reports its start and stop on stderr otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with tempfile.TemporaryDirectory() as results:
         os.environ["nnUNet_results"] = results
         if args.device == "cpu":

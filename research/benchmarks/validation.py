@@ -1,10 +1,12 @@
-"""nnU-Net's validation of a trained fold as it is, and with every case measured while it is exported.
+"""nnU-Net's validation of a trained fold as it is, and with every case measured while it is
+exported.
 
     python research/benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER [--output PAGE]
 
-Needs nnU-Net's environment variables, a preprocessed data set and a fold trained by one of this package's trainers.
-Validations go to a temporary folder. CPU time is that of this process and of nnU-Net's workers, whose number is
-nnUNet_def_n_proc; wall time is for machines that do nothing else. The goal: at most 1.1 x nnU-Net's validation.
+Needs nnU-Net's environment variables, a preprocessed data set and a fold trained by one of this
+package's trainers. Validations go to a temporary folder. CPU time is that of this process and of
+nnU-Net's workers, whose number is nnUNet_def_n_proc; wall time is for machines that do nothing
+else. The goal: at most 1.1 x nnU-Net's validation.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def seconds() -> tuple[float, float]:
 
 def main() -> None:
     """Measures, prints, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset")
     parser.add_argument("configuration")
     parser.add_argument("fold")
@@ -48,7 +52,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary) / "model"
         trainer = get_trainer_from_args(
-            args.dataset, args.configuration, fold, args.tr, args.p, device=torch.device(args.device)
+            args.dataset,
+            args.configuration,
+            fold,
+            args.tr,
+            args.p,
+            device=torch.device(args.device),
         )
         trained = Path(trainer.output_folder)
         trainer.initialize()
@@ -60,7 +69,9 @@ def main() -> None:
         trainer.log_file = str(model / "log.txt")
         for _ in range(args.rounds):
             for which, validate in {
-                "nnU-Net's validation": lambda: nnUNetTrainer.perform_actual_validation(trainer, False),
+                "nnU-Net's validation": lambda: nnUNetTrainer.perform_actual_validation(
+                    trainer, False
+                ),
                 "... measured on the way": lambda: trainer.perform_actual_validation(False),
             }.items():
                 shutil.rmtree(model / trained.name / "validation", ignore_errors=True)
@@ -75,13 +86,22 @@ def main() -> None:
     medians = {which: np.median(values, axis=0) for which, values in times.items()}
     reference = medians["nnU-Net's validation"]
     rows = [
-        [which, f"{cpu:.1f}", f"{wall:.1f}", f"{cpu / reference[0]:.2f}", f"{wall / reference[1]:.2f}"]
+        [
+            which,
+            f"{cpu:.1f}",
+            f"{wall:.1f}",
+            f"{cpu / reference[0]:.2f}",
+            f"{wall / reference[1]:.2f}",
+        ]
         for which, (cpu, wall) in medians.items()
     ]
     text = "\n\n".join(
         [
             f"## Validation of {name}, {args.configuration}",
-            f"{cases} cases, {args.device}, medians of {args.rounds} interleaved rounds; goal: at most 1.1.",
+            (
+                f"{cases} cases, {args.device}, medians of {args.rounds} interleaved rounds; goal:"
+                " at most 1.1."
+            ),
             table(["validation", "CPU s", "wall s", "CPU x nnU-Net", "wall x nnU-Net"], rows),
             f"{kept / cases / 1e6:.2f} MB a case are left on the disk beside the segmentation.",
             f"Machine: {describe_machine()}.",

@@ -1,10 +1,13 @@
-"""What the engine of the workflow costs: eight short trainings by workflow/Snakefile, and the same without it.
+"""What the engine of the workflow costs: eight short trainings by workflow/Snakefile, and the same
+without it.
 
-    python research/benchmarks/workflow.py DATASET CONFIGURATION [--cores N] [--rounds N] [--output PAGE]
+    python research/benchmarks/workflow.py DATASET CONFIGURATION [--cores N] [--rounds N] [--output
+    PAGE]
 
-DATASET is the full name of one that is preprocessed, in nnUNet_raw and nnUNet_preprocessed; results go to a temporary
-folder. Fold 0 on the CPU, two iterations each, as many at the same time as there are cores: Python's start and the
-validation are most of it. On a busy machine CPU time counts, which includes all processes that were started.
+DATASET is the full name of one that is preprocessed, in nnUNet_raw and nnUNet_preprocessed; results
+go to a temporary folder. Fold 0 on the CPU, two iterations each, as many at the same time as there
+are cores: Python's start and the validation are most of it. On a busy machine CPU time counts,
+which includes all processes that were started.
 """
 
 from __future__ import annotations
@@ -31,10 +34,24 @@ SNAKEFILE = Path(__file__).parents[2] / "workflow" / "Snakefile"
 
 def by_workflow(dataset: str, configuration: str, cores: int, folder: Path) -> None:
     """All trainings of one configuration file; nothing is compared."""
-    content = {"datasets": [dataset], "configurations": [configuration], "folds": [0], "trainers": TRAINERS}
+    content = {
+        "datasets": [dataset],
+        "configurations": [configuration],
+        "folds": [0],
+        "trainers": TRAINERS,
+    }
     path = folder / "config.yaml"
     path.write_text(json.dumps(content | {"comparisons": {}, "device": "cpu"}), encoding="utf-8")
-    options = ["--snakefile", SNAKEFILE, "--configfile", path, "--directory", folder / "out", "--cores", cores]
+    options = [
+        "--snakefile",
+        SNAKEFILE,
+        "--configfile",
+        path,
+        "--directory",
+        folder / "out",
+        "--cores",
+        cores,
+    ]
     _run(["snakemake", *options], folder)
 
 
@@ -42,7 +59,18 @@ def by_hand(dataset: str, configuration: str, cores: int, folder: Path) -> None:
     """The trainings that the workflow's jobs run, as many at a time."""
     with ThreadPoolExecutor(cores) as pool:
         commands = [
-            ["nnUNetv2_train", dataset, configuration, 0, "-tr", trainer, "-p", "nnUNetPlans", "-device", "cpu"]
+            [
+                "nnUNetv2_train",
+                dataset,
+                configuration,
+                0,
+                "-tr",
+                trainer,
+                "-p",
+                "nnUNetPlans",
+                "-device",
+                "cpu",
+            ]
             for trainer in TRAINERS
         ]
         list(pool.map(lambda command: _run(command, folder), commands))
@@ -59,12 +87,16 @@ def _run(command: list, folder: Path) -> None:
         text=True,
     )
     if result.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with status {result.returncode}:\n{result.stdout[-3000:]}")
+        raise SystemExit(
+            f"{' '.join(arguments)} ended with status {result.returncode}:\n{result.stdout[-3000:]}"
+        )
 
 
 def main() -> None:
     """Measures, prints, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset")
     parser.add_argument("configuration")
     parser.add_argument("--cores", type=int, default=2)
@@ -88,9 +120,10 @@ def main() -> None:
     ]
     per_job = (medians["workflow"][1] - plain[1]) / len(TRAINERS)
     text = (
-        f"## Workflow\n\nEight trainings of 2 iterations with their validation, {args.cores} at a time, medians of "
-        f"{args.rounds} rounds.\n\n{table(['way', 'wall', 'CPU', 'x wall', 'x CPU'], rows)}\n\n"
-        f"The workflow takes {per_job:+.1f} s of CPU time a job more.\n\nMachine: {describe_machine()}."
+        f"## Workflow\n\nEight trainings of 2 iterations with their validation, {args.cores} at a"
+        f" time, medians of {args.rounds}"
+        f" rounds.\n\n{table(['way', 'wall', 'CPU', 'x wall', 'x CPU'], rows)}\n\nThe workflow"
+        f" takes {per_job:+.1f} s of CPU time a job more.\n\nMachine: {describe_machine()}."
     )
     print(text)
     if args.output:

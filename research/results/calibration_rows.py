@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 import torch
 from cases import Cases
-from rows import DRAWS, Row, mean_row, number_patients, pooled_gap_row, put, statistic_row, write_csv
+from rows import (
+    DRAWS,
+    Row,
+    mean_row,
+    number_patients,
+    pooled_gap_row,
+    put,
+    statistic_row,
+    write_csv,
+)
 from study import MAP, RAW, Part, Study
 
 from nnunet_nacl.cases.measure import under
@@ -23,7 +32,8 @@ SCORES = (*PROPER_SCORES, "ECE:predicted")
 
 
 class Fiducio:
-    """A calibrator of the package fiducio, fitted to voxels drawn evenly from cases; it does what `under` needs.
+    """A calibrator of the package fiducio, fitted to voxels drawn evenly from cases; it does what
+    `under` needs.
 
     Args:
         name: Of the calibrator.
@@ -58,7 +68,8 @@ def log_probabilities(odds: torch.Tensor) -> torch.Tensor:
 
 
 def methods_of(cases: Cases, part: Part) -> dict[str, Any]:
-    """By method a map, or a peer that does what `under` needs of one, all fitted to the same cases; None: no map."""
+    """By method a map, or a peer that does what `under` needs of one, all fitted to the same cases;
+    None: no map."""
     maps = {
         RAW: None,
         "temperature": part.learned.maps["temperature"],
@@ -69,35 +80,56 @@ def methods_of(cases: Cases, part: Part) -> dict[str, Any]:
 
 
 def calibration_rows(study: Study) -> None:
-    """Part `calibration`: proper scores and pooled errors under each map, and the reliability curve."""
+    """Part `calibration`: proper scores and pooled errors under each map, and the reliability
+    curve."""
     curves = []
     for case_set in study.case_sets():
         by_method: dict[str, list[CaseRecord]] = {}
         for part in case_set.parts:
             records = [case_set.cases.records[name] for name in part.names]
             for method, calibration in methods_of(study.folds, part).items():
-                calibrated = [under(record, calibration) for record in records] if calibration is not None else records
+                calibrated = (
+                    [under(record, calibration) for record in records]
+                    if calibration is not None
+                    else records
+                )
                 by_method.setdefault(method, []).extend(calibrated)
         patient = case_set.cases.patient
         rows: list[Row] = []
         for method, records in by_method.items():
             rows += effect_rows(method, records, patient)
             curves.append(reliability_curve(records, patient, case_set.kind, method))
-        rows += difference_rows({method: scores(records) for method, records in by_method.items()}, patient)
+        rows += difference_rows(
+            {method: scores(records) for method, records in by_method.items()}, patient
+        )
         put(rows, **study.common, cases=case_set.kind)
     write_csv("curve_reliability.csv", pd.concat(curves), 4)
 
 
-def effect_rows(method: str, records: Sequence[CaseRecord], patient: Mapping[str, str]) -> list[Row]:
-    """Means over cases of scores, and pooled over their voxels the error and mean confidence and accuracy."""
+def effect_rows(
+    method: str, records: Sequence[CaseRecord], patient: Mapping[str, str]
+) -> list[Row]:
+    """Means over cases of scores, and pooled over their voxels the error and mean confidence and
+    accuracy."""
     patients = [patient[record.case] for record in records]
     values = scores(records)
-    rows = [mean_row(values[name], patients, method=method, quantity=name.replace(":", " ")) for name in SCORES]
+    rows = [
+        mean_row(values[name], patients, method=method, quantity=name.replace(":", " "))
+        for name in SCORES
+    ]
     count, confidence, correct = predicted_bins(records)
-    rows.append(pooled_gap_row(count, confidence, correct, patients, method=method, quantity="pooled ECE predicted"))
+    rows.append(
+        pooled_gap_row(
+            count, confidence, correct, patients, method=method, quantity="pooled ECE predicted"
+        )
+    )
     voxels = count.sum(1)
     for name, total in (("confidence predicted", confidence), ("accuracy predicted", correct)):
-        rows.append(statistic_row(ratio_of_sums, patients, total.sum(1), voxels, method=method, quantity=name))
+        rows.append(
+            statistic_row(
+                ratio_of_sums, patients, total.sum(1), voxels, method=method, quantity=name
+            )
+        )
     return rows
 
 
@@ -116,7 +148,9 @@ def predicted_bins(records: Sequence[CaseRecord]) -> tuple[np.ndarray, np.ndarra
     )
 
 
-def difference_rows(values: Mapping[str, pd.DataFrame], patient: Mapping[str, str]) -> Iterator[Row]:
+def difference_rows(
+    values: Mapping[str, pd.DataFrame], patient: Mapping[str, str]
+) -> Iterator[Row]:
     """Of the map less each other method, paired by case."""
     of_map = values[MAP]
     patients = [patient[case] for case in of_map.index]
@@ -142,19 +176,23 @@ def reliability_curve(
 
 
 def curve_with_bands(
-    count: np.ndarray, confidence: np.ndarray, right: np.ndarray, patients: Sequence[str], share: str
+    count: np.ndarray,
+    confidence: np.ndarray,
+    right: np.ndarray,
+    patients: Sequence[str],
+    share: str,
 ) -> pd.DataFrame:
     """A row for each bin that has voxels.
 
     Args:
-        count, confidence, right: (n, bins) of each case the voxels of each bin, and sums of their confidence and of
-            what it is compared with.
+        count, confidence, right: (n, bins) of each case the voxels of each bin, and sums of their
+            confidence and of what it is compared with.
         patients: (n,) of each case.
         share: Name of the column of what confidence is compared with.
 
     Returns:
-        Columns ``confidence`` and ``share``, means of the voxels; ``low`` and ``high``, a 95 % interval of the share
-        over patients; and ``voxels``.
+        Columns ``confidence`` and ``share``, means of the voxels; ``low`` and ``high``, a 95 %
+        interval of the share over patients; and ``voxels``.
     """
     patient_of_case = number_patients(patients)
     count_by_patient = pd.DataFrame(count).groupby(patient_of_case).sum().to_numpy()
@@ -164,5 +202,11 @@ def curve_with_bands(
     with np.errstate(invalid="ignore"):  # of bins without a voxel, which are left out
         mean_confidence = confidence.sum(0) / voxels
         mean_share = right.sum(0) / voxels
-    columns = {"confidence": mean_confidence, share: mean_share, "low": low, "high": high, "voxels": voxels}
+    columns = {
+        "confidence": mean_confidence,
+        share: mean_share,
+        "low": low,
+        "high": high,
+        "voxels": voxels,
+    }
     return pd.DataFrame(columns).dropna(subset=["confidence"])

@@ -1,4 +1,5 @@
-"""Records of cases of one structure, and what a group would learn from some of them, in hundredths of a second.
+"""Records of cases of one structure, and what a group would learn from some of them, in hundredths
+of a second.
 
 The package fits maps to samples of voxels. With one structure a voxel is its log-odds, the label
 that the network chose and the truth, so that those of a case are put together on a grid of log-odds
@@ -45,7 +46,8 @@ from nnunet_nacl.worklist.review_list import completed
 
 STEP = 0.05
 GRID = 20.0
-"""Log-odds beyond it are put to it: no map changes those below -13.8, and above 15 they are clipped."""
+"""Log-odds beyond it are put to it: no map changes those below -13.8, and above 15 they are
+clipped."""
 N_RATERS = 4
 MARKED_BY = 2
 """Raters who marked a voxel of the truth, at least."""
@@ -109,7 +111,11 @@ class Cases:
     @cached_property
     def voxels(self) -> dict[str, Voxels]:
         """By case, on the grid."""
-        return {name: on_grid(record.sample.voxels()) for name, record in self.records.items() if record.sample}
+        return {
+            name: on_grid(record.sample.voxels())
+            for name, record in self.records.items()
+            if record.sample
+        }
 
     def of(self, patients: Iterable[str]) -> list[str]:
         """The cases of some patients."""
@@ -122,7 +128,8 @@ class Cases:
         return [self.patient[name] for name in chosen]
 
     def under(self, calibration: LogOddsMap, names: Sequence[str]) -> pd.DataFrame:
-        """Rows of the table with predicted Dice and volume under a map, as `under` of the package estimates them."""
+        """Rows of the table with predicted Dice and volume under a map, as `under` of the package
+        estimates them."""
         voxels = [self.voxels[name] for name in names]
         odds = torch.cat([each.log_odds for each in voxels], 1).double()
         label = torch.cat([each.label for each in voxels])
@@ -161,15 +168,20 @@ class Cases:
         )
         form = chosen.score.form
         structures = dict(zip(calibrated["key"], calibrated["name"]))
-        calibration_map = CalibrationMap.of_maps({form: chosen.map}, form, structures, quality=of_map)
+        calibration_map = CalibrationMap.of_maps(
+            {form: chosen.map}, form, structures, quality=of_map
+        )
         return Learned(
             map=chosen.map,
             maps={form: choose(cross_fits, form).map for form in FORMS},
             calibrator=Calibrator(calibration_map=calibration_map),  # of no file
         )
 
-    def judge(self, names: Sequence[str], learned: Learned, aims: Mapping[str, Aim]) -> pd.DataFrame:
-        """A row a case as `predict` would show it, and a column for each aim: whether it is flagged (NaN: refused).
+    def judge(
+        self, names: Sequence[str], learned: Learned, aims: Mapping[str, Aim]
+    ) -> pd.DataFrame:
+        """A row a case as `predict` would show it, and a column for each aim: whether it is flagged
+        (NaN: refused).
 
         Args:
             names: Of the cases, of patients that nothing was learned from.
@@ -189,11 +201,15 @@ class Cases:
         return rows
 
 
-def are_flagged(scores: pd.Series, aim: Aim, learned: Learned, structures: Mapping[str, str]) -> pd.Series | float:
-    """1 for each scan that is flagged, 0 for others; NaN where there are too few patients for the aim.
+def are_flagged(
+    scores: pd.Series, aim: Aim, learned: Learned, structures: Mapping[str, str]
+) -> pd.Series | float:
+    """1 for each scan that is flagged, 0 for others; NaN where there are too few patients for the
+    aim.
 
     Args:
-        scores: Of the scans, less the Dice below which one is bad; NaN for a scan without one, which is flagged.
+        scores: Of the scans, less the Dice below which one is bad; NaN for a scan without one,
+            which is flagged.
         aim: What the flags aim at.
         learned: What was learned.
         structures: Name by nnU-Net's key.
@@ -207,8 +223,11 @@ def are_flagged(scores: pd.Series, aim: Aim, learned: Learned, structures: Mappi
     return (~(scores > threshold)).astype(float)
 
 
-def quick_cross_fit(cases: Sequence[Voxels], folds: Sequence[str], patients: Sequence[str]) -> list[CrossFit]:
-    """`cross_fit` of cases on the grid; each fit sees the voxels of its cases as those of one, which is the same."""
+def quick_cross_fit(
+    cases: Sequence[Voxels], folds: Sequence[str], patients: Sequence[str]
+) -> list[CrossFit]:
+    """`cross_fit` of cases on the grid; each fit sees the voxels of its cases as those of one,
+    which is the same."""
     with pooled_fits():
         return crossfit.cross_fit(cases, folds, groups=patients)
 
@@ -273,10 +292,13 @@ class WithVotes(Work):
     counts: Path = Path()
 
     def make_record(self, case: Case) -> CaseRecord:
-        """The record of a case, once its votes are counted; UserError where these are not of its truth."""
+        """The record of a case, once its votes are counted; UserError where these are not of its
+        truth."""
         image = SimpleITK.ReadImage(self.votes / f"{case.name}.nii.gz")
         votes = SimpleITK.GetArrayFromImage(image).astype(int)
-        if votes.shape != case.segmentation.shape or not np.array_equal(votes >= MARKED_BY, case.truth == 1):
+        if votes.shape != case.segmentation.shape or not np.array_equal(
+            votes >= MARKED_BY, case.truth == 1
+        ):
             raise UserError(f"{case.name}: the votes are not those of its truth.")
         odds = log_odds(case.probabilities.whole())[0].numpy()
         place = np.rint((np.clip(odds, -GRID, GRID) + GRID) / STEP).astype(int)
@@ -289,14 +311,19 @@ class WithVotes(Work):
 
 
 def measure_folds(model: Path, work: Work, records: Path) -> None:
-    """Records of the validation cases of the folds that are trained, from nnU-Net's saved probabilities."""
+    """Records of the validation cases of the folds that are trained, from nnU-Net's saved
+    probabilities."""
     for fold, folder in find_fold_folders(model).items():
         measure(folder, work, records, f"fold {fold}")
 
 
-def measure_outer(model: Path, work: Work, records: Path, images: Path, truth: Path, cases: Sequence[str]) -> None:
+def measure_outer(
+    model: Path, work: Work, records: Path, images: Path, truth: Path, cases: Sequence[str]
+) -> None:
     """Records of cases in no fold, predicted by the ensemble of all five folds."""
-    source = Images.find(TrainedModel.open(model), NetworkSettings(device="cpu"), images, references=truth)
+    source = Images.find(
+        TrainedModel.open(model), NetworkSettings(device="cpu"), images, references=truth
+    )
     source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
     measure(source, work, records, "cases in no fold")
 

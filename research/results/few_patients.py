@@ -25,7 +25,8 @@ LEAST_FOUND = 0.8
 
 
 def patients_rows(study: Study) -> None:
-    """Part `patients`: what a list finds that was learned from few patients, over draws of patients."""
+    """Part `patients`: what a list finds that was learned from few patients, over draws of
+    patients."""
     all_patients = sorted(set(study.folds.patients()))
     draws = []
     with patch.object(groups, "MOST_FOLDS", NUM_FOLDS):
@@ -33,7 +34,11 @@ def patients_rows(study: Study) -> None:
             if size >= len(all_patients):
                 continue
             for draw in range(N_DRAWS):
-                chosen = set(np.random.default_rng([size, draw]).choice(np.array(all_patients), size, replace=False))
+                chosen = set(
+                    np.random.default_rng([size, draw]).choice(
+                        np.array(all_patients), size, replace=False
+                    )
+                )
                 learned = study.folds.learn(study.folds.of(chosen))
                 others = study.folds.of(set(all_patients) - chosen)
                 draws.append(draw_of(CV, size, draw, study.folds, others, learned))
@@ -45,8 +50,11 @@ def patients_rows(study: Study) -> None:
     put(patients_table(table), **study.common)
 
 
-def draw_of(kind: str, size: int, draw: int, cases: Cases, names: list[str], learned: Learned) -> dict[str, object]:
-    """A row of curve_patients.csv: what one draw of calibration patients finds among cases of other patients."""
+def draw_of(
+    kind: str, size: int, draw: int, cases: Cases, names: list[str], learned: Learned
+) -> dict[str, object]:
+    """A row of curve_patients.csv: what one draw of calibration patients finds among cases of other
+    patients."""
     judged = cases.judge(names, learned, {FLAGGED: Aim(bad=BAD, find=0.9)})
     bad = judged.Dice < BAD
     found_by_patient = judged[FLAGGED][bad].groupby(judged.patient[bad]).mean()
@@ -62,7 +70,8 @@ def draw_of(kind: str, size: int, draw: int, cases: Cases, names: list[str], lea
 
 
 def patients_table(draws: pd.DataFrame) -> Iterator[Row]:
-    """Means over draws; low and high hold nine of ten. Refused are draws with too few patients for any promise."""
+    """Means over draws; low and high hold nine of ten. Refused are draws with too few patients for
+    any promise."""
     for (kind, size), of_size in draws.groupby(["cases", "patients"], sort=False):
         keys = {
             "cases": kind,
@@ -70,7 +79,11 @@ def patients_table(draws: pd.DataFrame) -> Iterator[Row]:
             "n_patients": of_size.n_patients.iloc[0],
             "n_cases": round(of_size.n_cases.mean()),
         }
-        yield {**keys, "quantity": "refused, share of draws", "value": of_size.flagged.isna().mean()}
+        yield {
+            **keys,
+            "quantity": "refused, share of draws",
+            "value": of_size.flagged.isna().mean(),
+        }
         for name in ("found", "flagged"):
             values = of_size[name].dropna()
             if len(values):

@@ -1,4 +1,5 @@
-"""Losses as the NACL paper trains them, each as trained and with a map: values and paired differences."""
+"""Losses as the NACL paper trains them, each as trained and with a map: values and paired
+differences."""
 
 from __future__ import annotations
 
@@ -44,9 +45,11 @@ class Training(NamedTuple):
 
 
 def losses_rows(study: Study) -> None:
-    """Part `losses`: every training that is finished; differences are to nnU-Net's loss in the same folds and seeds."""
+    """Part `losses`: every training that is finished; differences are to nnU-Net's loss in the same
+    folds and seeds."""
     values = {training: values_of(training, study) for training in finished(study)}
-    remove([f"{loss}_{SCHEDULE}" for loss in LOSSES])  # their key `training` changes with every training
+    # their key `training` changes with every training
+    remove([f"{loss}_{SCHEDULE}" for loss in LOSSES])
     for loss in LOSSES:
         own = [training for training in values if training.loss == loss]
         if not own:
@@ -68,7 +71,12 @@ def losses_rows(study: Study) -> None:
             for other in (RAW, MAP):
                 of_reference = pd.concat([values[training.twin][other] for training in paired])
                 title = f"{method} less {REFERENCE} {other}"
-                put(difference_rows(of_loss, of_reference), **keys, training=describe(paired), method=title)
+                put(
+                    difference_rows(of_loss, of_reference),
+                    **keys,
+                    training=describe(paired),
+                    method=title,
+                )
 
 
 def finished(study: Study) -> Iterator[Training]:
@@ -86,7 +94,9 @@ def finished(study: Study) -> Iterator[Training]:
 def describe(trainings: Sequence[Training]) -> str:
     """Folds, each with its seeds."""
     in_order = sorted(trainings, key=lambda training: (training.fold, training.seed))
-    return ", ".join(f"fold {training.fold}{training.seed.replace('_', ' ')}" for training in in_order)
+    return ", ".join(
+        f"fold {training.fold}{training.seed.replace('_', ' ')}" for training in in_order
+    )
 
 
 def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
@@ -94,7 +104,12 @@ def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
     name = f"{training.loss}{training.seed}"
     model = study.model(f"{training.loss}_{SCHEDULE}{training.seed}")
     records = study.work / "losses" / name / f"fold_{training.fold}"
-    measure(find_fold_folders(model, [training.fold])[training.fold], Work(with_sample=True), records, name)
+    measure(
+        find_fold_folders(model, [training.fold])[training.fold],
+        Work(with_sample=True),
+        records,
+        name,
+    )
     cases = read_cases(records, study.patient)
     return {RAW: case_values(cases, cases.records), MAP: case_values(cases, cross_fitted(cases))}
 
@@ -105,7 +120,9 @@ def cross_fitted(cases: Cases) -> dict[str, CaseRecord]:
     patients = cases.patients()
     folds = assign_cross_fit_folds(patients)
     chosen = choose(quick_cross_fit([cases.voxels[name] for name in names], folds, patients))
-    return {name: under(cases.records[name], chosen.fold_maps[fold]) for name, fold in zip(names, folds)}
+    return {
+        name: under(cases.records[name], chosen.fold_maps[fold]) for name, fold in zip(names, folds)
+    }
 
 
 def case_values(cases: Cases, records: Mapping[str, CaseRecord]) -> pd.DataFrame:
@@ -116,8 +133,8 @@ def case_values(cases: Cases, records: Mapping[str, CaseRecord]) -> pd.DataFrame
         records: The same, as trained or under a map.
 
     Returns:
-        ``patient``; Dice and whether the structure was missed, where it is present; whether it was invented, where
-        it is absent; the ``METRICS``; and the ``SUMS`` of its segmented voxels.
+        ``patient``; Dice and whether the structure was missed, where it is present; whether it was
+        invented, where it is absent; the ``METRICS``; and the ``SUMS`` of its segmented voxels.
     """
     table = cases.table
     metrics = scores(records.values())
@@ -143,11 +160,14 @@ def quantities_of(values: pd.DataFrame) -> list[str]:
 
 
 def value_rows(values: pd.DataFrame) -> Iterator[Row]:
-    """Means over cases and trainings, and the pooled error; patients are drawn with all their cases and trainings."""
+    """Means over cases and trainings, and the pooled error; patients are drawn with all their cases
+    and trainings."""
     for name in quantities_of(values):
         yield mean_row(values[name], values.patient, quantity=name)
     count, confidence, correct = (np.stack(values[name].tolist()) for name in SUMS)
-    yield pooled_gap_row(count, confidence, correct, values.patient, quantity="pooled ECE predicted")
+    yield pooled_gap_row(
+        count, confidence, correct, values.patient, quantity="pooled ECE predicted"
+    )
 
 
 def difference_rows(values: pd.DataFrame, reference: pd.DataFrame) -> Iterator[Row]:

@@ -1,14 +1,15 @@
 """Measures the lung nodules (LIDC) and writes the rows of results.csv, a command for each part.
 
     python research/results/measure.py records -task TASK -work WORK [--outer]
-    python research/results/measure.py learn calibration patients raters recall losses -task TASK -work WORK
-    python research/results/measure.py scans
+    python research/results/measure.py learn calibration patients raters recall losses -task TASK
+    -work WORK python research/results/measure.py scans
 
-TASK is the folder of the task: patients.json, outer_test.json and votes/. Networks are those of the nnUNet_*
-variables, trained by protocol.sh; WORK keeps records, so that a part is done again in minutes. `records` measures the
-validation cases, with --outer also the cases in no fold, by the ensemble of all five. `learn` writes lidc_scans.csv,
-what `predict` would say of each scan; `scans` makes the rows on lists, orders and intervals from that file and from
-other_scans.csv, and needs no networks. Each scan is judged by a map and limits that have not seen its patient.
+TASK is the folder of the task: patients.json, outer_test.json and votes/. Networks are those of the
+nnUNet_* variables, trained by protocol.sh; WORK keeps records, so that a part is done again in
+minutes. `records` measures the validation cases, with --outer also the cases in no fold, by the
+ensemble of all five. `learn` writes lidc_scans.csv, what `predict` would say of each scan; `scans`
+makes the rows on lists, orders and intervals from that file and from other_scans.csv, and needs no
+networks. Each scan is judged by a map and limits that have not seen its patient.
 """
 
 from __future__ import annotations
@@ -40,14 +41,18 @@ PARTS: dict[str, Callable[[Study], None]] = {
 
 def main() -> None:
     """Measure the parts that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="+", choices=["records", *PARTS, "scans"], metavar="PART")
     parser.add_argument("-task", type=Path, help="folder of the task")
     parser.add_argument("-work", type=Path, help="folder for records")
     parser.add_argument("-d", default="31", help="data set (default: %(default)s)")
     parser.add_argument("-c", default="2d_small", help="configuration (default: %(default)s)")
     parser.add_argument(
-        "-tr", default="DiceCE_25epochs_100iters_adam", help="behind nnUNetTrainer (default: %(default)s)"
+        "-tr",
+        default="DiceCE_25epochs_100iters_adam",
+        help="behind nnUNetTrainer (default: %(default)s)",
     )
     parser.add_argument("--outer", action="store_true", help="open the cases in no fold")
     args = parser.parse_args()
@@ -56,7 +61,10 @@ def main() -> None:
         parser.error("these parts need -task and -work")
     torch.set_num_threads(1)
     study = Study(args.task, args.work, args.d, args.tr, args.c)
-    measures: dict[str, Callable[[Study], None]] = {"records": partial(make_records, with_outer=args.outer), **PARTS}
+    measures: dict[str, Callable[[Study], None]] = {
+        "records": partial(make_records, with_outer=args.outer),
+        **PARTS,
+    }
     for part in args.parts:
         if part == "scans":
             scan_rows()

@@ -19,17 +19,22 @@ N_BINS = 15
 
 
 def raters_rows(study: Study) -> None:
-    """Part `raters`: confidence against the share of the raters who marked a voxel, and Dice between raters."""
+    """Part `raters`: confidence against the share of the raters who marked a voxel, and Dice
+    between raters."""
     curves = []
     for case_set in study.case_sets():
         votes = read_votes(study, case_set)
-        between_raters = pd.Series({name: dice_between_raters(counts) for name, counts in votes.items()})
+        between_raters = pd.Series(
+            {name: dice_between_raters(counts) for name, counts in votes.items()}
+        )
         rows: list[Row] = []
         for method in (RAW, MAP):
             bins = bins_of_cases(case_set, votes, method)
             patients = case_set.cases.patients(votes)
             rows += gap_rows(method, bins, patients)
-            rows += agreement_rows(method, predicted_dice(case_set, method), between_raters, case_set.cases)
+            rows += agreement_rows(
+                method, predicted_dice(case_set, method), between_raters, case_set.cases
+            )
             curve = curve_with_bands(*bins, patients, "raters")
             curve.insert(0, "method", method)
             curve.insert(0, "cases", case_set.kind)
@@ -41,13 +46,18 @@ def raters_rows(study: Study) -> None:
 def read_votes(study: Study, case_set: CaseSet) -> dict[str, np.ndarray]:
     """By case, part after part, the (grid, label, votes) counts of its voxels."""
     folder = study.records(f"votes_{case_set.kind}")
-    return {name: np.load(folder / f"{name}.npz")["counts"] for part in case_set.parts for name in part.names}
+    return {
+        name: np.load(folder / f"{name}.npz")["counts"]
+        for part in case_set.parts
+        for name in part.names
+    }
 
 
 def bins_of_cases(
     case_set: CaseSet, votes: Mapping[str, np.ndarray], method: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, bins) sums of the segmented voxels of each case, in the order of the votes: see :func:`vote_bins`."""
+    """(n, bins) sums of the segmented voxels of each case, in the order of the votes: see
+    :func:`vote_bins`."""
     bins = []
     for part in case_set.parts:
         calibration = part.learned.map if method == MAP else None
@@ -57,7 +67,8 @@ def bins_of_cases(
 
 
 def vote_bins(counts: np.ndarray, calibration: LogOddsMap | None) -> np.ndarray:
-    """(3, bins) of the segmented voxels: how many, sum of their probabilities, sum of the shares of raters."""
+    """(3, bins) of the segmented voxels: how many, sum of their probabilities, sum of the shares of
+    raters."""
     odds = torch.arange(len(counts), dtype=torch.float64)[None] * STEP - GRID
     if calibration is None:
         probs = torch.sigmoid(odds[0]).numpy()
@@ -68,13 +79,19 @@ def vote_bins(counts: np.ndarray, calibration: LogOddsMap | None) -> np.ndarray:
     segmented = counts[:, 1]
     voxels = segmented.sum(1)
     marked = segmented @ np.arange(N_RATERS + 1) / N_RATERS
-    return np.stack([np.bincount(place, values, N_BINS) for values in (voxels, voxels * probs, marked)])
+    return np.stack(
+        [np.bincount(place, values, N_BINS) for values in (voxels, voxels * probs, marked)]
+    )
 
 
-def gap_rows(method: str, bins: tuple[np.ndarray, np.ndarray, np.ndarray], patients: Sequence[str]) -> Iterator[Row]:
+def gap_rows(
+    method: str, bins: tuple[np.ndarray, np.ndarray, np.ndarray], patients: Sequence[str]
+) -> Iterator[Row]:
     """The pooled gap between confidence and share of raters, and the means of both."""
     count, confidence, marked = bins
-    yield pooled_gap_row(count, confidence, marked, patients, method=method, quantity="gap to share of raters")
+    yield pooled_gap_row(
+        count, confidence, marked, patients, method=method, quantity="gap to share of raters"
+    )
     for quantity, total in (("confidence", confidence), ("share of raters", marked)):
         mean = total.sum() / count.sum()
         yield {"method": method, "quantity": f"{quantity}, segmented voxels", "value": mean}
@@ -85,11 +102,14 @@ def predicted_dice(case_set: CaseSet, method: str) -> pd.Series:
     if method == RAW:
         return case_set.cases.table.predicted_dice
     cases = case_set.cases
-    return pd.concat([cases.under(part.learned.map, part.names).predicted_dice for part in case_set.parts])
+    return pd.concat(
+        [cases.under(part.learned.map, part.names).predicted_dice for part in case_set.parts]
+    )
 
 
 def dice_between_raters(counts: np.ndarray) -> float:
-    """2 x shared voxels / sizes, summed over the six pairs of raters: votes alone do not tell each pair's."""
+    """2 x shared voxels / sizes, summed over the six pairs of raters: votes alone do not tell each
+    pair's."""
     marked = counts.sum((0, 1)).astype(float)
     if not marked[1:].any():
         return np.nan
@@ -99,17 +119,34 @@ def dice_between_raters(counts: np.ndarray) -> float:
     return float(2 * shared / (in_pairs * (marked @ votes)))
 
 
-def agreement_rows(method: str, predicted: pd.Series, between: pd.Series, cases: Cases) -> Iterator[Row]:
-    """Whether predicted Dice follows the Dice between raters, over segmented scans: rank correlation, and means."""
-    scans = pd.DataFrame({"predicted": predicted, "between": between, "dice": cases.table.Dice}).dropna()
+def agreement_rows(
+    method: str, predicted: pd.Series, between: pd.Series, cases: Cases
+) -> Iterator[Row]:
+    """Whether predicted Dice follows the Dice between raters, over segmented scans: rank
+    correlation, and means."""
+    scans = pd.DataFrame(
+        {"predicted": predicted, "between": between, "dice": cases.table.Dice}
+    ).dropna()
     patients = cases.patients(scans.index)
     ranks = {name: rankdata(scans[name]) for name in scans}
     quantity = "rank correlation with Dice between raters"
-    yield statistic_row(correlation, patients, ranks["predicted"], ranks["between"], method=method, quantity=quantity)
+    yield statistic_row(
+        correlation,
+        patients,
+        ranks["predicted"],
+        ranks["between"],
+        method=method,
+        quantity=quantity,
+    )
     yield mean_row(scans.predicted, patients, method=method, quantity="predicted Dice")
     if method == RAW:
         yield statistic_row(
-            correlation, patients, ranks["dice"], ranks["between"], method="true Dice", quantity=quantity
+            correlation,
+            patients,
+            ranks["dice"],
+            ranks["between"],
+            method="true Dice",
+            quantity=quantity,
         )
         yield mean_row(scans.between, patients, method="", quantity="Dice between raters")
 

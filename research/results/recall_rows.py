@@ -16,12 +16,15 @@ NNUNET = "nnU-Net's labels"
 
 
 def recall_rows(study: Study) -> None:
-    """Part `recall`: what labels miss of the structure, the mean over patients who have it, and what they cost."""
+    """Part `recall`: what labels miss of the structure, the mean over patients who have it, and
+    what they cost."""
     for case_set in study.case_sets():
         by_method: dict[str, list[pd.DataFrame]] = {}
         for part in case_set.parts:
             for method, place in places_of(learned_recall(study, part)).items():
-                by_method.setdefault(method, []).append(sensitive(case_set.cases, part.names, place))
+                by_method.setdefault(method, []).append(
+                    sensitive(case_set.cases, part.names, place)
+                )
         for method, tables in by_method.items():
             put(method_rows(method, pd.concat(tables)), **study.common, cases=case_set.kind)
 
@@ -29,12 +32,15 @@ def recall_rows(study: Study) -> None:
 def learned_recall(study: Study, part: Part) -> LearnedRecall:
     """What the validation cases of a part's learning cases teach of the one structure."""
     counts = [addable_of(study.folds, name) for name in part.learning_cases]
-    (learned,) = learn_recall(study.folds.table.loc[part.learning_cases], counts, study.patient).values()
+    (learned,) = learn_recall(
+        study.folds.table.loc[part.learning_cases], counts, study.patient
+    ).values()
     return learned
 
 
 def addable_of(cases: Cases, name: str) -> np.ndarray:
-    """(2, 1, thresholds) voxels that could be added to a case's labels, right ones and all: see the package."""
+    """(2, 1, thresholds) voxels that could be added to a case's labels, right ones and all: see the
+    package."""
     counts = cases.records[name].addable
     if counts is None:
         raise ValueError(f"{name}: its record was made without a truth; measure it again.")
@@ -42,7 +48,8 @@ def addable_of(cases: Cases, name: str) -> np.ndarray:
 
 
 def places_of(learned: LearnedRecall) -> dict[str, int]:
-    """By method the place of its threshold among all; methods that too few patients allow are left out."""
+    """By method the place of its threshold among all; methods that too few patients allow are left
+    out."""
     places = {NNUNET: len(THRESHOLDS)}
     for recall in RECALLS:
         place = learned.place(recall)
@@ -52,13 +59,15 @@ def places_of(learned: LearnedRecall) -> dict[str, int]:
 
 
 def sensitive(cases: Cases, names: Sequence[str], place: int) -> pd.DataFrame:
-    """A row a case: its patient, and under a threshold the share missed, how much larger labels are, false voxels."""
+    """A row a case: its patient, and under a threshold the share missed, how much larger labels
+    are, false voxels."""
     counts = np.stack([addable_of(cases, name)[:, 0] for name in names])  # one structure
     found, added = counts[..., place:].sum(2).T
     rows = cases.table.loc[list(names)]
     labelled = (rows.TP + rows.FP).to_numpy()
     true = (rows.TP + rows.FN).to_numpy()
-    with np.errstate(invalid="ignore", divide="ignore"):  # of cases without the structure, which are NaN
+    # of cases without the structure, which are NaN
+    with np.errstate(invalid="ignore", divide="ignore"):
         missed = (rows.FN.to_numpy() - found) / true
         larger = np.where(labelled > 0, 1 + added / labelled, np.nan)
     columns = {
@@ -76,4 +85,9 @@ def method_rows(method: str, cases: pd.DataFrame) -> Iterator[Row]:
     yield mean_row(missed, missed.index, method=method, quantity="missed")
     for name in ("times larger", "false voxels"):
         values = cases[name].dropna()
-        yield {"method": method, "quantity": f"{name}, median", "value": values.median(), "n_cases": len(values)}
+        yield {
+            "method": method,
+            "quantity": f"{name}, median",
+            "value": values.median(),
+            "n_cases": len(values),
+        }

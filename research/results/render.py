@@ -2,8 +2,9 @@
 
     python research/results/render.py [--check]
 
-A table of tables.py stands between `<!-- table: NAME -->` and `<!-- end -->`. With `--check` nothing is written: exit
-status 1 if a page or figure is not what would be written, as after a row of results.csv was changed or removed.
+A table of tables.py stands between `<!-- table: NAME -->` and `<!-- end -->`. With `--check`
+nothing is written: exit status 1 if a page or figure is not what would be written, as after a row
+of results.csv was changed or removed.
 """
 
 from __future__ import annotations
@@ -49,21 +50,27 @@ def draw_raters(axes: Sequence[Axes]) -> None:
 
 
 def draw_curves(axes: Sequence[Axes], file: str, share: str) -> None:
-    """A panel for each kind of cases: a column of a table by confidence, as trained and with a map."""
+    """A panel for each kind of cases: a column of a table by confidence, as trained and with a
+    map."""
     curves = read_csv(file)
     for axis, (cases, title) in zip(axes, CASES.items()):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         for method, colour in ((RAW, "tab:red"), (MAP, "tab:blue")):
             rows = curves[(curves.cases == cases) & (curves.method == method)]
-            axis.fill_between(rows.confidence, rows.low, rows.high, color=colour, alpha=0.2, linewidth=0)
+            axis.fill_between(
+                rows.confidence, rows.low, rows.high, color=colour, alpha=0.2, linewidth=0
+            )
             axis.plot(rows.confidence, rows[share], ".-", color=colour, label=method)
-        axis.set(title=f"{title} cases", xlabel="confidence", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.set(
+            title=f"{title} cases", xlabel="confidence", xlim=(0, 1), ylim=(0, 1), aspect="equal"
+        )
 
 
 def draw_patients(axes: Sequence[Axes]) -> None:
     """What a list finds and flags that was learned from few patients."""
     draws = read_csv("curve_patients.csv")
-    looks = {"outer": ("tab:blue", -0.17), "folds": ("tab:orange", 0.18)}  # colour, and how far to the right
+    # colour, and how far to the right
+    looks = {"outer": ("tab:blue", -0.17), "folds": ("tab:orange", 0.18)}
     for axis, name in zip(axes, ("found", "flagged")):
         for cases, title in CASES.items():
             own = draws[(draws.cases == cases) & draws[name].notna()]
@@ -100,7 +107,13 @@ def draw_orders(axes: Sequence[Axes]) -> None:
             in_order = np.argsort(orders[name], kind="stable")
             bad = (orders.Dice < BAD).iloc[in_order].to_numpy()
             axis.plot(np.arange(1, len(bad) + 1) / len(bad), bad.cumsum() / bad.sum(), label=name)
-        axis.set(title=f"{title} cases", xlabel="share of scans looked at", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.set(
+            title=f"{title} cases",
+            xlabel="share of scans looked at",
+            xlim=(0, 1),
+            ylim=(0, 1),
+            aspect="equal",
+        )
     axes[0].set_ylabel("share of bad scans found")
     axes[0].legend()
 
@@ -154,7 +167,8 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Page:
-    """A page that has tables: its path, its text as it is, and as it is with the tables of results.csv."""
+    """A page that has tables: its path, its text as it is, and as it is with the tables of
+    results.csv."""
 
     path: Path
     text: str
@@ -176,8 +190,14 @@ def pages(values: Values) -> Iterator[Page]:
 
 def main() -> int:
     """Write, or check, all pages and figures; exit status 1 if a check finds a difference."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if something would change")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit status 1 if something would change",
+    )
     only_check = parser.parse_args().check
     outdated_pages = [page for page in pages(Values(results())) if page.text != page.filled]
     outdated_figures = [figure for figure in FIGURES if not figure.is_up_to_date]

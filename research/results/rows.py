@@ -22,7 +22,16 @@ from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.statistics import mean_interval, percentile_interval, resamples
 
 HERE = Path(__file__).resolve().parent
-KEYS = ["dataset", "trainer", "configuration", "training", "cases", "method", "structure", "quantity"]
+KEYS = [
+    "dataset",
+    "trainer",
+    "configuration",
+    "training",
+    "cases",
+    "method",
+    "structure",
+    "quantity",
+]
 ENDS = ["value", "low", "high"]
 COUNTS = ["n_patients", "n_cases"]
 VALUES = [*ENDS, *COUNTS]
@@ -44,7 +53,9 @@ def read_csv(name: str) -> pd.DataFrame:
 
 def write_csv(name: str, table: pd.DataFrame, digits: int = 5) -> None:
     """Write a table of this folder."""
-    write_atomically(HERE / name, table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))
+    write_atomically(
+        HERE / name, table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
+    )
 
 
 def results() -> pd.DataFrame:
@@ -85,13 +96,14 @@ def write_results(table: pd.DataFrame) -> None:
 
 
 def mean_row(values: ArrayLike, patients: Iterable[str], *, exact: bool = True, **keys: str) -> Row:
-    """The mean over cases where a value is defined, with an interval by drawing patients, each with all its cases.
+    """The mean over cases where a value is defined, with an interval by drawing patients, each with
+    all its cases.
 
     Args:
         values: (n,) of the cases, NaN where it is undefined.
         patients: (n,) of each case.
-        exact: Of shares of nothing, or of all, where all draws are the same, give Clopper and Pearson's interval
-            (1934) for as many patients.
+        exact: Of shares of nothing, or of all, where all draws are the same, give Clopper and
+            Pearson's interval (1934) for as many patients.
         **keys: Of the row.
     """
     of_case = np.asarray(values, float)
@@ -104,7 +116,14 @@ def mean_row(values: ArrayLike, patients: Iterable[str], *, exact: bool = True, 
     if exact and n_patients and is_share_of_nothing_or_all:
         ends = binomtest(round(mean.mean * n_patients), n_patients).proportion_ci(method="exact")
         low, high = ends.low, ends.high
-    return {**keys, "value": mean.mean, "low": low, "high": high, "n_patients": n_patients, "n_cases": mean.n}
+    return {
+        **keys,
+        "value": mean.mean,
+        "low": low,
+        "high": high,
+        "n_patients": n_patients,
+        "n_cases": mean.n,
+    }
 
 
 def statistic_row(
@@ -128,12 +147,18 @@ def statistic_row(
 
 
 def pooled_gap_row(
-    count: np.ndarray, confidence: np.ndarray, correct: np.ndarray, patients: Iterable[str], **keys: str
+    count: np.ndarray,
+    confidence: np.ndarray,
+    correct: np.ndarray,
+    patients: Iterable[str],
+    **keys: str,
 ) -> Row:
-    """Gap between mean confidence and share right, by bins of the voxels of all cases together, weighted by voxels.
+    """Gap between mean confidence and share right, by bins of the voxels of all cases together,
+    weighted by voxels.
 
-    The sum of absolute gaps is above 0 by chance alone. How much that is, the bootstrap over patients tells: what its
-    draws lie above the value is taken off (never below 0), and the interval is turned about the value in the same way.
+    The sum of absolute gaps is above 0 by chance alone. How much that is, the bootstrap over
+    patients tells: what its draws lie above the value is taken off (never below 0), and the
+    interval is turned about the value in the same way.
 
     Args:
         count, confidence, correct: (n, bins) sums of each case.

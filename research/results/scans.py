@@ -1,4 +1,5 @@
-"""What `predict` would say of each scan (part `learn`), and rows that follow from that (part `scans`)."""
+"""What `predict` would say of each scan (part `learn`), and rows that follow from that (part
+`scans`)."""
 
 from __future__ import annotations
 
@@ -47,7 +48,12 @@ def learn_scans(study: Study) -> None:
     for case_set in study.case_sets():
         for part in case_set.parts:
             judged = case_set.cases.judge(part.names, part.learned, AIMS)
-            keys = {**study.common, "cases": case_set.kind, "case": judged["case"], "patient": judged["patient"]}
+            keys = {
+                **study.common,
+                "cases": case_set.kind,
+                "case": judged["case"],
+                "patient": judged["patient"],
+            }
             values = judged[list(COLUMNS)].rename(columns=COLUMNS).assign(**keys)
             tables.append(values[[*keys, *COLUMNS.values()]].join(judged[list(AIMS)]))
     write_csv("lidc_scans.csv", pd.concat(tables))
@@ -80,9 +86,12 @@ def scan_rows() -> None:
 
 
 def list_rows(rows: pd.DataFrame) -> Iterator[Row]:
-    """How many bad scans were found: the mean over patients with a bad one; and how many of all scans were flagged."""
+    """How many bad scans were found: the mean over patients with a bad one; and how many of all
+    scans were flagged."""
     options = [name for name in rows if name.startswith(("-find", "-miss"))]
-    scans = rows.groupby("case", sort=False).agg({"dice": "min", "patient": "first", **dict.fromkeys(options, "first")})
+    scans = rows.groupby("case", sort=False).agg(
+        {"dice": "min", "patient": "first", **dict.fromkeys(options, "first")}
+    )
     for option in options:
         limit = float(option.rpartition(" ")[2])
         judged = scans[scans[option].notna()]
@@ -94,14 +103,18 @@ def list_rows(rows: pd.DataFrame) -> Iterator[Row]:
         row = mean_row(found, found.index, method=option, quantity="found")
         yield row | {"n_cases": int(bad.sum())}
         yield mean_row(flagged, judged.patient, method=option, quantity="flagged")
-        yield mean_row(bad & ~flagged, judged.patient, method=option, quantity="bad and not flagged")
+        yield mean_row(
+            bad & ~flagged, judged.patient, method=option, quantity="bad and not flagged"
+        )
         yield mean_row(bad, judged.patient, method=option, quantity="bad")
 
 
 def orders_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a scan: the lowest Dice of its structures, patient, and each order, low where a scan is to be looked at.
+    """A row a scan: the lowest Dice of its structures, patient, and each order, low where a scan is
+    to be looked at.
 
-    Of a structure that was not segmented every predicted Dice counts as the probability that it is absent.
+    Of a structure that was not segmented every predicted Dice counts as the probability that it is
+    absent.
     """
     segmented = rows.volume > 0
     present = rows.present.fillna(1.0)
@@ -128,7 +141,8 @@ def limits_of(rows: pd.DataFrame) -> Sequence[float]:
 
 
 def order_rows(rows: pd.DataFrame) -> Iterator[Row]:
-    """Area under the ROC curve of each order, and the share of the scans that finds nine of ten bad ones."""
+    """Area under the ROC curve of each order, and the share of the scans that finds nine of ten bad
+    ones."""
     scans = orders_of(rows)
     for limit in limits_of(rows):
         bad = (scans.Dice < limit).to_numpy()
@@ -141,11 +155,14 @@ def order_rows(rows: pd.DataFrame) -> Iterator[Row]:
             method = f"{order}, bad below {limit:g}"
             yield statistic_row(auroc, scans.patient, trust, bad, method=method, quantity="AUROC")
             quantity = "flagged to find 0.9"
-            yield statistic_row(flagged_to_find, scans.patient, trust, bad, method=method, quantity=quantity)
+            yield statistic_row(
+                flagged_to_find, scans.patient, trust, bad, method=method, quantity=quantity
+            )
 
 
 def auroc(weights: np.ndarray, trust: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Probability that a bad scan has less trust than another, ties counting half; NaN without both.
+    """Probability that a bad scan has less trust than another, ties counting half; NaN without
+    both.
 
     Args:
         weights: (draws, n) how often each scan counts.
@@ -162,7 +179,9 @@ def auroc(weights: np.ndarray, trust: np.ndarray, bad: np.ndarray) -> np.ndarray
     return sums / np.where(pairs, pairs, np.nan)
 
 
-def flagged_to_find(weights: np.ndarray, trust: np.ndarray, bad: np.ndarray, share: float = 0.9) -> np.ndarray:
+def flagged_to_find(
+    weights: np.ndarray, trust: np.ndarray, bad: np.ndarray, share: float = 0.9
+) -> np.ndarray:
     """Share of the scans to look at, least trusted first, until a share of the bad ones was seen.
 
     Arguments and result as :func:`auroc`.
@@ -171,17 +190,25 @@ def flagged_to_find(weights: np.ndarray, trust: np.ndarray, bad: np.ndarray, sha
     weights, trust, bad = weights[:, order], trust[order], bad[order]
     bad_seen = (weights * bad).cumsum(1)
     looked_at = weights.cumsum(1)
-    last = (bad_seen >= share * bad_seen[:, -1:] - 1e-9).argmax(1)  # the first scan with which enough is seen
-    last = np.searchsorted(trust, trust[last], side="right") - 1  # and all that are trusted as little
+    # the first scan with which enough is seen
+    last = (bad_seen >= share * bad_seen[:, -1:] - 1e-9).argmax(1)
+    # and all that are trusted as little
+    last = np.searchsorted(trust, trust[last], side="right") - 1
     return looked_at[np.arange(len(last)), last] / looked_at[:, -1]
 
 
 def interval_rows(rows: pd.DataFrame) -> Iterator[Row]:
-    """How often the 90 % intervals hold the true value, and how wide they are, volumes relative to the true one."""
+    """How often the 90 % intervals hold the true value, and how wide they are, volumes relative to
+    the true one."""
     true_volume = rows.true_volume.to_numpy(float)
     kinds = {
         "Dice": (rows.dice, rows.dice_low, rows.dice_high, 1.0),
-        "volume": (rows.true_volume, rows.volume_low, rows.volume_high, np.where(true_volume > 0, true_volume, np.nan)),
+        "volume": (
+            rows.true_volume,
+            rows.volume_low,
+            rows.volume_high,
+            np.where(true_volume > 0, true_volume, np.nan),
+        ),
     }
     for what, (*columns, scale) in kinds.items():
         true, low, high = (column.to_numpy(float) for column in columns)

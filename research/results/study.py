@@ -84,7 +84,9 @@ class Study:
 
     def model(self, trainer: str) -> Path:
         """nnU-Net's folder of a trainer."""
-        return model_folder(self.dataset, f"nnUNetTrainer{trainer}", "nnUNetPlans", self.configuration)
+        return model_folder(
+            self.dataset, f"nnUNetTrainer{trainer}", "nnUNetPlans", self.configuration
+        )
 
     def records(self, name: str) -> Path:
         """Folder of records."""
@@ -156,7 +158,9 @@ def make_records(study: Study, *, with_outer: bool) -> None:
 
 def work_of(study: Study, kind: str) -> WithVotes:
     """What is measured of each case of a kind."""
-    return WithVotes(with_sample=True, votes=study.task / "votes", counts=study.records(f"votes_{kind}"))
+    return WithVotes(
+        with_sample=True, votes=study.task / "votes", counts=study.records(f"votes_{kind}")
+    )
 
 
 def raw_images(dataset: str) -> Path:

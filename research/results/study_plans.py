@@ -2,11 +2,11 @@
 
     python research/results/study_plans.py PREPROCESSED_DATASET {2d_small,3d_small}
 
-`2d_small` has the data of `2d`, batches of at most 16 and 3/8 of its features. Where patches of `2d` are longer than
-128 voxels, voxels are twice as large in the plane, patches cover half the extent, batches hold at most 8, the deepest
-stages whose feature maps would be smaller than nnU-Net allows (4 voxels) are left out, and the deepest that is left
-is no wider than the one above it. `3d_small` has the data of `3d_fullres`, batches of 2 and a quarter of its
-features.
+`2d_small` has the data of `2d`, batches of at most 16 and 3/8 of its features. Where patches of
+`2d` are longer than 128 voxels, voxels are twice as large in the plane, patches cover half the
+extent, batches hold at most 8, the deepest stages whose feature maps would be smaller than nnU-Net
+allows (4 voxels) are left out, and the deepest that is left is no wider than the one above it.
+`3d_small` has the data of `3d_fullres`, batches of 2 and a quarter of its features.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def small(configurations: dict[str, Any], name: str) -> dict[str, Any]:
         entry |= with_larger_voxels(planned)
         keep_stages(kwargs, number_of_stages(entry["patch_size"], kwargs["n_stages"]))
     widths = kwargs["features_per_stage"]
-    kwargs["features_per_stage"] = [max(1, round(width * reduction.share_of_features)) for width in widths]
+    kwargs["features_per_stage"] = [
+        max(1, round(width * reduction.share_of_features)) for width in widths
+    ]
     return entry | {"architecture": architecture}
 
 
@@ -76,8 +78,12 @@ def with_larger_voxels(planned: dict[str, Any]) -> dict[str, Any]:
         "batch_size": min(planned["batch_size"], LARGEST_ENLARGED_BATCH),
         "data_identifier": f"{planned['data_identifier']}_{spacing[0]:g}mm",
         "spacing": spacing,
-        "patch_size": [max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]],
-        "median_image_size_in_voxels": [size / ENLARGED for size in planned["median_image_size_in_voxels"]],
+        "patch_size": [
+            max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]
+        ],
+        "median_image_size_in_voxels": [
+            size / ENLARGED for size in planned["median_image_size_in_voxels"]
+        ],
     }
 
 
@@ -90,7 +96,8 @@ def number_of_stages(patch_size: list[int], planned: int) -> int:
 
 
 def keep_stages(kwargs: dict[str, Any], stages: int) -> None:
-    """Leave so many stages in the arguments of an architecture, the deepest no wider than the one above."""
+    """Leave so many stages in the arguments of an architecture, the deepest no wider than the one
+    above."""
     for key in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
         kwargs[key] = kwargs[key][:stages]
     kwargs["n_conv_per_stage_decoder"] = kwargs["n_conv_per_stage_decoder"][: stages - 1]
@@ -100,7 +107,9 @@ def keep_stages(kwargs: dict[str, Any], stages: int) -> None:
 
 def main() -> None:
     """Add the configuration that the command line names to a data set's plans."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("configuration", choices=SMALL)
     args = parser.parse_args()

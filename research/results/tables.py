@@ -37,7 +37,8 @@ class Line(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a table: its name, its keys, and how its values are shown, see :meth:`Values.cell`."""
+    """A column of a table: its name, its keys, and how its values are shown, see
+    :meth:`Values.cell`."""
 
     name: str
     keys: Keys
@@ -55,11 +56,13 @@ class Values:
 
         Args:
             keys: Of the row.
-            kind: Digits of the value (`2`), with its interval (`2i`), `n` for patients and scans, or `p` for patients;
-                a `?` behind it: nothing where there is no such row.
+            kind: Digits of the value (`2`), with its interval (`2i`), `n` for patients and scans,
+                or `p` for patients; a `?` behind it: nothing where there is no such row.
         """
         wanted = {key: value.format(**keys) for key, value in keys.items() if key in KEYS}
-        rows = self.table[np.all([self.table[key] == value for key, value in wanted.items()], axis=0)]
+        rows = self.table[
+            np.all([self.table[key] == value for key, value in wanted.items()], axis=0)
+        ]
         if len(rows) > 1:
             raise ValueError(f"{len(rows)} rows have {dict(keys)}")
         if rows.empty or pd.isna(rows.value.iloc[0]):
@@ -77,7 +80,10 @@ class Values:
 
     def lines(self, title: str, rows: Sequence[Line], columns: Sequence[Column]) -> list[str]:
         """A table; a row without any value says so once."""
-        lines = [f"| {title} | {' | '.join(column.name for column in columns)} |", f"| :-- |{' --: |' * len(columns)}"]
+        lines = [
+            f"| {title} | {' | '.join(column.name for column in columns)} |",
+            f"| :-- |{' --: |' * len(columns)}",
+        ]
         for row in rows:
             if row.keys is None:
                 lines.append(f"| **{row.name}** |{' |' * len(columns)}")
@@ -96,7 +102,9 @@ def fixed(value: float, digits: int) -> str:
 
 def quantity_columns(quantities: Mapping[str, str], kind: str, **keys: str) -> list[Column]:
     """A column for each quantity by the name that the page has for it."""
-    return [Column(name, {"quantity": quantity, **keys}, kind) for name, quantity in quantities.items()]
+    return [
+        Column(name, {"quantity": quantity, **keys}, kind) for name, quantity in quantities.items()
+    ]
 
 
 def readme_table(values: Values) -> list[str]:
@@ -124,9 +132,18 @@ def list_table(values: Values) -> list[str]:
     for cases, title in CASES.items():
         rows.append(Line(f"{title} cases"))
         for method in ("-find 0.8", "-find 0.9", "-find 0.95", "-miss 0.05"):
-            rows.append(Line(f"`{method}`", {**STOCK, "cases": cases, "method": f"{method} -bad 0.5"}))
-    quantities = {"found of the bad": "found", "flagged": "flagged", "bad, not flagged": "bad and not flagged"}
-    columns = [Column("patients with a bad scan", {"quantity": "found"}, "p"), *quantity_columns(quantities, "2i")]
+            rows.append(
+                Line(f"`{method}`", {**STOCK, "cases": cases, "method": f"{method} -bad 0.5"})
+            )
+    quantities = {
+        "found of the bad": "found",
+        "flagged": "flagged",
+        "bad, not flagged": "bad and not flagged",
+    }
+    columns = [
+        Column("patients with a bad scan", {"quantity": "found"}, "p"),
+        *quantity_columns(quantities, "2i"),
+    ]
     return values.lines("bad: Dice below 0.5", rows, columns)
 
 
@@ -152,7 +169,12 @@ def patients_table(values: Values) -> list[str]:
     for cases, title in CASES.items():
         rows.append(Line(f"{title} cases"))
         for size in (20, 40, 80, 160):
-            rows.append(Line(f"{size}", {**STOCK, "cases": cases, "method": f"-find 0.9 -bad 0.5, {size} patients"}))
+            rows.append(
+                Line(
+                    f"{size}",
+                    {**STOCK, "cases": cases, "method": f"-find 0.9 -bad 0.5, {size} patients"},
+                )
+            )
     means = {"found of the bad": "found, mean over draws", "flagged": "flagged, mean over draws"}
     shares = {
         "draws that found less than 0.8": "found below 0.8, share of draws",
@@ -227,7 +249,11 @@ def losses_table(values: Values) -> list[str]:
 
 def loss_difference(values: Values, loss: str) -> str:
     """What a loss changes beside nnU-Net's, in the same cases of the same folds, as trained."""
-    keys = {"trainer": f"{loss}_{SCHEDULE}", "method": f"{RAW} less {REFERENCE} {RAW}", "cases": "folds"}
+    keys = {
+        "trainer": f"{loss}_{SCHEDULE}",
+        "method": f"{RAW} less {REFERENCE} {RAW}",
+        "cases": "folds",
+    }
     dice = values.cell({**keys, "quantity": "Dice where present"}, "3i")
     error = values.cell({**keys, "quantity": "ECE foreground"}, "3i")
     return f"{loss} less nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
@@ -240,13 +266,23 @@ def data_sets_table(values: Values) -> list[str]:
         rows.append(Line(f"{title} cases"))
         rows.append(Line("LIDC", {**STOCK, "cases": cases, "limit": "0.5"}))
         for dataset, limit in LIMITS.items():
-            rows.append(Line(dataset, {**EARLIER, "dataset": dataset, "cases": cases, "limit": limit}))
+            rows.append(
+                Line(dataset, {**EARLIER, "dataset": dataset, "cases": cases, "limit": limit})
+            )
     columns = [Column("patients (scans)", {"quantity": "NLL all", "method": MAP}, "n")]
-    columns += quantity_columns({"found": "found", "flagged": "flagged"}, "2i", method="-find 0.9 -bad {limit}")
+    columns += quantity_columns(
+        {"found": "found", "flagged": "flagged"}, "2i", method="-find 0.9 -bad {limit}"
+    )
     columns += quantity_columns({"AUROC": "AUROC"}, "2", method="predicted Dice, bad below {limit}")
-    intervals = {"true Dice in its interval": "coverage of Dice", "true volume in its interval": "coverage of volume"}
+    intervals = {
+        "true Dice in its interval": "coverage of Dice",
+        "true volume in its interval": "coverage of volume",
+    }
     columns += quantity_columns(intervals, "2")
-    for name, quantity, digits in (("NLL", "NLL all", "4"), ("pooled ECE", "pooled ECE predicted", "3")):
+    for name, quantity, digits in (
+        ("NLL", "NLL all", "4"),
+        ("pooled ECE", "pooled ECE predicted", "3"),
+    ):
         columns += quantity_columns({f"{name} as trained": quantity}, digits, method=RAW)
         columns += quantity_columns({"with a map": quantity}, digits, method=MAP)
     return values.lines("data set", rows, columns)
@@ -264,7 +300,9 @@ def checksum_line(values: Values) -> list[str]:
     """How many values there are, and their checksum, so that a changed one is noticed."""
     text = values.table.to_csv(index=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return [f"All {len(values.table)} values: `research/results/results.csv` (checksum `{digest}`)."]
+    return [
+        f"All {len(values.table)} values: `research/results/results.csv` (checksum `{digest}`)."
+    ]
 
 
 TABLES: dict[str, Callable[[Values], list[str]]] = {

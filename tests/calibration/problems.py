@@ -18,11 +18,14 @@ def identity(num: int, regions: bool = False) -> LogOddsMap:
 
 
 def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:
-    """The label of each voxel by its log-odds: the lowest of the most probable classes, or whether in each region."""
+    """The label of each voxel by its log-odds: the lowest of the most probable classes, or whether
+    in each region."""
     return (odds > 0).long() if regions else torch.cat([torch.zeros_like(odds[:1]), odds]).argmax(0)
 
 
-def drawn_from(calibration: LogOddsMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
+def drawn_from(
+    calibration: LogOddsMap, cases: int = 6, voxels: int = 4000, seed: int = 0
+) -> list[Voxels]:
     """Truths drawn from what the map says, so that it is the best one up to chance."""
     rng = np.random.default_rng(seed)
     found = []
@@ -39,7 +42,8 @@ def drawn_from(calibration: LogOddsMap, cases: int = 6, voxels: int = 4000, seed
 
 
 def exact_for(calibration: LogOddsMap, voxels: int = 50, seed: int = 0) -> list[Voxels]:
-    """Each voxel once for each class, weighted by its probability under the map: that map is the best, exactly."""
+    """Each voxel once for each class, weighted by its probability under the map: that map is the
+    best, exactly."""
     rng = np.random.default_rng(seed)
     odds = torch.from_numpy(rng.normal(size=(calibration.num_structures, voxels)) * 2)
     label = chosen(odds, False)
@@ -50,12 +54,29 @@ def exact_for(calibration: LogOddsMap, voxels: int = 50, seed: int = 0) -> list[
 
 
 def quality_of(structures: dict, entropy=math.nan, voxel: float = 1.0) -> pd.DataFrame:
-    """A table of cases: by structure predicted and true Dice of each, and perhaps predicted and true volumes."""
+    """A table of cases: by structure predicted and true Dice of each, and perhaps predicted and
+    true volumes."""
     entropy, frames = np.asarray(entropy, float), []
     for key, values in structures.items():
-        columns = dict(zip(("predicted_dice", "Dice"), values)) | {"entropy": entropy, "confidence": 1 - entropy}
-        columns |= {"predicted_volume": values[-2], "true_volume": values[-1], "network_volume": values[-2]}
-        columns |= {"volume": values[-1], "network_dice": 0.5, "max_probability": 0.5, "true_pieces": 1}
+        columns = dict(zip(("predicted_dice", "Dice"), values)) | {
+            "entropy": entropy,
+            "confidence": 1 - entropy,
+        }
+        columns |= {
+            "predicted_volume": values[-2],
+            "true_volume": values[-1],
+            "network_volume": values[-2],
+        }
+        columns |= {
+            "volume": values[-1],
+            "network_dice": 0.5,
+            "max_probability": 0.5,
+            "true_pieces": 1,
+        }
         cases = [f"case_{i}" for i in range(len(values[0]))]
-        frames.append(pd.DataFrame({"case": cases, "key": key, "unit": "ml", "voxel_volume": voxel, **columns}))
+        frames.append(
+            pd.DataFrame(
+                {"case": cases, "key": key, "unit": "ml", "voxel_volume": voxel, **columns}
+            )
+        )
     return pd.concat(frames).sort_index(kind="stable").reset_index(drop=True)

@@ -8,8 +8,21 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.crossfit import (
+    STRENGTHS,
+    CrossFit,
+    FormScore,
+    choose,
+    cross_fit,
+    error_of_mean,
+)
+from nnunet_nacl.calibration.fitting import (
+    AFFINE_FORMS,
+    FORMS,
+    case_loss,
+    fit_affine,
+    fit_conditional,
+)
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.errors import UserError
@@ -45,7 +58,11 @@ def test_patients_from_a_name_or_a_file(tmp_path):
     for given in ("^(patient[0-9]+)", "patient[0-9]+", str(path)):
         assert read_groups(given, cases) == patients
     path.write_text(json.dumps({cases[0]: ["x"]}))
-    wrong = {str(path): "patient001_frame01.*valid string", "(": "regular expression", "subject": "for 3 cases"}
+    wrong = {
+        str(path): "patient001_frame01.*valid string",
+        "(": "regular expression",
+        "subject": "for 3 cases",
+    }
     for given, message in wrong.items():
         with pytest.raises(UserError, match=message):
             read_groups(given, cases)
@@ -68,7 +85,9 @@ def test_every_form_and_strength_is_fitted_as_if_alone(truth):
     found = cross_fit(cases, parts, progress=lambda: calls.append(1))
     assert [each.score.form for each in found[:3]] == list(FORMS) and len(calls) == 7 * len(found)
     tried, losses = zip(*((each.score.ridge, each.score.nll) for each in found[2:]))
-    assert tried == STRENGTHS[: len(tried)] and list(losses[:-1]) == sorted(losses[:-1], reverse=True)
+    assert tried == STRENGTHS[: len(tried)] and list(losses[:-1]) == sorted(
+        losses[:-1], reverse=True
+    )
     if len(tried) < len(STRENGTHS):  # a weaker ridge would learn still more by heart
         assert losses[-1] > losses[-2]
     others = [case for case, part in zip(cases, parts) if part != "part_3"]
@@ -87,23 +106,35 @@ def test_few_cases_are_drawn_to_a_given_prior_map():
     prior_map = MATRICES
     found = cross_fit(few, thirds(6), prior_map=prior_map)
     chosen = choose(found)
-    assert chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is prior_map
+    assert (
+        chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is prior_map
+    )
     away = [np.abs(fit.map.coefficients() - prior_map.coefficients()).max() for fit in found[3:]]
     assert away == sorted(away) and away[0] > 0
-    shifted = map_from_tables(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
-    chosen = choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), prior_map=prior_map))
+    # here they are another population
+    shifted = map_from_tables(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])
+    chosen = choose(
+        cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), prior_map=prior_map)
+    )
     assert chosen.score.form == "conditional"
 
 
 def test_scores_are_of_the_cases_left_out():
     cases, parts = drawn_from(MATRICES, cases=8, voxels=300), thirds(8)
     found = cross_fit(cases, parts)
-    losses = np.array([[case_loss(c, fit.fold_maps[part]) for c, part in zip(cases, parts)] for fit in found])
+    losses = np.array(
+        [[case_loss(c, fit.fold_maps[part]) for c, part in zip(cases, parts)] for fit in found]
+    )
     best = losses[losses.mean(1).argmin()]
     for fit, loss in zip(found, losses):
         assert fit.score.nll == pytest.approx(loss.mean(), rel=1e-12)
-        assert fit.score.excess == pytest.approx((loss - best).mean(), abs=1e-12) and fit.score.excess >= 0
-        assert fit.score.standard_error == pytest.approx((loss - best).std(ddof=1) / np.sqrt(8), abs=1e-12)
+        assert (
+            fit.score.excess == pytest.approx((loss - best).mean(), abs=1e-12)
+            and fit.score.excess >= 0
+        )
+        assert fit.score.standard_error == pytest.approx(
+            (loss - best).std(ddof=1) / np.sqrt(8), abs=1e-12
+        )
 
 
 def test_the_standard_error_of_an_excess_is_over_patients():
@@ -112,7 +143,9 @@ def test_the_standard_error_of_an_excess_is_over_patients():
     once = cross_fit(cases, parts, groups=patients)
     twice = cross_fit(cases + cases, parts * 2, groups=patients * 2)
     for fit, again in zip(once, twice):  # cases once more tell nothing new
-        assert again.score.standard_error == pytest.approx(fit.score.standard_error, rel=1e-2, abs=1e-9)
+        assert again.score.standard_error == pytest.approx(
+            fit.score.standard_error, rel=1e-2, abs=1e-9
+        )
     assert once[0].score.standard_error > 0
     values = np.array([1.0, 3.0, 8.0])  # variance 13
     assert error_of_mean(values, np.arange(3)) == pytest.approx(np.sqrt(13 / 3))

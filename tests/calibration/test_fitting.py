@@ -1,4 +1,5 @@
-"""The loss against loops, fits with known answers, and against scipy's optimisers with autograd's derivatives."""
+"""The loss against loops, fits with known answers, and against scipy's optimisers with autograd's
+derivatives."""
 
 from __future__ import annotations
 
@@ -10,17 +11,29 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, SMALLEST_SLOPE, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.fitting import (
+    AFFINE_FORMS,
+    SMALLEST_SLOPE,
+    case_loss,
+    fit_affine,
+    fit_conditional,
+)
 from nnunet_nacl.calibration.log_odds import clip_log_odds
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
 from nnunet_nacl.calibration.voxels import Voxels
 from tests.calibration.problems import chosen, drawn_from, exact_for, identity
 
 MATRICES = map_from_tables(
-    [[[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]], [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]], [[0.8, 0.1, 0.0], [0.3, 1.2, -0.1]]],
+    [
+        [[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]],
+        [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]],
+        [[0.8, 0.1, 0.0], [0.3, 1.2, -0.1]],
+    ],
     [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]],
 )
-REGIONS = map_from_tables([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
+REGIONS = map_from_tables(
+    [[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True
+)
 IDENTITY = identity(2)
 IDENTITY_REGIONS = identity(2, True)
 
@@ -28,8 +41,11 @@ IDENTITY_REGIONS = identity(2, True)
 NUM = 3
 
 
-def some_voxels(regions: bool, weighted: bool = True, spread: float = 9.0, voxels: int = 200, seed: int = 0) -> Voxels:
-    """Some log-odds beyond the clipping, some of certain background; half of the truths are as predicted."""
+def some_voxels(
+    regions: bool, weighted: bool = True, spread: float = 9.0, voxels: int = 200, seed: int = 0
+) -> Voxels:
+    """Some log-odds beyond the clipping, some of certain background; half of the truths are as
+    predicted."""
     rng = np.random.default_rng(seed)
     odds = torch.from_numpy(rng.normal(-2, spread, (NUM, voxels)).astype(np.float32))
     odds[:, :20] -= 20
@@ -46,7 +62,11 @@ def some_map(regions: bool, full: bool = False, seed: int = 1) -> LogOddsMap:
     slopes = rng.uniform(0.4, 1.4, (labels, NUM))
     if full:
         more = rng.uniform(-0.3, 0.3, (labels, NUM, 1 if regions else NUM + 1))
-        slopes = np.concatenate([slopes[..., None], more], 2) if regions else more + slopes[..., None] * np.eye(NUM, 4)
+        slopes = (
+            np.concatenate([slopes[..., None], more], 2)
+            if regions
+            else more + slopes[..., None] * np.eye(NUM, 4)
+        )
     return map_from_tables(slopes, rng.normal(size=(labels, NUM)), regions)
 
 
@@ -78,14 +98,20 @@ def test_the_loss_is_that_of_torch(regions, weighted):
 
 
 def objective_of(cases: list[Voxels], start: np.ndarray, ridge: float):
-    """What a fit makes least, and its derivative by what is added to the centre; the ridge is on the distance to it, of
-    a region on that of a and a + g."""
+    """What a fit makes least, and its derivative by what is added to the centre; the ridge is on
+    the distance to it, of a region on that of a and a + g."""
 
     def objective(change):
         leaf = torch.tensor(change.reshape(start.shape), requires_grad=True)
         regions = cases[0].regions
-        away = torch.stack([leaf[..., 0], leaf[..., 0] + leaf[..., 1], leaf[..., 2]]) if regions else leaf
-        total = sum(torch_loss(voxels, torch.from_numpy(start) + leaf) for voxels in cases) / len(cases)
+        away = (
+            torch.stack([leaf[..., 0], leaf[..., 0] + leaf[..., 1], leaf[..., 2]])
+            if regions
+            else leaf
+        )
+        total = sum(torch_loss(voxels, torch.from_numpy(start) + leaf) for voxels in cases) / len(
+            cases
+        )
         total = total + ridge * (away**2).sum() / 2
         total.backward()
         return total.item(), leaf.grad.numpy().ravel()
@@ -104,7 +130,9 @@ def objective_of(cases: list[Voxels], start: np.ndarray, ridge: float):
 )
 def test_the_map_that_made_the_truth_is_found(form, truth):
     cases = exact_for(truth)
-    found = fit_affine(cases, form) if form in AFFINE_FORMS else fit_conditional(cases, IDENTITY, 1e-12)
+    found = (
+        fit_affine(cases, form) if form in AFFINE_FORMS else fit_conditional(cases, IDENTITY, 1e-12)
+    )
     assert found.is_affine == (form in AFFINE_FORMS)
     np.testing.assert_allclose(found.coefficients(), truth.coefficients(), atol=2e-4)
 
@@ -114,13 +142,17 @@ def test_the_map_that_made_the_truth_is_found(form, truth):
 def test_scipy_finds_the_same(truth, given, centred):
     cases, ridge = drawn_from(truth, cases=3, voxels=500), 1e-3
     if not truth.regions:  # a case without one of the labels
-        cases[0] = Voxels(*(table[..., cases[0].label != 2] for table in list(vars(cases[0]).values())[:3]))
+        cases[0] = Voxels(
+            *(table[..., cases[0].label != 2] for table in list(vars(cases[0]).values())[:3])
+        )
     centre = fit_affine(cases, "shift") if centred else given
     start, options = centre.coefficients(), {"gtol": 1e-9, "maxiter": 500}
     objective = objective_of(cases, start, ridge)
     expected = minimize(objective, np.zeros(start.size), jac=True, method="BFGS", options=options)
     found = fit_conditional(cases, centre, ridge)
-    np.testing.assert_allclose(found.coefficients(), start + expected.x.reshape(start.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        found.coefficients(), start + expected.x.reshape(start.shape), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -129,7 +161,9 @@ def test_the_offset_of_a_structure_that_no_truth_has_stays(regions):
     without = [
         replace(case, target=torch.stack([case.target[0], torch.zeros_like(case.target[0])]))
         if regions
-        else Voxels(*(table[..., case.target != 2] for table in (case.log_odds, case.label, case.target)))
+        else Voxels(
+            *(table[..., case.target != 2] for table in (case.log_odds, case.label, case.target))
+        )
         for case in cases
     ]
     of_all, found = fit_affine(cases, "shift"), fit_affine(without, "shift")
@@ -169,7 +203,9 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     objective = objective_of([voxels], start, ridge)
     bounds = [(SMALLEST_SLOPE - 1 if value == 1 else None, None) for value in start.ravel()]
     options = {"maxiter": 5000, "maxfun": 50_000, "ftol": 1e-15, "gtol": 1e-9}
-    best = minimize(objective, np.zeros(start.size), jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+    best = minimize(
+        objective, np.zeros(start.size), jac=True, bounds=bounds, method="L-BFGS-B", options=options
+    )
     found = fit_conditional([voxels], identity(num), ridge)
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
     assert objective(found.coefficients() - start)[0] <= best.fun + 1e-9
@@ -184,8 +220,14 @@ def test_certain_background_has_a_loss_but_no_part_in_the_fit(regions):
     voxels = Voxels(odds, label, target)
     tiny = np.exp(-14)
     # each region is a case of its own; of the classes three share the rest
-    true, rest = (tiny / (1 + tiny), 1 / (1 + tiny)) if regions else (tiny / (1 + 3 * tiny), 1 / (1 + 3 * tiny))
-    assert case_loss(voxels, some_map(regions)) == pytest.approx(-(np.log(true) + 3 * np.log(rest)) / 4, rel=1e-6)
+    true, rest = (
+        (tiny / (1 + tiny), 1 / (1 + tiny))
+        if regions
+        else (tiny / (1 + 3 * tiny), 1 / (1 + 3 * tiny))
+    )
+    assert case_loss(voxels, some_map(regions)) == pytest.approx(
+        -(np.log(true) + 3 * np.log(rest)) / 4, rel=1e-6
+    )
     assert not voxels.by_label
 
 

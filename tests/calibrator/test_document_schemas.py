@@ -23,7 +23,10 @@ def written(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("written")
     model = make_trained(root / "nnunet", cases=3, folds=2, sharpness=2.0, labels=request.param)
     (root / "scans").mkdir()
-    write_scan(root / "scans" / "new_0000.nii.gz", np.random.default_rng(0).normal(size=(9, 10, 8)).astype(np.float32))
+    write_scan(
+        root / "scans" / "new_0000.nii.gz",
+        np.random.default_rng(0).normal(size=(9, 10, 8)).astype(np.float32),
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in model.environment.items():
             patch.setenv(name, value)
@@ -43,11 +46,35 @@ def written(request, tmp_path_factory):
             "-recall",
             "0.5",
         )
-        assert main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here]) == 0
+        assert (
+            main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here])
+            == 0
+        )
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
-        assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), "-np", "1"]) == 0
-        assert main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)]) == 0
-    documents = {"calibration_map": read_dict(path), "prediction": read_dict(root / "out" / "prediction.json")}
+        assert (
+            main(
+                [
+                    "review",
+                    "-i",
+                    folder,
+                    "-map",
+                    str(path),
+                    "-o",
+                    str(root / "reviewed"),
+                    "-np",
+                    "1",
+                ]
+            )
+            == 0
+        )
+        assert (
+            main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)])
+            == 0
+        )
+    documents = {
+        "calibration_map": read_dict(path),
+        "prediction": read_dict(root / "out" / "prediction.json"),
+    }
     documents |= {"outcome": read_dict(root / "reviewed" / "outcome.json")}
     documents["out"] = root / "out"
     return documents | {"review": read_dict(root / "reviewed" / "prediction.json")}
@@ -55,7 +82,10 @@ def written(request, tmp_path_factory):
 
 def test_documents_fit_their_schema(written) -> None:
     assert {*written} == {*PUBLISHED, "review", "out"}
-    for name, kind in [*((name, name) for name in written if name in PUBLISHED), ("review", "prediction")]:
+    for name, kind in [
+        *((name, name) for name in written if name in PUBLISHED),
+        ("review", "prediction"),
+    ]:
         jsonschema.Draft202012Validator(schema_of(kind)).validate(written[name])
         assert not written[name].keys() - schema_of(kind)["properties"].keys()
 
@@ -65,17 +95,26 @@ def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
     fitted, origin = made["fitted"], made["origin"]
     assert (used["n_cases"], used["n_patients"]) == (6, 3) and len(origin["checkpoint_sha256"]) == 2
     assert origin["scope"] == used["scope"] == SCOPE and used["form"] == made["form"]
-    assert used["effect"] == {name: fitted["effect"][name] for name in ("NLL predicted", "pooled ECE predicted")}
+    assert used["effect"] == {
+        name: fitted["effect"][name] for name in ("NLL predicted", "pooled ECE predicted")
+    }
     assert origin["versions"]["nnunetv2"] == metadata.version("nnunetv2")
     assert written["review"]["calibration_map"] == used
 
 
 def test_labels_that_miss_less_are_written_beside_those_of_nnunet_and_shown(written) -> None:
     out = written["out"]
-    said, names = written["prediction"]["sensitive"], [row["name"] for row in written["calibration_map"]["structures"]]
+    said, names = (
+        written["prediction"]["sensitive"],
+        [row["name"] for row in written["calibration_map"]["structures"]],
+    )
     assert said["recall"] == 0.5 and {*said["thresholds"], *said["refused"]} == {*names}
     regions = written["calibration_map"]["regions"]
-    files = [f"new_{name}.nii.gz" for name in names if name in said["thresholds"]] if regions else ["new.nii.gz"]
+    files = (
+        [f"new_{name}.nii.gz" for name in names if name in said["thresholds"]]
+        if regions
+        else ["new.nii.gz"]
+    )
     assert sorted(path.name for path in (out / "sensitive").iterdir()) == sorted(files)
     pages = [(out / name).read_text(encoding="utf-8") for name in ("index.html", "review/new.html")]
     assert "In the folder sensitive: labels that aim to miss on average at most 50 %" in pages[0]

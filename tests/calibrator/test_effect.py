@@ -1,4 +1,5 @@
-"""What calibration changes: means over cases, and confidence against accuracy over the voxels of all cases."""
+"""What calibration changes: means over cases, and confidence against accuracy over the voxels of
+all cases."""
 
 import math
 
@@ -14,13 +15,19 @@ def case(n: int, confidence: float, accuracy: float) -> BinStats:
     stats = {name: np.zeros((1, 10)) for name in ("count", "confidence", "correct")}
     for name, value in (("count", n), ("confidence", n * confidence), ("correct", n * accuracy)):
         stats[name][0, int(confidence * 10)] = value
-    by_class = {name: np.zeros((2, 10)) for name in ("class_count", "class_confidence", "class_positive")}
+    by_class = {
+        name: np.zeros((2, 10)) for name in ("class_count", "class_confidence", "class_positive")
+    }
     return BinStats(**stats, **by_class, nll=np.zeros(1), brier=np.zeros(1))
 
 
 def test_noise_of_small_cases_cancels_in_the_pooled_error():
-    # two cases at a confidence of .75, right in 10 of 10 and 5 of 10: each is off by .25, together they are not
-    before, after = [case(10, 0.95, 1.0), case(10, 0.95, 0.5)], [case(10, 0.75, 1.0), case(10, 0.75, 0.5)]
+    # two cases at a confidence of .75, right in 10 of 10 and 5 of 10: each is off by .25, together
+    # they are not
+    before, after = (
+        [case(10, 0.95, 1.0), case(10, 0.95, 0.5)],
+        [case(10, 0.75, 1.0), case(10, 0.75, 0.5)],
+    )
     found = pooled_changes(before, after)
     assert found["pooled ECE predicted"]["before"]["mean"] == pytest.approx(0.2)
     assert found["pooled ECE predicted"]["after"]["mean"] == pytest.approx(0)
@@ -36,7 +43,9 @@ def test_patients_are_drawn_with_all_their_cases_and_one_has_no_interval():
     found = pooled_changes(cases, cases, ["a", "a", "a"])["pooled ECE predicted"]
     assert (found["n"], found["before"]["mean"]) == (2, pytest.approx(0.2))
     assert math.isnan(found["before"]["low"])
-    assert math.isnan(pooled_changes(cases[2:], cases[2:])["pooled ECE predicted"]["before"]["mean"])
+    assert math.isnan(
+        pooled_changes(cases[2:], cases[2:])["pooled ECE predicted"]["before"]["mean"]
+    )
     # b has no voxels: a draw of b alone has no value
     drawn = pooled_changes(cases, cases, ["a", "a", "b"])["pooled ECE predicted"]
     assert drawn["before"]["low"] == drawn["before"]["high"] == pytest.approx(0.2)

@@ -23,7 +23,8 @@ MAPS = {
     "temperature": map_from_tables([0.5, 0.5], [0, 0]),
     "conditional": map_from_tables(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
     "mixed": map_from_tables(  # a label and a structure that differ from the others
-        [[[1, 0.5, 1e-9], [0, 2, 0]], *[[[1, 0.5, 1e-9], [-0.5, 3, 0.25]]] * 2], [[0, 0], [0, 1], [0, 0]]
+        [[[1, 0.5, 1e-9], [0, 2, 0]], *[[[1, 0.5, 1e-9], [-0.5, 3, 0.25]]] * 2],
+        [[0, 0], [0, 1], [0, 0]],
     ),
     "matrix": map_from_tables(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
 }
@@ -61,14 +62,35 @@ def tables(slopes) -> dict:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"schema_version": 5}, "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$"),
-        ({"form": "shift"}, "no map of the form shift, but temperature, conditional, mixed, matrix; calibrate again"),
-        ({"maps": tables([[1, 1]] * 2)}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
+        (
+            {"schema_version": 5},
+            "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$",
+        ),
+        (
+            {"form": "shift"},
+            (
+                "no map of the form shift, but temperature, conditional, mixed, matrix; calibrate"
+                " again"
+            ),
+        ),
+        (
+            {"maps": tables([[1, 1]] * 2)},
+            "2 structures take 1 or 3 rows of slopes, one a label, got 2",
+        ),
         ({"maps": tables([["a", "b"]] * 3)}, "alibrate again"),
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, "slopes must be above 0"),
-        ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, "alibrate again"),
-        ({"fitted": {"groups": "six"}}, "not a map of .*: fitted.groups: .*valid dictionary.*'six'; calibrate"),
-        ({"fitted": {"cross_fit": {"a": {"cases": ["b"]}}}}, r"cross_fit\.a\.map: Field required; calibrate again"),
+        (
+            {"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}},
+            "alibrate again",
+        ),
+        (
+            {"fitted": {"groups": "six"}},
+            "not a map of .*: fitted.groups: .*valid dictionary.*'six'; calibrate",
+        ),
+        (
+            {"fitted": {"cross_fit": {"a": {"cases": ["b"]}}}},
+            r"cross_fit\.a\.map: Field required; calibrate again",
+        ),
     ],
 )
 def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, message):
@@ -84,11 +106,16 @@ def test_structures_and_their_kind_must_be_those_of_the_map(write):
     check_structures(path, record, labels)
     wrong = "is for the classes 1 anterior, 2 posterior, the predictions have the regions"
     with pytest.raises(UserError, match=wrong):
-        check_structures(path, record, replace(labels, names=tuple(STRUCTURES.values()), values=(1, 2), regions=True))
+        check_structures(
+            path,
+            record,
+            replace(labels, names=tuple(STRUCTURES.values()), values=(1, 2), regions=True),
+        )
 
 
 def large_map(path, num: int, **changes):
-    """A small file of a conditional map of many structures: one row differs from what is common to all labels."""
+    """A small file of a conditional map of many structures: one row differs from what is common to
+    all labels."""
     row = {"label": 1, "structure": 1, "slope": 1.5, "total": 0.0, "offset": 0.0}
     stored = {"slopes": [[1.0] * num], "offsets": [[0.0] * num], "rows": [row]}
     parts = {str(i): {"cases": [str(i)], "map": stored} for i in range(3)}
@@ -106,14 +133,19 @@ def test_structures_are_compared_before_a_table_is_made_of_many(tmp_path, num):
     tracemalloc.start()
     record = CalibrationMap.load(path)
     with pytest.raises(
-        UserError, match=f"classes 1 s1, .* and {num - 8} more, the predictions have the classes 1 ante"
+        UserError,
+        match=f"classes 1 s1, .* and {num - 8} more, the predictions have the classes 1 ante",
     ):
         check_structures(path, record, labels)
-    with pytest.raises(ValueError, match=f"this map is for {num + 1} channels, got probabilities of shape"):
+    with pytest.raises(
+        ValueError, match=f"this map is for {num + 1} channels, got probabilities of shape"
+    ):
         record.transform(np.full((2, 4), 0.5))
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
-    with pytest.raises(UserError, match=rf"a map of {num} structures \(times 3\) takes .* GiB of memory"):
+    with pytest.raises(
+        UserError, match=rf"a map of {num} structures \(times 3\) takes .* GiB of memory"
+    ):
         _ = record.part_maps
 
 
@@ -124,7 +156,9 @@ def test_of_many_structures_the_first_that_differs_is_named(tmp_path):
     with pytest.raises(UserError, match="the first that differs is 15 s15, here 15 other"):
         check_structures(tmp_path / "map.json", record, labels)
     with pytest.raises(UserError, match="two of its 2 structures have the same key"):
-        CalibrationMap.load(large_map(tmp_path / "map.json", 2, structures=[{"key": "1", "name": "a"}] * 2))
+        CalibrationMap.load(
+            large_map(tmp_path / "map.json", 2, structures=[{"key": "1", "name": "a"}] * 2)
+        )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +205,12 @@ def whole(tmp_path_factory) -> str:
     content = read_dict(path)
     profiles = {"names": ["median"], "values": [[0.5]] * 20, "patient": PATIENT}
     presence = {"voxel": 0.1, "present": {"2": PRESENT}, "listed": ["2"]}
-    recall = {"n_patients": 20, "missed": [0.5] * 186, "times_larger": [1.0] * 186, "false_voxels": [0.0] * 186}
+    recall = {
+        "n_patients": 20,
+        "missed": [0.5] * 186,
+        "times_larger": [1.0] * 186,
+        "false_voxels": [0.0] * 186,
+    }
     content["quality"] |= {"profiles": profiles, "presence": presence, "recall": {"1": recall}}
     content["fitted"]["cross_fit"] = {"a": {"cases": ["b"], "map": content["maps"]["conditional"]}}
     path.write_text(json.dumps(content))
@@ -182,21 +221,49 @@ def whole(tmp_path_factory) -> str:
 @pytest.mark.parametrize(
     "place, value, named",
     [
-        ("quality.learned.scores.patient.19", 10**9, "quality.learned.scores.patient: .* 0 to 19, the largest is 1000"),
+        (
+            "quality.learned.scores.patient.19",
+            10**9,
+            "quality.learned.scores.patient: .* 0 to 19, the largest is 1000",
+        ),
         ("quality.profiles.patient", [*PATIENT[:-1], -1], "quality.profiles.patient: "),
-        ("quality.learned.scores.score", {"1": [0.5] * 20}, "quality.learned.scores: .* same structures"),
-        ("quality.learned.scores.score.1.3", None, "quality.learned: scores.score.1: 19 scans have a score, 20 were"),
+        (
+            "quality.learned.scores.score",
+            {"1": [0.5] * 20},
+            "quality.learned.scores: .* same structures",
+        ),
+        (
+            "quality.learned.scores.score.1.3",
+            None,
+            "quality.learned: scores.score.1: 19 scans have a score, 20 were",
+        ),
         ("quality.learned.dice.1.difference", [0.0] * 19, "quality.learned.dice.1: its lists"),
         ("quality.learned.dice.1.voxel", 0.1, "quality.learned: dice: volumes, and they alone"),
-        ("quality.learned.dice.3", ESTIMATE, "quality.learned.dice: it is of the structures 1, 2, 3, the map"),
+        (
+            "quality.learned.dice.3",
+            ESTIMATE,
+            "quality.learned.dice: it is of the structures 1, 2, 3, the map",
+        ),
         ("quality.learned.checks.dice.1.n", -1, "quality.learned.checks.dice.1.n: .*, not -1"),
-        ("quality.presence.present.3", PRESENT, "quality.presence.present: it is of the structures 2, 3, the map"),
+        (
+            "quality.presence.present.3",
+            PRESENT,
+            "quality.presence.present: it is of the structures 2, 3, the map",
+        ),
         ("quality.presence.present.2", PRESENT | {"slopes": [1]}, "quality.presence.present.2: "),
         ("quality.presence.present.2.spread", [0, 1], "quality.presence.present.2"),
-        ("quality.recall.1.missed.0", 0.99, "quality.recall.1: a higher threshold cannot miss less"),
+        (
+            "quality.recall.1.missed.0",
+            0.99,
+            "quality.recall.1: a higher threshold cannot miss less",
+        ),
         ("quality.recall.1.missed", [0.5], "quality.recall.1: its lists must have 186 values"),
         ("quality.recall.1.missed.7", None, "quality.recall.1.missed.7: "),
-        ("maps.conditional.slopes", [[2e6, 1]], "maps.conditional.slopes.0.0: .*1000000, not 2000000"),
+        (
+            "maps.conditional.slopes",
+            [[2e6, 1]],
+            "maps.conditional.slopes.0.0: .*1000000, not 2000000",
+        ),
         ("fitted.cross_fit.a.map.slopes", [[-1, 1]], "cross_fit.a.map: slopes must be above 0"),
     ],
 )
@@ -208,7 +275,9 @@ def test_a_map_that_was_edited_is_refused_and_its_field_named(whole, tmp_path, p
         at = at[key]
     at[int(last) if isinstance(at, list) else last] = value
     (tmp_path / "map.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"map.json: not a map .*{named}.*; calibrate again, or give its cal") as caught:
+    with pytest.raises(
+        UserError, match=f"map.json: not a map .*{named}.*; calibrate again, or give its cal"
+    ) as caught:
         CalibrationMap.load(tmp_path / "map.json")
     assert "\n" not in str(caught.value)
 

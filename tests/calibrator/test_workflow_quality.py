@@ -22,7 +22,8 @@ from tests.runs.predictions import SPACING_MM, predictions_in
 
 @pytest.fixture(scope="module")
 def learned_folders(tmp_path_factory):
-    """Function that gives a folder for labels: predictions, a map that has learned from them, what ``review`` makes."""
+    """Function that gives a folder for labels: predictions, a map that has learned from them, what
+    ``review`` makes."""
     made: dict[str, Path] = {}
 
     def build(labels=None) -> Path:
@@ -35,7 +36,9 @@ def learned_folders(tmp_path_factory):
         rng = np.random.default_rng(0)
         labels = json.loads((folder / "dataset.json").read_text())["labels"]
         for i in range(10):
-            truth, probs, segmentation = random_case(rng, labels, (6, 14, 12), sharpness=5 - 0.4 * i)
+            truth, probs, segmentation = random_case(
+                rng, labels, (6, 14, 12), sharpness=5 - 0.4 * i
+            )
             write_prediction(folder, f"case_{i}", probs, segmentation, SPACING_MM)
             write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
         path = root / "calibration_map.json"
@@ -63,7 +66,10 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     lowest = [float(row["lowest_predicted_dice"]) for row in rows]
     assert len(rows) == 10
     assert lowest == sorted(lowest)
-    (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")], learned.dice
+    (name, *_), (key, *_) = (
+        [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")],
+        learned.dice,
+    )
     for row in rows:
         interval = learned.dice[key].predict(float(row[f"{name} predicted_dice"]))[1:]
         found = [float(row[f"{name} predicted_dice{part}"]) for part in ("_low", "_high")]
@@ -92,7 +98,11 @@ def test_labels_of_a_recall_miss_what_calibrate_learned_and_follow_what_is_asked
     def missed() -> dict[str, float]:
         """Mean over scans; nnU-Net's labels lie in those that miss less."""
         found = {}
-        for name, values in (("whole", [1, 2]), ("core", [2])) if labels else (("anterior", [1]), ("posterior", [2])):
+        for name, values in (
+            (("whole", [1, 2]), ("core", [2]))
+            if labels
+            else (("anterior", [1]), ("posterior", [2]))
+        ):
             losses = []
             for case in (f"case_{i}" for i in range(10)):
                 truth, stock = (
@@ -121,10 +131,21 @@ def test_labels_of_a_recall_miss_what_calibrate_learned_and_follow_what_is_asked
     assert found[0] != found[1]  # the folder follows what is asked
     before = [path.stat().st_ino for path in sorted(out.rglob("*.nii.gz"))]
     run(*given, "-recall", 0.87)
-    assert [path.stat().st_ino for path in sorted(out.rglob("*.nii.gz"))] == before  # as after a run that was killed
+    # as after a run that was killed
+    assert [path.stat().st_ino for path in sorted(out.rglob("*.nii.gz"))] == before
     run(*given)
     assert not (out / "sensitive").exists()
-    run("review", "-i", root / "calibrated", "-o", tmp_path / "again", *given[-2:], "-recall", 0.87, status=2)
+    run(
+        "review",
+        "-i",
+        root / "calibrated",
+        "-o",
+        tmp_path / "again",
+        *given[-2:],
+        "-recall",
+        0.87,
+        status=2,
+    )
     assert "calibrated before" in capsys.readouterr().err
 
 
@@ -137,11 +158,17 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     output = ("-o", tmp_path / "c")
     compared = ("-i", f"raw={folder}", calibrated, "-gt", truths, *output)
     run("compare", *compared)
-    tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
+    tables = {
+        table["id"]: table
+        for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]
+    }
     raw, with_map = csv.DictReader((tmp_path / "c" / "tables" / "quality.csv").open())
     capsys.readouterr()
     run("evaluate", "-i", calibrated, "-gt", truths, "-map", path)
-    printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
+    printed, document = (
+        capsys.readouterr().out,
+        json.loads((calibrated / "calibration.json").read_text()),
+    )
     assert f"{calibrated} through {path}: " in printed.replace("\n", "")
     learned = CalibrationMap.load(path).learned
     errors, inside = [], []
@@ -152,16 +179,30 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
             errors.append(abs(predicted - true))
             inside.append(low <= true <= high)
     found = document["predicted_quality"]
-    assert found["MAE predicted"] == pytest.approx(np.mean(errors)) and f"{np.mean(errors):.3f}" in printed
-    assert found["coverage"]["share"] == np.mean(inside) and found["map_sha256"] == document["map_sha256"]
+    assert (
+        found["MAE predicted"] == pytest.approx(np.mean(errors))
+        and f"{np.mean(errors):.3f}" in printed
+    )
+    assert (
+        found["coverage"]["share"] == np.mean(inside)
+        and found["map_sha256"] == document["map_sha256"]
+    )
     assert "cases of the same names (10, case_0 first)" in printed
-    run("evaluate", "-i", folder, "-gt", truths, "-map", path)  # through the map: nothing has to be written
+    # through the map: nothing has to be written
+    run("evaluate", "-i", folder, "-gt", truths, "-map", path)
     through_map = json.loads((folder / "calibrated" / "calibration.json").read_text())
-    assert through_map["predicted_quality"]["MAE predicted"] == pytest.approx(found["MAE predicted"], abs=1e-6)
+    assert through_map["predicted_quality"]["MAE predicted"] == pytest.approx(
+        found["MAE predicted"], abs=1e-6
+    )
     assert not (folder / "calibration.json").exists()
 
-    assert (raw["coverage"], float(with_map["MAE predicted"])) == ("", pytest.approx(np.mean(errors)))
-    assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
+    assert (raw["coverage"], float(with_map["MAE predicted"])) == (
+        "",
+        pytest.approx(np.mean(errors)),
+    )
+    assert (
+        "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
+    )
 
 
 def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
@@ -177,12 +218,17 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
     assert "give the map" in refused("-i", root / "predictions", "-bad", "0.8")
     content = json.loads(path.read_text())
     steeper = {
-        form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]} for form, one in content["maps"].items()
+        form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]}
+        for form, one in content["maps"].items()
     }
     given = ("-map", tmp_path / "other.json", "-bad", "0.8")
     for folder, change, message in (
         ("predictions", {"quality": None}, "has learned nothing about Dice"),
-        ("predictions", {"quality": content["quality"] | {"learned": None, "why_not": "all gone"}}, "(all gone)"),
+        (
+            "predictions",
+            {"quality": content["quality"] | {"learned": None, "why_not": "all gone"}},
+            "(all gone)",
+        ),
         ("calibrated", {"maps": steeper}, "another map"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(content | change))

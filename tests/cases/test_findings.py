@@ -61,7 +61,11 @@ def test_findings_are_calibrated():
     case = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
     calibration = map_from_tables(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
     mapped = case_of(case.segmentation, probs=calibration(probs))
-    found = (find_components(case, calibration=calibration), find_components(mapped), find_components(case))
+    found = (
+        find_components(case, calibration=calibration),
+        find_components(mapped),
+        find_components(case),
+    )
     for of_structure in zip(*found):
         for finding, expected, raw in zip(*(of.found for of in of_structure)):
             assert finding.mean_probability == pytest.approx(expected.mean_probability)
@@ -72,12 +76,16 @@ def test_regions_overlap_each_other():
     segmentation = np.array([[[1, 2, 1, 0, 1]]])
     probs = np.array([[0.9, 0.8, 0.7, 0.1, 0.6], [0.1, 0.6, 0.2, 0, 0]]).reshape(2, 1, 1, 5)
     whole, core = find_components(case_of(segmentation, labels=REGIONS, probs=probs))
-    assert [one.voxels for one in whole.found] == [3, 1] and [one.voxels for one in core.found] == [1]
+    assert [one.voxels for one in whole.found] == [3, 1] and [one.voxels for one in core.found] == [
+        1
+    ]
     assert whole.found[0].mean_probability == pytest.approx(0.8)
     assert core.found[0].mean_probability == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO", "SimpleITKIOWithReorient", "NibabelIOWithReorient"])
+@pytest.mark.parametrize(
+    "reader", ["SimpleITKIO", "NibabelIO", "SimpleITKIOWithReorient", "NibabelIOWithReorient"]
+)
 def test_centres_are_where_simpleitk_says(reader, tmp_path):
     image = sitk.GetImageFromArray(np.zeros((5, 6, 7), np.uint8))
     image.SetSpacing((1.0, 2.0, 3.0))
@@ -87,7 +95,9 @@ def test_centres_are_where_simpleitk_says(reader, tmp_path):
     for x in (1, 2):
         image[x, 4, 3] = 2
     sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
-    array, properties = recursive_find_reader_writer_by_name(reader)().read_seg(str(tmp_path / "a.nii.gz"))
+    array, properties = recursive_find_reader_writer_by_name(reader)().read_seg(
+        str(tmp_path / "a.nii.gz")
+    )
     [lesion] = find_components(case_of(array[0], geometry=Geometry.of(properties)), 2)
     expected = image.TransformContinuousIndexToPhysicalPoint((1.5, 4.0, 3.0))
     assert lesion.found[0].centre_mm == pytest.approx(expected, abs=1e-4)
@@ -96,7 +106,11 @@ def test_centres_are_where_simpleitk_says(reader, tmp_path):
 @pytest.mark.parametrize(
     ("geometry", "centre", "size"),
     [
-        (Geometry((1998.0, 2.0, 1.0), np.array([[1.0, 0, 10], [0, 2, 20], [0, 0, 1]])), (10.5, 24.0), 4.0),
+        (
+            Geometry((1998.0, 2.0, 1.0), np.array([[1.0, 0, 10], [0, 2, 20], [0, 0, 1]])),
+            (10.5, 24.0),
+            4.0,
+        ),
         (Geometry((999.0, 1.0, 1.0)), (0.5, 2.0), 2.0),  # a picture
     ],
 )
@@ -113,4 +127,8 @@ def test_nothing_found_and_far_too_much():
     dots[0, ::3, ::3] = 2
     dots[0, 0, 1] = 2
     many = find_components(case_of(dots), 2)[0]
-    assert len(many.found) == MAX_FINDINGS and many.n_more == 400 - MAX_FINDINGS and many.found[0].voxels == 2
+    assert (
+        len(many.found) == MAX_FINDINGS
+        and many.n_more == 400 - MAX_FINDINGS
+        and many.found[0].voxels == 2
+    )

@@ -1,4 +1,5 @@
-"""What nnU-Net's readers say about an image means one thing, and images in different places are told apart."""
+"""What nnU-Net's readers say about an image means one thing, and images in different places are
+told apart."""
 
 from __future__ import annotations
 
@@ -24,9 +25,12 @@ def store_mirrored(path) -> None:
 
 
 def mirror_in_space(path) -> None:
-    """The same array, but left and right of the patient swapped; the origin is that of the first voxel still."""
+    """The same array, but left and right of the patient swapped; the origin is that of the first
+    voxel still."""
     image = sitk.ReadImage(str(path))
-    image.SetDirection(np.ravel(np.diag([-1, 1, 1]) @ np.reshape(image.GetDirection(), (3, 3))).tolist())
+    image.SetDirection(
+        np.ravel(np.diag([-1, 1, 1]) @ np.reshape(image.GetDirection(), (3, 3))).tolist()
+    )
     sitk.WriteImage(image, str(path))
 
 
@@ -49,7 +53,8 @@ def test_a_truth_that_faces_the_other_way_is_refused(tmp_path, reader):
     folder = PredictionFolder.open(model.validation(), model.references)
     [case] = folder.names
     mirror_in_space(folder.files(case)["reference"])
-    # a reader that turns both images the same way sees another position instead: the mirror image lies elsewhere
+    # a reader that turns both images the same way sees another position instead: the mirror image
+    # lies elsewhere
     name = "origin" if reader.endswith("Reorient") else "direction"
     with pytest.raises(UserError, match=rf"other geometry than the prediction .*\({name} "):
         folder.case(case)
@@ -58,7 +63,11 @@ def test_a_truth_that_faces_the_other_way_is_refused(tmp_path, reader):
 def test_differences_that_formats_make_are_none():
     def geometry(spacing=(2.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), tilt=0.0):
         c, s = np.cos(tilt), np.sin(tilt)
-        stuff = {"spacing": spacing[::-1], "origin": origin, "direction": (c, -s, 0, s, c, 0, 0, 0, 1)}
+        stuff = {
+            "spacing": spacing[::-1],
+            "origin": origin,
+            "direction": (c, -s, 0, s, c, 0, 0, 0, 1),
+        }
         return Geometry.of({"spacing": spacing, "sitk_stuff": stuff})
 
     def difference(other):
@@ -66,12 +75,21 @@ def test_differences_that_formats_make_are_none():
 
     assert difference(geometry((2.01, 1.0, 1.0), (0.0, 0.0, 0.49), 0.009)) == ""
     assert difference(geometry((2.1, 1.0, 1.0))) == "spacing (2.0, 1.0, 1.0) and (2.1, 1.0, 1.0)"
-    assert difference(geometry(origin=(0.0, 0.0, 0.51))) == "origin (0.0, 0.0, 0.0) and (0.0, 0.0, 0.51)"
+    assert (
+        difference(geometry(origin=(0.0, 0.0, 0.51)))
+        == "origin (0.0, 0.0, 0.0) and (0.0, 0.0, 0.51)"
+    )
     assert difference(geometry(tilt=0.011)).startswith("direction (1.0, 0.0, 0.0, 0.0, 1.0")
-    assert geometry_difference(geometry(), geometry(), (4, 5, 6), (4, 5)) == "shape (4, 5, 6) and (4, 5)"
+    assert (
+        geometry_difference(geometry(), geometry(), (4, 5, 6), (4, 5))
+        == "shape (4, 5, 6) and (4, 5)"
+    )
     flat, shapes = {"spacing": (1, 1), "origin": (0, 0), "direction": (1, 0, 0, 1)}, [(1, 5, 6)] * 2
     in_2d = Geometry.of({"spacing": (999, 1, 1), "sitk_stuff": flat})
-    assert geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0), np.eye(4)), *shapes) == "2 and 3 dimensions"
+    assert (
+        geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0), np.eye(4)), *shapes)
+        == "2 and 3 dimensions"
+    )
     assert geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0)), *shapes) == ""
 
 
@@ -91,6 +109,8 @@ def test_a_voxel_has_one_unit(tmp_path, reader, ending, array, spacing, size, un
     write_image(np.zeros(array, dtype=np.uint8), tmp_path / f"a{ending}", spacing)
     if reader == "Tiff3DIO":
         write_json(tmp_path / "a.json", {"spacing": spacing})
-    _, properties = recursive_find_reader_writer_by_name(reader)().read_seg(str(tmp_path / f"a{ending}"))
+    _, properties = recursive_find_reader_writer_by_name(reader)().read_seg(
+        str(tmp_path / f"a{ending}")
+    )
     geometry = Geometry.of(properties)
     assert (geometry.voxel_size, geometry.unit) == (pytest.approx(size), unit)

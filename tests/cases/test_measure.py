@@ -1,4 +1,5 @@
-"""What is measured of a case: against slow loops, closed forms, the same files in other forms, and in any blocks."""
+"""What is measured of a case: against slow loops, closed forms, the same files in other forms, and
+in any blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.quality.recall import THRESHOLDS, sensitive_labels
 from tests.nnunet.measuring import measured
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
-from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, read, write_image, write_json, write_prediction
+from tests.runs.folders import (
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    read,
+    write_image,
+    write_json,
+    write_prediction,
+)
 from tests.runs.predictions import SPACING_MM
 
 
@@ -84,8 +92,13 @@ def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated):
 def test_quality_leaves_ignored_voxels_out(make_validated):
     model = make_validated(labels=CLASSES_WITH_IGNORE, cases=1, sharpness=1.5)
     [record] = measured(model.validation()).values()
-    truth, segmentation = (read(path / "case_00.nii.gz") for path in (model.references, model.validation()))
-    probs, valid = np.load(model.validation() / "case_00.npz")["probabilities"].astype(float), truth != 3
+    truth, segmentation = (
+        read(path / "case_00.nii.gz") for path in (model.references, model.validation())
+    )
+    probs, valid = (
+        np.load(model.validation() / "case_00.npz")["probabilities"].astype(float),
+        truth != 3,
+    )
     for k in (1, 2):
         p, s, row = probs[k][valid], (segmentation == k)[valid], record.structures.loc[str(k)]
         best = np.sort(p)[::-1]  # the best set of voxels is the first of these
@@ -105,23 +118,30 @@ def test_quality_leaves_ignored_voxels_out(make_validated):
 
 
 def test_two_voxels_in_closed_form(predict, tmp_path):
-    # p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in neither, but a third voxel,
-    # which is ignored, is full of it
+    # p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in neither,
+    # but a third voxel, which is ignored, is full of it
     folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
-    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
+    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(
+        3, 1, 1, 3
+    )
     write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
     (tmp_path / "labels").mkdir()
-    write_image(np.array([[[1, 0, 3]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
+    write_image(
+        np.array([[[1, 0, 3]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM
+    )
 
     def under(offset: float):
-        [record] = measured(folder, tmp_path / "labels", calibration=map_from_tables([1, 1], [offset, 0])).values()
+        [record] = measured(
+            folder, tmp_path / "labels", calibration=map_from_tables([1, 1], [offset, 0])
+        ).values()
         return record.structures[["predicted_dice", "Dice", "predicted_volume", "true_volume"]].T
 
     found = under(0)
     assert list(found["1"]) == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
     assert list(found["2"]) == pytest.approx([math.nan, math.nan, 0, 0], abs=1e-9, nan_ok=True)
     p = np.array([6 / 7, 8 / 11])  # odds times 4
-    assert under(math.log(4))["1"].predicted_dice == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the chosen label
+    # of the chosen label
+    assert under(math.log(4))["1"].predicted_dice == pytest.approx(2 * p[0] / (p.sum() + 1))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +156,11 @@ def test_two_voxels_in_closed_form(predict, tmp_path):
     ],
 )
 def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
-    model = make_validated(cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0))
-    if reader == "NibabelIOWithReorient":  # nnU-Net saves probabilities in the order in which its reader gives the axes
+    model = make_validated(
+        cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0)
+    )
+    # nnU-Net saves probabilities in the order in which its reader gives the axes
+    if reader == "NibabelIOWithReorient":
         npz = model.validation() / "case_00.npz"
         np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"][:, :, ::-1, ::-1])
     [record] = measured(model.validation()).values()
@@ -147,7 +170,11 @@ def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
 
 
 SAVED = {  # as another program might have saved the same probabilities
-    "beside another array": lambda probs: {"a": np.zeros(3), "probabilities": probs, "z": np.array([{}], dtype=object)},
+    "beside another array": lambda probs: {
+        "a": np.zeros(3),
+        "probabilities": probs,
+        "z": np.array([{}], dtype=object),
+    },
     "big double": lambda probs: {"probabilities": probs.astype(">f8")},
     "Fortran order": lambda probs: {"probabilities": np.asfortranarray(probs)},
     "half": lambda probs: {"probabilities": probs.astype("f2")},
@@ -168,13 +195,19 @@ def test_large_labels_are_kept(make_validated):
     model = make_validated(cases=1, labels=REGIONS)
     [expected] = measured(model.validation(), keep=False).values()
     dataset = json.loads((model.folder / "dataset.json").read_text())
-    dataset |= {"labels": {"background": 0, "whole": [1, 40_000], "core": 40_000}, "regions_class_order": [1, 40_000]}
+    dataset |= {
+        "labels": {"background": 0, "whole": [1, 40_000], "core": 40_000},
+        "regions_class_order": [1, 40_000],
+    }
     write_json(model.folder / "dataset.json", dataset)
     for folder in (model.references, model.validation()):
         array = read(folder / "case_00.nii.gz").astype(np.int32)
         write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", SPACING_MM)
     [record] = measured(model.validation(), keep=False).values()
-    assert list(record.structures.Dice) == list(expected.structures.Dice) and record.structures.Dice.min() > 0.5
+    assert (
+        list(record.structures.Dice) == list(expected.structures.Dice)
+        and record.structures.Dice.min() > 0.5
+    )
     assert record.scan["n_changed_voxels"] == 0 and scores([record]).equals(scores([expected]))
 
 
@@ -201,10 +234,16 @@ def make_case(regions: bool, seed: int = 0) -> Case:
     num, size = 3, tuple(part.stop - part.start for part in CROP)
     probs = np.zeros((num, *SHAPE), np.float32)
     probs[0] = not regions
-    inside = rng.random((num, *size)) if regions else rng.dirichlet([3, 1, 1], size).transpose(3, 0, 1, 2)
+    inside = (
+        rng.random((num, *size))
+        if regions
+        else rng.dirichlet([3, 1, 1], size).transpose(3, 0, 1, 2)
+    )
     probs[(slice(None), *CROP)] = inside
     values = ((1, 2), (2,), (3,)) if regions else (0, 1, 2)
-    labels = Labels(("a", "b/c", "d"), values, regions, None, (0, 1, 2, 3)[: 4 if regions else 3], (1, 2, 3))
+    labels = Labels(
+        ("a", "b/c", "d"), values, regions, None, (0, 1, 2, 3)[: 4 if regions else 3], (1, 2, 3)
+    )
     segmentation = np.zeros(SHAPE, np.uint8)
     segmentation[CROP] = rng.choice(
         len(labels.all_values), size, p=[0.7, 0.1, 0.1, 0.1] if regions else [0.8, 0.1, 0.1]
@@ -251,10 +290,15 @@ def test_a_large_case_is_never_whole_in_memory() -> None:
     probs /= probs.sum(0)
     case = make_case(False)
     labels = Labels(tuple(map(str, range(16))), tuple(range(16)), False, None, tuple(range(16)))
-    source = type("Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))})
+    source = type(
+        "Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))}
+    )
     calibration = map_from_tables(np.full((1, 15), 0.7), np.zeros((1, 15)))
     case = replace(
-        case, labels=labels, segmentation=probs.argmax(0).astype(np.uint8), probabilities=source(probs, False, 1 << 20)
+        case,
+        labels=labels,
+        segmentation=probs.argmax(0).astype(np.uint8),
+        probabilities=source(probs, False, 1 << 20),
     )
     tracemalloc.start()
     try:

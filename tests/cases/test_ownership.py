@@ -1,4 +1,5 @@
-"""Files of a case: what a run wrote is replaced and removed, files of others are not, also after a kill."""
+"""Files of a case: what a run wrote is replaced and removed, files of others are not, also after a
+kill."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def write_record(output: Path, files: OwnedFiles, **header: object) -> None:
 
 def save_arrays(path: Path, **arrays: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = {name: np.frombuffer(json.dumps(value).encode(), np.uint8) for name, value in arrays.items()}
+    made = {
+        name: np.frombuffer(json.dumps(value).encode(), np.uint8) for name, value in arrays.items()
+    }
     np.savez_compressed(path, **made)
 
 
@@ -51,7 +54,9 @@ def test_what_was_written_is_replaced_while_it_is_as_it_was_written(output):
     assert not files_of(output).in_the_way([PLACE])
     (output / PLACE).write_text("corrected")
     assert files_of(output).in_the_way([PLACE]) == [output / PLACE]
-    with pytest.raises(UserError, match=r"scan\.nii\.gz: not written by nnunet_nacl, or changed since"):
+    with pytest.raises(
+        UserError, match=r"scan\.nii\.gz: not written by nnunet_nacl, or changed since"
+    ):
         write(output, "second")
     files_of(output).remove(PLACE)
     assert (output / PLACE).read_text() == "corrected"
@@ -62,14 +67,18 @@ def test_what_was_written_is_replaced_while_it_is_as_it_was_written(output):
 def test_a_run_that_was_killed_knows_what_it_wrote_and_what_the_run_before_it_wrote(output):
     first = write(output, "first")
     write(output, "a map", "maps/scan/scan_entropy.nii.gz")
-    write_record(output, first)  # here one was killed, and the next, which writes no map, after its segmentation
+    # here one was killed, and the next, which writes no map, after its segmentation
+    write_record(output, first)
     second = write(output, "second")
     assert not files_of(output).in_the_way(second.known_places)
     assert second.known_places == [PLACE, "maps/scan/scan_entropy.nii.gz"]
     write_record(output, second)
     third = files_of(output)  # killed before it had removed the map: whoever comes next does
     third.settle(second.written)
-    assert sorted(path.name for path in output.rglob("*") if path.is_file()) == ["scan.nii.gz", "scan.npz"]
+    assert sorted(path.name for path in output.rglob("*") if path.is_file()) == [
+        "scan.nii.gz",
+        "scan.npz",
+    ]
     assert (output / PLACE).read_text() == "second" and not (output / "maps").is_dir()
 
 
@@ -102,7 +111,9 @@ def test_a_broken_npz_is_not_taken_for_another_broken_one(output):
     assert files_of(output).others(["scan.npz"]) == [output / "scan.npz"]
 
 
-@pytest.mark.parametrize("place", ["../scan.txt", "{output}/scan.txt", "dataset.json", "maps/other/x", "scan\0"])
+@pytest.mark.parametrize(
+    "place", ["../scan.txt", "{output}/scan.txt", "dataset.json", "maps/other/x", "scan\0"]
+)
 def test_a_record_that_was_edited_makes_no_file_ours(output, place):
     place = place.format(output=output)
     files = files_of(output)
@@ -114,7 +125,8 @@ def test_a_record_that_was_edited_makes_no_file_ours(output, place):
 
 
 def test_the_segmentation_that_an_earlier_version_predicted_of_a_validation_case_is_ours(output):
-    """Its record names no files: the segmentation is one that the key names, where the record says who made it."""
+    """Its record names no files: the segmentation is one that the key names, where the record says
+    who made it."""
     output.mkdir()
     (output / PLACE).write_text("predicted")
     key = {"files": {"segmentation": file_key(output / PLACE)}, "settings": {}}
@@ -125,7 +137,9 @@ def test_the_segmentation_that_an_earlier_version_predicted_of_a_validation_case
 
 def test_a_record_is_known_by_its_format(tmp_path):
     save_arrays(tmp_path / "ours.npz", header={"format": 99, "case": "ours"})
-    save_arrays(tmp_path / "cut.npz", header={"format": 99, "case": "cut", "more": list(range(1000))})
+    save_arrays(
+        tmp_path / "cut.npz", header={"format": 99, "case": "cut", "more": list(range(1000))}
+    )
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:200])
     (tmp_path / "empty.npz").write_bytes(b"")
     check_records(tmp_path, ["ours", "cut", "empty", "none"])
@@ -134,5 +148,7 @@ def test_a_record_is_known_by_its_format(tmp_path):
     (tmp_path / "text.npz").write_text("mine")
     (tmp_path / "folder.npz").mkdir()
     for name in ("header", "image", "text", "folder"):
-        with pytest.raises(UserError, match=rf"{name}\.npz: not written by nnunet_nacl, and would be lost; move it"):
+        with pytest.raises(
+            UserError, match=rf"{name}\.npz: not written by nnunet_nacl, and would be lost; move it"
+        ):
             check_records(tmp_path, ["ours", name])

@@ -47,7 +47,9 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["case_00.npz"]
     back = find_record(tmp_path / "records", "case_00")
     pd.testing.assert_frame_equal(back.structures, whole.structures)
-    assert back.scan == pytest.approx(whole.scan, nan_ok=True) and list(back.bins) == list(whole.bins)
+    assert back.scan == pytest.approx(whole.scan, nan_ok=True) and list(back.bins) == list(
+        whole.bins
+    )
     for mask, stats in whole.bins.items():
         for name, sums in vars(stats).items():
             np.testing.assert_array_equal(getattr(back.bins[mask], name), sums)
@@ -57,9 +59,14 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     np.testing.assert_array_equal(back.addable, whole.addable)
     apart = ("structures", "scan", "bins", "addable", "sample", "profile", "pictures")
     for field in fields(CaseRecord):
-        assert field.name in apart or getattr(back, field.name) == getattr(whole, field.name), field.name
-    assert read_pictures(tmp_path / "records" / "case_00.npz") == {"slices": []}  # only where a page asks for them
-    assert find_record(tmp_path, "case_00") is None and read_pictures(tmp_path / "case_00.npz") == {}
+        assert field.name in apart or getattr(back, field.name) == getattr(whole, field.name), (
+            field.name
+        )
+    # only where a page asks for them
+    assert read_pictures(tmp_path / "records" / "case_00.npz") == {"slices": []}
+    assert (
+        find_record(tmp_path, "case_00") is None and read_pictures(tmp_path / "case_00.npz") == {}
+    )
     os.rename(tmp_path / "records" / "case_00.npz", tmp_path / "records" / "case_01.npz")
     assert find_record(tmp_path / "records", "case_01") is None  # it is of another case
 
@@ -68,11 +75,20 @@ def test_names_need_not_be_utf8(whole, tmp_path):
     name = "case_\udce4"
     files = {f"{name}.nii.gz": whole.files["case_00.nii.gz"] | {"path": f"/data/{name}.nii.gz"}}
     odd = replace(
-        whole, case=name, image=f"/data/{name}_0000.nii.gz", files=files, key={"files": files, "settings": {}}
+        whole,
+        case=name,
+        image=f"/data/{name}_0000.nii.gz",
+        files=files,
+        key={"files": files, "settings": {}},
     )
     odd.save(tmp_path / f"{name}.npz")
     back = find_record(tmp_path, name)
-    assert (back.case, back.image, back.files, back.key) == (odd.case, odd.image, odd.files, odd.key)
+    assert (back.case, back.image, back.files, back.key) == (
+        odd.case,
+        odd.image,
+        odd.files,
+        odd.key,
+    )
 
 
 def arrays(**changes):
@@ -84,7 +100,9 @@ def arrays(**changes):
         for name, change in changes.items():
             content[name] = change(content[name]) if callable(change) else change
         with open(path, "wb") as file:
-            np.savez_compressed(file, **{name: array for name, array in content.items() if array is not None})
+            np.savez_compressed(
+                file, **{name: array for name, array in content.items() if array is not None}
+            )
 
     return damage
 
@@ -116,7 +134,10 @@ def first(value):
 
 
 def bomb(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("header.npy", "w") as file:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("header.npy", "w") as file,
+    ):
         for _ in range(300):
             file.write(bytes(1 << 20))
 
@@ -124,7 +145,9 @@ def bomb(path):
 DAMAGES = {
     "300 MB of zeros": bomb,
     "a header of 100 MB": header(lambda content: content.update(place=" " * 100_000_000)),
-    "a million numbers in a header": header(lambda content: content.update(profile=[0] * 1_000_000)),
+    "a million numbers in a header": header(
+        lambda content: content.update(profile=[0] * 1_000_000)
+    ),
     "more columns than there are": header(
         lambda content: content["columns"].update({f"c{i}": [0.5, 0.5] for i in range(90_000)})
     ),
@@ -138,8 +161,12 @@ DAMAGES = {
     "objects": arrays(header=np.array([{}], object)),
     "a negative count": column("TP", -3.0, 1.0),
     "no structures": header(lambda content: content.update(keys=[], names=[], columns={})),
-    "an infinite value of the scan": header(lambda content: content["scan"].update(largest_label=1e400)),
-    "a key that is none": header(lambda content: content.update(key={"files": {"reference": [1]}, "settings": {}})),
+    "an infinite value of the scan": header(
+        lambda content: content["scan"].update(largest_label=1e400)
+    ),
+    "a key that is none": header(
+        lambda content: content.update(key={"files": {"reference": [1]}, "settings": {}})
+    ),
     "NaN in bins": arrays(bins_nll=first(np.nan)),
     "bins of other structures": arrays(bins_class_count=lambda sums: sums[:, :2]),
     "more true voxels than voxels": arrays(addable=lambda counts: counts[::-1]),

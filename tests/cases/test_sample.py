@@ -1,4 +1,5 @@
-"""Samples: what is drawn, how large its file is, how well a fit to it does, and a record under a map by them."""
+"""Samples: what is drawn, how large its file is, how well a fit to it does, and a record under a
+map by them."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def test_records_keep_to_their_size(make_validated, channels):
     model = make_validated(labels=labels, cases=1, shape=(2, 2, 2))
     rng, shape = np.random.default_rng(0), (40, 50, 50)
     probs = rng.dirichlet(np.full(channels, 0.3), shape).transpose(3, 0, 1, 2).astype(np.float32)
-    write_prediction(model.validation(), "case_00", probs, probs.argmax(0).astype(np.uint8), (1.0, 1.0, 1.0))
+    write_prediction(
+        model.validation(), "case_00", probs, probs.argmax(0).astype(np.uint8), (1.0, 1.0, 1.0)
+    )
     truth = rng.integers(0, channels, shape).astype(np.uint8)
     write_image(truth, model.references / "case_00.nii.gz", (1.0, 1.0, 1.0))
     [record] = measured(model.validation(), with_sample=True).values()
@@ -66,13 +69,19 @@ def test_a_fit_to_samples_does_as_well_as_that_to_all_voxels(form, kilobytes):
     slopes = rng.normal(0.6, 0.1, 12)
     offsets = rng.normal([0.5, -1], 0.3, (12, 2))
     made_by = [map_from_tables([a, a], b) for a, b in zip(slopes, offsets)]
-    cases = [drawn_from(calibration, cases=1, voxels=20_000, seed=i)[0] for i, calibration in enumerate(made_by)]
+    cases = [
+        drawn_from(calibration, cases=1, voxels=20_000, seed=i)[0]
+        for i, calibration in enumerate(made_by)
+    ]
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
     plain = identity(2)
     full, sampled = (
-        fit_affine(c, form) if form == "shift" else fit_conditional(c, plain, 1e-4) for c in (cases, samples)
+        fit_affine(c, form) if form == "shift" else fit_conditional(c, plain, 1e-4)
+        for c in (cases, samples)
     )
-    before, best, found = (np.mean([case_loss(case, by) for case in cases]) for by in (plain, full, sampled))
+    before, best, found = (
+        np.mean([case_loss(case, by) for case in cases]) for by in (plain, full, sampled)
+    )
     assert best <= found <= best + 0.01 * (before - best)
 
 
@@ -92,7 +101,11 @@ def test_a_case_that_the_network_never_saw_is_refused(make_validated):
 def conditional(regions: bool) -> LogOddsMap:
     """A map that differs by label, and would choose other labels in places."""
     slopes, offsets = [[0.6, 1.3], [0.9, 0.4], [0.5, 1.1]], [[-0.4, 0.7], [-0.9, 0.2], [0.3, -1.0]]
-    return map_from_tables(slopes[1:], offsets[1:], True) if regions else map_from_tables(slopes, offsets)
+    return (
+        map_from_tables(slopes[1:], offsets[1:], True)
+        if regions
+        else map_from_tables(slopes, offsets)
+    )
 
 
 @pytest.fixture
@@ -117,7 +130,8 @@ def record_of(folder: PredictionFolder, calibration: LogOddsMap | None = None):
 
 @pytest.mark.parametrize("is_identity", [True, False])
 def test_a_sample_of_all_voxels_gives_what_measuring_gives(folder, is_identity):
-    """Of every mask, in and outside the network's crop; half precision moves a voxel into another bin now and then."""
+    """Of every mask, in and outside the network's crop; half precision moves a voxel into another
+    bin now and then."""
     regions = folder.labels.regions
     calibration = identity(2, regions) if is_identity else conditional(regions)
     record, expected = record_of(folder), record_of(folder, calibration)
@@ -125,7 +139,9 @@ def test_a_sample_of_all_voxels_gives_what_measuring_gives(folder, is_identity):
     found = under(record, calibration)
     np.testing.assert_allclose(scores([found]), scores([expected]), atol=3e-3)
     estimated = ["predicted_dice", "predicted_volume"]
-    np.testing.assert_allclose(found.structures[estimated], expected.structures[estimated], atol=2e-3)
+    np.testing.assert_allclose(
+        found.structures[estimated], expected.structures[estimated], atol=2e-3
+    )
     others = [name for name in record.structures if name not in (*estimated, "max_probability")]
     assert found.structures[others].equals(expected.structures[others])
     for name in ("entropy", "confidence"):
@@ -143,7 +159,9 @@ def test_samples_are_unbiased_and_know_sums_of_the_whole_case(folder):
 
     def drawn(**options):
         near = lambda predicted: dilated_mask(predicted, 2.0, case.spacing_mm)  # noqa: E731
-        sample = draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near, **options)
+        sample = draw_sample(
+            case.probabilities, target, valid=truth.valid, around=truth.around, near=near, **options
+        )
         return under(replace(record, sample=sample), calibration)
 
     every = drawn()
@@ -162,9 +180,12 @@ def test_samples_are_unbiased_and_know_sums_of_the_whole_case(folder):
     check(volumes, every.structures.predicted_volume.to_numpy(), "predicted volume")
     dice = np.array([draw.structures.predicted_dice for draw in draws])  # a ratio: nearly unbiased
     assert (np.abs(dice.mean(0) - every.structures.predicted_dice) < 2 * dice.std(0)).all()
-    for draw in draws[:5]:  # the network's own sums are those of the case: only what the map changes has noise
+    # the network's own sums are those of the case: only what the map changes has noise
+    for draw in draws[:5]:
         same = under(replace(record, sample=draw.sample), identity(2, regions))
-        np.testing.assert_allclose(same.structures.predicted_dice, record.structures.predicted_dice, atol=1e-6)
+        np.testing.assert_allclose(
+            same.structures.predicted_dice, record.structures.predicted_dice, atol=1e-6
+        )
 
 
 def test_a_record_without_a_sample_cannot_be_calibrated(make_validated):

@@ -34,7 +34,9 @@ def run(*arguments) -> int:
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     def build(**arguments):
-        model = make_trained(tmp_path / "nnunet", **{"cases": 3, "folds": 2, "sharpness": 2.0} | arguments)
+        model = make_trained(
+            tmp_path / "nnunet", **{"cases": 3, "folds": 2, "sharpness": 2.0} | arguments
+        )
         for name, value in model.environment.items():
             monkeypatch.setenv(name, value)
         return model
@@ -51,8 +53,17 @@ def test_errors_of_the_function_name_no_options_and_no_folder_is_made(tmp_path):
     there.mkdir()
     for arguments, message in (
         ((tmp_path / "nope",), "nope: no such folder; give the folder that holds the model"),
-        ((there,), "there: a model has a dataset.json there; give the folder TRAINER__PLANS__CONFIGURATION"),
-        ((None, CalibrationOptions(images=tmp_path / "nope", labels=there)), "nope: no such folder; give the folder"),
+        (
+            (there,),
+            (
+                "there: a model has a dataset.json there; give the folder"
+                " TRAINER__PLANS__CONFIGURATION"
+            ),
+        ),
+        (
+            (None, CalibrationOptions(images=tmp_path / "nope", labels=there)),
+            "nope: no such folder; give the folder",
+        ),
     ):
         with pytest.raises(UserError, match=message) as error:
             calibrate_model(*arguments)
@@ -72,19 +83,35 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     document = map_of(model)
     fitted, origin = document["fitted"], document["origin"]
     assert document["quality"]["learned"]["as_deployed"] is False
-    assert set(fitted["cross_fit"]) == {f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)}
-    assert sum(len(part["cases"]) for part in fitted["cross_fit"].values()) == 6 and fitted["groups"] == {}
+    assert set(fitted["cross_fit"]) == {
+        f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)
+    }
+    assert (
+        sum(len(part["cases"]) for part in fitted["cross_fit"].values()) == 6
+        and fitted["groups"] == {}
+    )
     assert fitted["effect"]["NLL all"]["difference"]["mean"] < 0
-    assert origin["inference"] == {"step_size": 0.5, "mirroring": True} and origin["folds"] == ["0", "1"]
+    assert origin["inference"] == {"step_size": 0.5, "mirroring": True} and origin["folds"] == [
+        "0",
+        "1",
+    ]
     num_labels = 2 if labels is REGIONS else 3
-    assert {row["label"] for row in document["maps"]["conditional"]["rows"]} == set(range(num_labels))
+    assert {row["label"] for row in document["maps"]["conditional"]["rows"]} == set(
+        range(num_labels)
+    )
     assert document["form"] in {tried["form"] for tried in fitted["forms"]} == set(document["maps"])
     for fold in (0, 1):
         path = model.folder / f"fold_{fold}" / "checkpoint_final.pth"
         assert origin["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
     # the map, and what was measured: no checkpoint, nothing that nnU-Net takes for a prediction
-    new = {path.relative_to(model.folder) for path in set(model.folder.rglob("*")) - before if path.is_file()}
-    records = {f"fold_{fold}/validation/records/case_{fold}{i}.npz" for fold in (0, 1) for i in range(3)}
+    new = {
+        path.relative_to(model.folder)
+        for path in set(model.folder.rglob("*")) - before
+        if path.is_file()
+    }
+    records = {
+        f"fold_{fold}/validation/records/case_{fold}{i}.npz" for fold in (0, 1) for i in range(3)
+    }
     assert set(map(str, new)) == {"calibration_map.json", "calibration_map.png"} | records
     (model.folder / "brain.png").write_text("a picture of mine")
     assert calibrate(model, "-o", model.folder / "brain.json") == 2
@@ -99,7 +126,10 @@ def test_once_measured_nothing_needs_the_probabilities_unless_the_record_is_dama
     assert calibrate(model) == 0
     settings = map_of(model)["origin"]["settings"]
     assert (settings["dilation_mm"], settings["n_bins"]) == (3.0, 10)
-    first, path = (model.folder / "calibration_map.json").read_text(), model.validation(0) / "records" / "case_00.npz"
+    first, path = (
+        (model.folder / "calibration_map.json").read_text(),
+        model.validation(0) / "records" / "case_00.npz",
+    )
     path.write_bytes(path.read_bytes()[:-100])
     assert calibrate(model) == 0 and (model.folder / "calibration_map.json").read_text() == first
     read_record(path)
@@ -116,7 +146,9 @@ def test_once_measured_nothing_needs_the_probabilities_unless_the_record_is_dama
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
-def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnunet, labels, tmp_path, capsys):
+def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(
+    make, warm_nnunet, labels, tmp_path, capsys
+):
     from nnunetv2.ensembling.ensemble import ensemble_folders
 
     model = make(labels=labels)
@@ -127,23 +159,39 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
         shutil.copy2(model.folder / file, folder)
     assert run("calibrate", "-i", folder, "-gt", model.references, "-groups", "case_([0-9]+)") == 0
     fitted = read_dict(folder / "calibration_map.json")
-    assert fitted["fitted"]["groups"] == {f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)}
-    out, options = tmp_path / "out", ("-map", folder / "calibration_map.json", "--save_probabilities")
+    assert fitted["fitted"]["groups"] == {
+        f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)
+    }
+    out, options = (
+        tmp_path / "out",
+        ("-map", folder / "calibration_map.json", "--save_probabilities"),
+    )
     assert run("review", "-i", folder, "-o", out, *options) == 0
     record = CalibrationMap.load(folder / "calibration_map.json")
-    names = {"1": "anterior", "2": "posterior"} if labels is CLASSES else {"(1, 2)": "whole", "2": "core"}
+    names = (
+        {"1": "anterior", "2": "posterior"}
+        if labels is CLASSES
+        else {"(1, 2)": "whole", "2": "core"}
+    )
     assert (record.names, record.regions) == (names, labels is REGIONS)
     calibration = record.calibration()
-    names = {p.name for p in folder.iterdir() if p.name.startswith("case_")} | {"dataset.json", "plans.json"}
+    names = {p.name for p in folder.iterdir() if p.name.startswith("case_")} | {
+        "dataset.json",
+        "plans.json",
+    }
     lists = {"index.html", "prediction.json", "review.csv", "structures.csv", "scans.csv"}
     ours = {"calibration_applied.json", "records", "review", "review_args.json"} | lists
     assert {p.name for p in out.iterdir()} == names | ours
     for path in out.glob("*.npz"):
         probs = np.load(path)["probabilities"]
-        np.testing.assert_allclose(probs, calibration(np.load(folder / path.name)["probabilities"]), rtol=1e-6)
+        np.testing.assert_allclose(
+            probs, calibration(np.load(folder / path.name)["probabilities"]), rtol=1e-6
+        )
         image, original = (sitk.ReadImage(f"{place / path.stem}.nii.gz") for place in (out, folder))
         assert image.GetSpacing() == original.GetSpacing()
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
+        np.testing.assert_array_equal(
+            sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original)
+        )
     assert run("evaluate", "-i", out, "-gt", model.references) == 0
     named = sha256((folder / "calibration_map.json").read_bytes()).hexdigest()
     assert read_dict(out / "calibration.json")["map_sha256"] == named
@@ -155,10 +203,14 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     (out / ".0123456789ab.nnunet_nacl.tmp").mkdir()  # what a kill leaves
     (out / ".0123456789ab.nnunet_nacl.tmp" / "case_00.nii.gz").write_bytes(b"half")
     assert run("review", "-i", folder, "-o", out, *options) == 0
-    assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == ["case_00.nii.gz"]
+    assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == [
+        "case_00.nii.gz"
+    ]
     assert not list(out.glob(".*"))
     assert run("review", "-i", out, "-o", tmp_path / "twice", *options) == 0  # once is enough
-    once, twice = (np.load(place / "case_01.npz")["probabilities"] for place in (out, tmp_path / "twice"))
+    once, twice = (
+        np.load(place / "case_01.npz")["probabilities"] for place in (out, tmp_path / "twice")
+    )
     np.testing.assert_array_equal(once, twice)
     capsys.readouterr()
     assert run("calibrate", "-i", out, "-gt", model.references) == 2
@@ -180,16 +232,24 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     assert path.read_text() == (tmp_path / "ours.json").read_text()
     path.unlink()
     for change, message in (
-        ({"origin": {"checkpoint_sha256": {"1": "0" * 64}}}, "fitted to other networks than those of fold 1"),
+        (
+            {"origin": {"checkpoint_sha256": {"1": "0" * 64}}},
+            "fitted to other networks than those of fold 1",
+        ),
         ({"schema_version": 1}, "calibrate again"),
     ):
         write_json(tmp_path / "ours.json", content | change)
         capsys.readouterr()
         assert calibrate(model, "-map", tmp_path / "ours.json") == 2
-        assert message in capsys.readouterr().err and not (model.folder / "calibration_map.json").exists()
+        assert (
+            message in capsys.readouterr().err
+            and not (model.folder / "calibration_map.json").exists()
+        )
 
 
-def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_broken_case_is_named(make, capsys):
+def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_broken_case_is_named(
+    make, capsys
+):
     model = make(cases=5)
     (model.validation(0) / "case_00.npz").write_bytes(b"PK")
     (model.folder / "calibration_map.png").mkdir()
@@ -204,7 +264,11 @@ def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_bro
     def refused(message, *options):
         assert calibrate(model, "-device", "cpu", *options) == 2
         error = capsys.readouterr().err
-        assert message in error and "\nnnunet_nacl calibrate: error:" in f"\n{error}" and not path.exists()
+        assert (
+            message in error
+            and "\nnnunet_nacl calibrate: error:" in f"\n{error}"
+            and not path.exists()
+        )
 
     os.utime(model.validation(1) / "case_10.npz", (0, 0))
     refused("predictions of fold 1 are older than checkpoint_final.pth")
@@ -221,8 +285,11 @@ def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_bro
     refused("has no fold with a checkpoint_final.pth")
 
 
-def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(tmp_path, predict, capsys):
-    num, rng = 14, np.random.default_rng(0)  # each structure is worse than the one before; the last is a ghost
+def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(
+    tmp_path, predict, capsys
+):
+    # each structure is worse than the one before; the last is a ghost
+    num, rng = 14, np.random.default_rng(0)
     labels = {"background": 0, **{f"s{i}": i for i in range(1, num)}, "ghost": num}
     folder = predict(labels=labels, cases=0)
     truth = np.zeros((4, 12, 2 * num), np.uint8)
@@ -233,17 +300,22 @@ def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(tm
         logits = 1.5 * rng.normal(size=(num + 1, *truth.shape))
         logits += (7.0 - 0.45 * truth) * (np.arange(num + 1).reshape(-1, 1, 1, 1) == truth)
         probs = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
-        write_prediction(folder, f"case_{case}", probs, probs.argmax(0).astype(np.uint8), SPACING_MM)
+        write_prediction(
+            folder, f"case_{case}", probs, probs.argmax(0).astype(np.uint8), SPACING_MM
+        )
         # all of it is invented in the first case
         write_image(truth * (case > 0), tmp_path / "truth" / f"case_{case}.nii.gz", SPACING_MM)
-    assert run("calibrate", "-i", folder, "-gt", tmp_path / "truth", "-o", tmp_path / "map.json") == 0
+    assert (
+        run("calibrate", "-i", folder, "-gt", tmp_path / "truth", "-o", tmp_path / "map.json") == 0
+    )
     assert "ghost: 0 patients tell of it, an interval of 90 % needs 9" in capsys.readouterr().out
     record = CalibrationMap.load(tmp_path / "map.json")
     assert {row["structure"] for row in record.maps["conditional"]["rows"]} == set(range(num - 1))
     assert record.learned.checks["dice"][str(num)].n == 0
     assert run("review", "-i", folder, "-map", tmp_path / "map.json", "-o", tmp_path / "out") == 0
     rows = read_list(tmp_path / "out")
-    assert sum(float(row["ghost volume_ml"]) > 0 for row in rows) >= 9  # as many as an interval needs
+    # as many as an interval needs
+    assert sum(float(row["ghost volume_ml"]) > 0 for row in rows) >= 9
     for value in ("predicted_dice_low", "predicted_volume_low_ml", "present_probability"):
         assert {row[f"ghost {value}"] for row in rows} == {""}
     assert all(row["s1 predicted_dice_low"] for row in rows)

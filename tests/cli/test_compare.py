@@ -35,7 +35,8 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     assert "-unranked Truth: not among those compared" in capsys.readouterr().err
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     data = json.loads((out / "comparison.json").read_text())
-    texts = explained(inspect.getdoc(comparison_to_json), "Keys")  # which the site's page of files shows
+    # which the site's page of files shows
+    texts = explained(inspect.getdoc(comparison_to_json), "Keys")
     assert data.keys() == texts.keys()
     for key in ("trainers", "tables", "statistics", "figures", "datasets"):
         assert not [name for name in data[key][0] if f"`{name}`" not in texts[key]], key
@@ -43,28 +44,40 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])
     # the table holds what was measured in the fold folders
-    records = [read_record(path) for path in study.model("nnUNetTrainerNACL").rglob("records/*.npz")]
+    records = [
+        read_record(path) for path in study.model("nnUNetTrainerNACL").rglob("records/*.npz")
+    ]
     dice = [record.structures.Dice["1"] for record in records]
     rows = list(csv.DictReader((out / "tables" / "discrimination.csv").open()))
     found = {(row["structure"], row["method"]): float(row["DSC"]) for row in rows}
     assert found["anterior", "NACL"] == pytest.approx(np.mean(dice), rel=1e-12)
 
 
-def test_patients_are_counted_once_and_what_knows_the_truth_is_not_tested(study, without_figures, capsys):  # noqa: F811
+def test_patients_are_counted_once_and_what_knows_the_truth_is_not_tested(
+    study,  # noqa: F811
+    without_figures,
+    capsys,
+):
     out = study.root / "out"
     pattern = "case_(.)"  # 00, 01, 02 and 10, 11, 12: two patients
     assert compare("-o", out, "-groups", pattern, "-unranked", "NACL") == 0
     data = json.loads((out / "comparison.json").read_text())
     [dataset] = data["datasets"]
     assert dataset["n_patients"] == 2 and dataset["patients"]["case_02"] == "0"
-    assert {row["n_patients"] for row in data["statistics"]} == {2} and {row["n"] for row in data["statistics"]} == {6}
+    assert {row["n_patients"] for row in data["statistics"]} == {2} and {
+        row["n"] for row in data["statistics"]
+    } == {6}
     assert "6 cases of 2 patients" in capsys.readouterr().out
     assert [entry["ranked"] for entry in data["trainers"]] == [True, True, False]
-    assert {row["trainer"] for row in data["statistics"]} == {NAMES[1]} and (out / "report.html").is_file()
+    assert {row["trainer"] for row in data["statistics"]} == {NAMES[1]} and (
+        out / "report.html"
+    ).is_file()
     # without the flag, as the calibration map of a model that is compared tells
     groups = {case: case[5] for case in dataset["cases"]}
     content = map_to_json({"temperature": identity(1)}, "temperature", {"1": "organ"})
-    (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps(content | {"fitted": {"groups": groups}}))
+    (study.model(NAMES[1]) / "calibration_map.json").write_text(
+        json.dumps(content | {"fitted": {"groups": groups}})
+    )
     assert compare("-o", out, "-unranked", "NACL") == 0
     again = json.loads((out / "comparison.json").read_text())
     assert again["statistics"] == data["statistics"] and again["settings"]["groups"] is None
@@ -87,7 +100,9 @@ def test_what_is_missing_is_said_everywhere(study, without_figures, capsys):  # 
 
 def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
     names = ("Dataset998_Other", DATASET)
-    made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, datasets=names, cases=2, shape=(3, 8, 8))
+    made = make_study(
+        tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, datasets=names, cases=2, shape=(3, 8, 8)
+    )
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     out = tmp_path / "out"
@@ -103,10 +118,30 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
 def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
     out, folder = study.root / "out", study.validation(NAMES[1])
     words = ["-i", f"A={folder}", f"B={study.validation(NAMES[2])}", "-tr", NAMES[0]]
-    assert main(["compare", *words, "-d", "999", "-c", CONFIGURATION, "-f", "0", "-o", str(out), "-np", "1"]) == 0
+    assert (
+        main(
+            [
+                "compare",
+                *words,
+                "-d",
+                "999",
+                "-c",
+                CONFIGURATION,
+                "-f",
+                "0",
+                "-o",
+                str(out),
+                "-np",
+                "1",
+            ]
+        )
+        == 0
+    )
     data = json.loads((out / "comparison.json").read_text())
     assert [entry["label"] for entry in data["trainers"]] == ["A", "B", "Dice + CE (default)"]
     assert {row["reference"] for row in data["statistics"]} == {str(folder)}
-    assert main(["compare", *words, "-o", str(out)]) == 2 and "-tr needs -d" in capsys.readouterr().err
+    assert (
+        main(["compare", *words, "-o", str(out)]) == 2 and "-tr needs -d" in capsys.readouterr().err
+    )
     assert main(["compare", *words[:3], "-f", "0", "-o", str(out)]) == 2
     assert "-f chooses folds of -tr" in capsys.readouterr().err

@@ -15,14 +15,22 @@ import pytest
 
 
 def start(folder):
-    options = ["-o", str(folder), "-device", "cpu", "-tr", "nnUNetTrainerDiceCE_10epochs_100iters_adam"]
+    options = [
+        "-o",
+        str(folder),
+        "-device",
+        "cpu",
+        "-tr",
+        "nnUNetTrainerDiceCE_10epochs_100iters_adam",
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", "nnunet_nacl", "demo", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
+        # a background shell's children ignore it
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
@@ -54,7 +62,8 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_10epochs*")
     with open(predicted / "review.csv", newline="", encoding="utf-8") as file:
         flagged = sorted(row["case"] for row in csv.DictReader(file) if row["flag"] == "yes")
-    assert flagged == [f"brain_{number:03d}" for number in range(58, 65, 2)]  # the noisy ones, and no other
+    # the noisy ones, and no other
+    assert flagged == [f"brain_{number:03d}" for number in range(58, 65, 2)]
     assert "4 of 8 scans are flagged" in output and len(output.splitlines()) <= 25
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 8 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]

@@ -23,7 +23,9 @@ def test_without_nnunet_it_says_how_to_install_it(wheel_environment: Environment
     assert "is in nnUNet_extTrainer" in result.stdout
 
 
-def test_a_working_environment_passes_and_what_is_missing_is_told(monkeypatch, tmp_path, capsys) -> None:
+def test_a_working_environment_passes_and_what_is_missing_is_told(
+    monkeypatch, tmp_path, capsys
+) -> None:
     if not registered_trainers():
         pytest.skip("needs this package to be installed in the running Python")
     monkeypatch.setenv("nnUNet_extTrainer", f"/mine{os.pathsep}{bridge_folder()}")
@@ -35,13 +37,17 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(monkeypatch, t
     for trainer in registered_trainers():
         assert trainer.name in printed
     files = re.findall(r"nnUNetTrainer(?:Dice)?(?:NACL|NACL_lambda0p2) +is in (\S+)", printed)
-    assert {Path(file).parts[-2:] for file in files} == {("trainers", "nacl.py")} and len(files) == 3
+    assert {Path(file).parts[-2:] for file in files} == {("trainers", "nacl.py")} and len(
+        files
+    ) == 3
     (tmp_path / "later-1.dist-info").mkdir()
     scripts = "[console_scripts]\nnnUNetv2_train_pretrained = later:main\n"
     (tmp_path / "later-1.dist-info" / "entry_points.txt").write_text(scripts)
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["doctor"]) == 0
-    assert re.search("WARN +nnUNetv2_train_pretrained +does not read nnUNet_extTrainer", capsys.readouterr().out)
+    assert re.search(
+        "WARN +nnUNetv2_train_pretrained +does not read nnUNet_extTrainer", capsys.readouterr().out
+    )
     monkeypatch.setenv("nnUNet_extTrainer", "/mine")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "a" / "b"))
     assert main(["doctor"]) == 1

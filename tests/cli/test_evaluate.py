@@ -17,7 +17,10 @@ def evaluate(*arguments) -> int:
 
 def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     model = make_validated(cases=2, folds=2)
-    named, folders = ("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1), ("-i", model.validation(1))
+    named, folders = (
+        ("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1),
+        ("-i", model.validation(1)),
+    )
     assert evaluate(*named, "-o", model.root / "fold.json") == 0
     out = capsys.readouterr().out
     assert "fold 1: 2 cases" in out
@@ -40,7 +43,10 @@ def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
         ((), "name a model"),
         (("-i", "a"), "-gt LABELS go together"),
         (("-d", "999", "-c", "2d"), "nnUNetTrainer__nnUNetPlans__3d_fullres"),
-        (("-d", "999", "-c", "3d_fullres", "-bins", str(10**12)), "from 1 to 10,000, got 1000000000000"),
+        (
+            ("-d", "999", "-c", "3d_fullres", "-bins", str(10**12)),
+            "from 1 to 10,000, got 1000000000000",
+        ),
         (("-d", "999", "-c", "3d_fullres", "-boundary", "nan"), "boundary_mm"),
     ],
 )
@@ -48,44 +54,65 @@ def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, messag
     make_validated(cases=1)
     assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err.strip()
-    assert message in error and error.startswith("nnunet_nacl evaluate: error:") and "Traceback" not in error
+    assert (
+        message in error
+        and error.startswith("nnunet_nacl evaluate: error:")
+        and "Traceback" not in error
+    )
 
 
 def test_only_its_own_files_are_replaced(make_validated, capsys):
     model = make_validated(cases=1)
     folders = ("-i", model.validation(), "-gt", model.references)
     comparison, table = model.root / "comparison.json", model.validation() / "calibration.csv"
-    comparison.write_text('{"schema_version": 1, "generated_by": "nnunet_nacl 0.1.0", "datasets": []}')
+    comparison.write_text(
+        '{"schema_version": 1, "generated_by": "nnunet_nacl 0.1.0", "datasets": []}'
+    )
     for text in ("age,height\n1,2\n", "scope,case\n"):
         table.write_text(text)
-        assert evaluate(*folders, "--csv") == 2 and "calibration.csv was not written by" in capsys.readouterr().err
+        assert (
+            evaluate(*folders, "--csv") == 2
+            and "calibration.csv was not written by" in capsys.readouterr().err
+        )
         assert table.read_text() == text and not (model.validation() / "calibration.json").exists()
     assert evaluate(*folders, "-o", comparison) == 2
-    assert "comparison.json: not a calibration.json" in capsys.readouterr().err and "datasets" in comparison.read_text()
+    assert (
+        "comparison.json: not a calibration.json" in capsys.readouterr().err
+        and "datasets" in comparison.read_text()
+    )
     table.unlink()
     for _ in range(2):
         assert evaluate(*folders, "--csv") == 0
 
 
-def test_a_calibration_json_of_others_in_the_folder_of_a_fold_is_refused_before_any_work(make_validated, capsys):
+def test_a_calibration_json_of_others_in_the_folder_of_a_fold_is_refused_before_any_work(
+    make_validated, capsys
+):
     model = make_validated(cases=1, folds=2)
     command = ("-d", "999", "-c", "3d_fullres")
     mine = model.validation(1) / "calibration.json"
     for text in ('{"mine": 1}', '{"generated_by": "nnunet_nacl 0.1.0", "datasets": []}'):
         mine.write_text(text)
         assert evaluate(*command) == 2 and mine.read_text() == text
-        assert f"{mine}" in capsys.readouterr().err and not (model.validation(0) / "records").exists()
+        assert (
+            f"{mine}" in capsys.readouterr().err and not (model.validation(0) / "records").exists()
+        )
     mine.unlink()
     for _ in range(2):
         assert evaluate(*command) == 0 and mine.is_file()
 
 
-def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(make_validated, capsys):
+def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(
+    make_validated, capsys
+):
     model = make_validated(cases=6)
     folders = ("-i", model.validation(), "-gt", model.references)
     assert evaluate(*folders) == 0
     assert main(["calibrate", *map(str, folders), "-np", "1", "-form", "temperature"]) == 0
-    before, watch = digests(model.validation()), Watch(model.validation(), model.validation() / "calibrated")
+    before, watch = (
+        digests(model.validation()),
+        Watch(model.validation(), model.validation() / "calibrated"),
+    )
     path = model.validation() / "calibration_map.json"
     for new in (6, 0):
         assert evaluate(*folders, "-map", path) == 0 and len(watch.new()) == new
@@ -96,6 +123,9 @@ def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(m
         json.loads((place / "calibration.json").read_text())["metric_per_case"]
         for place in (model.validation(), model.validation() / "calibrated")
     )
-    assert [case["metrics"]["1"]["Dice"] for case in found] == [case["metrics"]["1"]["Dice"] for case in through]
+    assert [case["metrics"]["1"]["Dice"] for case in found] == [
+        case["metrics"]["1"]["Dice"] for case in through
+    ]
     assert found[0]["calibration"]["all"]["NLL"] != through[0]["calibration"]["all"]["NLL"]
-    assert evaluate("-i", model.validation() / "calibrated", "-gt", model.references) == 2  # of records alone
+    # of records alone
+    assert evaluate("-i", model.validation() / "calibrated", "-gt", model.references) == 2

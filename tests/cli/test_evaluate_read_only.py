@@ -18,7 +18,8 @@ _NOBODY = 65534
 
 @pytest.fixture
 def closed(monkeypatch):
-    """A model, and a function that evaluates it where folders have other rights, which hold for root, too."""
+    """A model, and a function that evaluates it where folders have other rights, which hold for
+    root, too."""
     root = Path(tempfile.mkdtemp())
     root.chmod(0o755)  # pytest's own folders are closed to other users
     model = make_model(root / "nnunet", cases=2)
@@ -37,7 +38,8 @@ def closed(monkeypatch):
                 os.seteuid(_NOBODY)
                 if not os.access(nnunetv2.__path__[0], os.R_OK, effective_ids=True):
                     pytest.skip(
-                        "run as root, from a folder that is closed to the user who stands for one without rights"
+                        "run as root, from a folder that is closed to the user who stands for one"
+                        " without rights"
                     )
             return main(command)
         finally:
@@ -50,7 +52,9 @@ def closed(monkeypatch):
     shutil.rmtree(root)
 
 
-def test_a_folder_that_cannot_be_read_or_written_is_named_and_not_taken_for_an_empty_one(closed, capsys):
+def test_a_folder_that_cannot_be_read_or_written_is_named_and_not_taken_for_an_empty_one(
+    closed, capsys
+):
     model, evaluate = closed
     for place in (model.folder.parent.parent, model.folder, model.folder / "fold_0"):
         capsys.readouterr()

@@ -46,7 +46,9 @@ def test_examples_are_of_the_subcommand_and_its_listed_options(name: str, capsys
     printed = capsys.readouterr().out
     assert printed.count("\n") <= 45
     lines = [line.partition("  # ")[0].split() for line in printed.splitlines()]
-    examples = [line[line.index("nnunet_nacl") + 1 :] for line in lines if "nnunet_nacl" in line[:2]]
+    examples = [
+        line[line.index("nnunet_nacl") + 1 :] for line in lines if "nnunet_nacl" in line[:2]
+    ]
     assert examples
     for subcommand, *words in examples:
         assert subcommand == name
@@ -70,12 +72,23 @@ LONG = "/scans/" + "x" * 5000
     "error, said",
     [
         (UserError("use x instead of y"), "use x instead of y"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "x\ny"), "x\\ny: No such file; correct the path."),
-        (OSError(errno.ENAMETOOLONG, "File name too long", LONG), f"{LONG[:150]}...{LONG[-148:]}: File name too "),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space."),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "x\ny"),
+            "x\\ny: No such file; correct the path.",
+        ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", LONG),
+            f"{LONG[:150]}...{LONG[-148:]}: File name too ",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "No space left on device; free some space.",
+        ),
     ],
 )
-def test_a_users_mistake_is_one_line(only, error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_mistake_is_one_line(
+    only, error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(args: argparse.Namespace) -> int:
         raise error
 
@@ -100,14 +113,21 @@ def test_what_would_steer_a_terminal_is_shown_and_not_obeyed(only, capfd) -> Non
     assert cli.main(["thing"]) == 0
     for text in capfd.readouterr():
         line, names, *bar = text.split("\n")
-        assert line == "liver " + UNPRINTABLE.encode("unicode_escape").decode() and names == "\tÄ 肝 😀"
+        assert (
+            line == "liver " + UNPRINTABLE.encode("unicode_escape").decode()
+            and names == "\tÄ 肝 😀"
+        )
         assert bar[0].count("\r") >= 2 and bar[0].split("\r")[-1].startswith("scans: 100%")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    content = {"labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}}
+    content = {
+        "labels": {"background": 0, "liver": 1},
+        "file_ending": ".nii.gz",
+        "channel_names": {"0": "CT"},
+    }
     for folder in (tmp_path / "scans", tmp_path / "model"):
         (folder / "fold_0").mkdir(parents=True)
         write_json(folder / "dataset.json", content)
@@ -115,9 +135,16 @@ def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch) -> None:
     (tmp_path / "scans" / "case.npz").touch()
     for folder in (tmp_path, tmp_path / "model" / "fold_0"):
         os.mkfifo(folder / "PIPE")
-    for command in ("predict -i scans -o out -m model -chk PIPE", "review -i scans -o out -map PIPE"):
+    for command in (
+        "predict -i scans -o out -m model -chk PIPE",
+        "review -i scans -o out -map PIPE",
+    ):
         ended = run_warm(cli.main, command.split(), folder=tmp_path, timeout_s=60)
-        assert ended.returncode == 2 and "PIPE: " in ended.stderr and "a pipe or device, not a file" in ended.stderr
+        assert (
+            ended.returncode == 2
+            and "PIPE: " in ended.stderr
+            and "a pipe or device, not a file" in ended.stderr
+        )
 
 
 def test_a_mistake_of_ours_keeps_its_traceback_and_an_interruption_says_so(only, capsys) -> None:
@@ -138,18 +165,26 @@ def test_light_commands_import_no_torch(argv: list[str]) -> None:
         "except SystemExit: pass\n"
         "sys.exit(int('torch' in sys.modules or 'nnunetv2' in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code, *argv], stdout=subprocess.DEVNULL).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code, *argv], stdout=subprocess.DEVNULL).returncode
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         ("calibrat -d 4", "there is no subcommand calibrat; did you mean calibrate?"),
-        ("review -i in -o out -overwrite", "there is no flag -overwrite; did you mean --overwrite?"),
+        (
+            "review -i in -o out -overwrite",
+            "there is no flag -overwrite; did you mean --overwrite?",
+        ),
         ("review -i in -o out -output=x", "there is no flag -output"),  # no value of a shorter one
     ],
 )
-def test_a_subcommand_or_flag_that_there_is_not_is_answered_by_one_that_there_is(command, said, capsys):
+def test_a_subcommand_or_flag_that_there_is_not_is_answered_by_one_that_there_is(
+    command, said, capsys
+):
     with pytest.raises(SystemExit):
         cli.main(command.split())
     assert said in capsys.readouterr().err

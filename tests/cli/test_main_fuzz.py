@@ -30,7 +30,9 @@ def evaluated(root: Path) -> tuple[list, list[Path]]:
 def reviewed(root: Path) -> tuple[list, list[Path]]:
     """Predictions that say by which map they are calibrated, and their review."""
     folder, out = predictions_in(root)(cases=1, shape=(3, 6, 5)), root / "out"
-    write_json(folder / "calibration_applied.json", {"map": "elsewhere/map.json", "map_sha256": "0" * 64})
+    write_json(
+        folder / "calibration_applied.json", {"map": "elsewhere/map.json", "map_sha256": "0" * 64}
+    )
     command = ["review", "-i", folder, "-o", out, "-np", "1", "-maps", "entropy"]
     assert call(command)[0] == 0
     names = ("dataset.json", "plans.json", "calibration_applied.json")
@@ -42,7 +44,11 @@ def given(root: Path) -> tuple[list, list[Path]]:
     model = make_trained(root / "nnunet", folds=2, cases=1, shape=(3, 6, 5))
     write_json(root / "given.json", give_map(model))
     command = ["calibrate", "-d", "999", "-c", "3d_fullres", "-map", root / "given.json"]
-    return command, [root / "given.json", model.folder / "plans.json", model.folder / "dataset.json"]
+    return command, [
+        root / "given.json",
+        model.folder / "plans.json",
+        model.folder / "dataset.json",
+    ]
 
 
 @pytest.mark.parametrize(("make", "number"), [(evaluated, 8), (reviewed, 20), (given, 12)])
@@ -61,7 +67,11 @@ def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monk
                 failed.append((path.name, where, value, repr(error)))
                 continue
             said = error.rpartition(f"nnunet_nacl {command[0]}: ")[2].splitlines()
-            if ": unexpected " in error or status and not (said and all(line.startswith("  ") for line in said[1:])):
+            if (
+                ": unexpected " in error
+                or status
+                and not (said and all(line.startswith("  ") for line in said[1:]))
+            ):
                 failed.append((path.name, where, value, error))
         assert status == 0, error
     assert not failed

@@ -26,10 +26,17 @@ def printed(capsys: pytest.CaptureFixture[str]):
 def test_the_overview_has_every_name_with_its_meaning(printed) -> None:
     overview = printed()
     assert [name for name in NAMED_TRAINERS if not re.search(rf"{name}\b", overview)] == []
-    assert all(method.meaning in overview and method.formula in overview for method in METHODS.values())
+    assert all(
+        method.meaning in overview and method.formula in overview for method in METHODS.values()
+    )
     assert "nnUNetTrainerDiceCE_<token>" in printed("nnUNetTrainer")
     explained = printed("nnUNetTrainerDiceNACL_lambda0p2_100epochs")
-    for pattern in (r"lambda<x> +0\.2", r"<n>epochs +100", r"<n>iters +250 .*\(default\)", r"k<n> +- .*\(not set\)"):
+    for pattern in (
+        r"lambda<x> +0\.2",
+        r"<n>epochs +100",
+        r"<n>iters +250 .*\(default\)",
+        r"k<n> +- .*\(not set\)",
+    ):
         assert re.search(pattern, explained), pattern
 
 
@@ -44,12 +51,18 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
 
 
 def test_the_list_and_an_explanation_name_the_file_of_the_class(printed) -> None:
-    for text in (printed(), printed("nnUNetTrainerNACL"), printed("nnUNetTrainerDiceNACL_lambda0p2")):
+    for text in (
+        printed(),
+        printed("nnUNetTrainerNACL"),
+        printed("nnUNetTrainerDiceNACL_lambda0p2"),
+    ):
         (file,) = set(re.findall(r"\S+nacl\.py", text))
         assert "class nnUNetTrainerNACL(" in Path(file).read_text(encoding="utf-8")
 
 
-def test_classes_of_nnunet_and_of_the_user_are_named_with_their_files(printed, tmp_path, monkeypatch) -> None:
+def test_classes_of_nnunet_and_of_the_user_are_named_with_their_files(
+    printed, tmp_path, monkeypatch
+) -> None:
     assert "nnU-Net's own trainer, in " in printed("nnUNetTrainer_100epochs")
     for name in ("nnUNetTrainerNACL_ours", "nnUNetTrainerMine"):
         (tmp_path / f"{name}.py").write_text(f"import nothing_that_is_there\nclass {name}: pass\n")
@@ -64,13 +77,18 @@ def test_classes_of_nnunet_and_of_the_user_are_named_with_their_files(printed, t
             "NACL_lambda0p1_100epochs",
             "lambda 0.1 is the default and left out of names: use nnUNetTrainerNACL_100epochs",
         ),
-        ("DiceCE_1000epochs", "1000 epochs is the default and left out of names: use nnUNetTrainer"),
+        (
+            "DiceCE_1000epochs",
+            "1000 epochs is the default and left out of names: use nnUNetTrainer",
+        ),
         ("NACL_2epoch", "Did you mean nnUNetTrainerNACL_2epochs?"),
         ("NACL_lambda0.2", "Did you mean nnUNetTrainerNACL_lambda0p2?"),
         ("NACL_adam_100epochs", "Did you mean nnUNetTrainerNACL_100epochs_adam?"),
         ("NALC", "did you mean nnUNetTrainerNACL?"),
     ],
 )
-def test_the_last_line_of_an_error_is_the_name_that_was_meant(capsys, name: str, last_line: str) -> None:
+def test_the_last_line_of_an_error_is_the_name_that_was_meant(
+    capsys, name: str, last_line: str
+) -> None:
     assert main(["trainers", f"nnUNetTrainer{name}"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(last_line)

@@ -24,7 +24,10 @@ def model(tmp_path, monkeypatch):
 
 def test_the_map_of_a_model_is_that_of_the_command(model, tmp_path):
     which = ["-d", model.dataset, "-c", model.configuration, "-form", "shift"]
-    assert main(["calibrate", *which, "-o", str(tmp_path / "map.json"), "-np", "1", "-device", "cpu"]) == 0
+    assert (
+        main(["calibrate", *which, "-o", str(tmp_path / "map.json"), "-np", "1", "-device", "cpu"])
+        == 0
+    )
     expected = json.loads((tmp_path / "map.json").read_text())
 
     result = calibrate(model.folder, form="shift", device="cpu", bad=0.8)
@@ -39,10 +42,15 @@ def test_the_map_of_a_model_is_that_of_the_command(model, tmp_path):
 
 
 def test_by_its_former_name_it_writes_the_map_alone(model, tmp_path):
-    options = CalibrationOptions(images=model.validation(), labels=model.references, form="temperature")
+    options = CalibrationOptions(
+        images=model.validation(), labels=model.references, form="temperature"
+    )
     calibration_map = calibrate_model(None, options)
     path = model.validation() / "calibration_map.json"
-    assert CalibrationMap.load(path).maps == calibration_map.maps and not path.with_suffix(".png").exists()
+    assert (
+        CalibrationMap.load(path).maps == calibration_map.maps
+        and not path.with_suffix(".png").exists()
+    )
 
 
 def test_a_map_from_elsewhere_is_taken_as_it_is(model, tmp_path):
@@ -57,7 +65,10 @@ def test_what_does_not_go_together_is_refused_before_the_work(model, tmp_path):
         ({"images": tmp_path}, "images need a model"),
         ({"predictions": model.validation()}, "the ground truth of these cases is needed"),
         ({"model": model.folder, "output": tmp_path / "map.txt"}, "must end with .json"),
-        ({"model": model.folder, "structures": ["liver"], "bad": 0.5}, "structures liver: there is no such structure"),
+        (
+            {"model": model.folder, "structures": ["liver"], "bad": 0.5},
+            "structures liver: there is no such structure",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             calibrate(**arguments)

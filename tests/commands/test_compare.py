@@ -16,11 +16,29 @@ NAMES = list(TRAINERS)
 
 
 def test_its_numbers_and_files_are_those_of_the_command(study, without_figures, capfd):  # noqa: F811
-    command = ["compare", "-d", "999", "-c", CONFIGURATION, "-tr", *NAMES, "-bad", "0.8", "-np", "1"]
+    command = [
+        "compare",
+        "-d",
+        "999",
+        "-c",
+        CONFIGURATION,
+        "-tr",
+        *NAMES,
+        "-bad",
+        "0.8",
+        "-np",
+        "1",
+    ]
     assert main([*command, "-o", str(study.root / "by_command")]) == 0
     capfd.readouterr()
 
-    result = compare(NAMES, datasets=[999], configuration=CONFIGURATION, bad=0.8, output=study.root / "by_function")
+    result = compare(
+        NAMES,
+        datasets=[999],
+        configuration=CONFIGURATION,
+        bad=0.8,
+        output=study.root / "by_function",
+    )
     assert capfd.readouterr().out == "" and not list(study.root.glob("by_function/**/*.*"))
     written = result.write()
     files = [study.root / name / "comparison.json" for name in ("by_command", "by_function")]
@@ -28,7 +46,9 @@ def test_its_numbers_and_files_are_those_of_the_command(study, without_figures, 
     for document in documents:
         del document["created"], document["command"]
     assert documents[0] == documents[1]
-    assert written.page == study.root / "by_function" / "report.html" and written.why_no_page is None
+    assert (
+        written.page == study.root / "by_function" / "report.html" and written.why_no_page is None
+    )
     assert written.num_tables == len(documents[0]["tables"])
 
     [dataset] = documents[0]["datasets"]
@@ -50,9 +70,18 @@ def test_folders_need_no_data_set_and_no_output(study, capfd):  # noqa: F811
     ("arguments", "message"),
     [
         ({"methods": NAMES}, "datasets"),
-        ({"methods": NAMES, "datasets": ["999"], "configuration": "2d", "folds": ["all", 0]}, "fold_all"),
-        ({"methods": NAMES[:1], "datasets": ["999"], "configuration": CONFIGURATION}, "at least two"),
-        ({"methods": NAMES, "datasets": ["999"], "configuration": CONFIGURATION, "groups": "("}, "groups '\\('"),
+        (
+            {"methods": NAMES, "datasets": ["999"], "configuration": "2d", "folds": ["all", 0]},
+            "fold_all",
+        ),
+        (
+            {"methods": NAMES[:1], "datasets": ["999"], "configuration": CONFIGURATION},
+            "at least two",
+        ),
+        (
+            {"methods": NAMES, "datasets": ["999"], "configuration": CONFIGURATION, "groups": "("},
+            "groups '\\('",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(study, arguments, message):  # noqa: F811

@@ -14,7 +14,23 @@ from nnunet_nacl.errors import UserError
 def test_a_folders_numbers_are_those_of_the_command(make_validated):
     model = make_validated(cases=3)
     folder = model.validation()
-    assert main(["evaluate", "-i", str(folder), "-gt", str(model.references), "-bad", "0.9", "--csv", "-np", "1"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "-i",
+                str(folder),
+                "-gt",
+                str(model.references),
+                "-bad",
+                "0.9",
+                "--csv",
+                "-np",
+                "1",
+            ]
+        )
+        == 0
+    )
     report, table = (folder / f"calibration.{ending}" for ending in ("json", "csv"))
     expected = json.loads(report.read_text()), table.read_text()
     report.unlink()
@@ -27,12 +43,20 @@ def test_a_folders_numbers_are_those_of_the_command(make_validated):
 
     document = expected[0]
     dice = result.table.groupby("key").Dice.mean()
-    assert dice.to_dict() == pytest.approx({key: mean["Dice"] for key, mean in document["mean"].items()})
+    assert dice.to_dict() == pytest.approx(
+        {key: mean["Dice"] for key, mean in document["mean"].items()}
+    )
     for aggregate in ("mean", "pooled"):
         scores = document["calibration"][aggregate]["predicted"]
-        assert result.calibration.loc[aggregate, "predicted"][list(scores)].to_dict() == pytest.approx(scores)
-    assert result.scores["NLL:all"].mean() == pytest.approx(document["calibration"]["mean"]["all"]["NLL"])
-    assert result.bad == {"1": 0.9, "2": 0.9} and result.quality["n_cases"] == 3 and not result.failed
+        assert result.calibration.loc[aggregate, "predicted"][
+            list(scores)
+        ].to_dict() == pytest.approx(scores)
+    assert result.scores["NLL:all"].mean() == pytest.approx(
+        document["calibration"]["mean"]["all"]["NLL"]
+    )
+    assert (
+        result.bad == {"1": 0.9, "2": 0.9} and result.quality["n_cases"] == 3 and not result.failed
+    )
 
 
 def test_a_models_folds_and_what_is_missing(make_validated):
@@ -40,7 +64,11 @@ def test_a_models_folds_and_what_is_missing(make_validated):
     for path in model.validation(1).glob("case_11*"):
         path.unlink()
     result = evaluate(model=model.folder)
-    assert list(result.failed) == ["case_11"] and sorted(result.scores.index) == ["case_00", "case_01", "case_10"]
+    assert list(result.failed) == ["case_11"] and sorted(result.scores.index) == [
+        "case_00",
+        "case_01",
+        "case_10",
+    ]
     assert not evaluate(model=model.folder, chill=True).failed
     assert result.write() == [model.folder / "calibration.json"]
     of_fold = json.loads((model.validation(1) / "calibration.json").read_text())

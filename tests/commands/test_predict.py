@@ -32,19 +32,37 @@ def document(output: Path) -> dict:
 
 def test_scans_are_segmented_and_listed_as_by_the_command(tmp_path, model, capfd):
     scans = make_scans(tmp_path / "scans", 3)
-    assert by_command(model, scans, tmp_path / "by_command", "-bad", "0.9", "-maps", "entropy", "-also", 1) == 0
+    assert (
+        by_command(
+            model, scans, tmp_path / "by_command", "-bad", "0.9", "-maps", "entropy", "-also", 1
+        )
+        == 0
+    )
     capfd.readouterr()
-    result = predict(model, scans, tmp_path / "out", bad=0.9, maps=["entropy"], also=1, device="cpu", progress=False)
+    result = predict(
+        model,
+        scans,
+        tmp_path / "out",
+        bad=0.9,
+        maps=["entropy"],
+        also=1,
+        device="cpu",
+        progress=False,
+    )
     assert capfd.readouterr().out == ""
     assert document(tmp_path / "out") == document(tmp_path / "by_command")
     expected = segmentations(tmp_path / "by_command")
-    assert all((found == expected[case]).all() for case, found in segmentations(tmp_path / "out").items())
+    assert all(
+        (found == expected[case]).all() for case, found in segmentations(tmp_path / "out").items()
+    )
 
     rows = read_list(tmp_path / "out")
     assert [row["case"] for row in rows] == result.scans.index.tolist()
     assert result.flagged == [row["case"] for row in rows if row["flag"] == "yes"]
     dice = result.structures[result.structures.name == "anterior"].predicted_dice
-    assert dice.tolist() == pytest.approx([float(row["anterior predicted_dice"]) for row in rows], rel=1e-5)
+    assert dice.tolist() == pytest.approx(
+        [float(row["anterior predicted_dice"]) for row in rows], rel=1e-5
+    )
     assert result.bad == {"1": 0.9, "2": 0.9} and not result.failed and not result.lost_pages
 
 
@@ -57,7 +75,10 @@ def test_a_list_from_saved_predictions_and_what_came_of_it(tmp_path, predict):  
     run = result.review_list.about.run
     marks.write_text(f"run,case,mark,note,time\n{run},case_1,correct,,2026-01-01T00:00:00\n")
     came = read_back(tmp_path / "out", [marks])
-    assert came.outcome.groups["other"]["changed"] == 1 and not (tmp_path / "out" / "outcome.json").exists()
+    assert (
+        came.outcome.groups["other"]["changed"] == 1
+        and not (tmp_path / "out" / "outcome.json").exists()
+    )
     written = came.write()
     assert written.document.name == "outcome.json" and written.page.name == "outcome.html"
 

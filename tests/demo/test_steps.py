@@ -30,7 +30,10 @@ def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(tmp_path
     def demo(data=None):
         Demo(plan_demo(str(tmp_path / "demo"), data=data, device="cpu")).run()
 
-    with locked(tmp_path / "demo" / ".lock", "taken"), pytest.raises(UserError, match="another demo.*-o"):
+    with (
+        locked(tmp_path / "demo" / ".lock", "taken"),
+        pytest.raises(UserError, match="another demo.*-o"),
+    ):
         demo()
     theirs = tmp_path / "demo" / "nnUNet_raw" / "Dataset090_VirtualBrains"
     theirs.mkdir(parents=True)
@@ -40,7 +43,9 @@ def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(tmp_path
     for name in ("environment.sh", "commands.sh"):
         mine = tmp_path / "demo" / name
         mine.write_text("mine")
-        with pytest.raises(UserError, match=f"{name} was not made by this demo, and would be lost; give another -o"):
+        with pytest.raises(
+            UserError, match=f"{name} was not made by this demo, and would be lost; give another -o"
+        ):
             demo()
         assert mine.read_text() == "mine"
         mine.unlink()
@@ -95,7 +100,9 @@ def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, reques
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt), termination_as_interrupt():
-        run_together([python(_WITH_WORKER.format(pid=str(pid)), tmp_path / "log")], dict(os.environ))
+        run_together(
+            [python(_WITH_WORKER.format(pid=str(pid)), tmp_path / "log")], dict(os.environ)
+        )
     thread.join()
     assert group_ends(int(pid.read_text()))
 
@@ -108,7 +115,9 @@ def test_nnunet_builds_the_small_network_and_all_else_is_the_parents(tmp_path):
     small, planned = (manager.get_configuration(f"3d_fullres{ending}") for ending in ("_small", ""))
     assert small.batch_size == 2
     features = planned.network_arch_init_kwargs["features_per_stage"]
-    assert small.network_arch_init_kwargs["features_per_stage"] == [max(1, round(width * 3 / 8)) for width in features]
+    assert small.network_arch_init_kwargs["features_per_stage"] == [
+        max(1, round(width * 3 / 8)) for width in features
+    ]
     for name in ("data_identifier", "patch_size", "spacing"):
         assert getattr(small, name) == getattr(planned, name)
 
@@ -120,7 +129,9 @@ def test_epochs_of_a_training_are_counted_in_its_log(tmp_path, monkeypatch):
     def run(commands, environment, while_waiting):
         for command in commands:
             command.log.parent.mkdir(parents=True)
-            command.log.write_text("".join(f"2026-01-01: Epoch {n}\nEpoch time: 1.0 s\n" for n in range(2)))
+            command.log.write_text(
+                "".join(f"2026-01-01: Epoch {n}\nEpoch time: 1.0 s\n" for n in range(2))
+            )
         while_waiting()
 
     class Bar(steps.tqdm):

@@ -1,4 +1,5 @@
-"""Virtual brains: a complete Decathlon task, repeatable, half of whose scans to predict are noisy."""
+"""Virtual brains: a complete Decathlon task, repeatable, half of whose scans to predict are
+noisy."""
 
 from __future__ import annotations
 
@@ -21,8 +22,11 @@ from nnunet_nacl.errors import UserError
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
-    """The same few brains, made twice from a ball with a white core and a grey shell, which needs no nilearn."""
-    radius = np.linalg.norm(np.indices((40, 44, 40)) - np.reshape([19.5, 21.5, 19.5], (3, 1, 1, 1)), axis=0)
+    """The same few brains, made twice from a ball with a white core and a grey shell, which needs
+    no nilearn."""
+    radius = np.linalg.norm(
+        np.indices((40, 44, 40)) - np.reshape([19.5, 21.5, 19.5], (3, 1, 1, 1)), axis=0
+    )
     outer = 1 / (1 + np.exp((radius - 17.0) / 0.7))
     inner = 1 / (1 + np.exp((radius - 9.0) / 0.7))
     probabilities = np.float32([1 - outer, outer - inner, inner])
@@ -35,7 +39,9 @@ def tasks(tmp_path_factory):
         patch.setattr(virtual_brains, "NUM_TRAINING", 4)
         patch.setattr(virtual_brains, "NUM_VALIDATION", 4)
         patch.setattr(virtual_brains, "NUM_TEST", 2)
-        return [write_virtual_brains(tmp_path_factory.mktemp("brains") / TASK_NAME) for _ in range(2)]
+        return [
+            write_virtual_brains(tmp_path_factory.mktemp("brains") / TASK_NAME) for _ in range(2)
+        ]
 
 
 def read(folder, kind, number):
@@ -51,7 +57,9 @@ def test_networks_are_trained_on_clean_scans_and_half_of_the_others_are_noisy(ta
     assert all(sorted(split["train"] + split["val"]) == clean for split in splits[1:])
     noise = []  # of the images, as it is outside the brain
     for number in range(1, 11):
-        image = SimpleITK.GetArrayFromImage(read(tasks[0], "imagesTr" if number < 9 else "imagesTs", number))
+        image = SimpleITK.GetArrayFromImage(
+            read(tasks[0], "imagesTr" if number < 9 else "imagesTs", number)
+        )
         noise.append(np.sqrt((image[:2] ** 2).mean()) / np.quantile(image, 0.98))
     assert (np.array(noise) > 3 * min(noise)).tolist() == [False] * 4 + [False, True] * 3
 

@@ -15,12 +15,18 @@ ORIGIN_MM = (-30.0, 12.0, 55.0)
 MISSING = object()
 CODES = {
     "anterior": {"code": "4421005", "meaning": "Cell structure", "category": "AnatomicalStructure"},
-    "posterior": {"code": "X1", "meaning": "Private part", "category": "Tissue", "scheme": "99TEST"},
+    "posterior": {
+        "code": "X1",
+        "meaning": "Private part",
+        "category": "Tissue",
+        "scheme": "99TEST",
+    },
 }
 
 
 def oblique() -> np.ndarray:
-    """(3, 3) rotation: columns are the directions along a row, along a column, and from slice to slice."""
+    """(3, 3) rotation: columns are the directions along a row, along a column, and from slice to
+    slice."""
     return Rotation.from_euler("XYZ", (20, -15, 35), degrees=True).as_matrix()
 
 
@@ -40,7 +46,8 @@ def write_series(
 ) -> list[Path]:
     """One file a slice, the first one first; the stored numbers are 10 larger than ``values``.
 
-    ``order`` is that of the file names; ``changes`` are attributes of every file or, as a dictionary, of slices.
+    ``order`` is that of the file names; ``changes`` are attributes of every file or, as a
+    dictionary, of slices.
     """
     from pydicom import uid
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -49,13 +56,40 @@ def write_series(
     folder.mkdir(parents=True, exist_ok=True)
     series, frame, study = generate_uid(), generate_uid(), generate_uid()
     turn, paths, kind = oblique(), [], getattr(uid, syntax)
-    common: dict[str, Any] = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "FrameOfReferenceUID": frame}
-    common |= {"PatientID": "patient-7", "PatientName": "Doe^Jane", "PatientBirthDate": "", "PatientSex": ""}
-    common |= {"StudyID": "1", "StudyDate": "20260101", "StudyTime": "000000", "AccessionNumber": "", "Modality": "CT"}
-    common |= {"ReferringPhysicianName": "", "SeriesNumber": number, "SeriesDescription": "Head: thin/soft"}
-    common |= {"PixelSpacing": list(SPACING_MM[1:]), "SliceThickness": SPACING_MM[0], "SamplesPerPixel": 1}
+    common: dict[str, Any] = {
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": series,
+        "FrameOfReferenceUID": frame,
+    }
+    common |= {
+        "PatientID": "patient-7",
+        "PatientName": "Doe^Jane",
+        "PatientBirthDate": "",
+        "PatientSex": "",
+    }
+    common |= {
+        "StudyID": "1",
+        "StudyDate": "20260101",
+        "StudyTime": "000000",
+        "AccessionNumber": "",
+        "Modality": "CT",
+    }
+    common |= {
+        "ReferringPhysicianName": "",
+        "SeriesNumber": number,
+        "SeriesDescription": "Head: thin/soft",
+    }
+    common |= {
+        "PixelSpacing": list(SPACING_MM[1:]),
+        "SliceThickness": SPACING_MM[0],
+        "SamplesPerPixel": 1,
+    }
     common |= {"ImageOrientationPatient": [f"{value:.9f}" for value in (*turn[:, 0], *turn[:, 1])]}
-    common |= {"PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 1, "BitsAllocated": 16}
+    common |= {
+        "PhotometricInterpretation": "MONOCHROME2",
+        "PixelRepresentation": 1,
+        "BitsAllocated": 16,
+    }
     common |= {"BitsStored": 16, "HighBit": 15, "RescaleSlope": 1, "RescaleIntercept": -10}
     for i, plane in enumerate(values):
         image = Dataset()
@@ -67,7 +101,10 @@ def write_series(
         ours = {"InstanceNumber": i + 1, "Rows": plane.shape[0], "Columns": plane.shape[1]}
         ours |= {"ImagePositionPatient": [f"{value:.9f}" for value in place]}
         ours |= {"PixelData": (plane + 10).astype("<i2").tobytes()}
-        changed = {name: value.get(i, MISSING) if isinstance(value, dict) else value for name, value in changes.items()}
+        changed = {
+            name: value.get(i, MISSING) if isinstance(value, dict) else value
+            for name, value in changes.items()
+        }
         for name, value in [*(common | ours).items(), *changed.items()]:
             if value is not MISSING:
                 setattr(image, name, value)

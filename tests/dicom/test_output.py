@@ -62,17 +62,24 @@ def predict(model: Path, scans: Path, output: Path, codes: Path | None, *argumen
 
 def written(output: Path) -> dict[str, Path]:
     """Objects by what they are, the name less that of the case, which ends with a hash."""
-    return {re.sub(".*_[0-9a-f]{10}_", "", path.stem): path for path in (output / "dicom").glob("*.dcm")}
+    return {
+        re.sub(".*_[0-9a-f]{10}_", "", path.stem): path for path in (output / "dicom").glob("*.dcm")
+    }
 
 
 def points(values: np.ndarray, place_of) -> dict[tuple[float, ...], float]:
     """Value at each place of the patient, in DICOM's mm, where it is not 0."""
-    return {tuple(np.round(place_of(i), 2) + 0.0): float(values[tuple(i)]) for i in np.argwhere(values)}
+    return {
+        tuple(np.round(place_of(i), 2) + 0.0): float(values[tuple(i)]) for i in np.argwhere(values)
+    }
 
 
 def points_of_nifti(path: Path) -> dict[tuple[float, ...], float]:
     image = sitk.ReadImage(str(path))
-    return points(sitk.GetArrayFromImage(image), lambda i: image.TransformIndexToPhysicalPoint(i[::-1].tolist()))
+    return points(
+        sitk.GetArrayFromImage(image),
+        lambda i: image.TransformIndexToPhysicalPoint(i[::-1].tolist()),
+    )
 
 
 def points_of_segment(path: Path, number: int) -> dict[tuple[float, ...], float]:
@@ -90,8 +97,15 @@ def points_of_map(path: Path) -> dict[tuple[float, ...], float]:
 
 def qualitative(report) -> list[tuple[str, str]]:
     """Codes, or text, of what a report says of the whole scan."""
-    (whole,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "C0034375")
-    return [(item.name.value, getattr(item.value, "meaning", item.value)) for item in whole.ContentSequence]
+    (whole,) = (
+        item
+        for item in report.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "C0034375"
+    )
+    return [
+        (item.name.value, getattr(item.value, "meaning", item.value))
+        for item in whole.ContentSequence
+    ]
 
 
 def same_places(found, expected) -> bool:
@@ -107,7 +121,19 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, 
     folder = make_model(tmp_path, channels=("CT",), seed=7)
     plans = json.loads((folder / "plans.json").read_text()) | {"image_reader_writer": reader}
     (folder / "plans.json").write_text(json.dumps(plans))
-    assert predict(folder, study, tmp_path / "out", codes, "-maps", "entropy", "fractional", *READERS[reader]) == 0
+    assert (
+        predict(
+            folder,
+            study,
+            tmp_path / "out",
+            codes,
+            "-maps",
+            "entropy",
+            "fractional",
+            *READERS[reader],
+        )
+        == 0
+    )
     objects = written(tmp_path / "out")
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
     labels = points_of_nifti(nifti)
@@ -116,20 +142,40 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, 
         assert places and same_places(points_of_segment(objects["segmentation"], number), places)
     assert objects.keys() == {"segmentation", "report", "entropy", "probabilities"}
     stored = pydicom.dcmread(objects["probabilities"])
-    assert (stored.SegmentationFractionalType, stored.MaximumFractionalValue) == ("PROBABILITY", 255)
-    of_nifti = {name: next((tmp_path / "out" / "maps").glob(f"*/*_{name}*")) for name in ("entropy", "probability_2")}
-    shares = points_of_segment(objects["probabilities"], 2), points_of_nifti(of_nifti["probability_2"])
-    for one, other in (shares, (points_of_map(objects["entropy"]), points_of_nifti(of_nifti["entropy"]))):
+    assert (stored.SegmentationFractionalType, stored.MaximumFractionalValue) == (
+        "PROBABILITY",
+        255,
+    )
+    of_nifti = {
+        name: next((tmp_path / "out" / "maps").glob(f"*/*_{name}*"))
+        for name in ("entropy", "probability_2")
+    }
+    shares = (
+        points_of_segment(objects["probabilities"], 2),
+        points_of_nifti(of_nifti["probability_2"]),
+    )
+    for one, other in (
+        shares,
+        (points_of_map(objects["entropy"]), points_of_nifti(of_nifti["entropy"])),
+    ):
         assert same_places(one, other)
-        nearest = [min(other, key=lambda at, place=place: np.linalg.norm(np.subtract(at, place))) for place in one]
+        nearest = [
+            min(other, key=lambda at, place=place: np.linalg.norm(np.subtract(at, place)))
+            for place in one
+        ]
         np.testing.assert_allclose(list(one.values()), [other[at] for at in nearest], atol=1e-6)
 
 
-def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, codes, monkeypatch) -> None:
+def test_the_axes_are_those_of_the_trainings_labels(
+    tmp_path, model, study, codes, monkeypatch
+) -> None:
     labels = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "gt_segmentations"
     labels.mkdir(parents=True)
     for i, orientation in enumerate(("RAS", "RAS", "LPS")):
-        sitk.WriteImage(sitk.DICOMOrient(sitk.Image(4, 5, 6, sitk.sitkUInt8), orientation), labels / f"{i}.nii.gz")
+        sitk.WriteImage(
+            sitk.DICOMOrient(sitk.Image(4, 5, 6, sitk.sitkUInt8), orientation),
+            labels / f"{i}.nii.gz",
+        )
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     assert predict(model, study, tmp_path / "found", None, "-codes", codes) == 0
     assert predict(model, study, tmp_path / "given", codes) == 0
@@ -138,26 +184,45 @@ def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, code
 
 
 def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> None:
-    monkeypatch.setattr(Calibrator, "unlike", lambda *_: (0.01, "unlike the 20 calibration scans: spacing"))
+    monkeypatch.setattr(
+        Calibrator, "unlike", lambda *_: (0.01, "unlike the 20 calibration scans: spacing")
+    )
     assert predict(model, study, tmp_path / "out", codes, "-maps", "entropy", "probabilities") == 0
     objects = written(tmp_path / "out")
-    maps = {"entropy", "probability_0_background", "probability_1_anterior", "probability_2_posterior"}
+    maps = {
+        "entropy",
+        "probability_0_background",
+        "probability_1_anterior",
+        "probability_2_posterior",
+    }
     assert objects.keys() == {"segmentation", "report", *maps}
-    for path in objects.values() if shutil.which("dciodvfy") else ():  # Debian: apt-get install dicom3tools
-        found = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace")
+    # Debian: apt-get install dicom3tools
+    for path in objects.values() if shutil.which("dciodvfy") else ():
+        found = subprocess.run(
+            ["dciodvfy", str(path)], capture_output=True, text=True, errors="replace"
+        )
         assert "Error" not in found.stderr + found.stdout
     seg, image = hd.seg.segread(objects["segmentation"]), pydicom.dcmread(next(study.iterdir()))
     for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert seg[name].value == image[name].value
     one, other = (seg.get_segment_description(number) for number in (1, 2))
     assert (one.segment_label, other.segment_label) == ("anterior", "posterior")
-    assert (one.segmented_property_type.value, one.segmented_property_type.scheme_designator) == ("4421005", "SCT")
+    assert (one.segmented_property_type.value, one.segmented_property_type.scheme_designator) == (
+        "4421005",
+        "SCT",
+    )
     assert other.segmented_property_type.scheme_designator == "99TEST"
     assert other.segmented_property_category.meaning == "Tissue"
     images = {pydicom.dcmread(path).SOPInstanceUID for path in study.iterdir()}
     entropy, anterior = (hd.imread(objects[name]) for name in ("entropy", "probability_1_anterior"))
-    assert all({uid for _, _, uid in made.get_source_image_uids()} == images for made in (seg, entropy, anterior))
-    assert (entropy.SOPClassUID.name, entropy.ContentQualification) == ("Parametric Map Storage", "RESEARCH")
+    assert all(
+        {uid for _, _, uid in made.get_source_image_uids()} == images
+        for made in (seg, entropy, anterior)
+    )
+    assert (entropy.SOPClassUID.name, entropy.ContentQualification) == (
+        "Parametric Map Storage",
+        "RESEARCH",
+    )
     for made, quantity in ((entropy, "ENTROPY"), (anterior, "PROBABILITY")):
         (mapping,) = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
         assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
@@ -165,11 +230,17 @@ def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> Non
         assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == quantity
 
     report = hd.sr.srread(objects["report"])
-    assert (report.SOPClassUID.name, report.VerificationFlag) == ("Comprehensive 3D SR Storage", "UNVERIFIED")
+    assert (report.SOPClassUID.name, report.VerificationFlag) == (
+        "Comprehensive 3D SR Storage",
+        "UNVERIFIED",
+    )
     (row,) = read_list(tmp_path / "out")
     (flag, answer), *reasons = qualitative(report)
     assert (flag, answer.lower()) == ("FLAG", row["flag"]) and row["flag"] == "yes"
-    assert reasons == [("REASON", text) for text in row["reasons"].split("; ")] and "unlike the 20" in row["reasons"]
+    assert (
+        reasons == [("REASON", text) for text in row["reasons"].split("; ")]
+        and "unlike the 20" in row["reasons"]
+    )
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert len(groups) == 2
     for number, (name, group) in enumerate(zip(("anterior", "posterior"), groups), 1):
@@ -179,46 +250,71 @@ def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> Non
         assert (support.name.value, support.value.value) == ("SUPPORT", "NOT_SUPPORTED")
         assert group.finding_type.value == CODES[name]["code"]
         segment = group.referenced_segment[0].ReferencedSOPSequence[0]
-        assert segment.ReferencedSOPInstanceUID == seg.SOPInstanceUID and segment.ReferencedSegmentNumber == number
+        assert (
+            segment.ReferencedSOPInstanceUID == seg.SOPInstanceUID
+            and segment.ReferencedSegmentNumber == number
+        )
         found = {one.name.value: one for one in group.get_measurements()}
         expected = {"118565006": "volume_ml", "DICE": "predicted_dice"}
         expected |= {"DICE_LOW": "predicted_dice_low", "DICE_HIGH": "predicted_dice_high"}
         assert found.keys() == expected.keys()  # presence was not learned
         for code, column in expected.items():
             assert found[code].value == pytest.approx(float(row[f"{name} {column}"]), rel=1e-5)
-        assert found["118565006"].unit.value == "ml" and found["DICE"].name.scheme_designator == SCHEME
+        assert (
+            found["118565006"].unit.value == "ml" and found["DICE"].name.scheme_designator == SCHEME
+        )
 
 
 def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:
     folder = make_model(tmp_path, labels=REGIONS, channels=("CT",), seed=3)
-    codes = write_codes(tmp_path / "codes.json", {"whole": CODES["anterior"], "core": CODES["posterior"]})
+    codes = write_codes(
+        tmp_path / "codes.json", {"whole": CODES["anterior"], "core": CODES["posterior"]}
+    )
     assert predict(folder, study, tmp_path / "out", codes, "-maps", "fractional") == 0
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
     labels, objects = points_of_nifti(nifti), written(tmp_path / "out")
     assert same_places(points_of_segment(objects["segmentation"], 1), labels)
     assert same_places(
-        points_of_segment(objects["segmentation"], 2), [at for at, label in labels.items() if label == 2]
+        points_of_segment(objects["segmentation"], 2),
+        [at for at, label in labels.items() if label == 2],
     )
     report = hd.sr.srread(objects["report"])  # of a model that is not calibrated
-    assert [len(group.get_measurements()) for group in report.content.get_volumetric_roi_measurement_groups()] == [1, 1]
-    assert len(points_of_segment(objects["probabilities"], 1)) >= len(points_of_segment(objects["segmentation"], 1))
+    assert [
+        len(group.get_measurements())
+        for group in report.content.get_volumetric_roi_measurement_groups()
+    ] == [1, 1]
+    assert len(points_of_segment(objects["probabilities"], 1)) >= len(
+        points_of_segment(objects["segmentation"], 1)
+    )
 
 
 def test_compressed_images_without_a_patient_and_names_of_any_script(tmp_path) -> None:
-    folder = make_model(tmp_path, labels={"background": 0, "Größe": 1, "部": 2}, channels=("CT",), seed=7)
+    folder = make_model(
+        tmp_path, labels={"background": 0, "Größe": 1, "部": 2}, channels=("CT",), seed=7
+    )
     codes = write_codes(tmp_path / "codes.json", dict(zip(("Größe", "部"), CODES.values())))
-    removed = "PatientID PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber Modality"
+    removed = (
+        "PatientID PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber Modality"
+    )
     changes = {"PatientName": "Müller^Jörg", "SpecificCharacterSet": "ISO_IR 100"}
     for path in write_series(tmp_path / "study", scan(), syntax="RLELossless", **changes):
         image = pydicom.dcmread(path)
-        for name in (*removed.split(), "ReferringPhysicianName", "SeriesNumber", "SeriesDescription", "SliceThickness"):
+        for name in (
+            *removed.split(),
+            "ReferringPhysicianName",
+            "SeriesNumber",
+            "SeriesDescription",
+            "SliceThickness",
+        ):
             delattr(image, name)
         image.save_as(path)
     assert predict(folder, tmp_path / "study", tmp_path / "out", codes) == 0
     objects = written(tmp_path / "out")
     assert objects["segmentation"].name.startswith("series_")
     seg = hd.seg.segread(objects["segmentation"])
-    assert seg.PatientName == "Müller^Jörg" and [one.SegmentLabel for one in seg.SegmentSequence] == ["Größe", "部"]
+    assert seg.PatientName == "Müller^Jörg" and [
+        one.SegmentLabel for one in seg.SegmentSequence
+    ] == ["Größe", "部"]
     assert seg.PatientID == ""
     assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
     groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
@@ -238,25 +334,38 @@ def test_headers_that_objects_cannot_quote_are_cleaned(tmp_path, model, codes) -
     }
     with pydicom.config.disable_value_validation():
         write_series(tmp_path / "study", scan(), **changes)
-    assert predict(model, tmp_path / "study", tmp_path / "out", codes, "-maps", "entropy", "fractional") == 0
+    assert (
+        predict(
+            model, tmp_path / "study", tmp_path / "out", codes, "-maps", "entropy", "fractional"
+        )
+        == 0
+    )
     objects = written(tmp_path / "out")
     assert len(objects) == 4
     for path in objects.values():
         made = pydicom.dcmread(path)
         assert made.PatientID == "patient-7"
-        assert [made[name].value for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")] == [""] * 4
+        assert [
+            made[name].value
+            for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
+        ] == [""] * 4
     first = pydicom.dcmread(tmp_path / "study" / "IM0000")
     groups = hd.seg.segread(objects["segmentation"]).SharedFunctionalGroupsSequence[0]
     plane = groups.PlaneOrientationSequence[0].ImageOrientationPatient
     assert list(plane) == pytest.approx(list(first.ImageOrientationPatient), abs=1e-6)
 
 
-def test_presence_is_reported_and_an_empty_structure_stays(tmp_path, model, study, codes, monkeypatch) -> None:
+def test_presence_is_reported_and_an_empty_structure_stays(
+    tmp_path, model, study, codes, monkeypatch
+) -> None:
     write = DicomMaker.write
 
     def without_posterior(maker, case, reported, *others):
         labels = np.where(case.segmentation == 2, 0, case.segmentation)
-        said = [{"volume_ml": 1.5, "present_probability": 0.75}, {"volume_ml": 0.0, "present_probability": 0.25}]
+        said = [
+            {"volume_ml": 1.5, "present_probability": 0.75},
+            {"volume_ml": 0.0, "present_probability": 0.25},
+        ]
         return write(maker, replace(case, segmentation=labels), Reported(said), *others)
 
     monkeypatch.setattr(DicomMaker, "write", without_posterior)
@@ -271,22 +380,30 @@ def test_presence_is_reported_and_an_empty_structure_stays(tmp_path, model, stud
     assert values == [{"118565006": 1.5, "PRESENCE": 0.75}, {"118565006": 0.0, "PRESENCE": 0.25}]
 
 
-def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself(tmp_path, model, codes) -> None:
+def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself(
+    tmp_path, model, codes
+) -> None:
     study = tmp_path / "study"
     write_series(study, scan(), number=1)
     for path in write_series(tmp_path / "more", scan(1), number=2):
         shutil.move(path, study / f"second_{path.name}")
-    (broken,) = (path for i, path in enumerate(write_series(tmp_path / "third", scan(2), number=4)) if i == 4)
+    (broken,) = (
+        path for i, path in enumerate(write_series(tmp_path / "third", scan(2), number=4)) if i == 4
+    )
     broken.write_bytes(broken.read_bytes()[:-50])
     shutil.move(tmp_path / "third", study / "third")
     assert predict(model, study, tmp_path / "out", codes) == 1
     rows = read_list(tmp_path / "out")
-    assert {row["case"][:2] for row in rows[:2]} == {"1_", "2_"} and rows[2]["case"].startswith("4_")
+    assert {row["case"][:2] for row in rows[:2]} == {"1_", "2_"} and rows[2]["case"].startswith(
+        "4_"
+    )
     assert f"third/{broken.name}: its voxels cannot be read" in rows[2]["problem"]
     assert len(list((tmp_path / "out" / "dicom").iterdir())) == 4
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
     assert predict(model, study, tmp_path / "out", codes, "--continue_prediction") == 1
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()
+    }
     for changed in ("-unlike", "codes"):  # reports say both
         if changed == "codes":
             write_codes(codes, CODES | {"anterior": CODES["anterior"] | {"code": "1"}})
@@ -312,12 +429,16 @@ def test_a_report_has_the_intervals_of_the_list_beside_it_whatever_the_map_had_l
     assert lowest[0] > lowest[1] + 0.1
 
 
-def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, codes, capsys) -> None:
+def test_settings_that_do_not_fit_are_refused_before_the_work(
+    tmp_path, model, study, codes, capsys
+) -> None:
     def refused(scans, *arguments):
         assert predict(model, scans, tmp_path / "out", None, *arguments) == 2
         return capsys.readouterr().err
 
-    assert "-codes FILE, with a code for anterior, posterior" in refused(study, "-orientation", "RAS")
+    assert "-codes FILE, with a code for anterior, posterior" in refused(
+        study, "-orientation", "RAS"
+    )
     assert "-orientation" in refused(study)
     assert "three letters" in refused(study, "-codes", codes, "-orientation", "RAL")
     scans = make_scans(tmp_path / "scans")
@@ -335,25 +456,37 @@ def test_codes_that_are_missing_or_damaged_are_named(tmp_path, codes) -> None:
         return str(error.value)
 
     assert read_codes(codes, list(CODES)) == CODES
-    short = write_codes(tmp_path / "short.json", {"anterior": {"code": "4421005", "meaning": "Cell structure"}})
+    short = write_codes(
+        tmp_path / "short.json", {"anterior": {"code": "4421005", "meaning": "Cell structure"}}
+    )
     assert read_codes(short, ["anterior"]) == {"anterior": CODES["anterior"]}
     assert "no code for posterior; add" in refused({"anterior": CODES["anterior"]})
-    assert "anterior.meaning: Field required" in refused(CODES | {"anterior": {"code": "1", "category": "Tissue"}})
+    assert "anterior.meaning: Field required" in refused(
+        CODES | {"anterior": {"code": "1", "category": "Tissue"}}
+    )
     assert "category 'Organ'; there are AnatomicalStructure" in refused(
         CODES | {"anterior": CODES["anterior"] | {"category": "Organ"}}
     )
-    for field, value in (("code", "a\\b"), ("scheme", "a\nb")):  # several values, or what cannot be shown
+    # several values, or what cannot be shown
+    for field, value in (("code", "a\\b"), ("scheme", "a\nb")):
         said = refused(CODES | {"anterior": CODES["anterior"] | {field: value}})
         assert "should match pattern" in said and repr(value) in said and "\n" not in said
-    assert "at most 16 characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
+    assert "at most 16 characters" in refused(
+        CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}}
+    )
 
 
-def test_a_header_that_no_object_can_be_made_with_is_named(tmp_path, model, codes, capsys, monkeypatch) -> None:
+def test_a_header_that_no_object_can_be_made_with_is_named(
+    tmp_path, model, codes, capsys, monkeypatch
+) -> None:
     def refuse(*arguments, **options):
         raise ValueError("a value that highdicom does not take")
 
     monkeypatch.setattr(hd.seg, "Segmentation", refuse)
     paths = write_series(tmp_path / "study", scan())
     assert predict(model, tmp_path / "study", tmp_path / "out", codes) == 2
-    assert f"{paths[0]}: no DICOM object can be made with its header (a value that" in capsys.readouterr().err
+    assert (
+        f"{paths[0]}: no DICOM object can be made with its header (a value that"
+        in capsys.readouterr().err
+    )
     assert not list((tmp_path / "out").rglob("*.dcm"))

@@ -43,9 +43,13 @@ def refused(folder, path) -> None:
 
 
 def test_slices_are_in_the_order_of_their_places_and_what_is_no_image_is_passed_over(tmp_path):
-    paths = write_series(tmp_path / "a" / "b", scan(), order=np.random.default_rng(1).permutation(len(scan())))
+    paths = write_series(
+        tmp_path / "a" / "b", scan(), order=np.random.default_rng(1).permutation(len(scan()))
+    )
     os.mkfifo(tmp_path / "pipe")
-    assert run_warm(series.is_dicom, tmp_path / "pipe", folder=tmp_path, timeout_s=60).returncode == 0
+    assert (
+        run_warm(series.is_dicom, tmp_path / "pipe", folder=tmp_path, timeout_s=60).returncode == 0
+    )
     report = pydicom.dcmread(paths[0])
     report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = pydicom.uid.BasicTextSRStorage
     report.save_as(tmp_path / "report")
@@ -60,9 +64,13 @@ def test_slices_are_in_the_order_of_their_places_and_what_is_no_image_is_passed_
 def test_the_image_lies_where_the_headers_say(tmp_path, orientation):
     values = scan()
     slopes = {i: 1 + i / 8 for i in range(len(values))}  # each slice has its own
-    files = write_series(tmp_path, values, order=list(range(len(values)))[::-1], RescaleSlope=slopes)
+    files = write_series(
+        tmp_path, values, order=list(range(len(values)))[::-1], RescaleSlope=slopes
+    )
     image = volume(tmp_path, orientation)
-    assert (sitk.GetArrayFromImage(image).shape == values.shape) == (orientation != "SAR") and orientation_of([]) == ""
+    assert (sitk.GetArrayFromImage(image).shape == values.shape) == (
+        orientation != "SAR"
+    ) and orientation_of([]) == ""
     turn, affine = oblique(), affine_of_series(series.read_headers(files))
     for k, j, i in ((0, 0, 0), (8, 16, 13), (4, 0, 13)):
         place = np.array(ORIGIN_MM) + turn @ (np.array((i, j, k)) * SPACING_MM[::-1])
@@ -90,42 +98,74 @@ def rounded(values, digits=9):
         {"ImageOrientationPatient": rounded([*ROW, *(COLUMN + 0.005 * ROW)])},
         {"ImagePositionPatient": {8: rounded(PLACES[8] + 0.15 * ROW)}},
         {"ImagePositionPatient": {i: rounded(place, 1) for i, place in enumerate(PLACES)}},
-        {"PatientID": {2: "patient-7 "}, "PatientName": NO_NAME, "RescaleSlope": None, "RescaleIntercept": None},
+        {
+            "PatientID": {2: "patient-7 "},
+            "PatientName": NO_NAME,
+            "RescaleSlope": None,
+            "RescaleIntercept": None,
+        },
     ],
-    ids=["axes not quite orthogonal", "a slice not quite in its row", "rounded places", "spaces and gaps"],
+    ids=[
+        "axes not quite orthogonal",
+        "a slice not quite in its row",
+        "rounded places",
+        "spaces and gaps",
+    ],
 )
 def test_image_and_headers_agree_where_headers_are_not_exact(tmp_path, changes):
     affine = affine_of_series(series.read_headers(write_series(tmp_path, scan(), **changes)))
     image = volume(tmp_path)
     for corner in ((0, 0, 0), (13, 0, 0), (0, 16, 0), (13, 16, 8)):
-        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(corner), (affine @ (*corner, 1))[:3], atol=1e-4)
-        np.testing.assert_allclose((affine @ (*corner, 1))[:3], PLACES[0] + oblique() @ (corner * STEP_MM), atol=0.2)
+        np.testing.assert_allclose(
+            image.TransformIndexToPhysicalPoint(corner), (affine @ (*corner, 1))[:3], atol=1e-4
+        )
+        np.testing.assert_allclose(
+            (affine @ (*corner, 1))[:3], PLACES[0] + oblique() @ (corner * STEP_MM), atol=0.2
+        )
 
 
 BAD_HEADERS = {
     "NumberOfFrames is 5, which is not supported": {"NumberOfFrames": 5},
     "SamplesPerPixel is 3, which": {"SamplesPerPixel": {4: 3}},
     "PhotometricInterpretation is MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},
-    "which is not supported; export it as single-frame": {"ModalityLUTSequence": [pydicom.Dataset()]},
+    "which is not supported; export it as single-frame": {
+        "ModalityLUTSequence": [pydicom.Dataset()]
+    },
     "no ImagePositionPatient": {"ImagePositionPatient": {2: None}},
-    "PatientID is 'patient-8', but 'patient-7' in IM0000": {"PatientID": {3: "patient-8", 4: "patient-8"}},
+    "PatientID is 'patient-8', but 'patient-7' in IM0000": {
+        "PatientID": {3: "patient-8", 4: "patient-8"}
+    },
     "PixelSpacing is [0.7, 0]: it must be above 0": {"PixelSpacing": ["0.7", "0"]},
-    "[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]: it must be two unit vectors": {"ImageOrientationPatient": [1, 0, 0, 0, 0, 0]},
+    "[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]: it must be two unit vectors": {
+        "ImageOrientationPatient": [1, 0, 0, 0, 0, 0]
+    },
     "ImagePositionPatient is [inf, 1.0, 2.0]: it must be 3 finite numbers": {
         "ImagePositionPatient": {2: ["inf", 1, 2]}
     },
     "RescaleSlope is 0": {"RescaleSlope": 0},
-    "in IM0000 of the same series: a localizer? Leave it out": {"ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}},
+    "in IM0000 of the same series: a localizer? Leave it out": {
+        "ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}
+    },
     "IM0003 and IM0004: 0 mm apart, others of the series 2.5 mm: copies": {
         "ImagePositionPatient": {3: rounded(PLACES[4])}
     },
     "not evenly spaced": {
-        "ImagePositionPatient": {i: rounded(place + NORMAL * 0.05 * i**2) for i, place in enumerate(PLACES)}
+        "ImagePositionPatient": {
+            i: rounded(place + NORMAL * 0.05 * i**2) for i, place in enumerate(PLACES)
+        }
     },
-    "Modality is 'MR', but 'CT' in IM0000 of the same series: images of two kinds? Separate": {"Modality": {4: "MR"}},
-    "SOPClassUID is '1.2.840.10008.5.1.4.1.1.4', but": {"SOPClassUID": {4: pydicom.uid.MRImageStorage}},
-    "IM0004: it has the SOPInstanceUID of IM0002: a copy?": {"SOPInstanceUID": {2: "1.2.3", 4: "1.2.3"}},
-    "tilted gantry": {"ImagePositionPatient": {i: rounded(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}},
+    "Modality is 'MR', but 'CT' in IM0000 of the same series: images of two kinds? Separate": {
+        "Modality": {4: "MR"}
+    },
+    "SOPClassUID is '1.2.840.10008.5.1.4.1.1.4', but": {
+        "SOPClassUID": {4: pydicom.uid.MRImageStorage}
+    },
+    "IM0004: it has the SOPInstanceUID of IM0002: a copy?": {
+        "SOPInstanceUID": {2: "1.2.3", 4: "1.2.3"}
+    },
+    "tilted gantry": {
+        "ImagePositionPatient": {i: rounded(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}
+    },
 }
 
 
@@ -141,7 +181,9 @@ def test_a_missing_slice_is_named_by_its_neighbours(tmp_path, count, missing):
     paths = write_series(tmp_path, scan(shape=(count, 8, 8)))
     paths[missing].unlink()
     neighbours = f"{paths[missing - 1]} and {paths[missing + 1].name}"
-    assert f"{neighbours}: 5 mm apart, others of the series 2.5 mm: a slice is missing" in only(tmp_path)
+    assert f"{neighbours}: 5 mm apart, others of the series 2.5 mm: a slice is missing" in only(
+        tmp_path
+    )
     for path in paths[:missing] + paths[missing + 2 :]:
         path.unlink()
     assert "one image, which is no volume" in only(tmp_path)
@@ -155,10 +197,14 @@ def test_a_damaged_file_is_named(tmp_path):
     paths[4].write_bytes(whole.replace(b"2.5 ", b"2,5 "))  # the thickness
     assert "a damaged header (could not convert string to float: '2,5')" in only(tmp_path)
     paths[4].write_bytes(whole[:500])  # in the middle of the header
-    assert f"{paths[4]}: its header has no SeriesInstanceUID" in " ".join(find_series(tmp_path)[1].values())
+    assert f"{paths[4]}: its header has no SeriesInstanceUID" in " ".join(
+        find_series(tmp_path)[1].values()
+    )
     paths[4].write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 50)
     found, problems = find_series(tmp_path)
-    assert str(paths[4]) in problems[paths[4].name] and "a slice is missing" in " ".join(problems.values())
+    assert str(paths[4]) in problems[paths[4].name] and "a slice is missing" in " ".join(
+        problems.values()
+    )
 
 
 STORED = {i: (plane + 10).astype("<i2").tobytes() for i, plane in enumerate(scan())}
@@ -201,7 +247,12 @@ def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path)
     refused(tmp_path, tmp_path / "IM0000")
 
 
-SYNTAXES = ["ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"]
+SYNTAXES = [
+    "ImplicitVRLittleEndian",
+    "DeflatedExplicitVRLittleEndian",
+    "ExplicitVRBigEndian",
+    "RLELossless",
+]
 SYNTAXES += ["JPEGLSLossless"]
 
 

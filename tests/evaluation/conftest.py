@@ -15,8 +15,11 @@ TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0, "nnUNetTrainerNACL": 3
 
 @pytest.fixture(scope="session")
 def made_study(tmp_path_factory) -> Study:
-    """Two folds of three cases, validated and measured by three trainers; tests must not change it."""
-    study = make_study(tmp_path_factory.mktemp("study"), TRAINERS, cases=3, folds=2, shape=(3, 8, 8))
+    """Two folds of three cases, validated and measured by three trainers; tests must not change
+    it."""
+    study = make_study(
+        tmp_path_factory.mktemp("study"), TRAINERS, cases=3, folds=2, shape=(3, 8, 8)
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in study.environment.items():
             patch.setenv(name, value)

@@ -36,10 +36,18 @@ class Study:
 def make_study(
     root: Path, trainers: Mapping[str, float], *, datasets: Sequence[str] = (DATASET,), **arguments
 ) -> Study:
-    """Write models of each trainer, by how sharp its predictions are, on each data set; their cases differ."""
+    """Write models of each trainer, by how sharp its predictions are, on each data set; their cases
+    differ."""
     for number, dataset in enumerate(datasets):
         for trainer, sharpness in trainers.items():  # the truth depends on the seed alone
-            make_model(root, dataset=dataset, trainer=trainer, sharpness=sharpness, seed=number, **arguments)
+            make_model(
+                root,
+                dataset=dataset,
+                trainer=trainer,
+                sharpness=sharpness,
+                seed=number,
+                **arguments,
+            )
     return Study(root)
 
 

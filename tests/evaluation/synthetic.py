@@ -50,7 +50,9 @@ def make_record(name: str, rng: np.random.Generator, sharpness: float) -> Record
         rows[key] = row_of(overlap, float(rng.integers(2, 9)) / 2)
     masks = {"dilated": truth > 0, "boundary": truth > 0, "near": prediction > 0}
     counted = count_masks(probs, truth, extra_masks=masks)
-    return Record(name, pd.DataFrame.from_dict(rows, orient="index"), {mask: counted[mask] for mask in MASKS})
+    return Record(
+        name, pd.DataFrame.from_dict(rows, orient="index"), {mask: counted[mask] for mask in MASKS}
+    )
 
 
 def make_comparison(
@@ -65,14 +67,20 @@ def make_comparison(
     """Records of each trainer (by sharpness) on the same truth, of two unless told otherwise."""
     names = tuple(f"case_{i:02d}" for i in range(cases))
     records = {
-        trainer: [make_record(case, np.random.default_rng([seed, i]), sharpness) for i, case in enumerate(names)]
+        trainer: [
+            make_record(case, np.random.default_rng([seed, i]), sharpness)
+            for i, case in enumerate(names)
+        ]
         for trainer, sharpness in trainers.items()
     }
     return Comparison(
         name=name,
         options=ComparisonOptions(configuration="2d", n_bootstrap=200),
         methods=methods
-        or [ComparedMethod(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name) for name in trainers],
+        or [
+            ComparedMethod(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name)
+            for name in trainers
+        ],
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,

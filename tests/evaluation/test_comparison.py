@@ -27,14 +27,19 @@ def tables_of(*comparisons: Comparison) -> dict[str, Table]:
 
 def test_values_are_those_of_the_records():
     dataset = make_comparison(THREE, cases=3)
-    assert dataset.values.columns.tolist() == [(column, name) for column in dataset.columns for name in THREE]
+    assert dataset.values.columns.tolist() == [
+        (column, name) for column in dataset.columns for name in THREE
+    ]
     assert dataset.values.index.tolist() == dataset.cases
     for name, records in dataset.records.items():
         for record in records:
             values = dataset.values.xs(name, axis=1, level=1).loc[record.case]
             rows = record.structures
             assert values["Dice:2"] == rows.Dice["2"] and values["HD95_mm:1"] == rows.HD95_mm["1"]
-            assert values["Dice"] == pytest.approx(rows.Dice.mean()) and values["HD95_mm"] == rows.HD95_mm.mean()
+            assert (
+                values["Dice"] == pytest.approx(rows.Dice.mean())
+                and values["HD95_mm"] == rows.HD95_mm.mean()
+            )
             for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
                 for mask in ("foreground", "predicted", "all"):
                     assert values[f"{metric}:{mask}"] == mask_metrics(record.bins[mask])[metric]
@@ -46,7 +51,8 @@ def test_every_trainer_is_compared_with_the_first():
     rows, values = comparison.statistics, comparison.values
     pairs = set(zip(rows.trainer, rows.reference))
     assert pairs == {(name, "nnUNetTrainer") for name in list(THREE)[1:]}
-    # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 7 masks but for that ECE
+    # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 7 masks but for
+    # that ECE
     expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 40}
     assert rows.family.value_counts().to_dict() == expected
     for row in rows.itertuples():
@@ -59,13 +65,17 @@ def test_every_trainer_is_compared_with_the_first():
 
 def test_a_mean_against_most_cases_is_mixed(monkeypatch):
     # a little worse in 19 cases, far better in one
-    paired = paired_difference([1.0] * 20, [*np.linspace(1.1, 1.2, 19), -9.0], n_bootstrap=100, seed=0)
+    paired = paired_difference(
+        [1.0] * 20, [*np.linspace(1.1, 1.2, 19), -9.0], n_bootstrap=100, seed=0
+    )
     assert paired.difference < 0 < paired.rank_biserial and paired.p < 0.05
     # W+ = 1 + ... + 19, W- = 20
     assert paired.rank_biserial == pytest.approx((190 - 20) / 210)
     for p, verdict in ((1e-9, "mixed"), (0.2, "none"), (math.nan, "untested")):
         made = replace(paired, p=p)
-        monkeypatch.setattr("nnunet_nacl.evaluation.comparison.paired_difference", lambda *_, made=made, **__: made)
+        monkeypatch.setattr(
+            "nnunet_nacl.evaluation.comparison.paired_difference", lambda *_, made=made, **__: made
+        )
         assert set(make_comparison().statistics.verdict) == {verdict}  # higher is better, or lower
 
 
@@ -87,9 +97,14 @@ def test_undefined_values_leave_their_pairs_out_and_means_are_nnunets():
     assert n["Dice:1", "nnUNetTrainerCE"] == n["Dice:2", "nnUNetTrainerNACL"] == 8
     values = dataset.values.xs("nnUNetTrainerNACL", axis=1, level=1)
     assert values["Dice"].iloc[2] == values["Dice:2"].iloc[2]
-    structures = [np.nanmean([record.structures.Dice[key] for record in records]) for key in STRUCTURES]
+    structures = [
+        np.nanmean([record.structures.Dice[key] for record in records]) for key in STRUCTURES
+    ]
     means = dataset.means.loc["nnUNetTrainerNACL"]
-    assert means.Dice == pytest.approx(sum(structures) / 2) and means["ECE:all"] == values["ECE:all"].mean()
+    assert (
+        means.Dice == pytest.approx(sum(structures) / 2)
+        and means["ECE:all"] == values["ECE:all"].mean()
+    )
 
 
 def test_a_missed_structure_brings_no_trainer_closer():
@@ -98,11 +113,18 @@ def test_a_missed_structure_brings_no_trainer_closer():
     for records, hd95 in zip(dataset.records.values(), (math.nan, 30.0, 40.0)):
         missed = math.isnan(hd95)
         records[5] = with_structure(records[5], "1", near, 2.0)
-        records[5] = with_structure(records[5], "2", Overlap(0, 0, 60, 140) if missed else far, hd95)
-        records[6] = with_structure(with_structure(records[6], "1", near, math.nan), "2", near, math.nan)
+        records[5] = with_structure(
+            records[5], "2", Overlap(0, 0, 60, 140) if missed else far, hd95
+        )
+        records[6] = with_structure(
+            with_structure(records[6], "1", near, math.nan), "2", near, math.nan
+        )
     values = dataset.values
-    # the first found only what is easy: a mean over what each found would call it the closest by far
-    assert values["HD95_mm"].iloc[5].tolist() == [2, 2, 2] and values["HD95_mm"].iloc[6].isna().all()
+    # the first found only what is easy: a mean over what each found would call it the closest by
+    # far
+    assert (
+        values["HD95_mm"].iloc[5].tolist() == [2, 2, 2] and values["HD95_mm"].iloc[6].isna().all()
+    )
     assert values["HD95_mm:2"].iloc[5].tolist() == pytest.approx([math.nan, 30, 40], nan_ok=True)
     assert values["Dice"]["nnUNetTrainer"].iloc[5] == pytest.approx((1 + 0) / 2)  # no overlap
 
@@ -110,10 +132,14 @@ def test_a_missed_structure_brings_no_trainer_closer():
 def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
     dataset = make_comparison(THREE, cases=7)
     records = dataset.records["nnUNetTrainer"]
-    records[:] = [with_structure(record, "2", Overlap(0, 0, 50, 150), math.nan) for record in records]
+    records[:] = [
+        with_structure(record, "2", Overlap(0, 0, 50, 150), math.nan) for record in records
+    ]
     for name, records in dataset.records.items():
         means = pd.concat([record.structures for record in records]).groupby(level=0).mean()
         shown = dataset.means.loc[name]
-        assert shown.Dice == pytest.approx(means.Dice.mean()) and shown.HD95_mm == pytest.approx(means.HD95_mm["1"])
+        assert shown.Dice == pytest.approx(means.Dice.mean()) and shown.HD95_mm == pytest.approx(
+            means.HD95_mm["1"]
+        )
     caption = tables_of(dataset)["discrimination"].caption
     assert caption.endswith("so in no mean over structures: HD95 Posterior (mm).")

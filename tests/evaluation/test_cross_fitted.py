@@ -28,7 +28,9 @@ CALIBRATED = f"{TRAINER}+calibrated"
 @pytest.fixture(params=[CLASSES, REGIONS], ids=["classes", "regions"])
 def model(request, tmp_path, monkeypatch):
     """Two folds of three cases."""
-    study = make_study(tmp_path, {TRAINER: 2.0}, labels=request.param, cases=3, folds=2, shape=(3, 9, 8))
+    study = make_study(
+        tmp_path, {TRAINER: 2.0}, labels=request.param, cases=3, folds=2, shape=(3, 9, 8)
+    )
     for name, value in study.environment.items():
         monkeypatch.setenv(name, value)
     return study
@@ -53,17 +55,29 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     dataset = gather(TRAINER, CALIBRATED)
     change = calibration.fitted.effect["NLL all"]
     for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):
-        nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.records[name]]
+        nll = [
+            case.bins["all"].nll.mean() / case.bins["all"].n_voxels
+            for case in dataset.records[name]
+        ]
         assert np.mean(nll) == pytest.approx(change[when]["mean"], rel=1e-6)
     for plain, result in zip(*dataset.records.values()):
         assert result.structures.Dice.equals(plain.structures.Dice)  # a map changes no label
         folder = model.validation(TRAINER, int(result.case[-2]))
         probs = maps[result.case](np.load(folder / f"{result.case}.npz")["probabilities"])
-        truth = read(model.root / "nnUNet_preprocessed" / dataset.name / "gt_segmentations" / f"{result.case}.nii.gz")
+        truth = read(
+            model.root
+            / "nnUNet_preprocessed"
+            / dataset.name
+            / "gt_segmentations"
+            / f"{result.case}.nii.gz"
+        )
         true = np.stack([truth > 0, truth == 2]) if regions else truth
         counted = count_masks(probs, true, regions=regions)["all"]
-        for name in ("nll", "brier"):  # of a sample, which here is the whole case, and of all voxels
-            np.testing.assert_allclose(getattr(result.bins["all"], name), getattr(counted, name), rtol=2e-3)
+        # of a sample, which here is the whole case, and of all voxels
+        for name in ("nll", "brier"):
+            np.testing.assert_allclose(
+                getattr(result.bins["all"], name), getattr(counted, name), rtol=2e-3
+            )
 
 
 def test_cases_that_were_not_calibrated_are_refused(model):

@@ -26,11 +26,19 @@ def written(evaluation, folder) -> dict:
     evaluation.write(folder / "calibration.json")
     text = (folder / "calibration.json").read_text()
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    texts = explained(inspect.getdoc(Evaluation.write), "Keys")  # which the site's page of files shows
+    # which the site's page of files shows
+    texts = explained(inspect.getdoc(Evaluation.write), "Keys")
     case = document["metric_per_case"][0]
-    inner = [next(iter(values.values())) for values in (case["metrics"], case["quality"]["structures"])]
+    inner = [
+        next(iter(values.values())) for values in (case["metrics"], case["quality"]["structures"])
+    ]
     assert not document.keys() - texts.keys()
-    assert not [name for each in (case, case["quality"], *inner) for name in each if f"`{name}`" not in str(texts)]
+    assert not [
+        name
+        for each in (case, case["quality"], *inner)
+        for name in each
+        if f"`{name}`" not in str(texts)
+    ]
     return document
 
 
@@ -44,13 +52,19 @@ def test_numbers_are_those_of_nnunets_summary(make_validated, labels, tmp_path):
     wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
     cases = []
     for ours in document["metric_per_case"]:
-        files = (str(place / f"{ours['case']}.nii.gz") for place in (model.references, model.validation()))
+        files = (
+            str(place / f"{ours['case']}.nii.gz")
+            for place in (model.references, model.validation())
+        )
         theirs = compute_metrics(*files, SimpleITKIO(), wanted, manager.ignore_label)["metrics"]
         cases.append({label_or_region_to_key(key): values for key, values in theirs.items()})
         assert cases[-1].keys() == ours["metrics"].keys()
         for key, values in cases[-1].items():
             assert values == {name: ours["metrics"][key][name] for name in values}, key
-    means = {key: {name: np.nanmean([case[key][name] for case in cases]) for name in cases[0][key]} for key in cases[0]}
+    means = {
+        key: {name: np.nanmean([case[key][name] for case in cases]) for name in cases[0][key]}
+        for key in cases[0]
+    }
     for key, mean in means.items():
         assert mean == pytest.approx({name: document["mean"][key][name] for name in mean})
     for name, value in document["foreground_mean"].items():
@@ -64,9 +78,16 @@ def test_scores_are_means_over_cases_and_of_all_voxels(make_validated, tmp_path)
     assert list(document["bins"]) == list(MASKS)
     for mask, mean in document["calibration"]["mean"].items():
         scores = [case["calibration"][mask] for case in document["metric_per_case"]]
-        assert mean["ECE"] == pytest.approx(np.mean([each["ECE"] for each in scores])) and mean["n_cases"] == 3
-        assert document["calibration"]["pooled"][mask]["n_voxels"] == sum(each["n_voxels"] for each in scores)
-    merged = BinStats.merge(decode(BinStats, case["bins"]["all"], "bins") for case in document["metric_per_case"])
+        assert (
+            mean["ECE"] == pytest.approx(np.mean([each["ECE"] for each in scores]))
+            and mean["n_cases"] == 3
+        )
+        assert document["calibration"]["pooled"][mask]["n_voxels"] == sum(
+            each["n_voxels"] for each in scores
+        )
+    merged = BinStats.merge(
+        decode(BinStats, case["bins"]["all"], "bins") for case in document["metric_per_case"]
+    )
     assert encode(merged) == document["bins"]["all"]
 
 
@@ -81,7 +102,8 @@ def test_absent_structures_are_undefined_and_named(make_validated, tmp_path):
     undefined = [mask for mask in MASKS if mask != "all"]  # the labels' own masks
     assert document["undefined"]["calibration"] == {mask: ["case_00"] for mask in undefined}
     assert document["calibration"]["mean"]["foreground"]["n_cases"] == 1
-    assert document["metric_per_case"][0]["n_changed_voxels"] > 0  # the npz still predicts something
+    # the npz still predicts something
+    assert document["metric_per_case"][0]["n_changed_voxels"] > 0
 
 
 def test_folds_have_documents_and_the_model_one_of_all(make_validated, capsys):
@@ -91,8 +113,14 @@ def test_folds_have_documents_and_the_model_one_of_all(make_validated, capsys):
     together, *single = (json.loads((place / "calibration.json").read_text()) for place in places)
     assert together["n_cases"] == 4 and [document["n_cases"] for document in single] == [2, 2]
     for name, value in together["bins"]["all"].items():  # sums of floats depend on their order
-        np.testing.assert_allclose(value, np.add(*(each["bins"]["all"][name] for each in single)), rtol=1e-14)
+        np.testing.assert_allclose(
+            value, np.add(*(each["bins"]["all"][name] for each in single)), rtol=1e-14
+        )
     rows = list(csv.DictReader((model.folder / "calibration.csv").open()))
-    [row] = [r for r in rows if (r["scope"], r["mask"], r["metric"], r["structure"]) == ("pooled", "all", "ECE", "")]
+    [row] = [
+        r
+        for r in rows
+        if (r["scope"], r["mask"], r["metric"], r["structure"]) == ("pooled", "all", "ECE", "")
+    ]
     assert float(row["value"]) == together["calibration"]["pooled"]["all"]["ECE"]
     assert sum(r["metric"] == "Dice" and r["scope"] == "case" for r in rows) == 8

@@ -15,8 +15,14 @@ def read_models(arguments):
 @pytest.mark.parametrize(
     ("trainers", "labels"),
     [
-        (["nnUNetTrainerNACL_lambda0p2_k5_adam", "nnUNetTrainerCE_adam"], ["NACL lambda0p2 k5", "CE"]),
-        (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", DEFAULT_LABEL]),
+        (
+            ["nnUNetTrainerNACL_lambda0p2_k5_adam", "nnUNetTrainerCE_adam"],
+            ["NACL lambda0p2 k5", "CE"],
+        ),
+        (
+            ["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"],
+            ["250epochs", "MyTrainer", DEFAULT_LABEL],
+        ),
         (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL l2 nonsense", "NACL"]),
     ],
 )
@@ -29,7 +35,11 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
     (folder / "fold_0").mkdir(parents=True)
     first, second, third = read_models(["nnUNetTrainerNACL", str(folder), "Mine=nnUNetTrainerCE"])
     assert (first.name, first.label, first.path) == ("nnUNetTrainerNACL", "NACL", None)
-    assert (second.name, second.trainer, second.label) == (str(folder), "nnUNetTrainerNACL", "NACL (2)")
+    assert (second.name, second.trainer, second.label) == (
+        str(folder),
+        "nnUNetTrainerNACL",
+        "NACL (2)",
+    )
     assert second.path == folder and (third.label, third.name) == ("Mine", "nnUNetTrainerCE")
     monkeypatch.chdir(tmp_path)
     [_, relative] = read_models(["nnUNetTrainer", f"second  seed={folder.name}"])
@@ -49,7 +59,9 @@ def test_a_folder_that_is_no_models_is_one_of_predictions(tmp_path, monkeypatch)
 
 
 def test_a_calibrated_model_says_so_behind_its_label():
-    methods = read_models(["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"])
+    methods = read_models(
+        ["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"]
+    )
     assert [method.label for method in methods] == [DEFAULT_LABEL, "Dice + CE, calibrated", "A"]
     assert (methods[1].name, methods[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
     assert [method.calibrated for method in methods] == [False, True, True]

@@ -32,7 +32,9 @@ def write(folder, *comparisons, figures=()):
         for place in figure["files"]:
             with files.staging(place) as work:
                 (work / Path(place).name).write_text("a figure")
-    document = comparison_to_json(comparisons, tables, figures, files.written, command="nnunet_nacl compare")
+    document = comparison_to_json(
+        comparisons, tables, figures, files.written, command="nnunet_nacl compare"
+    )
     return write_comparison(document, files)
 
 
@@ -44,7 +46,9 @@ def test_the_file_holds_every_number(tmp_path):
     assert "NaN" not in path.read_text()
     data = json.loads(path.read_text())
     assert [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
-    assert data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is False
+    assert (
+        data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is False
+    )
     [written] = data["datasets"]
     assert written["cases"] == dataset.cases
     assert list(written["values"]) == list(written["means"]) == list(data["columns"])
@@ -55,7 +59,8 @@ def test_the_file_holds_every_number(tmp_path):
     assert written["means"]["Dice:1"]["nnUNetTrainer"]["n"] == 7
     row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
     assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
-    assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]  # lower is better
+    # lower is better
+    assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]
     names = {name for table in data["tables"] for name in table["files"]}
     assert names == data["files"].keys() and names <= {*places_of_tables([dataset])}
     assert all((tmp_path / name).stat().st_size == data["files"][name]["size"] for name in names)
@@ -69,7 +74,10 @@ def test_an_earlier_comparisons_files_go(tmp_path):
     for name in ("figures/mine.png", "tables/mine.csv"):
         (tmp_path / name).write_text("mine")
     write(tmp_path, make_comparison(TRAINERS))
-    assert not (tmp_path / "figures/x.png").exists() and not (tmp_path / "tables/overview.csv").exists()
+    assert (
+        not (tmp_path / "figures/x.png").exists()
+        and not (tmp_path / "tables/overview.csv").exists()
+    )
     assert (tmp_path / "figures/mine.png").exists() and (tmp_path / "tables/mine.csv").exists()
     assert (tmp_path / "tables/discrimination.csv").exists()
 
@@ -80,7 +88,13 @@ def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     precious.write_text("mine")
     data = json.loads(path.read_text())
     (folder / "figures").symlink_to(tmp_path)
-    named = ["../precious.txt", str(precious), "comparison.json", "figures/precious.txt", "tables/\0"]
+    named = [
+        "../precious.txt",
+        str(precious),
+        "comparison.json",
+        "figures/precious.txt",
+        "tables/\0",
+    ]
     data["files"] |= {place: {"size": 4, "digest": digest_of(precious)} for place in named}
     path.write_text(json.dumps(data))
     write(folder, make_comparison(TRAINERS))
@@ -95,19 +109,25 @@ def test_only_what_a_comparison_wrote_is_replaced_be_it_cut_short(tmp_path):
     check_output_folder(tmp_path, [comparison])
     assert not left.exists() and json.loads(write(tmp_path, comparison).read_text())["datasets"]
     path.write_text(path.read_text()[:200])  # nobody knows any more whose the tables are
-    with pytest.raises(UserError, match=r"tables/calibration\.csv, .* not written by nnunet_nacl, or changed since"):
+    with pytest.raises(
+        UserError, match=r"tables/calibration\.csv, .* not written by nnunet_nacl, or changed since"
+    ):
         check_output_folder(tmp_path, [comparison])
     shutil.rmtree(tmp_path / "tables")
     check_output_folder(tmp_path, [comparison])
     for name in ("comparison.json", "report.html"):
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other" / name).write_text('{"tables": [1]}')
-        with pytest.raises(UserError, match=f"{name} was not written by nnunet_nacl and would be lost"):
+        with pytest.raises(
+            UserError, match=f"{name} was not written by nnunet_nacl and would be lost"
+        ):
             check_output_folder(tmp_path / "other", [comparison])
         (tmp_path / "other" / name).unlink()
 
 
-@pytest.mark.parametrize("place", ["tables/statistics.csv", "figures/reliability_all.svg", "comparison.pending.json"])
+@pytest.mark.parametrize(
+    "place", ["tables/statistics.csv", "figures/reliability_all.svg", "comparison.pending.json"]
+)
 def test_tables_and_figures_of_others_are_refused_before_any_work(tmp_path, place):
     """In a folder that is new to `compare`, and in one of its own where they were edited."""
     comparison = make_comparison(TRAINERS)
@@ -115,7 +135,8 @@ def test_tables_and_figures_of_others_are_refused_before_any_work(tmp_path, plac
     for _ in range(2):
         (tmp_path / place).write_text("mine")
         with pytest.raises(
-            UserError, match=f"{place}: not written by nnunet_nacl, or changed since, and would be lost"
+            UserError,
+            match=f"{place}: not written by nnunet_nacl, or changed since, and would be lost",
         ):
             check_output_folder(tmp_path, [comparison])
         (tmp_path / place).unlink()
@@ -128,7 +149,10 @@ def test_a_comparison_that_was_killed_can_be_made_again(tmp_path):
     comparison = make_comparison(TRAINERS)
     files = files_of_comparison(tmp_path)
     write_tables(list(tables_of(comparison).values()), files)
-    assert not (tmp_path / "comparison.json").exists() and (tmp_path / "comparison.pending.json").exists()
+    assert (
+        not (tmp_path / "comparison.json").exists()
+        and (tmp_path / "comparison.pending.json").exists()
+    )
     check_output_folder(tmp_path, [comparison])
     other = make_comparison(TRAINERS, name="Dataset002_Made", seed=2)
     write(tmp_path, comparison, other)

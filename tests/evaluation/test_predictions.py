@@ -23,9 +23,12 @@ NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
 
 def gather(names=NAMES, paths=(), dataset="999", **options):
-    """What the command line does before it computes; without the note on few cases, which every fold here gets."""
+    """What the command line does before it computes; without the note on few cases, which every
+    fold here gets."""
     methods = label_methods([read_method(str(name)) for name in (*names, *paths)])
-    located = locate(dataset, methods, ComparisonOptions(plans=PLANS, configuration=CONFIGURATION, **options))
+    located = locate(
+        dataset, methods, ComparisonOptions(plans=PLANS, configuration=CONFIGURATION, **options)
+    )
     found = align(located)
     return replace(found, notes=[note for note in found.notes if "no test is made" not in note])
 
@@ -37,7 +40,9 @@ def remove_case(study, trainer: str, fold: int, case: str) -> None:
 
 def test_a_missing_fold_is_listed(study):
     shutil.rmtree(study.model(NAMES[1]) / "fold_1")
-    with pytest.raises(UserError, match=r"nnUNetTrainerCE has no fold 1 \(it has 0\).*-f 0.*--allow-missing") as error:
+    with pytest.raises(
+        UserError, match=r"nnUNetTrainerCE has no fold 1 \(it has 0\).*-f 0.*--allow-missing"
+    ) as error:
         gather()
     assert "nnUNetTrainerNACL has" not in str(error.value)
     assert gather(folds=["0"]).folds == ("0",) and not gather(folds=["0"]).notes
@@ -56,7 +61,11 @@ def test_a_missing_fold_is_listed(study):
 def test_fold_all(study):
     for trainer in NAMES:
         for fold in (0, 1):
-            shutil.copytree(study.validation(trainer, fold), study.validation(trainer, "all"), dirs_exist_ok=True)
+            shutil.copytree(
+                study.validation(trainer, fold),
+                study.validation(trainer, "all"),
+                dirs_exist_ok=True,
+            )
     assert gather().folds == ("0", "1")
     for trainer in NAMES:
         for fold in (0, 1):
@@ -69,7 +78,9 @@ def test_fold_all(study):
 
 def test_a_missing_case_is_listed(study):
     remove_case(study, NAMES[2], 1, "case_12")
-    with pytest.raises(UserError, match="nnUNetTrainerNACL lacks 1 of 6 cases: case_12.*--allow-missing") as error:
+    with pytest.raises(
+        UserError, match="nnUNetTrainerNACL lacks 1 of 6 cases: case_12.*--allow-missing"
+    ) as error:
         gather()
     assert "case_12.nii.gz and .npz are missing" in str(error.value)
     found = gather(allow_missing=True)
@@ -119,14 +130,25 @@ def copy_predictions(study, trainer: str, fold: int, folder):
 
 
 def test_folders_beside_a_model(study, tmp_path):
-    folder, validation = copy_predictions(study, NAMES[2], 0, tmp_path / "ensemble"), study.validation(NAMES[1])
+    folder, validation = (
+        copy_predictions(study, NAMES[2], 0, tmp_path / "ensemble"),
+        study.validation(NAMES[1]),
+    )
     found = gather(NAMES[:1], [f"Ens={folder}", validation], folds=["0"])
     assert list(found.records) == [NAMES[0], str(folder), str(validation)]
-    expected = read_record(study.validation(NAMES[2]) / "records" / "case_01.npz").structures.Dice["1"]
+    expected = read_record(study.validation(NAMES[2]) / "records" / "case_01.npz").structures.Dice[
+        "1"
+    ]
     assert found.values["Dice:1"][str(folder)].iloc[1] == expected
-    assert [note for note in found.notes if note.startswith("Ens: its networks may have been trained on cases")]
-    assert not [note for note in found.notes if "nnUNetTrainerCE" in note]  # a fold's validation, so it is known
-    for path in folder.glob("*.npz"):  # deleted probabilities are no obstacle once there are records
+    assert [
+        note
+        for note in found.notes
+        if note.startswith("Ens: its networks may have been trained on cases")
+    ]
+    # a fold's validation, so it is known
+    assert not [note for note in found.notes if "nnUNetTrainerCE" in note]
+    # deleted probabilities are no obstacle once there are records
+    for path in folder.glob("*.npz"):
         path.unlink()
     assert gather(NAMES[:1], [f"Ens={folder}"], folds=["0"]).values.equals(
         found.values.drop(columns=str(validation), level=1)
@@ -136,7 +158,8 @@ def test_folders_beside_a_model(study, tmp_path):
 def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
     references = study.root / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
     folders = [copy_predictions(study, name, 0, tmp_path / name[-4:]) for name in NAMES[1:]]
-    (folders[1] / "plans.json").rename(tmp_path / "plans_elsewhere.json")  # as nnUNetv2_ensemble leaves it
+    # as nnUNetv2_ensemble leaves it
+    (folders[1] / "plans.json").rename(tmp_path / "plans_elsewhere.json")
     for name in study.environment:
         monkeypatch.delenv(name)
     with pytest.raises(UserError, match="no plans.json there.*-pfile"):
@@ -148,15 +171,23 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
 
 
 def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
-    folder, raw = (copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw"))
+    folder, raw = (
+        copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw")
+    )
     fitted = map_to_json({"shift": identity(2)}, "shift", {"1": "anterior", "2": "posterior"})
     parts = {"part_0": ["case_00"], "part_1": ["case_77"]}
-    cross_fit = {part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()}
+    cross_fit = {
+        part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()
+    }
     fitted["fitted"] = {"cross_fit": cross_fit}
     write_json(tmp_path / "map.json", fitted)
     applied = {"map": str(tmp_path / "map.json"), "map_sha256": checksum(tmp_path / "map.json")}
     write_json(folder / "calibration_applied.json", applied)
-    told = [note for note in gather([], [folder, raw], None).notes if "calibration map was fitted to cases" in note]
+    told = [
+        note
+        for note in gather([], [folder, raw], None).notes
+        if "calibration map was fitted to cases" in note
+    ]
     assert len(told) == 1 and "1 of them (case_00) is" in told[0]
     write_json(tmp_path / "map.json", fitted | {"n_cases": 2})  # no longer the map that was applied
     assert not [note for note in gather([], [folder, raw], None).notes if "calibration map" in note]
@@ -165,12 +196,19 @@ def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
 def test_cases_of_the_training_are_refused_where_it_is_certain(study, tmp_path):
     folder = copy_predictions(study, NAMES[2], 0, tmp_path / "predicted")
     copy_predictions(study, NAMES[2], 1, folder)
-    write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": "imagesTr"})
+    write_json(
+        folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": "imagesTr"}
+    )
     paths = [f"Five={folder}"]
-    with pytest.raises(UserError, match="Five: .*6 of them .*in no single fold's validation.*--allow-training-cases"):
+    with pytest.raises(
+        UserError,
+        match="Five: .*6 of them .*in no single fold's validation.*--allow-training-cases",
+    ):
         gather(NAMES[:1], paths)
     note = gather(NAMES[:1], paths, allow_training_cases=True).notes[0]
-    assert note.startswith("Five: its networks were trained on cases that they are compared on (6 of them (case_00")
+    assert note.startswith(
+        "Five: its networks were trained on cases that they are compared on (6 of them (case_00"
+    )
     for path in folder.glob("case_1*"):  # what is left fold 0 alone could have predicted
         path.unlink()
     shutil.rmtree(folder / "records")
@@ -180,5 +218,7 @@ def test_cases_of_the_training_are_refused_where_it_is_certain(study, tmp_path):
     write_json(splits, [{"train": ["case_90"], "val": ["case_91"]}] * 2)
     assert not gather([], [*paths, study.validation(NAMES[1])], dataset=None).notes
     write_json(splits, [{"train": ["case_00"], "val": ["case_01", "case_02"]}] * 2)
-    with pytest.raises(UserError, match="CE: .*1 of them .case_00. is in the training part of fold 0"):
+    with pytest.raises(
+        UserError, match="CE: .*1 of them .case_00. is in the training part of fold 0"
+    ):
         gather([], [f"CE={study.validation(NAMES[1])}", *paths], dataset=None)

@@ -1,6 +1,7 @@
 """Tests on a GPU: `python -m pytest -m gpu`. They are skipped where there is none.
 
-NNUNET_NACL_GPU_TESTS_DEVICE=cpu runs them on the CPU instead, which shows that the tests themselves work.
+NNUNET_NACL_GPU_TESTS_DEVICE=cpu runs them on the CPU instead, which shows that the tests themselves
+work.
 """
 
 from __future__ import annotations

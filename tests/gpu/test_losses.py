@@ -7,7 +7,15 @@ import torch
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl_trainers.calibration_log import count_batch
-from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    IGNORE,
+    assert_same,
+    problem,
+    value_and_gradient,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -25,7 +33,12 @@ def test_value_and_gradient_are_those_of_the_cpu(name, settings, label_space, dt
     module, logits = CASES[name].module(**settings, **where), logits.to(dtype)
     found = value_and_gradient(module, logits.to(device), target.to(device))
     tolerance = PRECISIONS[dtype]
-    assert_same(found, value_and_gradient(module, logits, target), value_tolerance=1e-5, gradient_tolerance=tolerance)
+    assert_same(
+        found,
+        value_and_gradient(module, logits, target),
+        value_tolerance=1e-5,
+        gradient_tolerance=tolerance,
+    )
 
 
 @every_loss
@@ -35,14 +48,18 @@ def test_compiled_by_the_default_backend(name, settings, device):
     module = CASES[name].module(**settings, **where)
     logits, target = logits.float().to(device), target.to(device)
     compiled = torch.compile(module, fullgraph=True)
-    assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
+    assert_same(
+        value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target)
+    )
 
 
 @pytest.mark.parametrize(
     "space", [LabelSpace(ignore_label=IGNORE), LabelSpace(regions=True)], ids=["classes", "regions"]
 )
 def test_calibration_of_a_validation_batch(space, device):
-    logits, target, _ = problem("regions_mask" if space.regions else "classes_ignore", (5, 7, 6), seed=67)
+    logits, target, _ = problem(
+        "regions_mask" if space.regions else "classes_ignore", (5, 7, 6), seed=67
+    )
     with torch.autocast(device.type):
         found = count_batch(logits.half().to(device), target.to(device), space)
     for stats, expected in zip(found, count_batch(logits.half(), target, space)):

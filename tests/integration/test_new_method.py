@@ -92,7 +92,9 @@ class nnUNetTrainerDiceSample(nnUNetTrainerSample):
 
 ADDED_LINES = {
     "nnunet_nacl/losses/__init__.py": {
-        "from nnunet_nacl.losses.nacl import": "from nnunet_nacl.losses.sample import SampleLoss, sample\n",
+        "from nnunet_nacl.losses.nacl import": (
+            "from nnunet_nacl.losses.sample import SampleLoss, sample\n"
+        ),
         '    "SVLSLoss",': '    "SampleLoss",\n    "sample",\n',
     },
     "trainers/__init__.py": {
@@ -103,7 +105,8 @@ ADDED_LINES = {
     },
     "nnunet_nacl/__init__.py": {'    "SVLSLoss":': '    "SampleLoss": "nnunet_nacl.losses",\n'},
     "nnunet_nacl/methods.py": {
-        '    Method(\n        name="CE",': """    Method(
+        '    Method(\n        name="CE",': (
+            """    Method(
         name="Sample",
         function="sample",
         module="SampleLoss",
@@ -112,6 +115,7 @@ ADDED_LINES = {
         settings={"epsilon": Setting(1.0, token="alpha<x>")},
     ),
 """
+        )
     },
 }
 """Step 3: by file, what is added before a line, given by its beginning."""
@@ -132,18 +136,38 @@ def add_loss(source: Path) -> Path:
     return source
 
 
-def test_a_loss_needs_two_files_and_their_names(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_loss_needs_two_files_and_their_names(
+    workspace, clean_environ: dict[str, str], tmp_path: Path
+) -> None:
     source = add_loss(tmp_path / "source")
     wheel = build_wheel(source, tmp_path / "wheel", clean_environ)
     target = tmp_path / "installed"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(target),
+    ]
     subprocess.run([*install, str(wheel)], check=True, env=clean_environ)
-    assert "nnUNetTrainerDiceSample = " in next(target.glob("*.dist-info/entry_points.txt")).read_text()
+    assert (
+        "nnUNetTrainerDiceSample = "
+        in next(target.glob("*.dist-info/entry_points.txt")).read_text()
+    )
 
     bridge = target / "nnunet_nacl" / "registration" / "_bridge"
     environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(bridge)}
-    use = "from nnunet_nacl import SampleLoss; from nnunet_nacl.losses import sample; print(SampleLoss(epsilon=0.5))"
-    printed = subprocess.check_output([sys.executable, "-c", use], env=clean_environ | environ, cwd=tmp_path, text=True)
+    use = (
+        "from nnunet_nacl import SampleLoss; from nnunet_nacl.losses import sample;"
+        " print(SampleLoss(epsilon=0.5))"
+    )
+    printed = subprocess.check_output(
+        [sys.executable, "-c", use], env=clean_environ | environ, cwd=tmp_path, text=True
+    )
     assert printed.startswith("SampleLoss(") and "epsilon=0.5" in printed
     explained = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
     assert "-log p_y + epsilon (1 - p_y) + Dice" in explained and "alpha<x>       0.5" in explained

@@ -1,4 +1,5 @@
-"""The user's own class of docs/losses.md in nnU-Net's commands: trained, continued and used for prediction."""
+"""The user's own class of docs/losses.md in nnU-Net's commands: trained, continued and used for
+prediction."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ pytestmark = pytest.mark.slow
 SCHEDULE = "    iterations_per_epoch = 2\n    epochs = {epochs}\n"
 
 
-def test_the_documented_class_trains_goes_on_and_predicts(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_documented_class_trains_goes_on_and_predicts(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     users_file = tmp_path / "trainers_of_the_user.py"
     variables = {"nnUNet_extTrainer": str(tmp_path), "nnUNet_n_proc_DA": "0"}
     train = f"nnUNetv2_train {tiny.TASK_ID} 2d 0 -tr {OWN} -device cpu"

@@ -1,4 +1,5 @@
-"""What docs/share.md says, done with nnU-Net's own commands, at the other site without this package."""
+"""What docs/share.md says, done with nnU-Net's own commands, at the other site without this
+package."""
 
 from __future__ import annotations
 
@@ -49,15 +50,35 @@ def test_a_model_predicts_the_same_without_this_package_and_a_divided_network_as
         torch.save(torch.load(path, weights_only=False) | {"trainer_name": OURS}, path)
         (path.parent / "progress.png").write_bytes(b"a picture")
         write_json(model.validation(fold) / "summary.json", {"foreground_mean": {}})
-    ours = model.folder.rename(model.folder.with_name(model.folder.name.replace("nnUNetTrainer", OURS)))
+    ours = model.folder.rename(
+        model.folder.with_name(model.folder.name.replace("nnUNetTrainer", OURS))
+    )
     images, archive, results = tmp_path / "images", tmp_path / "model.zip", tmp_path / "results"
     images.mkdir()
     results.mkdir()
-    volume = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(9, 14, 18)).astype(np.float32))
+    volume = sitk.GetImageFromArray(
+        np.random.default_rng(0).normal(size=(9, 14, 18)).astype(np.float32)
+    )
     sitk.WriteImage(volume, str(images / "case_0000.nii.gz"))
     space, here = Workspace(tmp_path, clean_environ), model.environment
-    to_predict = ["-i", images, "-f", 0, 1, "-device", "cpu", "-npp", 1, "-nps", 1, "--save_probabilities"]
-    predict, which = "nnUNetv2_predict_from_modelfolder", ["-d", model.dataset, "-tr", OURS, "-c", "3d_fullres"]
+    to_predict = [
+        "-i",
+        images,
+        "-f",
+        0,
+        1,
+        "-device",
+        "cpu",
+        "-npp",
+        1,
+        "-nps",
+        1,
+        "--save_probabilities",
+    ]
+    predict, which = (
+        "nnUNetv2_predict_from_modelfolder",
+        ["-d", model.dataset, "-tr", OURS, "-c", "3d_fullres"],
+    )
 
     space.run(predict, *to_predict, "-m", ours, "-o", tmp_path / "here", **here)
     names = {"Path": Path, "model": ours}
@@ -71,10 +92,14 @@ def test_a_model_predicts_the_same_without_this_package_and_a_divided_network_as
     code = AT_THE_OTHER_SITE.format(archive=str(archive), arguments=arguments)
     environment.run(code, nnUNet_results=str(results), OMP_NUM_THREADS="1", nnUNet_def_n_proc="1")
     assert np.array_equal(npz(tmp_path / "here"), npz(tmp_path / "there"))
-    assert (tmp_path / "here" / "case.nii.gz").read_bytes() == (tmp_path / "there" / "case.nii.gz").read_bytes()
+    assert (tmp_path / "here" / "case.nii.gz").read_bytes() == (
+        tmp_path / "there" / "case.nii.gz"
+    ).read_bytes()
 
     given = ours / "calibration_map.json"
-    space.run_warm("nnunet_nacl", "calibrate", *which, "-map", given, **here | {"nnUNet_results": str(results)})
+    space.run_warm(
+        "nnunet_nacl", "calibrate", *which, "-map", given, **here | {"nnUNet_results": str(results)}
+    )
     exec(DIVIDE, names | {"model": there})
     divided = ["-chk", "checkpoint_temperature.pth"]
     space.run_warm(predict, *to_predict, "-m", there, "-o", tmp_path / "divided", *divided, **here)
@@ -82,7 +107,8 @@ def test_a_model_predicts_the_same_without_this_package_and_a_divided_network_as
     assert slope != pytest.approx(1, abs=0.1)
     expected = npz(tmp_path / "here").astype(float) ** slope
     apart = np.abs(npz(tmp_path / "divided") - expected / expected.sum(0))
-    assert np.quantile(apart, 0.99) < 2e-3 and apart.max() < 0.05  # half precision, which is coarse in the corners
+    # half precision, which is coarse in the corners
+    assert np.quantile(apart, 0.99) < 2e-3 and apart.max() < 0.05
     to_predict = ["-i", images, "-m", there, "-device", "cpu", "-npp", 0, "-nps", 0, *divided]
     said = space.run_warm("nnunet_nacl", "predict", *to_predict, "-o", tmp_path / "listed", **here)
     assert "not calibrated" in said and "was fitted to other networks" in said

@@ -1,4 +1,5 @@
-"""The commands of docs/tutorial.md, from images to a reviewed list: real scans, and two trainings of a moment."""
+"""The commands of docs/tutorial.md, from images to a reviewed list: real scans, and two trainings
+of a moment."""
 
 from __future__ import annotations
 
@@ -19,13 +20,16 @@ from tests.integration.workspace import Workspace
 from tests.pages import ROOT, blocks
 
 TASK, SCHEDULE, SHORT = "Task04_Hippocampus", "100epochs_50iters", "2epochs_10iters_adam_seed1"
-FOLD, NEW = 10, 3  # each of two folds validates on ten cases, and `-miss 0.05` takes 19 patients; scans to predict
+# each of two folds validates on ten cases, and `-miss 0.05` takes 19 patients; scans to predict
+FOLD, NEW = 10, 3
 
 
 def make_task(folder: Path) -> None:
     """A few cases of NNUNET_NACL_TEST_DATA, or virtual brains, as a Decathlon task in two folds."""
     if source := os.environ.get("NNUNET_NACL_TEST_DATA"):
-        names = sorted(path.name for path in Path(source, "labelsTr").glob("[!.]*.nii.gz"))[: 2 * FOLD + NEW]
+        names = sorted(path.name for path in Path(source, "labelsTr").glob("[!.]*.nii.gz"))[
+            : 2 * FOLD + NEW
+        ]
         for kind in ("imagesTr", "labelsTr", "imagesTs"):
             (folder / kind).mkdir(parents=True)
         for name in names[: 2 * FOLD]:
@@ -33,13 +37,26 @@ def make_task(folder: Path) -> None:
                 shutil.copy(Path(source, kind, name), folder / kind)
         for name in names[2 * FOLD :]:
             shutil.copy(Path(source, "imagesTr", name), folder / "imagesTs")
-        entries = {"training": names[: 2 * FOLD], "numTraining": 2 * FOLD, "test": names[2 * FOLD :], "numTest": NEW}
-        tiny.write_json(folder / "dataset.json", tiny.read_json(Path(source, "dataset.json")) | entries)
+        entries = {
+            "training": names[: 2 * FOLD],
+            "numTraining": 2 * FOLD,
+            "test": names[2 * FOLD :],
+            "numTest": NEW,
+        }
+        tiny.write_json(
+            folder / "dataset.json", tiny.read_json(Path(source, "dataset.json")) | entries
+        )
     else:
-        pytest.importorskip("nilearn", reason="set NNUNET_NACL_TEST_DATA, or install nilearn (extra demo)")
+        pytest.importorskip(
+            "nilearn", reason="set NNUNET_NACL_TEST_DATA, or install nilearn (extra demo)"
+        )
         folder.parent.mkdir()
         with pytest.MonkeyPatch.context() as patch:
-            for name, number in (("NUM_TRAINING", FOLD), ("NUM_VALIDATION", FOLD), ("NUM_TEST", NEW)):
+            for name, number in (
+                ("NUM_TRAINING", FOLD),
+                ("NUM_VALIDATION", FOLD),
+                ("NUM_TEST", NEW),
+            ):
                 patch.setattr(virtual_brains, name, number)
             virtual_brains.write_virtual_brains(folder)
         for path in folder.glob("*s*/*.nii.gz"):
@@ -53,11 +70,14 @@ def make_task(folder: Path) -> None:
 def commands() -> list[str]:
     """Lines of the page as its reader types them."""
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    return [line for language, code in blocks(text) if language == "bash" for line in code.splitlines()]
+    return [
+        line for language, code in blocks(text) if language == "bash" for line in code.splitlines()
+    ]
 
 
 def demo(arguments: list[str]) -> int:
-    """`nnunet_nacl demo` in this process, whose commands run in processes that have nnU-Net loaded."""
+    """`nnunet_nacl demo` in this process, whose commands run in processes that have nnU-Net
+    loaded."""
     from nnunet_nacl.cli.main import main
 
     here = Workspace(Path.cwd(), dict(os.environ))
@@ -81,11 +101,16 @@ def mark(output: Path, path: Path) -> None:
     """What the reader does at the page: every scan is ok."""
     run = tiny.read_json(output / "prediction.json")["run"]
     with open(path, "w", newline="") as file:
-        marks = [[run, row["case"], "ok", "", "2026-01-01T00:00:00Z"] for row in read_rows(output / "review.csv")]
+        marks = [
+            [run, row["case"], "ok", "", "2026-01-01T00:00:00Z"]
+            for row in read_rows(output / "review.csv")
+        ]
         csv.writer(file).writerows([["run", "case", "mark", "note", "time"], *marks])
 
 
-def test_the_commands_of_the_tutorial_lead_to_a_reviewed_list(tmp_path, clean_environ, monkeypatch) -> None:
+def test_the_commands_of_the_tutorial_lead_to_a_reviewed_list(
+    tmp_path, clean_environ, monkeypatch
+) -> None:
     make_task(tmp_path / "data" / TASK)
     monkeypatch.chdir(tmp_path)
     space, environ, printed = Workspace(tmp_path, clean_environ), {"PWD": str(tmp_path)}, {}
@@ -114,9 +139,12 @@ def test_the_commands_of_the_tutorial_lead_to_a_reviewed_list(tmp_path, clean_en
     assert [entry["label"] for entry in entries] == ["as trained", "calibrated"]
     assert re.search(r"pooled ECE [\d.]+ -> [\d.]+\. NLL [\d.]+ -> [\d.]+", printed["calibrate"])
     assert "at most 5 % of all scans are bad and not flagged" in printed["predict"]
-    assert (tmp_path / "out" / "index.html").is_file() and (tmp_path / "out" / "outcome.html").is_file()
+    assert (tmp_path / "out" / "index.html").is_file() and (
+        tmp_path / "out" / "outcome.html"
+    ).is_file()
 
-    # nnU-Net's own command gives the same segmentations, and what it saves is reviewed as the scans were.
+    # nnU-Net's own command gives the same segmentations, and what it saves is reviewed as the scans
+    # were.
     scans = "tutorial/nnUNet_raw/Dataset004_Hippocampus/imagesTs"
     run(f"nnUNetv2_predict -i {scans} -o stock $MODEL -npp 0 -nps 0 --save_probabilities")
     segmentations = sorted((tmp_path / "stock").glob("*.nii.gz"))
@@ -128,6 +156,12 @@ def test_the_commands_of_the_tutorial_lead_to_a_reviewed_list(tmp_path, clean_en
     listed, out = (read_rows(tmp_path / folder / "structures.csv") for folder in ("listed", "out"))
     for row, expected in zip(listed, out, strict=True):
         assert (row["case"], row["structure"]) == (expected["case"], expected["structure"])
-        for column in ("predicted_dice", "predicted_dice_low", "score", "predicted_volume_ml", "max_probability"):
+        for column in (
+            "predicted_dice",
+            "predicted_dice_low",
+            "score",
+            "predicted_volume_ml",
+            "max_probability",
+        ):
             values = [float(cells[column] or "nan") for cells in (row, expected)]
             assert values[0] == pytest.approx(values[1], rel=1e-3, nan_ok=True)

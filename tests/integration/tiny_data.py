@@ -1,7 +1,9 @@
-"""Data sets of a few small blobs, in every label space that nnU-Net has, and plans that train in a second.
+"""Data sets of a few small blobs, in every label space that nnU-Net has, and plans that train in a
+second.
 
-One Decathlon task is generated and converted; the other label spaces are the same cases under another dataset.json.
-nnU-Net plans none of its larger configurations for data so small: they are written into the plans here.
+One Decathlon task is generated and converted; the other label spaces are the same cases under
+another dataset.json. nnU-Net plans none of its larger configurations for data so small: they are
+written into the plans here.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ LABEL_SPACES = PLAIN_SPACES | {
     },
 }
 DATASET_IDS = {name: TASK_ID + number for number, name in enumerate(LABEL_SPACES)}
-PLANS = {"default": "nnUNetPlans", "resenc": "nnUNetResEncUNetMPlans", "anisotropic": "nnUNetAnisotropicPlans"}
+PLANS = {
+    "default": "nnUNetPlans",
+    "resenc": "nnUNetResEncUNetMPlans",
+    "anisotropic": "nnUNetAnisotropicPlans",
+}
 
 
 def make_task(folder: Path) -> Path:
@@ -43,18 +49,29 @@ def make_task(folder: Path) -> Path:
         radius = shape.min() * rng.uniform(0.3, 0.38)
         labels = np.sum([distance < share * radius for share in (1, 0.6, 0.3)], axis=0)
         image = sitk.GetImageFromArray((100 * labels + rng.normal(0, 25, shape)).astype(np.float32))
-        sitk.WriteImage(image, str(folder / ("imagesTs" if case == cases[-1] else "imagesTr") / case))
+        sitk.WriteImage(
+            image, str(folder / ("imagesTs" if case == cases[-1] else "imagesTr") / case)
+        )
         if case != cases[-1]:
-            sitk.WriteImage(sitk.GetImageFromArray(labels.astype(np.uint8)), str(folder / "labelsTr" / case))
-    entries = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "shell", "2": "core", "3": "speck"}}
+            sitk.WriteImage(
+                sitk.GetImageFromArray(labels.astype(np.uint8)), str(folder / "labelsTr" / case)
+            )
+    entries = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "shell", "2": "core", "3": "speck"},
+    }
     counts = {"numTraining": NUM_TRAINING, "numTest": 1, "training": cases[:-1], "test": cases[-1:]}
-    write_json(folder / "dataset.json", {"name": "Blobs", "tensorImageSize": "3D", **entries, **counts})
+    write_json(
+        folder / "dataset.json", {"name": "Blobs", "tensorImageSize": "3D", **entries, **counts}
+    )
     return folder
 
 
 def write_fingerprint(dataset_id: int) -> None:
     """What planning reads; nnU-Net's command would draw 100 million voxels for it."""
-    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
+        DatasetFingerprintExtractor,
+    )
 
     extractor = DatasetFingerprintExtractor(dataset_id, num_processes=1)
     extractor.num_foreground_voxels_for_intensitystats = 10_000
@@ -62,7 +79,8 @@ def write_fingerprint(dataset_id: int) -> None:
 
 
 def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> Path:
-    """The converted data set once more, with labels of another meaning; the folder for its plans."""
+    """The converted data set once more, with labels of another meaning; the folder for its
+    plans."""
     name = f"Dataset{DATASET_IDS[label_space]}_{label_space.title().replace('_', '')}"
     shutil.copytree(converted, converted.with_name(name))
     copied = planned.with_name(name)
@@ -80,8 +98,12 @@ def shrink(plans: dict) -> None:
     configurations = plans["configurations"]
     for configuration in configurations.values():
         if "architecture" in configuration:
-            settings, num_axes = configuration["architecture"]["arch_kwargs"], len(configuration["patch_size"])
-            stages = 4  # three outputs of the decoder: the deep supervision gives the last one no weight
+            settings, num_axes = (
+                configuration["architecture"]["arch_kwargs"],
+                len(configuration["patch_size"]),
+            )
+            # three outputs of the decoder: the deep supervision gives the last one no weight
+            stages = 4
             settings |= {"n_stages": stages, "features_per_stage": [4, 8, 8, 8]}
             settings["kernel_sizes"] = [[3] * num_axes for _ in range(stages)]
             settings["strides"] = [[1] * num_axes, *([2] * num_axes for _ in range(stages - 1))]
@@ -94,13 +116,16 @@ def shrink(plans: dict) -> None:
 
 
 def plans_of_every_kind(default: dict, residual: dict) -> list[dict]:
-    """nnU-Net's plans with a cascade, as its planner writes them for larger images; residual and anisotropic ones."""
+    """nnU-Net's plans with a cascade, as its planner writes them for larger images; residual and
+    anisotropic ones."""
     for plans in (default, residual):
         shrink(plans)
     full = default["configurations"]["3d_fullres"]
     low = copy.deepcopy(full) | {"data_identifier": "nnUNetPlans_3d_lowres", "batch_dice": False}
     low["spacing"] = [2 * step for step in full["spacing"]]
-    low["median_image_size_in_voxels"] = [round(size / 2) for size in full["median_image_size_in_voxels"]]
+    low["median_image_size_in_voxels"] = [
+        round(size / 2) for size in full["median_image_size_in_voxels"]
+    ]
     full["batch_dice"] = True
     cascade = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
     default["configurations"] |= {

@@ -22,13 +22,18 @@ class Workspace:
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.folder = folder
-        self.raw, self.preprocessed, self.results = (folder / kind for kind in ("raw", "preprocessed", "results"))
-        folders = {f"nnUNet_{path.name}": str(path) for path in (self.raw, self.preprocessed, self.results)}
+        self.raw, self.preprocessed, self.results = (
+            folder / kind for kind in ("raw", "preprocessed", "results")
+        )
+        folders = {
+            f"nnUNet_{path.name}": str(path) for path in (self.raw, self.preprocessed, self.results)
+        }
         few = {"nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "1"}
         self.environ = environ | folders | few
 
     def start(self, command: str, *arguments: object, **environ: str) -> subprocess.Popen:
-        """Start a console script of this Python, words of its command line included; its output: ``Popen.stdout``."""
+        """Start a console script of this Python, words of its command line included; its output:
+        ``Popen.stdout``."""
         program, *words = command.split()
         return subprocess.Popen(
             [sys.executable, str(_script(program)), *words, *map(str, arguments)],
@@ -53,17 +58,23 @@ class Workspace:
     def run_warm(self, command: str, *arguments: object, **environ: str) -> str:
         """Run it in a process that has PyTorch loaded: where the test is not about a new Python."""
         program, *words = command.split()
-        return self.call_warm(run_script, _script(program), [*words, *map(str, arguments)], **environ)
+        return self.call_warm(
+            run_script, _script(program), [*words, *map(str, arguments)], **environ
+        )
 
     def call_warm(self, function: Callable, *arguments: object, **environ: str) -> str:
         """Call a function in such a process; its output. A failure shows that output."""
         settings = self.environ | environ | {FORGET: "1"}
-        ended = run_warm(function, *arguments, folder=self.folder, environ=settings, timeout_s=TIMEOUT_S)
+        ended = run_warm(
+            function, *arguments, folder=self.folder, environ=settings, timeout_s=TIMEOUT_S
+        )
         return _checked(ended.stdout + ended.stderr, ended.returncode, function.__name__, arguments)
 
     def model_folder(self, dataset_id: int, trainer: str, plans: str, configuration: str) -> Path:
         """Where nnU-Net keeps the trained model."""
-        return self.dataset_folder(self.results, dataset_id) / f"{trainer}__{plans}__{configuration}"
+        return (
+            self.dataset_folder(self.results, dataset_id) / f"{trainer}__{plans}__{configuration}"
+        )
 
     def images(self, dataset_id: int) -> Path:
         """The folder of the unlabelled case."""
@@ -71,7 +82,8 @@ class Workspace:
 
     @staticmethod
     def dataset_folder(parent: Path, dataset_id: int) -> Path:
-        """The data set's folder in one of nnU-Net's; that of results is there once something was trained."""
+        """The data set's folder in one of nnU-Net's; that of results is there once something was
+        trained."""
         (folder,) = parent.glob(f"Dataset{dataset_id:03d}_*")
         return folder
 
@@ -90,7 +102,8 @@ def kill(process: subprocess.Popen) -> None:
     """Kill a command and all that it started, without a chance to tidy up."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):  # what it started in another session still holds its output
+    # what it started in another session still holds its output
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=60)
 
 

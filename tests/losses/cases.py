@@ -21,7 +21,8 @@ ValueAndGradient = tuple[float, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """One loss: function, Module, slow reference, and a value of each setting that is not the default."""
+    """One loss: function, Module, slow reference, and a value of each setting that is not the
+    default."""
 
     function: Callable[..., torch.Tensor]
     module: type[losses.SegmentationLoss]
@@ -56,7 +57,9 @@ def other_settings(method: Method) -> Settings:
         settings[name] = OTHER_VALUES_OF.get((method.name, name), OTHER_VALUES[name])
     unchanged = [name for name, value in settings.items() if value == method.defaults[name]]
     if unchanged:
-        raise ValueError(f"OTHER_VALUES has the default of {', '.join(unchanged)} of {method.name}.")
+        raise ValueError(
+            f"OTHER_VALUES has the default of {', '.join(unchanged)} of {method.name}."
+        )
     return settings
 
 
@@ -81,14 +84,18 @@ CONFIGURED_IDS = [f"{name}-set" if settings else name for name, settings in CONF
 
 PENALTY_FORMS = [
     {"penalty": penalty, "space": space, "class_reduction": class_reduction}
-    for penalty, space, class_reduction in itertools.product(("l1", "l2"), ("logits", "softmax"), ("mean", "sum"))
+    for penalty, space, class_reduction in itertools.product(
+        ("l1", "l2"), ("logits", "softmax"), ("mean", "sum")
+    )
 ]
 
 
 def pairwise(**values: Sequence) -> pytest.MarkDecorator:
-    """Parametrises a test by few combinations of values, which hold each pair of values of two factors.
+    """Parametrises a test by few combinations of values, which hold each pair of values of two
+    factors.
 
-    A factor is an argument of the test, or several that vary together: ``a__b`` has tuples of two values.
+    A factor is an argument of the test, or several that vary together: ``a__b`` has tuples of two
+    values.
     """
     factors = [list(of_factor) for of_factor in values.values()]
     rows = _rows_with_every_pair([len(factor) for factor in factors])
@@ -110,7 +117,8 @@ def pairwise(**values: Sequence) -> pytest.MarkDecorator:
 
 
 def _rows_with_every_pair(sizes: list[int]) -> list[tuple[int, ...]]:
-    """Few rows of one number below each size, among which each pair of two numbers is found, greedily."""
+    """Few rows of one number below each size, among which each pair of two numbers is found,
+    greedily."""
     columns = list(itertools.combinations(range(len(sizes)), 2))
     pairs_of_row = {}
     for row in itertools.product(*map(range, sizes)):
@@ -137,7 +145,8 @@ def problem(
     channels: int = 3,
     scale: float = 2.0,
 ) -> tuple[torch.Tensor, torch.Tensor, Settings]:
-    """Random float64 logits, a target of which a third may be ignored, and the arguments that name the label space."""
+    """Random float64 logits, a target of which a third may be ignored, and the arguments that name
+    the label space."""
     random = np.random.default_rng(seed)
     logits = torch.from_numpy(random.normal(0, scale, (batch, channels, *spatial)))
     labels = random.integers(0, channels, (batch, 1, *spatial))
@@ -177,10 +186,13 @@ def assert_same(
     gradient_tolerance: float = 1e-5,
     message: str = "",
 ) -> None:
-    """Values and gradients are close; the gradient is compared relative to its own largest entry."""
+    """Values and gradients are close; the gradient is compared relative to its own largest
+    entry."""
     value, gradient = result
     expected_value, expected_gradient = expected
-    np.testing.assert_allclose(value, expected_value, rtol=value_tolerance, atol=value_tolerance, err_msg=message)
+    np.testing.assert_allclose(
+        value, expected_value, rtol=value_tolerance, atol=value_tolerance, err_msg=message
+    )
     largest = np.abs(expected_gradient).max()
     np.testing.assert_allclose(
         gradient,

@@ -15,11 +15,13 @@ from nnunet_nacl import losses
 from tests.losses.cases import value_and_gradient
 
 AUTHORS_MEAN = {"prior": "mean", "padding": "background"}
-AUTHORS_GAUSSIAN = {"prior": "svls", "sigma": 1.0, "padding": "replicate"}  # "gaussian" in their words
+# "gaussian" in their words
+AUTHORS_GAUSSIAN = {"prior": "svls", "sigma": 1.0, "padding": "replicate"}
 
 
 def authors_losses() -> dict[str, tuple[str, dict[str, Any], str]]:
-    """Key in the file of their outputs -> name of our function, its settings, and which of their inputs."""
+    """Key in the file of their outputs -> name of our function, its settings, and which of their
+    inputs."""
     cases = {
         "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
         "nacl_gaussian_sigma2": ("nacl", {**AUTHORS_GAUSSIAN, "sigma": 2.0}, "2d"),
@@ -79,7 +81,13 @@ def test_nacl_with_zeros_padding_is_monai(spatial, kernel_size, distance):
     )
     expected = value_and_gradient(theirs, logits, labels)
     ours = value_and_gradient(
-        losses.nacl, logits, labels, kernel_size=kernel_size, penalty=distance, penalty_weight=0.3, padding="zeros"
+        losses.nacl,
+        logits,
+        labels,
+        kernel_size=kernel_size,
+        penalty=distance,
+        penalty_weight=0.3,
+        padding="zeros",
     )
     np.testing.assert_allclose(ours[0], expected[0], rtol=2e-6)
     np.testing.assert_allclose(ours[1], expected[1], atol=2e-8, rtol=2e-6)

@@ -1,4 +1,5 @@
-"""What cannot be meant raises ValueError that names what was received, and TypeError what is no tensor."""
+"""What cannot be meant raises ValueError that names what was received, and TypeError what is no
+tensor."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ INFINITE = float("inf")
 
 ALL_LOSSES = pytest.mark.parametrize("name", NAMES)
 ALL_SETTINGS = pytest.mark.parametrize(
-    ("name", "setting"), [(method.function, setting) for method in METHODS.values() for setting in method.settings]
+    ("name", "setting"),
+    [(method.function, setting) for method in METHODS.values() for setting in method.settings],
 )
 
 BAD_VALUES: dict[str, list[Any]] = {
@@ -44,7 +46,9 @@ BAD_VALUES: dict[str, list[Any]] = {
 
 def raises_naming(*received: object):
     """ValueError whose message holds each of the received values."""
-    return pytest.raises(ValueError, match="(?s)" + "".join(f"(?=.*{re.escape(str(value))})" for value in received))
+    return pytest.raises(
+        ValueError, match="(?s)" + "".join(f"(?=.*{re.escape(str(value))})" for value in received)
+    )
 
 
 @ALL_SETTINGS
@@ -112,8 +116,30 @@ def test_regions_have_no_ignore_label(name):
 @pytest.mark.parametrize(
     ("regions", "shapes"),
     [
-        (False, [(1, 1, 4, 5), (2, 1, 5, 4), (2, 2, 4, 5), (2, 3, 4, 5), (2, 4), (2, 1, 4), (2, 1, 4, 5, 1)]),
-        (True, [(2, 1, 4, 5), (2, 2, 4, 5), (2, 5, 4, 5), (1, 3, 4, 5), (2, 3, 5, 4), (2, 4, 5), (2, 3, 4)]),
+        (
+            False,
+            [
+                (1, 1, 4, 5),
+                (2, 1, 5, 4),
+                (2, 2, 4, 5),
+                (2, 3, 4, 5),
+                (2, 4),
+                (2, 1, 4),
+                (2, 1, 4, 5, 1),
+            ],
+        ),
+        (
+            True,
+            [
+                (2, 1, 4, 5),
+                (2, 2, 4, 5),
+                (2, 5, 4, 5),
+                (1, 3, 4, 5),
+                (2, 3, 5, 4),
+                (2, 4, 5),
+                (2, 3, 4),
+            ],
+        ),
     ],
     ids=["classes", "regions"],
 )
@@ -136,11 +162,15 @@ def test_logits_without_or_with_too_many_axes_and_of_whole_numbers_are_named(nam
 def test_what_is_no_tensor_is_named_with_what_to_do(name):
     loss = CASES[name].module()
     scales = [LOGITS, LOGITS[..., ::2, ::2]]
-    with pytest.raises(TypeError, match="logits must be one tensor, got a list of 2: for deep supervision"):
+    with pytest.raises(
+        TypeError, match="logits must be one tensor, got a list of 2: for deep supervision"
+    ):
         loss(scales, [LABELS, LABELS[..., ::2, ::2]])
     with pytest.raises(TypeError, match="target must be one tensor, got a tuple of 1"):
         loss(LOGITS, (LABELS,))
-    with pytest.raises(TypeError, match="target must be a torch.Tensor, got ndarray; torch.as_tensor"):
+    with pytest.raises(
+        TypeError, match="target must be a torch.Tensor, got ndarray; torch.as_tensor"
+    ):
         loss(LOGITS, LABELS.numpy())
 
 

@@ -72,7 +72,9 @@ def test_an_ignored_neighbour_weighs_nothing(padding, share_of_class_1, total):
 def test_the_svls_centre_weighs_one_half_in_every_kernel(kernel_size):
     labels = torch.zeros(1, 7, 7, dtype=torch.long)
     labels[0, 3, 3] = 1
-    tau = losses.neighborhood_proportions(labels, 2, prior="svls", kernel_size=kernel_size, sigma=1.7)
+    tau = losses.neighborhood_proportions(
+        labels, 2, prior="svls", kernel_size=kernel_size, sigma=1.7
+    )
     assert tau[0, 1, 3, 3].item() == pytest.approx(0.5, abs=1e-6)
 
 
@@ -139,7 +141,9 @@ WITHOUT_PENALTY = [
 @pytest.mark.parametrize("name, settings, penalty", PENALTIES)
 def test_penalties_of_one_voxel(name, settings, penalty):
     cross_entropy = BCE if "regions" in settings else CE
-    assert of_one_voxel(name, penalty_weight=0.2, **settings) == pytest.approx(cross_entropy + 0.2 * penalty)
+    assert of_one_voxel(name, penalty_weight=0.2, **settings) == pytest.approx(
+        cross_entropy + 0.2 * penalty
+    )
 
 
 @pytest.mark.parametrize("name, settings, expected", WITHOUT_PENALTY)
@@ -154,12 +158,15 @@ def test_every_loss_has_a_value_that_a_person_can_work_out():
 
 def test_average_calibration_error_by_bins_and_images():
     """Two images in one batch do not share bins, and one that is wholly ignored does not count."""
-    probs = torch.tensor([[0.92, 0.93, 0.22], [0.92, 0.22, 0.23], [0.5, 0.5, 0.5]], dtype=torch.float64)
+    probs = torch.tensor(
+        [[0.92, 0.93, 0.22], [0.92, 0.22, 0.23], [0.5, 0.5, 0.5]], dtype=torch.float64
+    )
     inside = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]])
     ignored = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
     logits = probs.logit()[:, None]
     target = torch.stack([inside, ignored], 1)
-    first = (abs(0.925 - 1 / 2) + 0.22) / 2  # two voxels above 0.9, one of them inside; one at 0.22, outside
+    # two voxels above 0.9, one of them inside; one at 0.22, outside
+    first = (abs(0.925 - 1 / 2) + 0.22) / 2
     second = (1 - 0.92 + abs(0.225 - 1 / 2)) / 2
     without_penalty = losses.ace(logits, target, penalty_weight=0.0, regions=True)
     loss = losses.ace(logits, target, penalty_weight=0.4, regions=True)

@@ -1,4 +1,5 @@
-"""Gradients against finite differences and by vmap; ignore labels, masks and the types of labels leave no trace."""
+"""Gradients against finite differences and by vmap; ignore labels, masks and the types of labels
+leave no trace."""
 
 from __future__ import annotations
 
@@ -12,7 +13,15 @@ from torch import Tensor
 from nnunet_nacl import losses
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.neighborhood import Neighborhood
-from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    IGNORE,
+    assert_same,
+    problem,
+    value_and_gradient,
+)
 
 nacl_module = import_module("nnunet_nacl.losses.nacl")  # in the package the name is the function's
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
@@ -25,12 +34,16 @@ def test_gradcheck(name, settings, label_space):
     """In float64 throughout: a single step of float32 inside would fail it."""
     logits, target, where = problem(label_space, (3, 2), seed=21)
     logits.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: CASES[name].function(x, target, **settings, **where), (logits,))
+    assert torch.autograd.gradcheck(
+        lambda x: CASES[name].function(x, target, **settings, **where), (logits,)
+    )
 
 
 @SPACE
 @ALL_LOSSES
-def test_logits_of_ignored_voxels_do_not_matter_and_nothing_is_written_into_what_is_given(name, settings, label_space):
+def test_logits_of_ignored_voxels_do_not_matter_and_nothing_is_written_into_what_is_given(
+    name, settings, label_space
+):
     logits, target, where = problem(label_space, (5, 4), seed=26)
     is_mask = label_space == "regions_mask"
     ignored = target[:, 3:] == 1 if is_mask else target == IGNORE
@@ -64,7 +77,9 @@ def test_vmap_gives_the_gradients_of_each_sample(name, settings, label_space):
 @ALL_LOSSES
 def test_any_number_may_be_the_ignore_label(name, settings):
     def result(target, number):
-        return value_and_gradient(CASES[name].function, logits, target, **settings, ignore_label=number)
+        return value_and_gradient(
+            CASES[name].function, logits, target, **settings, ignore_label=number
+        )
 
     logits, target, _ = problem("classes", (4, 5))
     ignored = torch.where(target == 1, IGNORE, target)
@@ -91,7 +106,9 @@ LABEL_TYPES = [torch.uint8, torch.int8, torch.int16, torch.float16, torch.float6
 @pytest.mark.parametrize("name", CASES)
 def test_labels_of_any_dtype_with_or_without_channel_axis(name):
     def result(target):
-        return value_and_gradient(CASES[name].function, logits, target, **CASES[name].settings, **where)
+        return value_and_gradient(
+            CASES[name].function, logits, target, **CASES[name].settings, **where
+        )
 
     logits, target, where = problem("classes_ignore", (3, 4))
     expected = result(target)
@@ -107,22 +124,30 @@ def test_labels_of_any_dtype_with_or_without_channel_axis(name):
 def test_a_label_map_whose_spatial_size_equals_its_batch_is_not_misread():
     """(B, *spatial) and (B, 1, *spatial) are told apart by the number of axes alone."""
     logits, target, _ = problem("classes", (1, 2), batch=2)  # target (2, 1, 1, 2)
-    assert_same(value_and_gradient(losses.nacl, logits, target[:, 0]), value_and_gradient(losses.nacl, logits, target))
+    assert_same(
+        value_and_gradient(losses.nacl, logits, target[:, 0]),
+        value_and_gradient(losses.nacl, logits, target),
+    )
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.float32], ids=str
+)
 def test_many_classes_of_any_type_and_minus_1_is_not_255(dtype):
     logits, target, _ = problem("classes", (4, 5), channels=256, batch=1)
     target[0, 0, 0, 0] = 255
     for case in CASES.values():
         settings = {"penalty_weight": 2.0} if "penalty_weight" in case.settings else {}
-        result = value_and_gradient(case.function, logits, target.to(dtype), ignore_label=-1, **settings)
+        result = value_and_gradient(
+            case.function, logits, target.to(dtype), ignore_label=-1, **settings
+        )
         assert_same(result, case.reference(logits, target, **settings))
 
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_beside_a_dice_term_gradients_are_added_in_a_fixed_order(regions: bool) -> None:
-    """Dice, cross-entropy, penalty: another order has other last bits, and seeded trainings other weights."""
+    """Dice, cross-entropy, penalty: another order has other last bits, and seeded trainings other
+    weights."""
 
     def gradient_of(loss_function: Callable[[Tensor], Tensor]) -> Tensor:
         leaf = logits.clone().requires_grad_()

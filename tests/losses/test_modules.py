@@ -1,4 +1,5 @@
-"""The Modules: thin, printable, picklable, and the same as the functions; torch.compile takes each whole.
+"""The Modules: thin, printable, picklable, and the same as the functions; torch.compile takes each
+whole.
 
 The eager backend runs what dynamo captured: this finds graph breaks without needing a compiler.
 """
@@ -12,7 +13,15 @@ import pytest
 import torch
 
 from nnunet_nacl.methods import METHODS
-from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    IGNORE,
+    assert_same,
+    problem,
+    value_and_gradient,
+)
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 ALL_METHODS = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
@@ -49,7 +58,10 @@ def test_a_setting_can_be_changed_and_is_checked_again():
     logits, target, _ = problem("classes", (4, 5))
     module = CASES["nacl"].module()
     module.penalty_weight = 0.3
-    assert module(logits, target).item() == CASES["nacl"].function(logits, target, penalty_weight=0.3).item()
+    assert (
+        module(logits, target).item()
+        == CASES["nacl"].function(logits, target, penalty_weight=0.3).item()
+    )
     module.penalty_weight = -1
     with pytest.raises(ValueError, match="penalty_weight"):
         module(logits, target)
@@ -61,7 +73,9 @@ def compile_and_compare(name, settings, label_space, spatial):
     module = CASES[name].module(**settings, **where)
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     logits = logits.float()
-    assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
+    assert_same(
+        value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target)
+    )
     return compiled, module, target
 
 
@@ -81,4 +95,6 @@ def test_shapes_that_change(name):
     compiled, module, _ = compile_and_compare(name, {}, "classes_ignore", (8, 6))
     for spatial in ((4, 3), (6, 9), (8, 6)):
         logits, target, _ = problem("classes_ignore", spatial, seed=42)
-        assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
+        assert_same(
+            value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target)
+        )

@@ -22,7 +22,8 @@ from tests.losses.cases import (
 )
 
 SPACES = ["classes_ignore", "regions_mask"]
-ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type
+# largest relative error of rounding to that type
+ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}
 SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smallest numbers
 
 
@@ -32,7 +33,9 @@ SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smalle
     autocast=[None, *ROUNDING],
     logits_dtype=[torch.float32, *ROUNDING, torch.float64],
 )
-def test_half_logits_and_autocast_are_computed_in_float32(name, settings, label_space, autocast, logits_dtype):
+def test_half_logits_and_autocast_are_computed_in_float32(
+    name, settings, label_space, autocast, logits_dtype
+):
     logits, target, where = problem(label_space, (5, 4), seed=31)
     leaf = logits.to(logits_dtype).requires_grad_()
     with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
@@ -44,17 +47,21 @@ def test_half_logits_and_autocast_are_computed_in_float32(name, settings, label_
     assert loss.item() == pytest.approx(value, rel=2e-6)
     # but for the rounding to the logits' type, with room for a unit in the last place
     rounding, smallest = ROUNDING.get(logits_dtype, 0), SMALLEST.get(logits_dtype, 0)
-    np.testing.assert_allclose(gradient.double(), expected, rtol=2 * rounding + 1e-4, atol=smallest + 1e-12)
+    np.testing.assert_allclose(
+        gradient.double(), expected, rtol=2 * rounding + 1e-4, atol=smallest + 1e-12
+    )
 
 
 @pairwise(name__settings=CONFIGURED, label_space=SPACES, dtype=list(ROUNDING))
 def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, dtype):
-    """With N voxels the gradient is about 1 / N. float16 holds nothing below 6e-8, so what is divided by N before it is
-    multiplied by the GradScaler's factor is lost."""
+    """With N voxels the gradient is about 1 / N. float16 holds nothing below 6e-8, so what is
+    divided by N before it is multiplied by the GradScaler's factor is lost."""
     scale = 65536.0
     logits, target, where = problem(label_space, (64, 48), seed=33, batch=1, scale=4.0)
     half = logits.to(dtype)
-    _, expected = value_and_gradient(CASES[name].function, half.double(), target, **settings, **where)
+    _, expected = value_and_gradient(
+        CASES[name].function, half.double(), target, **settings, **where
+    )
     expected = expected * scale
     leaf = half.clone().requires_grad_()
     (scale * CASES[name].function(leaf, target, **settings, **where)).backward()
@@ -72,12 +79,15 @@ def test_an_empty_batch_gives_zero(name, settings):
     for label_space in LABEL_SPACES:
         for spatial, batch in (((3, 4), 0), ((0, 4), 2)):
             logits, target, where = problem(label_space, spatial, batch=batch)
-            value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+            value, gradient = value_and_gradient(
+                CASES[name].function, logits, target, **settings, **where
+            )
             assert value == 0 and gradient.shape == logits.shape
 
 
 def extreme_logits(dtype):
-    """Three channels at magnitude 1e4 in all patterns of sign, some equal, and near ones far from zero.
+    """Three channels at magnitude 1e4 in all patterns of sign, some equal, and near ones far from
+    zero.
 
     The small numbers are no share of up to nine neighbours, where |tau - l| would have its kink.
     """
@@ -95,7 +105,11 @@ def voxels_with_a_tie(logits, regions):
 
 
 @pairwise(
-    name__settings=[*CONFIGURED, ("focal", {"gamma": 0.5}), *[("nacl", form) for form in PENALTY_FORMS]],
+    name__settings=[
+        *CONFIGURED,
+        ("focal", {"gamma": 0.5}),
+        *[("nacl", form) for form in PENALTY_FORMS],
+    ],
     label_space=SPACES,
     dtype=[torch.float64, torch.float32, *ROUNDING],
 )
@@ -103,22 +117,30 @@ def test_logits_of_magnitude_1e4(name, settings, label_space, dtype):
     logits = extreme_logits(dtype)
     for seed in range(2):
         _, target, where = problem(label_space, (5, 6), seed=seed, batch=1)
-        value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+        value, gradient = value_and_gradient(
+            CASES[name].function, logits, target, **settings, **where
+        )
         assert math.isfinite(value) and np.isfinite(gradient).all()
-        expected_value, expected = CASES[name].reference(logits.double(), target, **settings, **where)
+        expected_value, expected = CASES[name].reference(
+            logits.double(), target, **settings, **where
+        )
         assert value == pytest.approx(expected_value, rel=1e-5)
         keep = ~voxels_with_a_tie(logits, "regions" in where).numpy()
         if name == "focal" and settings.get("gamma", 3) < 1:
-            # (1 - p)^gamma has no complex derivative where p is 1; there log p = 0, so the gradient is 0
+            # (1 - p)^gamma has no complex derivative where p is 1; there log p = 0, so the gradient
+            # is 0
             expected = np.where(np.isfinite(expected), expected, 0)
         largest = np.abs(expected).max()
         tolerance = 1e-5 if dtype in (torch.float32, torch.float64) else 2 * ROUNDING[dtype]
-        np.testing.assert_allclose(gradient[keep], expected[keep], rtol=tolerance, atol=1e-6 * largest + 2**-24)
+        np.testing.assert_allclose(
+            gradient[keep], expected[keep], rtol=tolerance, atol=1e-6 * largest + 2**-24
+        )
 
 
 @pytest.mark.parametrize("kernel_size, size", [(7, 9), (41, 33)])
 def test_wide_kernels_count_right(kernel_size, size):
-    """7^3 places are more than 8 bits hold, 41^3 are more than 16; and float16 counts only up to 2048."""
+    """7^3 places are more than 8 bits hold, 41^3 are more than 16; and float16 counts only up to
+    2048."""
     labels = torch.ones(1, size, size, size, dtype=torch.uint8)
     labels[0, 0, 0, 0] = 0
     tau = losses.neighborhood_proportions(labels, 2, kernel_size=kernel_size)
@@ -127,4 +149,6 @@ def test_wide_kernels_count_right(kernel_size, size):
     alone = 1 / inside if kernel_size > size else 0
     np.testing.assert_allclose(tau[middle], [alone, 1 - alone], atol=1e-7)
     seen_from_corner = min(kernel_size // 2 + 1, size) ** 3
-    np.testing.assert_allclose(tau[0, :, 0, 0, 0], [1 / seen_from_corner, 1 - 1 / seen_from_corner], atol=1e-6)
+    np.testing.assert_allclose(
+        tau[0, :, 0, 0, 0], [1 / seen_from_corner, 1 - 1 / seen_from_corner], atol=1e-6
+    )

@@ -32,13 +32,23 @@ def assert_is_reference(name, label_space, spatial, settings, dtype=torch.float6
     logits, target, where = problem(label_space, spatial, seed=seed)
     logits = logits.to(dtype)
     result = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
-    assert_same(result, CASES[name].reference(logits, target, **settings, **where), message=str(settings))
+    assert_same(
+        result, CASES[name].reference(logits, target, **settings, **where), message=str(settings)
+    )
 
 
 @pairwise(prior=PRIORS, padding=PADDINGS, label_space=LABEL_SPACES, spatial=SPATIAL)
-def test_nacl_in_every_prior_padding_penalty_space_reduction_and_scale(prior, padding, label_space, spatial):
+def test_nacl_in_every_prior_padding_penalty_space_reduction_and_scale(
+    prior, padding, label_space, spatial
+):
     for form, scale in itertools.product(PENALTY_FORMS, (1.0, 5.0)):
-        settings = {"prior": prior, "padding": padding, "penalty_weight": 0.4, "prior_scale": scale, **form}
+        settings = {
+            "prior": prior,
+            "padding": padding,
+            "penalty_weight": 0.4,
+            "prior_scale": scale,
+            **form,
+        }
         assert_is_reference("nacl", label_space, spatial, settings)
 
 
@@ -66,7 +76,8 @@ def test_every_loss(name, settings, dtype, label_space, spatial):
     label_space=LABEL_SPACES,
 )
 def test_kernel_sizes_per_axis_and_beyond_the_image(kernel_size, spatial, padding, label_space):
-    priors = ("mean", "gaussian") if kernel_size == 1 else PRIORS  # the svls weights need a neighbour
+    # the svls weights need a neighbour
+    priors = ("mean", "gaussian") if kernel_size == 1 else PRIORS
     for prior in priors:
         settings = {"kernel_size": kernel_size, "prior": prior, "padding": padding, "sigma": 0.8}
         assert_is_reference("nacl", label_space, spatial, settings, seed=3)
@@ -77,5 +88,9 @@ def test_proportions_take_labels_with_a_channel_axis_and_any_value_where_not_val
     valid = torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=torch.bool)[None]
     expected = losses.neighborhood_proportions(labels, 2, valid=valid)
     spoiled = torch.where(valid, labels, 255)
-    for given, known in ((spoiled, valid), (spoiled[:, None], valid[:, None]), (spoiled.float(), valid)):
+    for given, known in (
+        (spoiled, valid),
+        (spoiled[:, None], valid[:, None]),
+        (spoiled.float(), valid),
+    ):
         torch.testing.assert_close(losses.neighborhood_proportions(given, 2, valid=known), expected)

@@ -1,4 +1,5 @@
-"""Model folders with networks of a few channels and predictions to calibrate on, as nnU-Net leaves them."""
+"""Model folders with networks of a few channels and predictions to calibrate on, as nnU-Net leaves
+them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def make_network(kind: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
     if kind == "primus":
         from dynamic_network_architectures.architectures.primus import Primus
 
-        return Primus(1, 24, (4, 4, 4), num_classes, eva_depth=1, eva_numheads=2, input_shape=(8, 8, 8))
+        return Primus(
+            1, 24, (4, 4, 4), num_classes, eva_depth=1, eva_numheads=2, input_shape=(8, 8, 8)
+        )
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     made = architecture(kind)
@@ -49,7 +52,10 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
         "architecture": architecture(kind),
     }
     write_json(model.folder / "plans.json", plans)
-    regions = any(isinstance(value, list) for value in read_dict(model.folder / "dataset.json")["labels"].values())
+    regions = any(
+        isinstance(value, list)
+        for value in read_dict(model.folder / "dataset.json")["labels"].values()
+    )
     for seed, fold in enumerate(sorted(model.folder.glob("fold_*"))):
         network = make_network(kind, 2 if regions else 3, seed)
         path = fold / "checkpoint_final.pth"
@@ -71,10 +77,20 @@ def map_to_json(*arguments) -> dict[str, Any]:
 
 def give_map(model: Model) -> dict[str, Any]:
     """Give a model of two folds the least map that is one of its networks; what the file holds."""
-    calibration = map_from_tables([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]])
-    content = map_to_json({"conditional": calibration}, "conditional", {"1": "anterior", "2": "posterior"})
-    hashes = {fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
-    content |= {"labels": ["background", "anterior", "posterior"], "folds": ["0", "1"], "n_cases": 12}
+    calibration = map_from_tables(
+        [[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]]
+    )
+    content = map_to_json(
+        {"conditional": calibration}, "conditional", {"1": "anterior", "2": "posterior"}
+    )
+    hashes = {
+        fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"
+    }
+    content |= {
+        "labels": ["background", "anterior", "posterior"],
+        "folds": ["0", "1"],
+        "n_cases": 12,
+    }
     content |= {"checkpoint_sha256": hashes}
     write_json(model.folder / "calibration_map.json", content)
     return content

@@ -1,4 +1,5 @@
-"""The fast counting against loops over voxels, other libraries and the published code; the metric over batches."""
+"""The fast counting against loops over voxels, other libraries and the published code; the metric
+over batches."""
 
 from __future__ import annotations
 
@@ -21,8 +22,11 @@ from tests.reference.metrics import class_metrics, region_metrics, weighted_gap
 DATA = Path(__file__).parents[1] / "data" / "authors_code_outputs.npz"
 
 
-def random_classes(seed: int, classes: int, shape: tuple[int, ...], sharpness: float, dtype=np.float32):
-    """Probabilities with many nearly certain background voxels, some exact zeros and ones, and truth."""
+def random_classes(
+    seed: int, classes: int, shape: tuple[int, ...], sharpness: float, dtype=np.float32
+):
+    """Probabilities with many nearly certain background voxels, some exact zeros and ones, and
+    truth."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, shape) * (rng.random(shape) < 0.3)
     one_hot = np.arange(classes).reshape(-1, *[1] * len(shape)) == truth
@@ -30,7 +34,9 @@ def random_classes(seed: int, classes: int, shape: tuple[int, ...], sharpness: f
     probs = np.exp(logits - logits.max(0))
     probs /= probs.sum(0)
     certain = rng.random(shape) < 0.1
-    probs = np.where(certain, np.arange(classes).reshape(-1, *[1] * len(shape)) == probs.argmax(0), probs)
+    probs = np.where(
+        certain, np.arange(classes).reshape(-1, *[1] * len(shape)) == probs.argmax(0), probs
+    )
     return probs.astype(dtype), truth
 
 
@@ -39,7 +45,9 @@ def nested(truth: np.ndarray) -> np.ndarray:
     return np.stack([truth > 0, truth > 1, truth > 2, truth == 2])
 
 
-def close(actual: BinStats, expected: BinStats | dict[str, float], tolerance: float = 1e-12) -> None:
+def close(
+    actual: BinStats, expected: BinStats | dict[str, float], tolerance: float = 1e-12
+) -> None:
     actual = mask_metrics(actual)
     for key, value in (expected if isinstance(expected, dict) else mask_metrics(expected)).items():
         if key == "root_Brier":  # near 0 as inexact as the root of what the sums lose
@@ -62,7 +70,12 @@ def test_classes_agree_with_loops_over_voxels(seed, classes, sharpness, n_bins, 
     extra, valid = rng.random(shape) < 0.4, rng.random(shape) < 0.8
     stats = count_masks(probs, truth, extra_masks={"extra": extra}, valid=valid, n_bins=n_bins)
     foreground, predicted = truth != 0, probs.argmax(0) != 0
-    inside = {"foreground": foreground, "predicted": predicted, "union": foreground | predicted, "extra": extra}
+    inside = {
+        "foreground": foreground,
+        "predicted": predicted,
+        "union": foreground | predicted,
+        "extra": extra,
+    }
     assert set(stats) == {"all", *inside}
     for name, mask in {"all": valid, **inside}.items():
         assert stats[name].n_voxels == (mask & valid).sum()
@@ -84,7 +97,12 @@ def test_regions_agree_with_loops_over_voxels(seed, regions, spread, n_bins):
     valid = rng.random(shape) < 0.8
     stats = count_masks(probs, inside, valid=valid, regions=True, n_bins=n_bins)
     foreground, predicted = inside.any(0), (probs > 0.5).any(0)
-    masks = {"all": valid, "foreground": foreground, "predicted": predicted, "union": foreground | predicted}
+    masks = {
+        "all": valid,
+        "foreground": foreground,
+        "predicted": predicted,
+        "union": foreground | predicted,
+    }
     for name, mask in masks.items():
         close(stats[name], region_metrics(probs, inside, mask & valid, n_bins))
 
@@ -97,27 +115,44 @@ def test_the_confidence_is_that_of_the_labels_that_are_delivered(plain):
     sure = rng.random((20, 30)) < plain
     probs[:, sure] = np.array([0.9997, 1e-4, 1e-4, 1e-4])[:, None]
     truth[sure] = 0
-    labels[sure & (rng.random((20, 30)) < 0.9)] = 0  # in some places a label stands where the network is sure of none
+    # in some places a label stands where the network is sure of none
+    labels[sure & (rng.random((20, 30)) < 0.9)] = 0
     found = count_masks(probs, truth, segmentation=labels)
-    masks = {"all": truth >= 0, "foreground": truth > 0, "predicted": labels > 0, "union": (truth > 0) | (labels > 0)}
+    masks = {
+        "all": truth >= 0,
+        "foreground": truth > 0,
+        "predicted": labels > 0,
+        "union": (truth > 0) | (labels > 0),
+    }
     confidence = np.take_along_axis(probs, labels[None], 0)[0]
     for name, where in masks.items():
         expected = weighted_gap(confidence[where], (labels == truth)[where])
-        assert ece(found[name]) == pytest.approx(expected, abs=1e-6) and found[name].n_voxels == where.sum(), name
+        assert (
+            ece(found[name]) == pytest.approx(expected, abs=1e-6)
+            and found[name].n_voxels == where.sum()
+        ), name
     # a voxel that is delivered outside a region of probability .8 is sure by .2
     probs, labels = np.array([[0.8, 0.8], [0.1, 0.6]]), np.array([[1, 0], [0, 1]])
     regions = count_masks(probs, labels, segmentation=labels, regions=True)["all"]
-    assert regions.confidence.sum() == pytest.approx(0.8 + 0.2 + 0.9 + 0.6) and regions.correct.sum() == 4
+    assert (
+        regions.confidence.sum() == pytest.approx(0.8 + 0.2 + 0.9 + 0.6)
+        and regions.correct.sum() == 4
+    )
 
 
 @pytest.mark.parametrize("mask", ["foreground", "all"])
 def test_authors_evaluation(mask):
     data = np.load(DATA)
-    probs, labels = torch.softmax(torch.as_tensor(data["eval_logits"]), 1).transpose(0, 1), data["eval_labels"]
+    probs, labels = (
+        torch.softmax(torch.as_tensor(data["eval_logits"]), 1).transpose(0, 1),
+        data["eval_labels"],
+    )
     stats = count_masks(probs, labels)[mask]
     assert ece(stats) == pytest.approx(float(data[f"eval/ece_{mask}"]), abs=1e-6)
     classes = int(labels.max()) + 1
-    assert class_errors(stats)[:classes].mean() == pytest.approx(float(data[f"eval/cece_{mask}"]), abs=1e-6)
+    assert class_errors(stats)[:classes].mean() == pytest.approx(
+        float(data[f"eval/cece_{mask}"]), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 8.0])
@@ -131,8 +166,13 @@ def test_torchmetrics(sharpness):
         expected = functional.multiclass_calibration_error(flat, labels, 5, n_bins=15, norm=norm)
         assert metric(stats) == pytest.approx(float(expected), abs=1e-6)
     errors = []
-    for k in range(5):  # its binary error takes the probability as the confidence and the label as the outcome
-        errors.append(float(functional.binary_calibration_error(flat[:, k], labels == k, n_bins=15, norm="l1")))
+    # its binary error takes the probability as the confidence and the label as the outcome
+    for k in range(5):
+        errors.append(
+            float(
+                functional.binary_calibration_error(flat[:, k], labels == k, n_bins=15, norm="l1")
+            )
+        )
     assert class_errors(stats).sum() == pytest.approx(sum(errors), abs=1e-6)
 
 
@@ -141,7 +181,9 @@ def test_monai(regions):
     monai_metrics = pytest.importorskip("monai.metrics")
     probs, truth = random_classes(4, 4, (9, 8, 7), 3.0)
     outcomes = nested(truth) if regions else np.arange(4).reshape(-1, 1, 1, 1) == truth
-    stats = count_masks(probs, nested(truth) if regions else truth, regions=regions, n_bins=20)["all"]
+    stats = count_masks(probs, nested(truth) if regions else truth, regions=regions, n_bins=20)[
+        "all"
+    ]
     for reduction, ours in (("average", marginal_ace), ("expected", cece)):
         theirs = monai_metrics.CalibrationErrorMetric(num_bins=20, calibration_reduction=reduction)
         theirs(y_pred=torch.as_tensor(probs)[None], y=torch.as_tensor(outcomes)[None].float())
@@ -164,7 +206,9 @@ def test_order_chunks_and_merging_do_not_matter(regions):
         for field in ("count", "correct", "class_count", "class_positive"):
             assert (getattr(merged, field) == getattr(stats, field)).all(), field
         for field in ("confidence", "class_confidence", "nll", "brier"):
-            np.testing.assert_allclose(getattr(merged, field), getattr(stats, field), rtol=1e-11, atol=1e-10)
+            np.testing.assert_allclose(
+                getattr(merged, field), getattr(stats, field), rtol=1e-11, atol=1e-10
+            )
 
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -172,7 +216,9 @@ FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @pytest.mark.parametrize("dtype", [*FLOATING, torch.uint8, torch.uint16, torch.uint32, torch.int16])
 def test_takes_labels_of_any_type_and_probabilities_of_any_floating_type(dtype):
-    probs = torch.tensor([[1.0, 0.75, 0.25], [0.0, 0.25, 0.75]]).to(dtype if dtype in FLOATING else torch.float32)
+    probs = torch.tensor([[1.0, 0.75, 0.25], [0.0, 0.25, 0.75]]).to(
+        dtype if dtype in FLOATING else torch.float32
+    )
     stats = count_masks(probs, torch.tensor([0, 1, 1]).to(dtype))["all"]
     assert stats.n_voxels == 3 and stats.correct.sum() == 2 and ece(stats) == pytest.approx(1 / 6)
 
@@ -213,7 +259,9 @@ def test_views_and_tensors_with_gradients_are_taken_and_left_as_they_are():
 
 
 def test_bin_edges_belong_to_the_lower_bin_and_ties_to_the_lower_class():
-    probs = np.array([[0.0, 0.5, 1.0, 0.5 + 2**-20], [1.0, 0.5, 0.0, 0.5 - 2**-20]], dtype=np.float32)
+    probs = np.array(
+        [[0.0, 0.5, 1.0, 0.5 + 2**-20], [1.0, 0.5, 0.0, 0.5 - 2**-20]], dtype=np.float32
+    )
     stats = count_masks(probs, np.zeros(4, dtype=int), n_bins=2)["all"]
     assert stats.class_count[0].tolist() == [2, 2] and stats.class_count[1].tolist() == [3, 1]
     stats = count_masks(np.full((2, 1), 0.5, dtype=np.float32), np.array([1]))
@@ -227,7 +275,9 @@ def test_exact_past_the_limit_of_float32_counters():
     stats = count_masks(probs, torch.ones(1, dtype=torch.uint8).expand(voxels))["all"]
     assert stats.n_voxels == voxels and ece(stats) == pytest.approx(1 - np.float32(0.7), abs=1e-12)
     merged = BinStats.merge([stats] * 200)
-    assert merged.n_voxels == 200 * voxels and ece(merged) == pytest.approx(1 - np.float32(0.7), abs=1e-9)
+    assert merged.n_voxels == 200 * voxels and ece(merged) == pytest.approx(
+        1 - np.float32(0.7), abs=1e-9
+    )
 
 
 def test_empty_masks_and_empty_images_give_nan():
@@ -242,8 +292,14 @@ def test_empty_masks_and_empty_images_give_nan():
     [
         (dict(probs=np.full((2, 4), 0.2, np.float32)), "sum to 0.4"),
         (dict(probs=np.ones((2, 4), int)), "floating point"),
-        (dict(truth=np.array([0, 1, 7, 0])), r"truth holds label\(s\) 7, but the probs have classes 0 to 1"),
-        (dict(segmentation=np.array([0, 1, 7, 0])), r"segmentation holds label\(s\) 7, but the probs"),
+        (
+            dict(truth=np.array([0, 1, 7, 0])),
+            r"truth holds label\(s\) 7, but the probs have classes 0 to 1",
+        ),
+        (
+            dict(segmentation=np.array([0, 1, 7, 0])),
+            r"segmentation holds label\(s\) 7, but the probs",
+        ),
         (dict(truth=np.array([0, 1, 0])), r"\(4,\), got \(3,\)"),
         (dict(extra_masks={"all": np.ones(4, bool)}), "built in"),
         (dict(extra_masks={str(i): np.ones(4, bool) for i in range(6)}), "At most 5"),
@@ -251,7 +307,10 @@ def test_empty_masks_and_empty_images_give_nan():
     ],
 )
 def test_bad_input_is_named(change, message):
-    arguments = dict(probs=np.array([[0.5] * 4, [0.5] * 4], np.float32), truth=np.array([0, 1, 1, 0])) | change
+    arguments = (
+        dict(probs=np.array([[0.5] * 4, [0.5] * 4], np.float32), truth=np.array([0, 1, 1, 0]))
+        | change
+    )
     with pytest.raises(ValueError, match=message):
         count_masks(arguments.pop("probs"), arguments.pop("truth"), **arguments)
 
@@ -274,7 +333,8 @@ def test_batches_give_the_same_as_everything_at_once(mask):
     assert metric.compute() == pytest.approx(mask_metrics(stats), abs=1e-9)
     first = CalibrationMetric(3, mask=mask)
     first.update(*everything[0])
-    assert metric(*everything[0]) == first.compute() and metric.to("cpu") is metric  # of this batch alone
+    # of this batch alone
+    assert metric(*everything[0]) == first.compute() and metric.to("cpu") is metric
     assert metric.stats.n_voxels == stats.n_voxels + first.stats.n_voxels
     metric.reset()
     assert metric.stats.n_voxels == 0 and metric.compute()["ECE"] != metric.compute()["ECE"]
@@ -285,7 +345,9 @@ def test_regions_ignore_label_mask_probabilities_and_classifiers():
     inside = torch.arange(3).view(1, 3, 1, 1) == target
     regions = CalibrationMetric(3, regions=True)
     regions.update(logits, inside)
-    expected = count_masks(torch.sigmoid(logits).transpose(0, 1), inside.transpose(0, 1), regions=True)["all"]
+    expected = count_masks(
+        torch.sigmoid(logits).transpose(0, 1), inside.transpose(0, 1), regions=True
+    )["all"]
     assert regions.compute() == pytest.approx(mask_metrics(expected))
     for target_or_map, valid in ((target, target != 1), (target[:, 0], (target != 1)[:, 0])):
         ignoring = CalibrationMetric(3, ignore_label=2, from_logits=False)
@@ -300,8 +362,14 @@ def test_regions_ignore_label_mask_probabilities_and_classifiers():
     ("call", "message"),
     [
         (lambda: CalibrationMetric(3, mask="boundary"), "boundary"),
-        (lambda: CalibrationMetric(2).update(torch.zeros(1, 3, 4), torch.zeros(1, 4)), r"\(B, 2, \*spatial\)"),
-        (lambda: CalibrationMetric(2).update(torch.zeros(1, 2, 4), torch.zeros(1, 5)), r"\(1, 4\), got \(1, 5\)"),
+        (
+            lambda: CalibrationMetric(2).update(torch.zeros(1, 3, 4), torch.zeros(1, 4)),
+            r"\(B, 2, \*spatial\)",
+        ),
+        (
+            lambda: CalibrationMetric(2).update(torch.zeros(1, 2, 4), torch.zeros(1, 5)),
+            r"\(1, 4\), got \(1, 5\)",
+        ),
     ],
 )
 def test_bad_arguments_of_the_metric_are_named(call, message):
@@ -310,9 +378,12 @@ def test_bad_arguments_of_the_metric_are_named(call, message):
 
 
 def _rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
     metric = CalibrationMetric(3)
-    for logits, target in list(batches(7, count=3))[rank::2]:  # the ranks have different numbers of batches
+    # the ranks have different numbers of batches
+    for logits, target in list(batches(7, count=3))[rank::2]:
         metric.update(logits, target)
     torch.save(metric.compute(), f"{folder}/{rank}.pt")
     torch.distributed.barrier()  # a rank that leaves first would cut the other's connection
@@ -321,7 +392,9 @@ def _rank(rank: int, folder: str) -> None:
 
 def test_ranks_merge(tmp_path):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
+    torch.multiprocessing.start_processes(
+        _rank, (str(tmp_path),), nprocs=2, start_method="forkserver"
+    )
     alone = CalibrationMetric(3)
     for logits, target in batches(7, count=3):
         alone.update(logits, target)

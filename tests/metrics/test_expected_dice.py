@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl import decide_for_dice
-from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities, dice_of, expected_dice, largest_dice
+from nnunet_nacl.metrics.expected_dice import (
+    count_expected,
+    count_probabilities,
+    dice_of,
+    expected_dice,
+    largest_dice,
+)
 from tests.reference import decision as reference
 
 NESTED = ((1, 2, 3), (2, 3), (3,))
@@ -40,7 +46,9 @@ def test_agrees_with_the_reference_on_what_is_valid(regions, dtype):
     if regions:
         probs = np.cumsum(probs[:0:-1], 0)[::-1].clip(0, 1)
     probs = probs.astype(dtype)
-    labels = np.stack([np.isin(segmentation, values) for values in regions]) if regions else segmentation
+    labels = (
+        np.stack([np.isin(segmentation, values) for values in regions]) if regions else segmentation
+    )
     structures = dict(enumerate(regions)) if regions else reference.classes(4)
     keep = valid.reshape(1, -1)[0]
     expected = reference.expected_dice(
@@ -58,15 +66,24 @@ def test_sums_of_parts_add_up_beyond_one_block():
     parts = count_expected(probs[:, :123_456], segmentation[:123_456])
     parts += count_expected(probs[:, 123_456:], segmentation[123_456:])
     exact = [2 * probs[k][segmentation == k].sum(dtype=float) for k in (1, 2)]
-    exact /= np.array([probs[k].sum(dtype=float) + np.count_nonzero(segmentation == k) for k in (1, 2)])
-    assert dice_of(whole) == pytest.approx(exact, rel=1e-12) and dice_of(parts) == pytest.approx(exact, rel=1e-12)
+    exact /= np.array(
+        [probs[k].sum(dtype=float) + np.count_nonzero(segmentation == k) for k in (1, 2)]
+    )
+    assert dice_of(whole) == pytest.approx(exact, rel=1e-12) and dice_of(parts) == pytest.approx(
+        exact, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
     ("probs", "segmentation", "keywords", "message"),
     [
         (np.full((2, 3), 0.5), np.zeros(4, int), {}, "the shape of probs"),
-        (np.full((2, 3), 0.5), np.zeros(3, int), {"valid": np.ones(4, bool)}, "spatial shape of probs"),
+        (
+            np.full((2, 3), 0.5),
+            np.zeros(3, int),
+            {"valid": np.ones(4, bool)},
+            "spatial shape of probs",
+        ),
         (np.full((2, 3), 0.5), np.array([0, 1, 2]), {}, r"label\(s\) 2, .* classes 0 to 1"),
         (np.array([[np.nan], [0.5]]), np.zeros(1, int), {}, "NaN"),
     ],
@@ -86,14 +103,18 @@ def test_the_largest_dice_of_any_set_is_that_of_the_most_probable_voxels(seed, s
     both = count_probabilities(p[:, :1500]) + count_probabilities(p[:, 1500:])
     np.testing.assert_allclose(largest_dice(both), expected, atol=1e-3)
     valid = np.arange(4000) < 1500
-    np.testing.assert_allclose(count_probabilities(p, valid), count_probabilities(p[:, :1500]), atol=1e-9)
+    np.testing.assert_allclose(
+        count_probabilities(p, valid), count_probabilities(p[:, :1500]), atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(("p", "dice"), [(0.0, 0.0), (1e-4, 0.0), (1.0, 1.0), (0.5, 2 / 3)])
 def test_the_largest_dice_of_voxels_that_are_all_alike(p, dice):
     # n voxels of p: 2 n p / (n p + n)
     found = count_probabilities(np.full((1, 3, 4), p, np.float32))
-    assert largest_dice(found) == pytest.approx([dice], abs=1e-6) and found[1].sum() == pytest.approx(12 * p)
+    assert largest_dice(found) == pytest.approx([dice], abs=1e-6) and found[
+        1
+    ].sum() == pytest.approx(12 * p)
 
 
 @st.composite
@@ -115,7 +136,11 @@ def test_one_structure_gets_the_best_of_all_labels_and_several_between_the_argma
     argmax, decided = decide_for_dice(probs, max_rounds=0), decide_for_dice(probs)
     np.testing.assert_array_equal(argmax, probs.argmax(0))
     best = reference.largest_total(probs)
-    assert (best if len(probs) == 2 else total(probs, argmax)) - 1e-12 <= total(probs, decided) <= best + 1e-12
+    assert (
+        (best if len(probs) == 2 else total(probs, argmax)) - 1e-12
+        <= total(probs, decided)
+        <= best + 1e-12
+    )
     assert set(np.unique(decided)) <= set(np.unique(argmax)) | {0}
 
 
@@ -127,16 +152,21 @@ def test_half_precision_and_more_than_one_block():
 
 
 def test_agrees_with_rankseg_in_mean_dice():
-    """Its reciprocal-moment solver, on truths that are drawn from the probabilities, voxels beside each other alike."""
+    """Its reciprocal-moment solver, on truths that are drawn from the probabilities, voxels beside
+    each other alike."""
     rankseg = pytest.importorskip("rankseg")
     solver = rankseg.RankSEG(metric="dice", solver="RMA", output_mode="multiclass")
     rng = np.random.default_rng(0)
     found = []
     for _ in range(20):
         probs = smooth_probabilities(rng, int(rng.integers(2, 5)), (32, 32, 32))
-        ours, theirs = decide_for_dice(probs), solver.predict(torch.from_numpy(probs)[None])[0].numpy()
+        ours, theirs = (
+            decide_for_dice(probs),
+            solver.predict(torch.from_numpy(probs)[None])[0].numpy(),
+        )
         level = gaussian_filter(rng.normal(size=probs.shape[1:]), 1.5)
-        level = level.argsort(axis=None).argsort().reshape(level.shape) / level.size  # uniform, so that p is right
+        # uniform, so that p is right
+        level = level.argsort(axis=None).argsort().reshape(level.shape) / level.size
         truth = (level > np.cumsum(probs[:-1], 0)).sum(0)
         found.append([mean_dice(truth, s, len(probs)) for s in (probs.argmax(0), ours, theirs)])
     argmax, ours, theirs = np.mean(found, 0)

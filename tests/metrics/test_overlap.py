@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.metrics.overlap import assd, boundary_mask, count_overlap, dilated_mask, hausdorff, surface_distances
+from nnunet_nacl.metrics.overlap import (
+    assd,
+    boundary_mask,
+    count_overlap,
+    dilated_mask,
+    hausdorff,
+    surface_distances,
+)
 from tests.reference.metrics import boundary, dilated
 
 
@@ -22,15 +29,35 @@ def test_masks_hold_what_is_near_enough(seed, shape, radius, density):
     rng = np.random.default_rng(seed)
     labels = (rng.integers(1, 4, shape) * (rng.random(shape) < density)).astype(np.int16)
     spacing = tuple(rng.choice([0.5, 1.0, 1.5, 2.0], len(shape)))
-    np.testing.assert_array_equal(dilated_mask(labels, radius, spacing), dilated(labels, radius, spacing))
-    np.testing.assert_array_equal(boundary_mask(labels, radius, spacing), boundary(labels, radius, spacing))
+    np.testing.assert_array_equal(
+        dilated_mask(labels, radius, spacing), dilated(labels, radius, spacing)
+    )
+    np.testing.assert_array_equal(
+        boundary_mask(labels, radius, spacing), boundary(labels, radius, spacing)
+    )
 
 
 def test_ignored_voxels_neither_grow_nor_bound():
     labels = np.array([0, 0, 1, 1, 1, 0, 0])
     valid = np.array([1, 1, 0, 1, 1, 1, 1], dtype=bool)
-    assert dilated_mask(labels, 1, (1,), valid=valid).tolist() == [False, False, False, True, True, True, False]
-    assert boundary_mask(labels, 1, (1,), valid=valid).tolist() == [False, False, False, False, True, True, False]
+    assert dilated_mask(labels, 1, (1,), valid=valid).tolist() == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert boundary_mask(labels, 1, (1,), valid=valid).tolist() == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def blob(rng, shape, radius):
@@ -47,10 +74,13 @@ def test_medpy_distances(shape, seed):
     truth, predicted = blob(rng, shape, 0.6), blob(rng, shape, 0.5)
     spacing = tuple(rng.uniform(0.4, 3.0, len(shape)))
     distances = surface_distances(truth, predicted, spacing)
-    spacing = [spacing[a] for a, n in enumerate(shape) if n > 1]  # medpy takes a single slice for surface all over
+    # medpy takes a single slice for surface all over
+    spacing = [spacing[a] for a, n in enumerate(shape) if n > 1]
     truth, predicted = truth.squeeze(), predicted.squeeze()
     assert hausdorff(distances) == pytest.approx(binary.hd95(predicted, truth, spacing), abs=1e-9)
-    assert hausdorff(distances, 100) == pytest.approx(binary.hd(predicted, truth, spacing), abs=1e-9)
+    assert hausdorff(distances, 100) == pytest.approx(
+        binary.hd(predicted, truth, spacing), abs=1e-9
+    )
     assert assd(distances) == pytest.approx(binary.assd(predicted, truth, spacing), abs=1e-9)
 
 
@@ -60,7 +90,9 @@ def test_overlap_counts_valid_voxels_only():
     assert (overlap.tp, overlap.fp, overlap.fn, overlap.tn) == (1, 1, 1, 1) and overlap.dice == 0.5
     nothing = ~truth & truth
     distances = surface_distances(truth, nothing, (1.0,))
-    assert np.isnan([count_overlap(nothing, nothing).dice, hausdorff(distances), assd(distances)]).all()
+    assert np.isnan(
+        [count_overlap(nothing, nothing).dice, hausdorff(distances), assd(distances)]
+    ).all()
     assert overlap.iou == pytest.approx(1 / 3)
 
 

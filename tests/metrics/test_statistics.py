@@ -10,7 +10,13 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.metrics.statistics import bin_accuracy_bands, holm, mean_interval, paired_difference, wilcoxon_p
+from nnunet_nacl.metrics.statistics import (
+    bin_accuracy_bands,
+    holm,
+    mean_interval,
+    paired_difference,
+    wilcoxon_p,
+)
 from tests.evaluation import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}
@@ -25,7 +31,8 @@ def test_too_few_values_have_no_interval(values, n):
 
 
 def test_patients_are_drawn_with_all_their_cases():
-    # patient a has three cases of value 0, b one of value 1: draws aa, ab, ba, bb have the means 0, 1/4, 1/4, 1
+    # patient a has three cases of value 0, b one of value 1: draws aa, ab, ba, bb have the means 0,
+    # 1/4, 1/4, 1
     interval = mean_interval([0, NAN, 0, 1, 0], groups=["a", "b", "a", "b", "a"], **OPTIONS)
     assert (interval.mean, interval.low, interval.high, interval.n) == (0.25, 0, 1, 4)
     alone = mean_interval([0, 1], groups=["a", "a"], **OPTIONS)
@@ -34,7 +41,11 @@ def test_patients_are_drawn_with_all_their_cases():
 
 def test_pairs_need_both_values():
     paired = paired_difference([1, NAN, 3, 4], [2, 5, NAN, 2], **OPTIONS)
-    assert paired.n == 2 and paired.difference == -0.5 and (paired.mean_reference, paired.mean) == (2.5, 2)
+    assert (
+        paired.n == 2
+        and paired.difference == -0.5
+        and (paired.mean_reference, paired.mean) == (2.5, 2)
+    )
     assert (paired.n_lower, paired.n_higher) == (1, 1) and math.isnan(paired.p)
 
 
@@ -77,7 +88,11 @@ def test_bands_hold_the_pooled_accuracy():
     correct = rng.binomial(count, 0.7)
     low, high = bin_accuracy_bands(count, correct, **OPTIONS)
     pooled = correct[:, :3].sum(0) / count[:, :3].sum(0)
-    assert (low[:3] <= pooled).all() and (pooled <= high[:3]).all() and np.isnan([low[3], high[3]]).all()
+    assert (
+        (low[:3] <= pooled).all()
+        and (pooled <= high[:3]).all()
+        and np.isnan([low[3], high[3]]).all()
+    )
     assert np.isnan(bin_accuracy_bands([[10]], [[5]], **OPTIONS)).all()
     # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
     low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)

@@ -1,4 +1,5 @@
-"""Values that can be derived, properties of every input, and slow loops and whole arrays as a reference."""
+"""Values that can be derived, properties of every input, and slow loops and whole arrays as a
+reference."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ SINGLE = (confidence, normalised_entropy)
 def information_of(members, regions: bool) -> np.ndarray:
     """The entropy that members do not share: of the region with the largest, or of all classes."""
     of_region = (
-        [np.stack([1 - probs, probs], 1) for probs in members] if regions else [probs[None] for probs in members]
+        [np.stack([1 - probs, probs], 1) for probs in members]
+        if regions
+        else [probs[None] for probs in members]
     )
     found = []
     for each in zip(*of_region):
@@ -34,7 +37,9 @@ def test_a_region_is_a_two_class_problem_and_the_voxel_has_the_least_certain():
     probs = np.array([[0.9, 0.2, 1.0], [0.5, 0.1, 0.0]], dtype=np.float32)
     for function, least in ((confidence, np.min), (normalised_entropy, np.max)):
         two_class = np.stack([function(np.stack([1 - p, p])) for p in probs])
-        np.testing.assert_allclose(function(probs, regions=True), least(two_class, axis=0), atol=1e-6)
+        np.testing.assert_allclose(
+            function(probs, regions=True), least(two_class, axis=0), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("k", [2, 5])
@@ -43,7 +48,10 @@ def test_confidence_and_entropy_are_those_of_loops_over_voxels(k):
     weights[0] += weights.sum(0) == 0
     probs = (weights / weights.sum(0)).astype(np.float32)
     np.testing.assert_array_equal(confidence(probs), probs.max(0))
-    slow = [-sum(p * math.log(p) for p in voxel if p > 0) / math.log(k) for voxel in probs.reshape(k, -1).T.tolist()]
+    slow = [
+        -sum(p * math.log(p) for p in voxel if p > 0) / math.log(k)
+        for voxel in probs.reshape(k, -1).T.tolist()
+    ]
     np.testing.assert_allclose(normalised_entropy(probs).ravel(), slow, atol=1e-5)
     for entropy in (normalised_entropy(probs), normalised_entropy(probs, regions=True)):
         assert (entropy >= 0).all() and (entropy <= 1).all()
@@ -51,10 +59,13 @@ def test_confidence_and_entropy_are_those_of_loops_over_voxels(k):
 
 def test_arrays_and_tensors_give_the_same_in_blocks_and_at_once():
     rng = np.random.default_rng(0)
-    probs = rng.dirichlet([1, 1, 1], size=(300, 301)).transpose(2, 0, 1).astype(np.float32)  # more than a block
+    # more than a block
+    probs = rng.dirichlet([1, 1, 1], size=(300, 301)).transpose(2, 0, 1).astype(np.float32)
     whole = [function(probs) for function in SINGLE]
     for function, expected in zip(SINGLE, whole):
-        np.testing.assert_array_equal([*function(probs[:, :150]), *function(probs[:, 150:])], expected)
+        np.testing.assert_array_equal(
+            [*function(probs[:, :150]), *function(probs[:, 150:])], expected
+        )
         tensor = function(torch.from_numpy(probs))
         assert isinstance(tensor, torch.Tensor)
         np.testing.assert_array_equal(tensor.numpy(), expected)
@@ -90,7 +101,8 @@ def disagreement(labels: dict, members: list[np.ndarray]):
 
 
 def test_sure_of_opposite_things_and_of_the_same() -> None:
-    """Two classes of three, each sure where the other is: the mean's entropy is log 2 of at most log 3."""
+    """Two classes of three, each sure where the other is: the mean's entropy is log 2 of at most
+    log 3."""
     first = np.full((3, 1, 2, 2), -50.0)
     first[0] = 0
     second = first.copy()
@@ -98,7 +110,8 @@ def test_sure_of_opposite_things_and_of_the_same() -> None:
     found = disagreement(CLASSES, [first, second])
     expected = np.log(2) / np.log(3)
     np.testing.assert_allclose(found.mutual_information[0], [[expected] * 2, [0, 0]], atol=1e-3)
-    assert found.foreground_mutual_information == pytest.approx(expected, abs=1e-3)  # the mean is a tie: foreground
+    # the mean is a tie: foreground
+    assert found.foreground_mutual_information == pytest.approx(expected, abs=1e-3)
     np.testing.assert_array_equal(found.voxels, [[2, 0], [0, 2]])
     np.testing.assert_array_equal(found.dice, [0, 0])
     np.testing.assert_array_equal(disagreement(CLASSES, [first, first]).dice, [1, np.nan])
@@ -112,7 +125,10 @@ def test_sure_of_opposite_things_and_of_the_same() -> None:
 def test_disagreement_in_blocks_is_that_of_whole_arrays(labels) -> None:
     read, manager = make(labels)
     rng = np.random.default_rng(0)
-    members = [rng.normal(scale=3, size=(len(read.values), 5, 240, 241)).astype(np.float16) for _ in range(3)]
+    members = [
+        rng.normal(scale=3, size=(len(read.values), 5, 240, 241)).astype(np.float16)
+        for _ in range(3)
+    ]
     found = disagreement(labels, members)
     probs = [manager.apply_inference_nonlin(logits).numpy() for logits in members]
     information = information_of(probs, read.regions)
@@ -120,7 +136,11 @@ def test_disagreement_in_blocks_is_that_of_whole_arrays(labels) -> None:
     segmentations = [np.asarray(manager.convert_probabilities_to_segmentation(p)) for p in probs]
     for i, channel in enumerate(read.foreground):
         masks = [read.mask(segmentation, channel) for segmentation in segmentations]
-        assert found.dice[i] == pytest.approx(np.mean([count_overlap(a, b).dice for a, b in combinations(masks, 2)]))
+        assert found.dice[i] == pytest.approx(
+            np.mean([count_overlap(a, b).dice for a, b in combinations(masks, 2)])
+        )
         np.testing.assert_array_equal(found.voxels[:, i], [mask.sum() for mask in masks])
     average = np.asarray(manager.convert_logits_to_segmentation(np.mean(members, axis=0)))
-    assert found.foreground_mutual_information == pytest.approx(information[average != 0].mean(), abs=1e-3)
+    assert found.foreground_mutual_information == pytest.approx(
+        information[average != 0].mean(), abs=1e-3
+    )

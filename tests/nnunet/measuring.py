@@ -22,31 +22,47 @@ def measured(
     jobs: int = 1,
     **settings,
 ) -> dict[str, CaseRecord | Failed]:
-    """By case its record, or what is wrong with it; they are kept in the folder's ``records``, or nowhere."""
-    opened = folder if isinstance(folder, PredictionFolder) else PredictionFolder.open(folder, references)
+    """By case its record, or what is wrong with it; they are kept in the folder's ``records``, or
+    nowhere."""
+    opened = (
+        folder
+        if isinstance(folder, PredictionFolder)
+        else PredictionFolder.open(folder, references)
+    )
     work = Work(calibration, EvaluationSettings(**settings), with_sample)
     found = records_of(opened, work, opened.folder / RECORDS, jobs=jobs, again=not keep)
     failed = [(case, Failed(case, reason)) for case, reason in opened.problems.items()]
     return dict(sorted([*failed, *found]))
 
 
-def evaluated(folder: Path | PredictionFolder, references: Path | None = None, **options) -> Evaluation:
+def evaluated(
+    folder: Path | PredictionFolder, references: Path | None = None, **options
+) -> Evaluation:
     """What is in calibration.json of a folder whose cases can all be measured."""
-    opened = folder if isinstance(folder, PredictionFolder) else PredictionFolder.open(folder, references)
+    opened = (
+        folder
+        if isinstance(folder, PredictionFolder)
+        else PredictionFolder.open(folder, references)
+    )
     found = measured(opened, keep=False, **options)
     assert all(isinstance(record, CaseRecord) for record in found.values()), found
     return Evaluation(list(found.values()), opened.labels, EvaluationSettings(), {})
 
 
 class Watch:
-    """Tells which records of a folder were written since it was asked last: an old one that holds is left alone."""
+    """Tells which records of a folder were written since it was asked last: an old one that holds
+    is left alone."""
 
     def __init__(self, *folders: Path) -> None:
         self.folders = folders
         self._seen = self._now()
 
     def _now(self) -> dict[Path, int]:
-        return {path: path.stat().st_ino for folder in self.folders for path in (folder / RECORDS).glob("*.npz")}
+        return {
+            path: path.stat().st_ino
+            for folder in self.folders
+            for path in (folder / RECORDS).glob("*.npz")
+        }
 
     def new(self) -> list[str]:
         """Names of the cases."""

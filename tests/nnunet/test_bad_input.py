@@ -1,4 +1,5 @@
-"""Bad input: each broken case is named with what is wrong, and the good ones are measured and kept."""
+"""Bad input: each broken case is named with what is wrong, and the good ones are measured and
+kept."""
 
 from __future__ import annotations
 
@@ -54,20 +55,39 @@ def nan_at(array):
 PROBLEMS = {
     "truncated npz": (cut_off, "case_00.npz", "truncated or corrupt"),
     "other key": (saved(lambda probs: probs, "softmax"), "case_00.npz", "no item named"),
-    "pickled npz": (saved(lambda probs: np.array([{}], dtype=object)), "case_00.npz", "of shape (1,)"),
+    "pickled npz": (
+        saved(lambda probs: np.array([{}], dtype=object)),
+        "case_00.npz",
+        "of shape (1,)",
+    ),
     "shape": (saved(lambda probs: probs[:, 1:]), "case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"),
-    "integers": (saved(lambda probs: np.ones(probs.shape, np.uint8)), "case_00.npz", "floating point"),
+    "integers": (
+        saved(lambda probs: np.ones(probs.shape, np.uint8)),
+        "case_00.npz",
+        "floating point",
+    ),
     "NaN": (saved(lambda probs: np.where(probs > 0.999, np.nan, probs)), "case_00.npz", "NaN"),
     "sum": (saved(lambda probs: probs * 0.9), "case_00.npz", "sum to 0.9"),
     "logits": (saved(np.log), "case_00.npz", "logits"),
     "label": (truth_as(lambda truth: np.full_like(truth, 7)), "case_00.nii.gz", "label 7"),
-    "geometry": (truth_as(np.asarray, (1, 1, 1)), "case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"),
+    "geometry": (
+        truth_as(np.asarray, (1, 1, 1)),
+        "case_00.nii.gz",
+        "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)",
+    ),
     "no reference": (lambda npz, truth: truth.unlink(), "case_00.nii.gz", "no ground truth"),
     "truth cut off": (truth_cut, "gt_segmentations/case_00.nii.gz: cannot be read", "truncated"),
     "truth is NaN": (truth_as(nan_at), "gt_segmentations/case_00.nii.gz", "NaN or infinite"),
-    "almost": (truth_as(lambda truth: truth + np.float32(1e-6)), "case_00.nii.gz", "label 1e-06, 1.000001"),
+    "almost": (
+        truth_as(lambda truth: truth + np.float32(1e-6)),
+        "case_00.nii.gz",
+        "label 1e-06, 1.000001",
+    ),
     "extra case": (renamed("case_07"), "case_07.npz", "validation split"),
-    "not UTF-8": (renamed(os.fsdecode(b"caf\xe9")), "caf\\udce9.npz is not in the validation split"),
+    "not UTF-8": (
+        renamed(os.fsdecode(b"caf\xe9")),
+        "caf\\udce9.npz is not in the validation split",
+    ),
 }
 
 
@@ -89,12 +109,29 @@ def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, what):
     [
         (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* -djfile"),
         (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
-        (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "no ground truth of ../x"),
-        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configurations.2d: .* not 5"),
-        (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
+        (
+            lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}),
+            "no ground truth of ../x",
+        ),
+        (
+            lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}),
+            "configurations.2d: .* not 5",
+        ),
+        (
+            lambda m: write_json(
+                m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}
+            ),
+            "not nnU-Net's",
+        ),
         (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no probabilities .* --npz"),
-        (lambda m: [p.write_bytes(b"") for p in m.validation().glob("*.npz")], "no case could be .*\n.*case_00.npz"),
-        (lambda m: m.references.rename(m.root / "elsewhere"), "no ground truth of Dataset999_Synthetic"),
+        (
+            lambda m: [p.write_bytes(b"") for p in m.validation().glob("*.npz")],
+            "no case could be .*\n.*case_00.npz",
+        ),
+        (
+            lambda m: m.references.rename(m.root / "elsewhere"),
+            "no ground truth of Dataset999_Synthetic",
+        ),
     ],
 )
 def test_an_unusable_folder_is_named(make_validated, change, message):
@@ -105,16 +142,21 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "reach"), [([10, 3.5, 1.5], 3.5), ([10, 1.5, 1.5], 2), ([999, 500.0, 1], 100), ([], 2)]
+    ("spacing", "reach"),
+    [([10, 3.5, 1.5], 3.5), ([10, 1.5, 1.5], 2), ([999, 500.0, 1], 100), ([], 2)],
 )
 def test_masks_reach_a_voxel_in_the_plane(make_validated, spacing, reach):
     folder = PredictionFolder.open(make_validated(cases=1).validation())
-    settings = replace(folder, plans=folder.plans | {"original_median_spacing_after_transp": spacing}).settings
+    settings = replace(
+        folder, plans=folder.plans | {"original_median_spacing_after_transp": spacing}
+    ).settings
     assert (settings.dilation_mm, settings.boundary_mm) == (reach, reach)
 
 
 def test_damaged_splits_are_named(make_validated):
     model = make_validated(cases=1)
     write_json(model.references.parent / "splits_final.json", [{"train": [], "val": [5]}])
-    with pytest.raises(UserError, match="splits_final.json: .*0.val.0: .*valid string, not 5.*; restore it"):
+    with pytest.raises(
+        UserError, match="splits_final.json: .*0.val.0: .*valid string, not 5.*; restore it"
+    ):
         find_fold_folders(model.folder)

@@ -1,4 +1,5 @@
-"""Folders beside the folds that are none, and folds that the user names wrongly: the same rule in every command."""
+"""Folders beside the folds that are none, and folds that the user names wrongly: the same rule in
+every command."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ MODEL = ("-d", "999", "-c", "3d_fullres")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Two folds, trained, validated and calibrated, beside copies of them under names that are no fold's."""
+    """Two folds, trained, validated and calibrated, beside copies of them under names that are no
+    fold's."""
     model = make_trained(tmp_path_factory.mktemp("nnunet"), folds=2, cases=3)
     give_map(model)
     for name in ODD:
@@ -57,4 +59,5 @@ def test_copies_of_folds_are_left_out_by_every_command(model):
     assert main(["evaluate", *MODEL, "-np", "1"]) == 0
     assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
     assert TrainedModel.open(model.folder).folds == ("0", "1")  # for `calibrate` and --predict
-    assert common_folds("", {"one": model.folder}, ComparisonOptions()) == (["0", "1"], [])  # for `compare`
+    # for `compare`
+    assert common_folds("", {"one": model.folder}, ComparisonOptions()) == (["0", "1"], [])

@@ -1,4 +1,5 @@
-"""`nnunet_nacl calibrate -i IMAGES -gt LABELS` with a model: images in, predicted as the model is used."""
+"""`nnunet_nacl calibrate -i IMAGES -gt LABELS` with a model: images in, predicted as the model is
+used."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, predict_with_nnunet, write_scan
+from tests.nnunet.untrained import (
+    SHAPE,
+    SPACING_MM,
+    make_model,
+    make_scans,
+    predict_with_nnunet,
+    write_scan,
+)
 from tests.nnunet.untrained import calibrate as give_map
 from tests.runs.folders import CLASSES, REGIONS
 
@@ -29,12 +37,29 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def predicted(monkeypatch) -> list[str]:
     """Names of the cases that networks were asked about."""
     names, original = [], source.Network.predict
-    monkeypatch.setattr(source.Network, "predict", lambda self, case: names.append(case.case) or original(self, case))
+    monkeypatch.setattr(
+        source.Network,
+        "predict",
+        lambda self, case: names.append(case.case) or original(self, case),
+    )
     return names
 
 
 def calibrate(model: Path, scans: Path, truths: Path, *arguments: object) -> int:
-    command = ["calibrate", "-i", scans, "-gt", truths, "-m", model, "-device", "cpu", "-np", 1, *arguments]
+    command = [
+        "calibrate",
+        "-i",
+        scans,
+        "-gt",
+        truths,
+        "-m",
+        model,
+        "-device",
+        "cpu",
+        "-np",
+        1,
+        *arguments,
+    ]
     return main([*map(str, command)])
 
 
@@ -44,7 +69,10 @@ def write_truths(folder: Path, label_maps: dict[str, np.ndarray]) -> Path:
     for number, (case, label_map) in enumerate(label_maps.items()):
         rng = np.random.default_rng(number)
         wrong = rng.random(label_map.shape) < 0.1
-        write_scan(folder / f"{case}.nii.gz", np.where(wrong, rng.integers(0, 3, SHAPE), label_map).astype(np.uint8))
+        write_scan(
+            folder / f"{case}.nii.gz",
+            np.where(wrong, rng.integers(0, 3, SHAPE), label_map).astype(np.uint8),
+        )
     return folder
 
 
@@ -89,12 +117,18 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert calibrate(model, scans, truths) == 1
     assert predicted == ["scan_3"]
     predicted.clear()
-    shutil.copy(scans / "scan_5_0001.nii.gz", scans / "scan_2_0001.nii.gz")  # an image that was corrected
+    # an image that was corrected
+    shutil.copy(scans / "scan_5_0001.nii.gz", scans / "scan_2_0001.nii.gz")
     assert calibrate(model, scans, truths) == 1
     assert predicted == ["scan_2"]
-    assert calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", tmp_path / "one.json") == 1
+    assert (
+        calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", tmp_path / "one.json")
+        == 1
+    )
     of_one = json.loads((tmp_path / "one.json").read_text())["origin"]
-    assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(of_one["checkpoint_sha256"]) == ["1"]
+    assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(
+        of_one["checkpoint_sha256"]
+    ) == ["1"]
     assert (tmp_path / "one_records" / "scan_0.npz").is_file()
     predicted.clear()
     np.savez(tmp_path / "one_records" / "scan_4.npz", mine=np.zeros(3))
@@ -110,7 +144,9 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
     assert calibrate(model, scans, truths) == 2
     assert "holds the label map (CASE.nii.gz) of none of the 2 images" in capsys.readouterr().err
     write_truths(tmp_path / "labels", {f"scan_{i}": np.zeros(SHAPE, np.uint8) for i in range(2)})
-    assert calibrate(make_model(tmp_path / "cascade", cascade=True), scans, tmp_path / "labels") == 2
+    assert (
+        calibrate(make_model(tmp_path / "cascade", cascade=True), scans, tmp_path / "labels") == 2
+    )
     error = capsys.readouterr().err
     assert "is a cascade" in error and "give that folder without a model" in error
     assert not predicted and not list(tmp_path.rglob("*_records"))
@@ -118,13 +154,18 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
 
 def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, predicted, capsys):
     model, scans = make_model(tmp_path, folds=1), make_scans(tmp_path / "scans", 3)
-    truths = write_truths(tmp_path / "truths", {f"scan_{i}": np.full(SHAPE, i % 2, np.uint8) for i in range(3)})
-    dataset = tmp_path / "preprocessed" / json.loads((model / "plans.json").read_text())["dataset_name"]
+    truths = write_truths(
+        tmp_path / "truths", {f"scan_{i}": np.full(SHAPE, i % 2, np.uint8) for i in range(3)}
+    )
+    dataset = (
+        tmp_path / "preprocessed" / json.loads((model / "plans.json").read_text())["dataset_name"]
+    )
     (dataset / "gt_segmentations").mkdir(parents=True)
     splits = [{"train": ["scan_0", "scan_1"], "val": ["scan_2"]}]
     (dataset / "splits_final.json").write_text(json.dumps(splits))
     shutil.copy(truths / "scan_1.nii.gz", dataset / "gt_segmentations")
-    write_scan(dataset / "gt_segmentations" / "scan_0.nii.gz", np.ones(SHAPE, np.uint8))  # another case of this name
+    # another case of this name
+    write_scan(dataset / "gt_segmentations" / "scan_0.nii.gz", np.ones(SHAPE, np.uint8))
     monkeypatch.setenv("nnUNet_preprocessed", str(dataset.parent))
     assert calibrate(model, scans, truths) == 2 and not predicted
     assert "1 of 3 cases were used to train these folds: scan_1" in capsys.readouterr().err
@@ -132,34 +173,57 @@ def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, pre
     shutil.copytree(scans, images)  # scan_0 by its image, too
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     assert calibrate(model, scans, truths) == 2
-    assert "2 of 3 cases were used to train these folds: scan_0, scan_1" in capsys.readouterr().err.replace(" and", ",")
-    assert calibrate(model, scans, truths, "--allow-training-cases") == 2  # too few to calibrate, but predicted
+    assert (
+        "2 of 3 cases were used to train these folds: scan_0, scan_1"
+        in capsys.readouterr().err.replace(" and", ",")
+    )
+    # too few to calibrate, but predicted
+    assert calibrate(model, scans, truths, "--allow-training-cases") == 2
     assert sorted(predicted) == ["scan_0", "scan_1", "scan_2"]
 
 
 def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
-    truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0,)))
+    truths = write_truths(
+        tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0,))
+    )
     slopes = []
     for name in ("first", "second"):
-        assert calibrate(model, scans, truths, "-form", "temperature", "-o", tmp_path / f"{name}.json") == 0
-        slopes.append(json.loads((tmp_path / f"{name}.json").read_text())["maps"]["temperature"]["slopes"])
+        assert (
+            calibrate(model, scans, truths, "-form", "temperature", "-o", tmp_path / f"{name}.json")
+            == 0
+        )
+        slopes.append(
+            json.loads((tmp_path / f"{name}.json").read_text())["maps"]["temperature"]["slopes"]
+        )
         give_map(model)
     assert slopes[0] == slopes[1]
 
 
 def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     model, scans = make_model(tmp_path, folds=2), make_scans(tmp_path / "scans", 6)
-    truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1)))
+    truths = write_truths(
+        tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
+    )
     path = give_map(model, as_deployed=False)
     before = json.loads(path.read_text())
     assert calibrate(model, scans, truths) == 0
     printed, found = capsys.readouterr().out, json.loads(path.read_text())
     given, earlier = found["maps"]["given"], before["maps"][before["form"]]
-    np.testing.assert_allclose(*(loaded_map(content, False).coefficients() for content in (given, earlier)))
+    np.testing.assert_allclose(
+        *(loaded_map(content, False).coefficients() for content in (given, earlier))
+    )
     assert "note: the map is shrunk towards that of the model" in printed
-    assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
-    assert {tried["form"] for tried in found["fitted"]["forms"]} == {"temperature", "shift", "given", "conditional"}
+    assert (
+        found["quality"]["learned"] == before["quality"]["learned"]
+        and "6 patients; with fewer than 9" in printed
+    )
+    assert {tried["form"] for tried in found["fitted"]["forms"]} == {
+        "temperature",
+        "shift",
+        "given",
+        "conditional",
+    }
     assert Calibrator.of_model(TrainedModel.open(model)).log_odds_map is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own

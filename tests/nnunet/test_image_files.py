@@ -1,4 +1,5 @@
-"""Files that are cut off or hold something else are told apart from whole ones; large npz files take little memory."""
+"""Files that are cut off or hold something else are told apart from whole ones; large npz files
+take little memory."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def test_a_file_that_was_cut_off_anywhere_is_broken(tmp_path, ending):
     whole = path.read_bytes()
     for size in (0, 2, 100, 300, len(whole) // 2, len(whole) - 40):
         path.write_bytes(whole[:size])
-        assert "truncated" in why_broken(path) or (size == 0 and why_broken(path) == "it is empty"), size
+        assert "truncated" in why_broken(path) or (
+            size == 0 and why_broken(path) == "it is empty"
+        ), size
 
 
 def test_vectors_and_other_variants_are_whole(tmp_path):
@@ -38,9 +41,12 @@ def test_vectors_and_other_variants_are_whole(tmp_path):
     sitk.WriteImage(vectors, str(tmp_path / "vectors.nii.gz"))
     nibabel.save(nibabel.Nifti2Image(VOXELS, np.eye(4)), tmp_path / "second.nii")
     nibabel.save(nibabel.Nifti1Image(VOXELS, np.eye(4)), tmp_path / "plain.nii")
-    (tmp_path / "plain.nii.gz").write_bytes((tmp_path / "plain.nii").read_bytes())  # SimpleITK reads it
+    # SimpleITK reads it
+    (tmp_path / "plain.nii.gz").write_bytes((tmp_path / "plain.nii").read_bytes())
     content = (tmp_path / "plain.nii").read_bytes()
-    (tmp_path / "members.nii.gz").write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]) + bytes(64))
+    (tmp_path / "members.nii.gz").write_bytes(
+        gzip.compress(content[:500]) + gzip.compress(content[500:]) + bytes(64)
+    )
     (tmp_path / "unknown.xyz").write_bytes(b"1")
     for name in ("vectors.nii.gz", "second.nii", "plain.nii.gz", "members.nii.gz", "unknown.xyz"):
         assert why_broken(tmp_path / name) == ""
@@ -52,24 +58,36 @@ def test_vectors_and_other_variants_are_whole(tmp_path):
 def test_a_segmentation_of_colours_or_volumes_that_differ_is_none(tmp_path):
     labels = (VOXELS[0] % 3).astype(np.uint8)
     palette = Image.fromarray(labels, "P")
-    palette.putpalette([0, 0, 0, 0, 128, 0, 0, 0, 128])  # the red of a structure is that of the background
+    # the red of a structure is that of the background
+    palette.putpalette([0, 0, 0, 0, 128, 0, 0, 0, 128])
     palette.save(tmp_path / "palette.png")
     io.imsave(tmp_path / "grey.png", np.stack([labels] * 3, -1), check_contrast=False)
     sitk.WriteImage(sitk.GetImageFromArray(VOXELS[:, None]), str(tmp_path / "volumes.nii.gz"))
-    np.testing.assert_array_equal(read_segmentation(NaturalImage2DIO(), tmp_path / "grey.png")[0][0], labels)
+    np.testing.assert_array_equal(
+        read_segmentation(NaturalImage2DIO(), tmp_path / "grey.png")[0][0], labels
+    )
     for reader, name in ((NaturalImage2DIO(), "palette.png"), (SimpleITKIO(), "volumes.nii.gz")):
-        with pytest.raises(UserError, match=f"{name}: [39] channels that differ; a segmentation has one"):
+        with pytest.raises(
+            UserError, match=f"{name}: [39] channels that differ; a segmentation has one"
+        ):
             read_segmentation(reader, tmp_path / name)
-    sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(labels[None])] * 2), str(tmp_path / "equal.nii.gz"))
+    sitk.WriteImage(
+        sitk.JoinSeries([sitk.GetImageFromArray(labels[None])] * 2), str(tmp_path / "equal.nii.gz")
+    )
     with pytest.raises(UserError, match="equal.nii.gz: four dimensions"):
         read_segmentation(SimpleITKIO(), tmp_path / "equal.nii.gz")
 
 
 def test_what_is_damaged_inside_is_noticed(tmp_path) -> None:
-    path, labels = tmp_path / "case.npz", Labels(("background", "organ"), (0, 1), False, None, (0, 1))
+    path, labels = (
+        tmp_path / "case.npz",
+        Labels(("background", "organ"), (0, 1), False, None, (0, 1)),
+    )
     saved = np.random.default_rng(0).random((2, 40, 200, 250), np.float32)  # hardly compressible
     np.savez_compressed(path, probabilities=saved)
-    np.testing.assert_array_equal(read_probabilities(path, labels, saved.shape[1:], "segmentation"), saved)
+    np.testing.assert_array_equal(
+        read_probabilities(path, labels, saved.shape[1:], "segmentation"), saved
+    )
     whole = path.read_bytes()
     size = whole.index(b"PK\x01\x02") + 24  # uncompressed, in the directory at the end
     for content in (

@@ -1,4 +1,5 @@
-"""Folders of predictions: one run at a time, or the parts of one; maps lie where nnU-Net writes a segmentation."""
+"""Folders of predictions: one run at a time, or the parts of one; maps lie where nnU-Net writes a
+segmentation."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ def test_runs_share_a_folder_only_as_different_parts(tmp_path):
     with opened(output, 0):
         claim_output(output, DATA, ARGUMENTS)
         before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
-        with pytest.raises(UserError, match="another run is at work in .*out; wait .*-part_id"), opened(output, 0):
+        with (
+            pytest.raises(UserError, match="another run is at work in .*out; wait .*-part_id"),
+            opened(output, 0),
+        ):
             pass
         assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
         with opened(output, 1):
@@ -90,16 +94,22 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending)
         np.testing.assert_allclose(a, b, atol=1e-6)
         np.testing.assert_allclose(a, c, atol=1e-5)
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    np.testing.assert_allclose(written, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3)
+    np.testing.assert_allclose(
+        written, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3
+    )
     again, _ = reader.read_seg(str(path))
     np.testing.assert_allclose(again[0].flat[:7] * 255, [0, 1, 0, 2, 255, 255, 255], rtol=1e-6)
-    np.testing.assert_array_equal(again[0], np.rint(values.clip(0, 1) * np.float32(255)) / np.float32(255))
+    np.testing.assert_array_equal(
+        again[0], np.rint(values.clip(0, 1) * np.float32(255)) / np.float32(255)
+    )
     assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
 def test_a_sheared_affine_is_kept(tmp_path):
     affine = np.array([[0, 0.2, -2, 5], [-0.9, 0, 0, 6], [0.1, 1.1, 0, -7], [0, 0, 0, 1]])
-    nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz"
+    )
     reader = reader_of("NibabelIOWithReorient")
     array, properties = reader.read_seg(str(tmp_path / "scan.nii.gz"))
     save_map(np.zeros(array.shape[1:]), tmp_path / "map.nii.gz", reader, properties)

@@ -112,7 +112,8 @@ def test_a_case_is_taken_only_when_there_is_room_for_it() -> None:
 
     for _ in pipeline(cases(), read, predict_all, export, readers=2, exporters=2):
         done += 1
-    assert done == 30 and most <= 2 + 1 + 1 + 2 + 1 + 1  # in hand, waiting, at the network, and the one that is taken
+    # in hand, waiting, at the network, and the one that is taken
+    assert done == 30 and most <= 2 + 1 + 1 + 2 + 1 + 1
 
 
 def be_killed(folder: Path) -> None:

@@ -1,4 +1,5 @@
-"""What a scan looks like, in numbers: closed forms, calibration and new scans alike, and images of other sizes."""
+"""What a scan looks like, in numbers: closed forms, calibration and new scans alike, and images of
+other sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ ORGANS = Labels(("background", "liver", "lesion"), (0, 1, 2), False, None, (0, 1
 SPACING_MM = (3.0, 0.5, 0.8)
 
 
-def numbers(image: np.ndarray, segmentation: np.ndarray, labels: Labels = ORGANS, **changes) -> dict[str, float]:
+def numbers(
+    image: np.ndarray, segmentation: np.ndarray, labels: Labels = ORGANS, **changes
+) -> dict[str, float]:
     """The profile of a scan whose network's grid is its own, by name."""
     box = [[0, size] for size in segmentation.shape]
     properties = {"spacing": SPACING_MM, "bbox_used_for_cropping": box} | changes
@@ -62,8 +65,12 @@ def test_noise_and_quantiles_of_white_noise_on_a_slope_that_is_none():
         assert seen["mean inside (MR 0)"] == pytest.approx(2, abs=0.03 * sigma)
         sloping = numbers(noise + np.linspace(0, 50, 64), ball())
         assert sloping["log noise (MR 0)"] == pytest.approx(math.log(sigma), abs=0.02)
-    assert [math.exp(seen[f"log spacing along {axis}"]) for axis in "zyx"] == pytest.approx(SPACING_MM)
-    assert [math.exp(seen[f"log size along {axis}"]) for axis in "zyx"] == pytest.approx([48, 24, 51.2])
+    assert [math.exp(seen[f"log spacing along {axis}"]) for axis in "zyx"] == pytest.approx(
+        SPACING_MM
+    )
+    assert [math.exp(seen[f"log size along {axis}"]) for axis in "zyx"] == pytest.approx(
+        [48, 24, 51.2]
+    )
 
 
 def test_inside_and_around_a_structure_by_channel():
@@ -108,25 +115,39 @@ def model(tmp_path) -> TrainedModel:
     return TrainedModel.open(folder)
 
 
-def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, tmp_path, monkeypatch):
+def test_calibration_and_new_scans_are_looked_at_in_the_same_way(
+    model, scans, tmp_path, monkeypatch
+):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    place, records = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres", []
+    place, records = (
+        tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres",
+        [],
+    )
     place.mkdir(parents=True)
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     names, source = [f"scan_{i}" for i in range(6)], Images.find(model, NETWORK, scans)
     for name in names:
         ready, case = source.read(name), predicted(source, name)
-        nnUNetDatasetBlosc2.save_case(ready.values, ready.values[:1] * 0, ready.properties, str(place / name))
+        nnUNetDatasetBlosc2.save_case(
+            ready.values, ready.values[:1] * 0, ready.properties, str(place / name)
+        )
         write_case(model.opened, case, files_of_case(tmp_path, tmp_path / "records", name))
         records.append(Work().make_record(case))
     seen = learn_profiles(records, names, model)
-    np.testing.assert_allclose(np.array(seen.values, float), [record.profile for record in records], atol=1e-5)
+    np.testing.assert_allclose(
+        np.array(seen.values, float), [record.profile for record in records], atol=1e-5
+    )
     assert np.ptp(np.array(seen.values, float), axis=0).max() > 0.01
     files = [{"segmentation": file_key(tmp_path / f"{name}.nii.gz")} for name in names]
-    unseen = [replace(record, profile=(), key={"files": at, "settings": {}}) for record, at in zip(records, files)]
+    unseen = [
+        replace(record, profile=(), key={"files": at, "settings": {}})
+        for record, at in zip(records, files)
+    ]
     read = learn_profiles(unseen, names, model, num_processes=2)
-    np.testing.assert_allclose(np.array(read.values, float), np.array(seen.values, float), atol=1e-5)
+    np.testing.assert_allclose(
+        np.array(read.values, float), np.array(seen.values, float), atol=1e-5
+    )
     for path in place.glob("scan_4*"):
         path.unlink()
     with pytest.raises(UserError, match="scan_4.*No such file"):
@@ -143,15 +164,21 @@ def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans,
     spread[:, profiles.names.index("log spacing along z")] += math.log(4)  # the scans have 2 mm
     path, patients = model.folder / "calibration_map.json", list(map(str, range(40)))
     content = json.loads(path.read_text())
-    content["quality"] |= {"profiles": encode(CalibrationProfiles.learn(profiles.names, near[0] + spread, patients))}
+    content["quality"] |= {
+        "profiles": encode(CalibrationProfiles.learn(profiles.names, near[0] + spread, patients))
+    }
     path.write_text(to_json_text(content))
-    assert {(row["unlike_p"], row["unlike"]) for row in read_list(tmp_path / "out")} == {("", "")}  # without profiles
+    # without profiles
+    assert {(row["unlike_p"], row["unlike"]) for row in read_list(tmp_path / "out")} == {("", "")}
     capsys.readouterr()
     assert predict(model.folder, scans, tmp_path / "far") == 0
     assert "6 of 6 are unlike the calibration scans" in capsys.readouterr().out
     for row in read_list(tmp_path / "far"):
         assert float(row["unlike_p"]) == pytest.approx(1 / 41, rel=1e-3)
-        assert row["unlike"].startswith("unlike: spacing along z 2 (") and row["unlike"] in row["reasons"]
+        assert (
+            row["unlike"].startswith("unlike: spacing along z 2 (")
+            and row["unlike"] in row["reasons"]
+        )
     unlike = json.loads((tmp_path / "far" / "prediction.json").read_text())["unlike"]
     assert (unlike["n_unlike"], unlike["n_scans"], unlike["n_patients"]) == (6, 6, 40)
     assert predict(model.folder, scans, tmp_path / "strict", "-unlike", "0.01") == 0

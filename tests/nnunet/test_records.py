@@ -1,4 +1,5 @@
-"""Records that hold are found, others are made; kills, full disks and broken cases cost as little as they can."""
+"""Records that hold are found, others are made; kills, full disks and broken cases cost as little
+as they can."""
 
 from __future__ import annotations
 
@@ -70,12 +71,15 @@ def test_truths_that_were_exchanged_are_measured_again_whatever_their_size_and_t
 def read_files(monkeypatch) -> list[str]:
     """Names of the files that were read for their digest."""
     names, digest_of = [], file_key.digest_of
-    monkeypatch.setattr(file_key, "digest_of", lambda path: names.append(path.name) or digest_of(path))
+    monkeypatch.setattr(
+        file_key, "digest_of", lambda path: names.append(path.name) or digest_of(path)
+    )
     return names
 
 
 def test_a_record_without_inodes_holds_and_its_files_are_read_once(model, read_files):
-    """As versions before 0.6 wrote it; and an inode that changed, as on some network file systems, is no other file."""
+    """As versions before 0.6 wrote it; and an inode that changed, as on some network file systems,
+    is no other file."""
     measured(model.validation(), with_sample=True)
     path = model.validation() / "records" / "case_00.npz"
 
@@ -85,7 +89,8 @@ def test_a_record_without_inodes_holds_and_its_files_are_read_once(model, read_f
         replace(record, key={**record.key, "files": files}, pictures=b'{"slices": [1]}').save(path)
 
     change_keys(lambda key: {name: key[name] for name in ("path", "size", "mtime_ns", "digest")})
-    (model.validation() / "case_00.npz").rename(model.root / "kept.npz")  # it could not be measured again
+    # it could not be measured again
+    (model.validation() / "case_00.npz").rename(model.root / "kept.npz")
     read_files.clear()
     for new in (["case_00.nii.gz", "case_00.nii.gz"], []):
         assert isinstance(measured(model.validation())["case_00"], CaseRecord)
@@ -123,7 +128,9 @@ def other_structures(model):
 CHANGES = {
     "prediction": lambda model: change_a_voxel(model.validation() / "case_00.nii.gz"),
     "truth": lambda model: change_a_voxel(model.references / "case_00.nii.gz"),
-    "an ignore label": lambda model: change_labels(model, {"anterior": 1, "posterior": 2, "ignore": 3}),
+    "an ignore label": lambda model: change_labels(
+        model, {"anterior": 1, "posterior": 2, "ignore": 3}
+    ),
     "a name": lambda model: change_labels(model, {"front": 1, "posterior": 2}),
     "settings": lambda model: {"n_bins": 10},
     "a sample": lambda model: {"with_sample": True},
@@ -153,14 +160,16 @@ def test_other_contents_or_settings_are_measured_again_from_probabilities(model,
 
 
 def test_other_settings_keep_the_sample_and_which_network_it_was(model):
-    """As `evaluate -bins` measures a validation that the trainer recorded: `calibrate` must go on from it."""
+    """As `evaluate -bins` measures a validation that the trainer recorded: `calibrate` must go on
+    from it."""
     made_by = {"checkpoint": "0" * 64, "step_size": 0.5, "mirroring": True}
     for case, record in measured(model.validation(), with_sample=True).items():
         replace(record, made_by=made_by).save(model.validation() / "records" / f"{case}.npz")
     npz = model.validation() / "case_01.npz"
     np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
     anew = measured(model.validation(), n_bins=10)
-    assert [record.made_by for record in anew.values()] == [made_by, {}]  # other probabilities, who knows whose
+    # other probabilities, who knows whose
+    assert [record.made_by for record in anew.values()] == [made_by, {}]
     watch = Watch(model.validation())
     measured(model.validation(), n_bins=10, with_sample=True)
     assert not watch.new()
@@ -171,7 +180,8 @@ def evaluate(*arguments) -> int:
 
 
 def evaluate_and_die(at):
-    """Kills itself at the moment when a finished temporary file would take its name: the worst one."""
+    """Kills itself at the moment when a finished temporary file would take its name: the worst
+    one."""
     count, replace_file = 0, os.replace
 
     def replace_or_die(*arguments):
@@ -196,7 +206,8 @@ def test_a_kill_between_writing_and_naming(make_validated, tmp_path, at):
     result = run_warm(evaluate_and_die, at, folder=tmp_path)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert output.read_text() == "" and len(list(records.glob("*.npz"))) == at - 1
-    assert list(records.glob(".*")) if at < 5 else list(model.validation().glob(".*"))  # what it left
+    # what it left
+    assert list(records.glob(".*")) if at < 5 else list(model.validation().glob(".*"))
     watch = Watch(model.validation())
     assert evaluate() == 0 and watch.new() == [f"case_0{i}" for i in range(at - 1, 4)]
     assert output.read_text() == undisturbed
@@ -204,18 +215,36 @@ def test_a_kill_between_writing_and_naming(make_validated, tmp_path, at):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc"
+)
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
     model = make_validated(cases=40, shape=(16, 64, 64))
     records = model.validation() / "records"
-    command = [sys.executable, "-m", "nnunet_nacl", "evaluate", "-d", "999", "-c", "3d_fullres", "-np", "2"]
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background shell's children ignore it
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=heed)
+    command = [
+        sys.executable,
+        "-m",
+        "nnunet_nacl",
+        "evaluate",
+        "-d",
+        "999",
+        "-c",
+        "3d_fullres",
+        "-np",
+        "2",
+    ]
+    # a background shell's children ignore it
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=heed
+    )
     try:
         deadline = time.monotonic() + 400  # a busy computer starts Python slowly
         while len(list(records.glob("*.npz"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+            assert process.poll() is None and time.monotonic() < deadline, (
+                process.stderr.read().decode()
+            )
             time.sleep(0.01)
         workers = children(process.pid)
         assert len(workers) >= 2
@@ -240,7 +269,11 @@ def test_a_full_disk_is_named_and_leaves_the_old_files(model, capsys):
     with full_disk(4096):
         assert evaluate() == 2
     error = capsys.readouterr().err
-    assert "error:" in error and "records/CASE.npz: cannot be written (File too" in error and "Traceback" not in error
+    assert (
+        "error:" in error
+        and "records/CASE.npz: cannot be written (File too" in error
+        and "Traceback" not in error
+    )
     assert (model.validation() / "calibration.json").read_text() == ""
     assert not list((model.validation() / "records").iterdir())
     assert evaluate() == 0

@@ -61,7 +61,9 @@ def test_maps_agree_with_the_npz_voxel_by_voxel_under_names_that_files_can_have(
     paths = {path.name: path for path in (out / "maps" / "case_0").glob("*.nii.gz")}
     assert set(paths) == {f"case_0_{name}.nii.gz" for name in expected}
     for name, values in expected.items():
-        np.testing.assert_allclose(read(paths[f"case_0_{name}.nii.gz"]), np.rint(values * 255) / 255, atol=STEP)
+        np.testing.assert_allclose(
+            read(paths[f"case_0_{name}.nii.gz"]), np.rint(values * 255) / 255, atol=STEP
+        )
     assert not any("ignore" in column for column in read_list(out)[0])
 
 
@@ -74,12 +76,17 @@ def test_other_file_formats(predict, tmp_path, reader, ending, shape):
     reviewed(folder, tmp_path / "out", maps=ALL)
     path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
     array = {".tif": tifffile.imread, ".png": io.imread}[ending](path)
-    before, after = (PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out"))
-    (labels, of), (again, of_again) = (at.read_labels(at.folder / f"case_0{ending}") for at in (before, after))
+    before, after = (
+        PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out")
+    )
+    (labels, of), (again, of_again) = (
+        at.read_labels(at.folder / f"case_0{ending}") for at in (before, after)
+    )
     np.testing.assert_array_equal(labels, again)
     assert list(of["spacing"]) == list(of_again["spacing"])
     probs = probabilities(folder, "case_0")
-    expected = np.rint(probs.max(0) * 255) / (1 if ending == ".png" else 255)  # which holds integers alone
+    # which holds integers alone
+    expected = np.rint(probs.max(0) * 255) / (1 if ending == ".png" else 255)
     np.testing.assert_allclose(array, expected.reshape(array.shape), rtol=1e-6)
     column = "anterior area_pixels" if ending == ".png" else "anterior volume_ml"
     assert float(read_list(tmp_path / "out")[0][column]) > 0
@@ -112,7 +119,8 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path):
     assert read(out / "case_1.nii.gz").max() == 0
     again("case_0", "case_1", "case_2", probabilities=True)
     assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
-    again("case_0", "case_1", "case_2", maps=("entropy",))  # what might be another prediction's goes
+    # what might be another prediction's goes
+    again("case_0", "case_1", "case_2", maps=("entropy",))
     assert not [*out.glob("*.npz"), *out.glob("*.pkl"), *out.rglob("*confidence*")]
     other = predict("other", seed=1, cases=2)
     reviewed(other, out)
@@ -121,7 +129,8 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("case", "name"), [("gone", "../victim"), ("gone", "{out}/dataset.json"), ("case_0", "maps/victim")]
+    ("case", "name"),
+    [("gone", "../victim"), ("gone", "{out}/dataset.json"), ("case_0", "maps/victim")],
 )
 def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path, case, name):
     out = tmp_path / "out"
@@ -158,13 +167,20 @@ def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert not [*out.glob("*.csv"), *out.rglob("*.html"), *out.glob("prediction.json"), *out.glob("outcome.json")]
+    assert not [
+        *out.glob("*.csv"),
+        *out.rglob("*.html"),
+        *out.glob("prediction.json"),
+        *out.glob("outcome.json"),
+    ]
     watch = Watch(out)
     reviewed(source, out, findings=(1,))
     assert watch.new() == ["case_2", "case_3", "case_4"]
     reviewed(source, tmp_path / "whole", findings=(1,))
     names = {str(path.relative_to(out)) for path in out.rglob("*")}
-    assert names == {str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").rglob("*")}
+    assert names == {
+        str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").rglob("*")
+    }
     for name in names:
         if name.endswith((".csv", ".nii.gz")):
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -172,21 +188,49 @@ def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on
 
 def test_files_that_no_run_wrote_stay(predict, tmp_path, capsys):
     out = tmp_path / "out"
-    command = ["review", "-i", str(predict(cases=1)), "-o", str(out), "-np", "1", "--overwrite", "-maps"]
+    command = [
+        "review",
+        "-i",
+        str(predict(cases=1)),
+        "-o",
+        str(out),
+        "-np",
+        "1",
+        "--overwrite",
+        "-maps",
+    ]
     assert main(command) == 0
-    mine = ["outcome.json", "outcome.html", "review_details.csv", "review/mine.html", "maps/case_0/case_0_notes.txt"]
+    mine = [
+        "outcome.json",
+        "outcome.html",
+        "review_details.csv",
+        "review/mine.html",
+        "maps/case_0/case_0_notes.txt",
+    ]
     for name in (*mine, "postprocessed/case_0.nii.gz"):
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text('{"mine": 1}')
     before = digests(out)
     assert main(command[:-1]) == 0 and not list(out.rglob("*entropy*"))
-    assert all(digests(out)[name] == before[name] for name in (*mine, "postprocessed/case_0.nii.gz"))
-    list_files = ("index.html", "review.csv", "structures.csv", "scans.csv", "findings.csv", "prediction.json")
+    assert all(
+        digests(out)[name] == before[name] for name in (*mine, "postprocessed/case_0.nii.gz")
+    )
+    list_files = (
+        "index.html",
+        "review.csv",
+        "structures.csv",
+        "scans.csv",
+        "findings.csv",
+        "prediction.json",
+    )
     for name in (*list_files, "review/case_0.html", "calibration_applied.json"):
         (out / name).write_text('{"mine": 1}')
         before = digests(out)
         assert main(command) == 2 and digests(out) == before
-        said = f"error: {out / name} was not written by nnunet_nacl and would be lost; move or rename it.\n"
+        said = (
+            f"error: {out / name} was not written by nnunet_nacl and would be lost; move or rename"
+            " it.\n"
+        )
         assert capsys.readouterr().err.endswith(said)
         (out / name).unlink()
     assert main(command) == 0
@@ -197,16 +241,33 @@ def refused(command, out, capsys, place):
     before = digests(out)
     assert main([*command, "-findings"]) == 2 and digests(out) == before
     why = "not written by nnunet_nacl, or changed since, and would be lost"
-    return f"{out / place}: {why}; move them away, choose another -o, or replace" in capsys.readouterr().err
+    return (
+        f"{out / place}: {why}; move them away, choose another -o, or replace"
+        in capsys.readouterr().err
+    )
 
 
 MAP = "maps/case_0/case_0_confidence.nii.gz"
 
 
-@pytest.mark.parametrize("place", ["case_0.nii.gz", "case_0.npz", "case_0.pkl", MAP, "records/case_0.json"])
-def test_files_of_others_at_places_of_a_case_are_refused_before_any_work(predict, tmp_path, capsys, place):
+@pytest.mark.parametrize(
+    "place", ["case_0.nii.gz", "case_0.npz", "case_0.pkl", MAP, "records/case_0.json"]
+)
+def test_files_of_others_at_places_of_a_case_are_refused_before_any_work(
+    predict, tmp_path, capsys, place
+):
     out = tmp_path / "out"
-    command = ["review", "-i", str(predict(cases=2)), "-o", str(out), "-np", "1", "-maps", "confidence"]
+    command = [
+        "review",
+        "-i",
+        str(predict(cases=2)),
+        "-o",
+        str(out),
+        "-np",
+        "1",
+        "-maps",
+        "confidence",
+    ]
     assert main(command) == 0
     (out / place).write_bytes(b"mine")
     assert refused(command, out, capsys, place)
@@ -222,7 +283,9 @@ def test_a_file_at_the_name_of_a_new_case_is_refused(predict, tmp_path, capsys):
     assert main(command) == 0
     (out / "case_2.nii.gz").write_bytes(b"mine")
     assert main(command) == 0
-    write_prediction(source, "case_2", np.full((3, *SHAPE), 1 / 3), np.ones(SHAPE, np.uint8), SPACING_MM)
+    write_prediction(
+        source, "case_2", np.full((3, *SHAPE), 1 / 3), np.ones(SHAPE, np.uint8), SPACING_MM
+    )
     assert refused(command, out, capsys, "case_2.nii.gz")
 
 
@@ -247,7 +310,10 @@ def test_a_record_of_others_is_refused_before_any_work(predict, tmp_path, capsys
     np.savez(out / "records" / "case_1.npz", mine=np.zeros(3))
     before = digests(out)
     assert main(command) == 2 and digests(out) == before
-    assert "records/case_1.npz: not written by nnunet_nacl, and would be lost; move it" in capsys.readouterr().err
+    assert (
+        "records/case_1.npz: not written by nnunet_nacl, and would be lost; move it"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_run_is_called_by_what_was_seen(predict, tmp_path):
@@ -267,22 +333,30 @@ def test_a_run_is_called_by_what_was_seen(predict, tmp_path):
 
 def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
     folder, out = predict(cases=2, shape=(24, 90, 90)), tmp_path / "out"
-    write_prediction(folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM)
+    write_prediction(
+        folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM
+    )
     (folder / "alone.npz").write_bytes((folder / "small.npz").read_bytes())
     command = ["review", "-i", str(folder), "-o", str(out), "-np", "1", "-maps"]
     with full_disk(100_000):
         assert main(command) == 1
-    assert re.search(r"case_0, case_1: .*CASE\S*.nii.gz: cannot be written .*free", capsys.readouterr().err)
+    assert re.search(
+        r"case_0, case_1: .*CASE\S*.nii.gz: cannot be written .*free", capsys.readouterr().err
+    )
     listed = {row["case"]: row["problem"] for row in read_list(out)}
     assert listed.pop("small") == "" and "alone.nii.gz is missing" in listed["alone"]
     assert read_dict(out / "prediction.json")["problems"] == listed
-    assert all(path.stat().st_size > 50 for path in out.rglob("*.nii.gz")) and not list(out.rglob("*.tmp*"))
+    assert all(path.stat().st_size > 50 for path in out.rglob("*.nii.gz")) and not list(
+        out.rglob("*.tmp*")
+    )
     (folder / "alone.npz").unlink()
     assert main(command) == 0
     good = {path: path.read_bytes() for path in out.glob("*.nii.gz")}
     with full_disk(1024):
         assert main([*command, "--overwrite"]) in (1, 2)
-    assert good.keys() == set(out.glob("*.nii.gz")) and all(len(path.read_bytes()) > 50 for path in good)
+    assert good.keys() == set(out.glob("*.nii.gz")) and all(
+        len(path.read_bytes()) > 50 for path in good
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,14 @@ from tests.nnunet.untrained import (
     write_scan,
 )
 from tests.review_tables import read_list
-from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read, write_json
+from tests.runs.folders import (
+    CLASSES,
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    REGIONS_WITH_IGNORE,
+    read,
+    write_json,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,7 +97,10 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
         (image, properties), before = _read(scans, case), read(previous / f"{case}.nii.gz")
         answer = predictor.predict(image, properties, previous_stage=before)
         np.testing.assert_array_equal(answer.segmentation, segmentation)
-    for wrong, said in ((before[1:], "has the shape (8, 17, 14), the image has"), (before + 7, "the label 7, 8, 9")):
+    for wrong, said in (
+        (before[1:], "has the shape (8, 17, 14), the image has"),
+        (before + 7, "the label 7, 8, 9"),
+    ):
         with pytest.raises(UserError, match=re.escape(said)):
             predictor.predict(image, properties, previous_stage=wrong)
     write_scan(previous / "scan_0.nii.gz", np.ones(SHAPE, np.uint8), (2.0, 1.0, 0.9))
@@ -98,11 +108,15 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
     capsys.readouterr()
     assert predict(folder, scans, tmp_path / "out", "-prev_stage_predictions", previous) == 2
     error, spacings = capsys.readouterr().err, "(2.0, 1.0, 0.9) and (2.0, 1.0, 0.8)"
-    assert f"{previous / 'scan_0.nii.gz'}: other geometry than the image (spacing {spacings})" in error
+    assert (
+        f"{previous / 'scan_0.nii.gz'}: other geometry than the image (spacing {spacings})" in error
+    )
     assert "holds the label 7, which dataset.json does not have (0, 1, 2)" in error
 
 
-def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights(tmp_path, model, scans) -> None:
+def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights(
+    tmp_path, model, scans
+) -> None:
     folder, out = copy_model(model, tmp_path), tmp_path / "out"
 
     def as_in_a_new_folder(name: str) -> dict[str, str]:
@@ -112,7 +126,11 @@ def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights
             np.testing.assert_array_equal(found[case], label_map)
         assert rows(out) == rows(tmp_path / name)
         content = json.loads((out / "prediction.json").read_text())
-        return {**digests(out), "run": content["run"], "reasons": str([row["reasons"] for row in rows(out)])}
+        return {
+            **digests(out),
+            "run": content["run"],
+            "reasons": str([row["reasons"] for row in rows(out)]),
+        }
 
     first = as_in_a_new_folder("first")
     plans = json.loads((folder / "plans.json").read_text())
@@ -120,32 +138,62 @@ def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights
     write_json(folder / "plans.json", plans)
     second = as_in_a_new_folder("second")
     assert second["scan_0.nii.gz"] != first["scan_0.nii.gz"] and second["run"] != first["run"]
-    write_json(folder / "dataset_fingerprint.json", {"spacings": [(9, 9, 9)], "shapes_after_crop": [SHAPE]})
+    write_json(
+        folder / "dataset_fingerprint.json", {"spacings": [(9, 9, 9)], "shapes_after_crop": [SHAPE]}
+    )
     assert as_in_a_new_folder("third")["reasons"] != second["reasons"]
 
 
 def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -> None:
     folder, tifs, out = copy_model(model, tmp_path), tmp_path / "tifs", tmp_path / "out"
-    changed = {"dataset.json": {"file_ending": ".tif"}, "plans.json": {"image_reader_writer": "Tiff3DIO"}}
+    changed = {
+        "dataset.json": {"file_ending": ".tif"},
+        "plans.json": {"image_reader_writer": "Tiff3DIO"},
+    }
     for name, values in changed.items():
         (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | values))
     tifs.mkdir()
     for path in scans.iterdir():
-        tifffile.imwrite(tifs / path.name.replace(".nii.gz", ".tif"), read(path), photometric="minisblack")
+        tifffile.imwrite(
+            tifs / path.name.replace(".nii.gz", ".tif"), read(path), photometric="minisblack"
+        )
     assert predict(folder, tifs, out) == 0
     first = digests(out)
     (tifs / "scan_1.json").write_text(json.dumps({"spacing": [4.0, 2.0, 1.6]}))
     assert predict(folder, tifs, out, "--continue_prediction") == 0
     second = digests(out)
-    assert second["scan_0.tif"] == first["scan_0.tif"] and second["scan_1.tif"] != first["scan_1.tif"]
+    assert (
+        second["scan_0.tif"] == first["scan_0.tif"] and second["scan_1.tif"] != first["scan_1.tif"]
+    )
 
 
 @pytest.mark.slow
 def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model) -> None:
     scans = make_scans(tmp_path / "scans", 3)
     assert predict(model, scans, tmp_path / "one", "-maps") == 0
-    workers = ("-device", "cpu", "-npp", "1", "-nps", "1", "--disable_progress_bar", "-num_parts", "2")
-    command = [sys.executable, "-m", "nnunet_nacl", "predict", "-i", scans, "-o", tmp_path / "two", "-m", model]
+    workers = (
+        "-device",
+        "cpu",
+        "-npp",
+        "1",
+        "-nps",
+        "1",
+        "--disable_progress_bar",
+        "-num_parts",
+        "2",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "nnunet_nacl",
+        "predict",
+        "-i",
+        scans,
+        "-o",
+        tmp_path / "two",
+        "-m",
+        model,
+    ]
     assert subprocess.run([*command, *workers, "-part_id", "0", "-maps"]).returncode == 0
     problems = [row["problem"] for row in rows(tmp_path / "two")]
     assert problems.count("not predicted yet, or failed: run the part that has it (again).") == 1
@@ -162,13 +210,19 @@ def test_what_folds_disagree_about_is_listed_and_mapped(tmp_path, model, scans) 
     for row in rows(tmp_path / "out"):
         answers = [fold.predict(*_read(scans, row["case"]), probabilities=True) for fold in folds]
         probs = [answer.probabilities.array for answer in answers]
-        information = normalised_entropy(sum(probs) / len(probs)) - sum(map(normalised_entropy, probs)) / len(probs)
+        information = normalised_entropy(sum(probs) / len(probs)) - sum(
+            map(normalised_entropy, probs)
+        ) / len(probs)
         path = tmp_path / "out" / "maps" / row["case"] / f"{row['case']}_mutual_information.nii.gz"
-        mapped = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))  # brought from the network's grid to the scan's
+        # brought from the network's grid to the scan's
+        mapped = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
         assert np.corrcoef(mapped.ravel(), information.ravel())[0, 1] > 0.9
         foreground = segmentations(tmp_path / "out")[row["case"]] > 0
         told = float(row["mean_foreground_mutual_information"])
-        assert told == pytest.approx(information[foreground].mean(), rel=0.5) and row["n_members"] == "2"
+        assert (
+            told == pytest.approx(information[foreground].mean(), rel=0.5)
+            and row["n_members"] == "2"
+        )
         masks = [answer.segmentation == 1 for answer in answers]
         volumes = [mask.sum() * np.prod(SPACING_MM) / 1000 for mask in masks]
         expected = {
@@ -177,14 +231,18 @@ def test_what_folds_disagree_about_is_listed_and_mapped(tmp_path, model, scans) 
             "volume_max_ml": max(volumes),
             "volume_ml fold_1": volumes[1],
         }
-        assert {name: float(row[f"anterior {name}"]) for name in expected} == pytest.approx(expected, rel=0.2)
+        assert {name: float(row[f"anterior {name}"]) for name in expected} == pytest.approx(
+            expected, rel=0.2
+        )
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels) -> None:
     folder = make_model(tmp_path, labels=labels, folds=2)
     calibrate(folder, as_deployed=False)
-    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0, 1), save_probabilities=True)
+    expected = predict_with_nnunet(
+        folder, scans, tmp_path / "theirs", (0, 1), save_probabilities=True
+    )
     assert predict(folder, scans, tmp_path / "ours", "--save_probabilities", "-maps") == 0
     model = TrainedModel.open(folder)
     calibration = Calibrator.of_model(model).log_odds_map
@@ -193,8 +251,12 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
         case = row["case"]
         label = segmentations(tmp_path / "ours")[case]
         np.testing.assert_array_equal(label, expected[case])
-        ours, theirs = (np.load(tmp_path / place / f"{case}.npz")["probabilities"] for place in ("ours", "theirs"))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # the last digit depends on the number of threads
+        ours, theirs = (
+            np.load(tmp_path / place / f"{case}.npz")["probabilities"]
+            for place in ("ours", "theirs")
+        )
+        # the last digit depends on the number of threads
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
         calibrated = calibration(ours).astype(float)
         relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
         for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
@@ -207,7 +269,10 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
 def test_a_calibrated_model_predicts_dice(tmp_path, calibrated, scans, capsys) -> None:
     assert predict(calibrated, scans, tmp_path / "other", "-step_size", 1, "--disable_tta") == 0
     said = "The calibration was fitted with step_size 0.5, here 1.0 and mirroring True, here False"
-    assert said in capsys.readouterr().err and "anterior predicted_dice_low" in rows(tmp_path / "other")[0]
+    assert (
+        said in capsys.readouterr().err
+        and "anterior predicted_dice_low" in rows(tmp_path / "other")[0]
+    )
     assert predict(calibrated, scans, tmp_path / "out", "-bad", 0.95) == 0
     assert "fitted with" not in capsys.readouterr().err
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
@@ -222,20 +287,34 @@ def test_a_calibrated_model_predicts_dice(tmp_path, calibrated, scans, capsys) -
             answer["liver"]
         assert str(unknown.value) == "there is no structure 'liver'; there are anterior, posterior."
         dice = {name: row.predicted_dice for name, row in answer.items()}
-        assert dice == answer.structures.predicted_dice.to_dict() and [*dice] == ["anterior", "posterior"]
-        np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], answer.segmentation)
+        assert dice == answer.structures.predicted_dice.to_dict() and [*dice] == [
+            "anterior",
+            "posterior",
+        ]
+        np.testing.assert_array_equal(
+            segmentations(tmp_path / "out")[row["case"]], answer.segmentation
+        )
         dice = expected_dice(answer.probabilities.array, answer.segmentation)
         for name, expected in zip(("anterior", "posterior"), dice):
             assert float(row[f"{name} predicted_dice"]) == pytest.approx(expected, rel=1e-4)
-        assert "predicted Dice 0." in row["reasons"].split("; ")[0] and answer.reasons == row["reasons"].split("; ")
+        assert "predicted Dice 0." in row["reasons"].split("; ")[0] and answer.reasons == row[
+            "reasons"
+        ].split("; ")
 
 
 def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
     assert predict(model, scans, tmp_path / "a") == 0
     assert "nnunet_nacl calibrate -d Dataset999_Synthetic" in capsys.readouterr().err
-    assert not any(value for column, value in rows(tmp_path / "a")[0].items() if "_low" in column or "_high" in column)
+    assert not any(
+        value
+        for column, value in rows(tmp_path / "a")[0].items()
+        if "_low" in column or "_high" in column
+    )
     assert predict(model, scans, tmp_path / "b", "-bad", 0.8) == 2
-    assert "-bad: nothing is known of Dice: " in capsys.readouterr().err and not (tmp_path / "b").exists()
+    assert (
+        "-bad: nothing is known of Dice: " in capsys.readouterr().err
+        and not (tmp_path / "b").exists()
+    )
     with pytest.raises(UserError, match=r"find and miss go with bad.*bad=0\.7"):
         Predictor(model, device="cpu", find=0.9)
 
@@ -259,7 +338,10 @@ def test_errors_of_the_predictor_name_its_arguments(calibrated, arguments, messa
 def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it_lies(
     tmp_path, calibrated, scans, capsys
 ) -> None:
-    folder, said = copy_model(calibrated, tmp_path), "was fitted to other networks than those of fold 0 (trained"
+    folder, said = (
+        copy_model(calibrated, tmp_path),
+        "was fitted to other networks than those of fold 0 (trained",
+    )
     path = folder / "calibration_map.json"
     content = json.loads(path.read_text())
     content["origin"]["checkpoint_sha256"]["0"] = "0" * 64
@@ -270,11 +352,18 @@ def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it
     assert said in capsys.readouterr().err
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert (document["calibrated"], document["calibration_map"]) == (False, None)
-    assert not any(value for column, value in rows(tmp_path / "out")[0].items() if "predicted_dice_low" in column)
+    assert not any(
+        value
+        for column, value in rows(tmp_path / "out")[0].items()
+        if "predicted_dice_low" in column
+    )
 
 
 def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
-    nan, flat = np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32), np.full(SHAPE, 7, np.float32)
+    nan, flat = (
+        np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32),
+        np.full(SHAPE, 7, np.float32),
+    )
     nan[2, 3, 4] = np.nan
     for channel in range(2):
         for name, image, *spacing_mm in (
@@ -289,7 +378,12 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
     copies = ["cut_0000", "alone_0000", "three_0000", "three_0001", "three_0002"]
     copies += ["unnumbered", "second_0001", "half_0000", ".._0000", ".._0001"]
     copies += [os.fsdecode(b"caf\xe9_000%d" % channel) for channel in range(2)]
-    for name in (*(f"{name}.nii.gz" for name in copies), "LOUD_0000.NII.GZ", "LOUD_0001.NII.GZ", "foreign_0000.mha"):
+    for name in (
+        *(f"{name}.nii.gz" for name in copies),
+        "LOUD_0000.NII.GZ",
+        "LOUD_0001.NII.GZ",
+        "foreign_0000.mha",
+    ):
         (scans / name).write_bytes(whole)
     (scans / "cut_0001.nii.gz").write_bytes(whole[: len(whole) // 2])
     (scans / "half_0001.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
@@ -297,7 +391,10 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
     image.SetOrigin((0.0, 3.0, 0.0))
     sitk.WriteImage(image, str(scans / "scan_1_0001.nii.gz"))
     folder = copy_model(model, tmp_path)
-    write_json(folder / "dataset_fingerprint.json", {"spacings": [SPACING_MM], "shapes_after_crop": [SHAPE]})
+    write_json(
+        folder / "dataset_fingerprint.json",
+        {"spacings": [SPACING_MM], "shapes_after_crop": [SHAPE]},
+    )
     assert predict(folder, scans, tmp_path / "out", "-maps", "entropy") == 1
     apart = "scan_1_0001.nii.gz lies apart from scan_1_0000.nii.gz: origin"
     assert [row["case"] for row in rows(tmp_path / "out") if apart in row["reasons"]] == ["scan_1"]
@@ -321,7 +418,9 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
     }
     assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
     for case, text in said.items():
-        assert text in problems[case] and str(scans) in problems[case] and "\n" not in problems[case]
+        assert (
+            text in problems[case] and str(scans) in problems[case] and "\n" not in problems[case]
+        )
     assert problems["scan_0"] == problems["scan_1"] == ""
     assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
 
@@ -329,7 +428,10 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
 def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_path, model) -> None:
     scans = make_scans(tmp_path / "scans", 1, shape=(3, 8, 8), spacing_mm=(300.0, 1.0, 1.0))
     folder = copy_model(model, tmp_path)
-    write_json(folder / "dataset_fingerprint.json", {"spacings": [(2.0, 1.0, 1.0)], "shapes_after_crop": [(5, 10, 10)]})
+    write_json(
+        folder / "dataset_fingerprint.json",
+        {"spacings": [(2.0, 1.0, 1.0)], "shapes_after_crop": [(5, 10, 10)]},
+    )
     assert predict(folder, scans, tmp_path / "refused") == 2
     assert predict(folder, scans, tmp_path / "out", "--any_size") == 0
     said = rows(tmp_path / "out")[0]["reasons"]
@@ -344,10 +446,26 @@ def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_pa
 @pytest.mark.parametrize(
     ("image", "properties", "message"),
     [
-        (np.zeros((2, 0, 8, 8)), {"spacing": SPACING_MM}, "image: an image of shape (2, 0, 8, 8) has no voxels"),
-        (np.ones((2, 4, 8, 8)), {}, "image: properties has no `spacing`; give the properties that nnU-Net's reader"),
-        (np.ones((2, 4, 8, 8)), {"spacing": "wide"}, "the voxel spacing is 'wide', not three numbers."),
-        (np.full((2, 4, 8, 8), "a"), {"spacing": SPACING_MM}, "image: an image must hold numbers, got <U1."),
+        (
+            np.zeros((2, 0, 8, 8)),
+            {"spacing": SPACING_MM},
+            "image: an image of shape (2, 0, 8, 8) has no voxels",
+        ),
+        (
+            np.ones((2, 4, 8, 8)),
+            {},
+            "image: properties has no `spacing`; give the properties that nnU-Net's reader",
+        ),
+        (
+            np.ones((2, 4, 8, 8)),
+            {"spacing": "wide"},
+            "the voxel spacing is 'wide', not three numbers.",
+        ),
+        (
+            np.full((2, 4, 8, 8), "a"),
+            {"spacing": SPACING_MM},
+            "image: an image must hold numbers, got <U1.",
+        ),
     ],
 )
 def test_what_is_no_image_is_named(model, image, properties, message) -> None:
@@ -363,13 +481,21 @@ def test_a_spacing_that_cannot_be_right_is_found_in_the_header(tmp_path, model, 
         write_json(folder / "dataset_fingerprint.json", fingerprint)
     opened = TrainedModel.open(folder)
     along_z = "2 to 3 mm" if known else "2 mm"
-    for step, axis, training in ((1e-6, 0, along_z), (0.001, 1, "1 mm"), (1e-6, 2, "0.8 mm"), (1e6, 0, along_z)):
+    for step, axis, training in (
+        (1e-6, 0, along_z),
+        (0.001, 1, "1 mm"),
+        (1e-6, 2, "0.8 mm"),
+        (1e6, 0, along_z),
+    ):
         spacing = list(SPACING_MM)
         spacing[axis] = step
         with pytest.raises(UserError, match=r"^scan\.nii: by its spacing of .* mm") as caught:
             preprocess(opened, "scan", image, {"spacing": spacing}, None, source=["scan.nii"])
         if step < 1 or not known:
-            assert f"{step:.3g} mm long along {'zyx'[axis]}, of the training's images {training};" in str(caught.value)
+            assert (
+                f"{step:.3g} mm long along {'zyx'[axis]}, of the training's images {training};"
+                in str(caught.value)
+            )
 
 
 def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> None:
@@ -383,7 +509,9 @@ def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> 
             weights.fill_(bad)
         torch.save(content, path)
         assert predict(folder, scans, tmp_path / "out") == 2
-        [line] = [line for line in capsys.readouterr().err.splitlines() if "beyond half precision" in line]
+        [line] = [
+            line for line in capsys.readouterr().err.splitlines() if "beyond half precision" in line
+        ]
         assert line.startswith("  scan_0, scan_1: ") and "the network's answer is no number" in line
 
 
@@ -407,7 +535,8 @@ def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:
     assert predict(model, scans, out, "--continue_prediction") == 0
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert [name for name in before if after[name] == before[name]] == ["scan_0.nii.gz"]
-    assert predict(model, scans, out, "--continue_prediction", "-step_size", 1) == 0  # another setting: all again
+    # another setting: all again
+    assert predict(model, scans, out, "--continue_prediction", "-step_size", 1) == 0
     assert all(path.stat().st_mtime_ns > after[path.name] for path in out.glob("*.nii.gz"))
     for path in scans.glob("scan_1_*"):
         path.unlink()
@@ -418,4 +547,6 @@ def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:
 def _read(scans: Path, case: str) -> tuple[np.ndarray, dict]:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-    return SimpleITKIO().read_images([str(scans / f"{case}_{channel:04d}.nii.gz") for channel in range(2)])
+    return SimpleITKIO().read_images(
+        [str(scans / f"{case}_{channel:04d}.nii.gz") for channel in range(2)]
+    )

@@ -1,4 +1,5 @@
-"""Whatever stands in the JSON files that predict reads first, it ends in a message that names the file, or works."""
+"""Whatever stands in the JSON files that predict reads first, it ends in a message that names the
+file, or works."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 
 FILES = ("dataset_fingerprint.json", "calibration_map.json", "plans.json", "dataset.json")
 PER_FILE = 30
-FINGERPRINT = {"spacings": [SPACING_MM, (2.0, 1.5, 1.5)], "shapes_after_crop": [SHAPE, (12, 20, 20)]}
+FINGERPRINT = {
+    "spacings": [SPACING_MM, (2.0, 1.5, 1.5)],
+    "shapes_after_crop": [SHAPE, (12, 20, 20)],
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,11 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
 
 def use(opened: TrainedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
-    assert opened.opened.channel_names and opened.labels.names and opened.previous_stage in (None, "3d_lowres")
+    assert (
+        opened.opened.channel_names
+        and opened.labels.names
+        and opened.previous_stage in (None, "3d_lowres")
+    )
     opened.training.times_largest(SPACING_MM)
     opened.training.compare(Geometry(SPACING_MM), SHAPE)
     learned = Calibrator.of_model(opened).learned

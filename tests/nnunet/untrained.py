@@ -82,23 +82,31 @@ SLOPES, OFFSETS = ((0.6, 0.8), (0.7, 1.2), (0.9, 1.1)), ((0.1, -0.1), (0.5, -0.4
 
 
 def calibrate(folder: Path, *, as_deployed: bool = True, ratio: float = 0.9) -> Path:
-    """Give a model a map that is conditional on the label, and what it learned: Dice ratio x expected, 20 patients."""
+    """Give a model a map that is conditional on the label, and what it learned: Dice ratio x
+    expected, 20 patients."""
     labels = PredictionFolder.open(folder, need_reference=False).labels
     structures, rows = labels.structures, 2 if labels.regions else 3
     calibration = map_from_tables(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
-    held_out = quality_of(dict.fromkeys(structures, (expected, ratio * expected, expected, 2 * expected)), expected)
+    held_out = quality_of(
+        dict.fromkeys(structures, (expected, ratio * expected, expected, 2 * expected)), expected
+    )
     learned = encode(learn(held_out, {}, dict.fromkeys(held_out.case, 0), as_deployed=as_deployed))
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     hashes = {fold: checksum(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
-    content["origin"] |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}
+    content["origin"] |= {
+        "inference": {"step_size": 0.5, "mirroring": True},
+        "checkpoint_sha256": hashes,
+    }
     path = folder / "calibration_map.json"
     path.write_text(to_json_text(content | {"quality": {"unit": "ml", "learned": learned}}))
     return path
 
 
-def make_scans(folder: Path, cases: int = 2, *, shape: tuple[int, ...] = SHAPE, spacing_mm=SPACING_MM) -> Path:
+def make_scans(
+    folder: Path, cases: int = 2, *, shape: tuple[int, ...] = SHAPE, spacing_mm=SPACING_MM
+) -> Path:
     """Two channels a case, noise about a ball, with a border of zeros that nnU-Net crops."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(cases):
@@ -134,7 +142,10 @@ def predict_with_nnunet(
     predictor.initialize_from_trained_model_folder(str(model), folds, "checkpoint_final.pth")
     before = None if previous is None else str(previous)
     predictor.predict_from_files_sequential(
-        str(scans), str(output), save_probabilities=save_probabilities, folder_with_segs_from_prev_stage=before
+        str(scans),
+        str(output),
+        save_probabilities=save_probabilities,
+        folder_with_segs_from_prev_stage=before,
     )
     return segmentations(output)
 
@@ -147,13 +158,18 @@ def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
 
 def segmentations(folder: Path) -> dict[str, np.ndarray]:
     """Label maps by case."""
-    return {path.name.removesuffix(".nii.gz"): read(path) for path in sorted(folder.glob("*.nii.gz"))}
+    return {
+        path.name.removesuffix(".nii.gz"): read(path) for path in sorted(folder.glob("*.nii.gz"))
+    }
 
 
 def digests(folder: Path) -> dict[str, str]:
     """Hash of every file of a folder, those of hidden and temporary names included."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def copy_model(model: Path, to: Path) -> Path:
@@ -176,7 +192,13 @@ def plans_json() -> dict[str, Any]:
         "architecture": architecture(),
         **resampling(),
     }
-    intensities = {"mean": 50.0, "std": 20.0, "percentile_00_5": 0.0, "percentile_99_5": 100.0, "median": 50.0}
+    intensities = {
+        "mean": 50.0,
+        "std": 20.0,
+        "percentile_00_5": 0.0,
+        "percentile_99_5": 100.0,
+        "median": 50.0,
+    }
     return {
         "dataset_name": "Dataset999_Synthetic",
         "plans_name": "nnUNetPlans",
@@ -193,6 +215,7 @@ def plans_json() -> dict[str, Any]:
         },
         "foreground_intensity_properties_per_channel": {
             "0": intensities | {"min": 0.0, "max": 100.0},
-            "1": {key: value + 100 for key, value in intensities.items()} | {"min": 100.0, "max": 200.0},
+            "1": {key: value + 100 for key, value in intensities.items()}
+            | {"min": 100.0, "max": 200.0},
         },
     }

@@ -1,4 +1,5 @@
-"""What a site calls bad, and which scans are flagged for it: scores by hand, thresholds by the definition."""
+"""What a site calls bad, and which scans are flagged for it: scores by hand, thresholds by the
+definition."""
 
 from __future__ import annotations
 
@@ -33,28 +34,42 @@ def flags(score, dice, patients=None, find=None, miss=None) -> Flags:
     """Of one structure that all scans have, and that is bad below 0.5."""
     patient = np.arange(len(score)) if patients is None else np.array(patients)
     scores = ScanScores(
-        score={"1": list(score)}, dice={"1": list(dice)}, entropy=[0.0] * len(score), patient=patient, always=["1"]
+        score={"1": list(score)},
+        dice={"1": list(dice)},
+        entropy=[0.0] * len(score),
+        patient=patient,
+        always=["1"],
     )
     return Flags.of(scores, BAD, STRUCTURES, find, miss)
 
 
 def study(n: int, n_bad: int, **asked) -> Flags:
-    """n patients, of whom those with the lowest scores are bad, all but one, who is the best by score."""
+    """n patients, of whom those with the lowest scores are bad, all but one, who is the best by
+    score."""
     score, dice = np.arange(n) / n, np.ones(n)
     dice[[*range(n_bad - 1), n - 1]] = 0
     return flags(score, dice, **asked)
 
 
 def test_shares_are_those_of_the_calibration_scans():
-    # patient 0 has three bad scans, one of them without a score; of four patients half the bad scans may be missed
+    # patient 0 has three bad scans, one of them without a score; of four patients half the bad
+    # scans may be missed
     score, dice = [0.2, 0.3, math.nan, 0.9, 0.1, 0.8, 0.95], [0, 0, 0, 0, 1, 0, 1]
     found = flags(score, dice, [0, 0, 0, 1, 2, 2, 3], find=0.5)
-    # 1 + (losses of patients 0, 1 and 2) <= 4 / 2: at 0.3 patients 1 and 2 lose all; at 0.8 it is 1 alone
-    assert found.threshold == pytest.approx(0.8 - 0.5) and (found.n_scans, found.n_bad_patients) == (7, 3)
-    assert (found.share_bad, found.share_found, found.share_flagged) == pytest.approx((5 / 7, 4 / 5, 5 / 7))
-    assert found.aim == (
-        "Aim for patients like those of the calibration: 50 % of the bad scans are flagged. Of the 7 calibration scans "
-        "71 % were bad (Dice of LV cavity below 0.5); 80 % of these and 71 % of all would be flagged."
+    # 1 + (losses of patients 0, 1 and 2) <= 4 / 2: at 0.3 patients 1 and 2 lose all; at 0.8 it is 1
+    # alone
+    assert found.threshold == pytest.approx(0.8 - 0.5) and (
+        found.n_scans,
+        found.n_bad_patients,
+    ) == (7, 3)
+    assert (found.share_bad, found.share_found, found.share_flagged) == pytest.approx(
+        (5 / 7, 4 / 5, 5 / 7)
+    )
+    assert (
+        found.aim
+        == "Aim for patients like those of the calibration: 50 % of the bad scans are flagged. Of"
+        " the 7 calibration scans 71 % were bad (Dice of LV cavity below 0.5); 80 % of these and"
+        " 71 % of all would be flagged."
     )
 
 
@@ -62,13 +77,19 @@ def test_a_named_share_that_cannot_be_had_is_an_error_and_the_default_ranks():
     for patients in (9, 8):
         found = study(40, patients)
         assert (found.find, found.miss) == (0.9, None) and bool(found.why_not) == (patients == 8)
-    needed = "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; -find 0.888 can be had"
+    needed = (
+        "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; -find 0.888 can"
+        " be had"
+    )
     assert found.why_not == needed
     assert found.aim == f"Flagging by predicted Dice is off: no limit could be learned ({needed})."
     assert found.share_flagged == 0 and found.threshold is None
-    with pytest.raises(UserError, match="-find 0.9 takes 9 .* there are 8; -find 0.888 can be had.$"):
+    with pytest.raises(
+        UserError, match="-find 0.9 takes 9 .* there are 8; -find 0.888 can be had.$"
+    ):
         study(40, 8, find=0.9)
-    assert study(40, 8, find=0.888).threshold == pytest.approx(39 / 40 - 0.5)  # the named one can be had
+    # the named one can be had
+    assert study(40, 8, find=0.888).threshold == pytest.approx(39 / 40 - 0.5)
     needed = "-miss 0.02 takes 49 calibration patients, there are 40; -miss 0.025 can"
     with pytest.raises(UserError, match=needed):
         study(40, 20, miss=0.02)
@@ -79,17 +100,32 @@ def test_a_named_share_that_cannot_be_had_is_an_error_and_the_default_ranks():
 def test_where_nothing_must_be_flagged_there_is_no_threshold():
     found = study(40, 20, miss=0.6)
     assert found.threshold is None and not found.why_not
-    assert found.aim.startswith("No scan is flagged by predicted Dice: of the 40 calibration scans 50 % were bad")
+    assert found.aim.startswith(
+        "No scan is flagged by predicted Dice: of the 40 calibration scans 50 % were bad"
+    )
 
 
 def test_without_find_miss_alone_is_promised_and_of_both_the_larger_threshold():
-    # of 40 patients, 20 bad: 41 * 0.1 - 1 = 3.1 of them may be missed, 18 bad ones have the lowest scores
-    miss, find, both = study(40, 20, miss=0.1), study(40, 20, find=0.9), study(40, 20, find=0.9, miss=0.1)
+    # of 40 patients, 20 bad: 41 * 0.1 - 1 = 3.1 of them may be missed, 18 bad ones have the lowest
+    # scores
+    miss, find, both = (
+        study(40, 20, miss=0.1),
+        study(40, 20, find=0.9),
+        study(40, 20, find=0.9, miss=0.1),
+    )
     assert (miss.find, find.miss) == (None, None)
-    assert miss.threshold == pytest.approx(16 / 40 - 0.5) and find.threshold == pytest.approx(18 / 40 - 0.5)
+    assert miss.threshold == pytest.approx(16 / 40 - 0.5) and find.threshold == pytest.approx(
+        18 / 40 - 0.5
+    )
     assert replace(both, miss=None) == find
-    missed, found = "at most 10 % of all scans are bad and not flagged.", "90 % of the bad scans are flagged"
-    assert f"calibration: {missed} Of the 40" in miss.aim and f"calibration: {found}, and {missed}" in both.aim
+    missed, found = (
+        "at most 10 % of all scans are bad and not flagged.",
+        "90 % of the bad scans are flagged",
+    )
+    assert (
+        f"calibration: {missed} Of the 40" in miss.aim
+        and f"calibration: {found}, and {missed}" in both.aim
+    )
     assert study(40, 20, find=0.5, miss=0.05).threshold == study(40, 20, miss=0.05).threshold
 
 
@@ -111,12 +147,27 @@ def test_one_for_all_or_by_name_or_label(texts, count, values):
 @pytest.mark.parametrize(
     ("texts", "count", "message"),
     [
-        (["liver=0.5"], None, r"-bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\."),
-        (["infarct"], None, "-bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."),
+        (
+            ["liver=0.5"],
+            None,
+            r"-bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\.",
+        ),
+        (
+            ["infarct"],
+            None,
+            (
+                "-bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as"
+                " Infarct=0.5."
+            ),
+        ),
         (["infarct=0.7", "3=0.6"], None, "-bad: infarct cannot have two values, 0.7 and 0.6."),
         ([0.7], None, r"-bad is a Dice, such as 0.7, or by structure, .* got \[0.7\]"),
         ({"infarct": "0.7"}, None, "-bad infarct: a Dice is expected, such as 0.7, got '0.7'."),
-        (["infarct=0.7"], ["LV cavity"], "-structures LV cavity: -bad does not say below which Dice it is bad."),
+        (
+            ["infarct=0.7"],
+            ["LV cavity"],
+            "-structures LV cavity: -bad does not say below which Dice it is bad.",
+        ),
     ],
 )
 def test_what_is_no_dice_of_a_structure_is_refused(texts, count, message):
@@ -125,7 +176,8 @@ def test_what_is_no_dice_of_a_structure_is_refused(texts, count, message):
 
 
 def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():
-    # of 40 patients, 20 with a bad structure 1, by a score that finds them in order; structure 3 is always bad
+    # of 40 patients, 20 with a bad structure 1, by a score that finds them in order; structure 3 is
+    # always bad
     score, dice = np.arange(40) / 40, np.repeat([0.0, 1.0], 20)
     scores = ScanScores(
         score={"1": list(score), "3": [0.0] * 40},
@@ -138,7 +190,9 @@ def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():
     # of 20 bad ones 21 (1 - find) - 1 may be missed
     allowed = [math.floor(21 * (1 - find) - 1 + 1e-9) for find in FINDS]
     assert costs.find.tolist() == list(FINDS) and allowed == [9, 5, 3, 1, 0]
-    assert costs.flagged.tolist() == [(20 - missed) / 40 for missed in allowed] and set(costs.share_bad) == {0.5}
+    assert costs.flagged.tolist() == [(20 - missed) / 40 for missed in allowed] and set(
+        costs.share_bad
+    ) == {0.5}
     assert set(flag_costs(scores).share_bad) == {1.0}
 
 
@@ -164,7 +218,9 @@ NAN = math.nan
     ],
 )
 def test_the_score_of_a_structure(dice, present, always, score):
-    assert float(structure_score(dice, present, always)) == pytest.approx(score, abs=1e-9, nan_ok=True)
+    assert float(structure_score(dice, present, always)) == pytest.approx(
+        score, abs=1e-9, nan_ok=True
+    )
 
 
 def four_scans() -> ScanScores:
@@ -173,7 +229,9 @@ def four_scans() -> ScanScores:
     lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False).tolist()
     dice = {"1": [0.95, 0.5, 0.0, 0.7], "2": [0.3, 0.0, NAN, NAN]}
     patient = np.array([0, 1, 0, 2])
-    return ScanScores(score={"1": organ, "2": lesion}, dice=dice, entropy=[0.0] * 4, patient=patient, always=["1"])
+    return ScanScores(
+        score={"1": organ, "2": lesion}, dice=dice, entropy=[0.0] * 4, patient=patient, always=["1"]
+    )
 
 
 def test_the_worst_structure_that_counts_is_that_of_the_scan():
@@ -182,7 +240,8 @@ def test_the_worst_structure_that_counts_is_that_of_the_scan():
     both = {"1": 0.7, "2": 0.4}  # 0.9 - 0.7 and 0.6 - 0.4; 0.8 - 0.7 and 0.1 - 0.4; ...
     np.testing.assert_allclose(scores.of_scans(both), [0.2, -0.3, -0.7, 0.0], atol=1e-9)
     np.testing.assert_allclose(scores.of_scans({"2": 0.4}), [0.2, -0.3, 0.4, NAN], atol=1e-9)
-    assert scores.are_bad(both).tolist() == [True, True, True, False]  # what is at the limit, or nowhere, is not
+    # what is at the limit, or nowhere, is not
+    assert scores.are_bad(both).tolist() == [True, True, True, False]
     assert scores.are_bad({"2": 0.4}).tolist() == [True, True, False, False]
 
 
@@ -190,12 +249,14 @@ Scan = tuple[float, bool, int]
 
 
 def risk(scans: list[Scan], t: float, of_bad: bool) -> tuple[Fraction, int]:
-    """Mean over patients of the share of their scans, or bad scans, that are bad and not flagged; and their number."""
+    """Mean over patients of the share of their scans, or bad scans, that are bad and not flagged;
+    and their number."""
     losses = []
     for patient in {p for _, _, p in scans}:
         counted = [(s, bad) for s, bad, p in scans if p == patient and (bad or not of_bad)]
         if counted:
-            losses.append(Fraction(sum(bad and s > t for s, bad in counted), len(counted)))  # NaN is flagged
+            # NaN is flagged
+            losses.append(Fraction(sum(bad and s > t for s, bad in counted), len(counted)))
     return (sum(losses, Fraction(0)) / len(losses) if losses else Fraction(0)), len(losses)
 
 
@@ -211,7 +272,11 @@ SCORES = st.sampled_from([-0.3, 0.0, 0.1, 0.25, 0.7, math.nan])  # few: there ar
 RATES = st.fractions(Fraction(1, 20), Fraction(19, 20), max_denominator=20)
 
 
-@given(st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 7)), min_size=1, max_size=24), RATES, st.booleans())
+@given(
+    st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 7)), min_size=1, max_size=24),
+    RATES,
+    st.booleans(),
+)
 def test_the_smallest_threshold_is_that_of_the_definition(scans, rate, of_bad):
     score, bad, patient = map(np.array, zip(*scans))
     found = smallest_thresholds(score, bad, patient, float(rate), of_bad=of_bad)
@@ -236,5 +301,8 @@ def test_patients_are_counted_in_whole_numbers():
     needed = {0.1: 9, 0.05: 19, 0.2: 4, 0.3: 3, 0.01: 99, 1 - 0.9: 9, 1 - 0.95: 19}
     assert {rate: patients_needed(rate) for rate in needed} == needed
     for rate, n in needed.items():
-        few, enough = (smallest_thresholds(who / 8, who >= 0, who, rate)[0] for who in (np.arange(n - 1), np.arange(n)))
+        few, enough = (
+            smallest_thresholds(who / 8, who >= 0, who, rate)[0]
+            for who in (np.arange(n - 1), np.arange(n))
+        )
         assert math.isnan(few) and enough == (n - 1) / 8

@@ -1,4 +1,5 @@
-"""The probability that something is there: as another solver finds it, finite, learned from a table and checked."""
+"""The probability that something is there: as another solver finds it, finite, learned from a table
+and checked."""
 
 from __future__ import annotations
 
@@ -31,21 +32,28 @@ def test_the_largest_posterior_density_is_found():
     def negative_log_posterior(b):
         odds = b[0] + standard @ b[1:]
         likelihood = np.logaddexp(0, np.where(yes, -odds, odds)).sum()
-        return likelihood + (np.logaddexp(0, b[0]) + np.logaddexp(0, -b[0])) / 2 + (b[1:] ** 2).sum() / 2
+        return (
+            likelihood
+            + (np.logaddexp(0, b[0]) + np.logaddexp(0, -b[0])) / 2
+            + (b[1:] ** 2).sum() / 2
+        )
 
     best = minimize(negative_log_posterior, np.zeros(3), tol=1e-12).x
     assert [learned.intercept, *learned.slopes] == pytest.approx(best, abs=1e-4)
 
 
 def test_nothing_is_surer_than_the_patients_can_show():
-    x = np.r_[np.full(20, -1.0), np.full(20, 1.0)][:, None] + np.random.default_rng(0).normal(0, 0.1, (40, 1))
+    x = np.r_[np.full(20, -1.0), np.full(20, 1.0)][:, None] + np.random.default_rng(0).normal(
+        0, 0.1, (40, 1)
+    )
     learned = LearnedProbability.fit(x, x[:, 0] > 0, np.repeat(np.arange(20), 2))
     assert learned.predict([[-1e6], [1e6]]) == pytest.approx([0.5 / 21, 20.5 / 21])
     assert math.isnan(learned.predict([[math.nan]])[0])
 
 
 def test_what_is_reported_comes_from_other_patients():
-    # the feature tells the patient apart and nothing else: rows of a patient who is left out are not known
+    # the feature tells the patient apart and nothing else: rows of a patient who is left out are
+    # not known
     rng = np.random.default_rng(0)
     patients = np.repeat(np.arange(30), 4)
     yes = np.repeat(rng.random(30) < 0.5, 4)
@@ -55,7 +63,8 @@ def test_what_is_reported_comes_from_other_patients():
     assert check.brier > 0.24 and check.n == 120
     changed = yes.copy()
     changed[:4] = ~changed[:4]
-    assert predict_left_out(x, changed, patients)[:4] == pytest.approx(found[:4])  # own rows change nothing
+    # own rows change nothing
+    assert predict_left_out(x, changed, patients)[:4] == pytest.approx(found[:4])
     assert np.isnan(predict_left_out(x[:4], yes[:4], patients[:4])).all()
 
 
@@ -82,7 +91,8 @@ CASES = 40
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    """The organ is always there in one piece, the bones always in three, the lesion in two cases of three."""
+    """The organ is always there in one piece, the bones always in three, the lesion in two cases of
+    three."""
     rng, rows = np.random.default_rng(0), []
     for i in range(CASES):
         sick = i % 3 > 0
@@ -95,7 +105,15 @@ def table() -> pd.DataFrame:
             ("3", (9, 9, 1.0, 3)),
         ):
             rows.append((f"case_{i}", key, 0.001, values[0], *values, values[2]))
-    columns = ["case", "key", "voxel_volume", "volume", "network_volume", "true_volume", "max_probability"]
+    columns = [
+        "case",
+        "key",
+        "voxel_volume",
+        "volume",
+        "network_volume",
+        "true_volume",
+        "max_probability",
+    ]
     return pd.DataFrame(rows, columns=[*columns, "true_pieces", "network_dice"])
 
 
@@ -104,7 +122,10 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
     assert found.listed == ["2", "3"] and found.voxel == 0.001
     assert list(found.present) == list(found.checks) == ["2"] and not found.why_not
     assert found.present["2"].n_patients == 40
-    assert learn_presence(table, {f"case_{i}": i // 2 for i in range(CASES)}).present["2"].n_patients == 20
+    assert (
+        learn_presence(table, {f"case_{i}": i // 2 for i in range(CASES)}).present["2"].n_patients
+        == 20
+    )
     assert learn_presence(table[table.case.isin(["case_0", "case_1"])], {}).why_not == {
         "2": "patients with it: 1, without it: 1; it takes 3 of each"
     }
@@ -112,13 +133,15 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
 
 def test_presence_takes_three_patients_with_and_three_without(table):
     sick = {f"case_{i}": i for i in range(CASES) if i % 3}
-    of_one = sick | {f"case_{i}": "healthy" for i in range(0, CASES, 3)}  # all 14 without it are of one patient
+    # all 14 without it are of one patient
+    of_one = sick | {f"case_{i}": "healthy" for i in range(0, CASES, 3)}
     found = learn_presence(table, of_one)
     assert found.why_not == {"2": "patients with it: 26, without it: 1; it takes 3 of each"}
     assert not found.present and not found.checks and found.listed == ["2", "3"]
     of_three = sick | {f"case_{i}": f"healthy {i // 3 % 3}" for i in range(0, CASES, 3)}
     assert "2" in learn_presence(table, of_three).checks
-    both = {f"case_{i}": i // 3 % 3 for i in range(CASES)}  # of three patients each has scans of either kind
+    # of three patients each has scans of either kind
+    both = {f"case_{i}": i // 3 % 3 for i in range(CASES)}
     assert "2" in learn_presence(table, both).checks
 
 
@@ -126,8 +149,12 @@ def test_presence_of_a_case_follows_from_the_other_parts(table):
     parts = {f"case_{i}": str(i % 5) for i in range(CASES)}
     found = predict_presence_out_of_fold(table, {}, parts)
     taught = learn_presence(table[table.case.map(parts) != "0"], {})
-    expected = taught.present_probability("2", table[(table.case == "case_5") & (table.key == "2")])[0]
-    assert found[table.case == "case_5"].tolist() == pytest.approx([math.nan, expected, math.nan], nan_ok=True)
+    expected = taught.present_probability(
+        "2", table[(table.case == "case_5") & (table.key == "2")]
+    )[0]
+    assert found[table.case == "case_5"].tolist() == pytest.approx(
+        [math.nan, expected, math.nan], nan_ok=True
+    )
 
 
 def test_what_says_no_more_than_a_constant_is_not_delivered(table):
@@ -136,4 +163,7 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(table):
     found = learn_presence(table.assign(network_volume=1.0 + number % 2, network_dice=0.5), {})
     assert found.checks["2"].brier >= found.checks["2"].brier_of_constant
     assert "2" not in found.present
-    assert "nothing is said of lesion: no better than the share of the other patients" in presence_text(found, NAMES)
+    assert (
+        "nothing is said of lesion: no better than the share of the other patients"
+        in presence_text(found, NAMES)
+    )

@@ -15,7 +15,8 @@ NAMES = ["noise", "log spacing along z", "in heart", "log volume of heart"]
 
 
 def scans_of(rng: np.random.Generator, n_patients: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """One to ``most`` scans a patient, which are alike, of more numbers than vary freely: profiles, and patients."""
+    """One to ``most`` scans a patient, which are alike, of more numbers than vary freely: profiles,
+    and patients."""
     patients = np.repeat(np.arange(n_patients), rng.integers(1, most + 1, n_patients))
     of_patient = rng.normal(size=(n_patients, 3))[patients] + rng.normal(0, 0.5, (len(patients), 3))
     return of_patient @ MIXED + rng.standard_t(4, (len(patients), 6)) / 2, patients
@@ -25,8 +26,12 @@ MIXED = np.random.default_rng(1).normal(size=(3, 6))
 
 
 def learned(values: np.ndarray, patients=None) -> CalibrationProfiles:
-    names = NAMES if values.shape[1] == len(NAMES) else [f"number {i}" for i in range(values.shape[1])]
-    return CalibrationProfiles.learn(names, values, range(len(values)) if patients is None else patients)
+    names = (
+        NAMES if values.shape[1] == len(NAMES) else [f"number {i}" for i in range(values.shape[1])]
+    )
+    return CalibrationProfiles.learn(
+        names, values, range(len(values)) if patients is None else patients
+    )
 
 
 @pytest.fixture
@@ -37,7 +42,8 @@ def like() -> CalibrationProfiles:
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_scans_like_them_are_unlike_as_often_as_the_level_says_or_less(most):
-    """Each draw has other calibration scans of 19 patients, and new patients, of whom a random scan is looked at."""
+    """Each draw has other calibration scans of 19 patients, and new patients, of whom a random scan
+    is looked at."""
     rng, draws = np.random.default_rng(0), []
     for _ in range(250):
         values, patients = scans_of(rng, 39, most)
@@ -51,7 +57,8 @@ def test_scans_like_them_are_unlike_as_often_as_the_level_says_or_less(most):
         if most == 1:
             assert share.mean() > 0.8 * level - error
     if most == 1:
-        assert np.mean(np.array(draws) <= 0.05 + 1e-9) == pytest.approx(0.05, abs=0.012)  # 0.10 without the "+1"
+        # 0.10 without the "+1"
+        assert np.mean(np.array(draws) <= 0.05 + 1e-9) == pytest.approx(0.05, abs=0.012)
 
 
 def test_left_out_scores_are_found_without_the_patient():
@@ -81,7 +88,9 @@ def test_a_batch_is_counted(like):
     assert (batch.n_scans, batch.n_unlike, batch.n_patients) == (24, n_near + 4, 60)
     assert batch.probability == batch_probability(n_near + 4, 24, 60, 0.05)
     assert f"{n_near + 4} of 24 are unlike" in batch.text
-    moved, where_it_was = (UnlikeScans.of(like, [row + by for row in near], 0.05).two_sample for by in (8, 0))
+    moved, where_it_was = (
+        UnlikeScans.of(like, [row + by for row in near], 0.05).two_sample for by in (8, 0)
+    )
     assert moved < 1e-9 < where_it_was
     assert math.isnan(UnlikeScans.of(like, far[:1], 0.05).two_sample)
     assert UnlikeScans.of(like, [], 0.05).text == ""
@@ -93,7 +102,10 @@ def test_too_few_patients_can_tell_nothing(level, needed):
     enough, few = learned(values), learned(values[1:])
     assert enough.why_not(level) == ""
     assert enough.p_value(far) == pytest.approx(level)
-    assert few.why_not(level) == f"it takes {needed} patients to tell at {level:g}, there are {needed - 1}"
+    assert (
+        few.why_not(level)
+        == f"it takes {needed} patients to tell at {level:g}, there are {needed - 1}"
+    )
     batch = UnlikeScans.of(few, [far], level)
     assert (batch.n_unlike, batch.text, batch.why_not) == (0, "", few.why_not(level))
     assert UnlikeScans.of(enough, [far], level).n_unlike == 1
@@ -106,9 +118,13 @@ def test_gaps_take_no_part(like):
     known = learned(nowhere)
     for number in (math.nan, 0.0, 50.0):  # of a structure that no calibration scan has
         profile[2] = number
-        assert known.score(profile) == pytest.approx(learned(np.delete(values, 2, 1)).score(np.delete(profile, 2)))
+        assert known.score(profile) == pytest.approx(
+            learned(np.delete(values, 2, 1)).score(np.delete(profile, 2))
+        )
     profile[2] = math.nan  # which only the new scan lacks: no farther off than any value of it
-    assert like.score(profile) <= min(like.score(np.r_[profile[:2], number, profile[3]]) for number in (-9, 9))
+    assert like.score(profile) <= min(
+        like.score(np.r_[profile[:2], number, profile[3]]) for number in (-9, 9)
+    )
     assert "heart" not in like.stands_out(profile)
     some = values.copy()
     some[:30, 2:] = math.nan
@@ -118,14 +134,21 @@ def test_gaps_take_no_part(like):
 def test_numbers_that_never_change_do_not_divide_by_zero():
     values = np.random.default_rng(0).normal(size=(40, 4))
     values[:, 1] = math.log(2)
-    known, like, other = learned(values), np.array([0, math.log(2.04), 0, 0]), np.array([0, math.log(6), 0, 0])
+    known, like, other = (
+        learned(values),
+        np.array([0, math.log(2.04), 0, 0]),
+        np.array([0, math.log(6), 0, 0]),
+    )
     assert known.p_value(like) > 0.5 and known.p_value(other) == pytest.approx(1 / 41)
     assert known.stands_out(other) == "spacing along z 6 (2 to 2)"
-    assert known.stands_out(np.array([9, math.log(2), 99, math.log(40)])).startswith("in heart 99 (")
+    assert known.stands_out(np.array([9, math.log(2), 99, math.log(40)])).startswith(
+        "in heart 99 ("
+    )
 
 
 def test_a_count_that_most_scans_share_hides_no_other_number():
-    """Its median absolute deviation is 0: by the least spread, scans with another count would be far from all."""
+    """Its median absolute deviation is 0: by the least spread, scans with another count would be
+    far from all."""
     values = np.random.default_rng(0).normal(0, 0.2, size=(40, 2))
     values[:, 1] = np.log(np.r_[np.full(30, 2), 3, 3, 3, 3, 4, 4, 5, 5, 6, 7])
     known = learned(values)

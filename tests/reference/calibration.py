@@ -1,4 +1,5 @@
-"""Slow, obvious implementations of the calibration map and its likelihood: one voxel at a time, in Python floats."""
+"""Slow, obvious implementations of the calibration map and its likelihood: one voxel at a time, in
+Python floats."""
 
 from __future__ import annotations
 

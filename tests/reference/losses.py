@@ -1,11 +1,13 @@
 """Slow, obvious float64 losses: what the fast ones are held against.
 
-Nothing here is clever. The neighbourhood is a Python loop over voxels and offsets, and each loss is its formula for one
-voxel, written for many at once. The gradient is not derived by hand: a complex step (Squire and Trapp 1998) gives it
-exactly, since a voxel's term depends on that voxel's logits only.
+Nothing here is clever. The neighbourhood is a Python loop over voxels and offsets, and each loss is
+its formula for one voxel, written for many at once. The gradient is not derived by hand: a complex
+step (Squire and Trapp 1998) gives it exactly, since a voxel's term depends on that voxel's logits
+only.
 
-Arrays are numpy, channels second: logits (B, K, *spatial), labels (B, *spatial) or (B, 1, *spatial), regions
-(B, R, *spatial) with the ignore mask as an optional last channel. Every loss returns (value, gradient).
+Arrays are numpy, channels second: logits (B, K, *spatial), labels (B, *spatial) or (B, 1,
+*spatial), regions (B, R, *spatial) with the ignore mask as an optional last channel. Every loss
+returns (value, gradient).
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ STEP = 1e-30  # of the complex derivative: it has no subtraction, so the smaller
 # The neighbourhood
 
 
-def kernel_weights(kernel_size: int | tuple[int, ...], num_axes: int, prior: str, sigma: float) -> dict[Offset, float]:
+def kernel_weights(
+    kernel_size: int | tuple[int, ...], num_axes: int, prior: str, sigma: float
+) -> dict[Offset, float]:
     """Weight of each neighbour, by its offset from the centre in voxels."""
     sizes = (kernel_size,) * num_axes if isinstance(kernel_size, int) else tuple(kernel_size)
     steps = [range(-(size // 2), size // 2 + 1) for size in sizes]
@@ -63,9 +67,13 @@ def neighborhood_proportions(
     tau = np.full((len(labels), num_classes, *spatial), np.nan)
     for image in range(len(labels)):
         for centre in np.ndindex(spatial):
-            weight_of_class = _class_weights(labels[image], valid[image], centre, weights, padding, num_classes)
+            weight_of_class = _class_weights(
+                labels[image], valid[image], centre, weights, padding, num_classes
+            )
             if sum(weight_of_class) > 0:
-                tau[(image, slice(None), *centre)] = np.array(weight_of_class[:num_classes]) / sum(weight_of_class)
+                tau[(image, slice(None), *centre)] = np.array(weight_of_class[:num_classes]) / sum(
+                    weight_of_class
+                )
     return tau
 
 
@@ -77,7 +85,8 @@ def _class_weights(
     padding: str,
     num_classes: int,
 ) -> list[float]:
-    """Weight of each class around one voxel of one image; the last number is what counts without a class."""
+    """Weight of each class around one voxel of one image; the last number is what counts without a
+    class."""
     weight_of_class = [0.0] * (num_classes + 1)
     for offset, weight in weights.items():
         place = tuple(c + step for c, step in zip(centre, offset))
@@ -102,7 +111,8 @@ def region_proportions(regions: Array, *, valid: Array, **neighborhood: Any) -> 
     return np.stack(shares, axis=1)
 
 
-# Each loss for one voxel: terms for arrays (M, K) of logits; complex, so that they can be differentiated.
+# Each loss for one voxel: terms for arrays (M, K) of logits; complex, so that they can be
+# differentiated.
 
 
 def _log_softmax(logits: Array) -> Array:
@@ -140,15 +150,21 @@ def focal_term(logits: Array, one_hot: Array, gamma: float) -> Array:
     return -(prob_of_others**gamma) * (log_probs * one_hot).sum(axis=1)
 
 
-def mbls_term(logits: Array, one_hot: Array, penalty_weight: float, margin: float, class_reduction: str) -> Array:
+def mbls_term(
+    logits: Array, one_hot: Array, penalty_weight: float, margin: float, class_reduction: str
+) -> Array:
     terms = _relu(_highest(logits) - logits - margin)
-    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, class_reduction)
+    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(
+        terms, class_reduction
+    )
 
 
 def ecp_term(logits: Array, one_hot: Array, penalty_weight: float, class_reduction: str) -> Array:
     log_probs = _log_softmax(logits)
     terms = -np.exp(log_probs) * log_probs
-    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, class_reduction)
+    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(
+        terms, class_reduction
+    )
 
 
 @dataclass(frozen=True)
@@ -200,8 +216,11 @@ def _rows(array: Array) -> Array:
     return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
 
 
-def _mean_over_valid(term: Callable[..., Array], logits: Array, valid: Array, *fixed: Array) -> ValueAndGradient:
-    """Mean of term(logits, *fixed) over the valid voxels, and its gradient with respect to all logits."""
+def _mean_over_valid(
+    term: Callable[..., Array], logits: Array, valid: Array, *fixed: Array
+) -> ValueAndGradient:
+    """Mean of term(logits, *fixed) over the valid voxels, and its gradient with respect to all
+    logits."""
     rows = _rows(logits)
     keep = np.asarray(valid).reshape(-1)
     num_valid = int(keep.sum())
@@ -223,8 +242,9 @@ def _mean_over_valid(term: Callable[..., Array], logits: Array, valid: Array, *f
 class Truth:
     """What logits are held against.
 
-    ``membership`` is 1 where a voxel is of a class, or in a region, (B, K, *spatial); ``labels`` (B, *spatial) are
-    those of classes, None for regions; ``valid`` (B, *spatial) is False where a voxel is ignored.
+    ``membership`` is 1 where a voxel is of a class, or in a region, (B, K, *spatial); ``labels``
+    (B, *spatial) are those of classes, None for regions; ``valid`` (B, *spatial) is False where a
+    voxel is ignored.
     """
 
     membership: Array
@@ -260,7 +280,8 @@ def _evaluate(
     """One loss in either label space: the mean over voxels of ``term(logits, truth[, tau])``.
 
     Args:
-        region_term: The same for one region; without it the region is taken for two classes, out and in.
+        region_term: The same for one region; without it the region is taken for two classes, out
+            and in.
         soften: Makes other shares of the classes of the truth, for so many classes.
         neighborhood: Settings of tau, for terms that take it.
     """
@@ -272,7 +293,9 @@ def _evaluate(
     if neighborhood is not None and regions:
         fixed.append(region_proportions(truth.membership, valid=truth.valid, **neighborhood))
     elif neighborhood is not None:
-        fixed.append(neighborhood_proportions(truth.labels, num_classes, valid=truth.valid, **neighborhood))
+        fixed.append(
+            neighborhood_proportions(truth.labels, num_classes, valid=truth.valid, **neighborhood)
+        )
     if not regions:
         return _mean_over_valid(term, logits, truth.valid, *fixed)
 
@@ -302,7 +325,9 @@ def cross_entropy(logits: Array, target: Array, **space: Any) -> ValueAndGradien
     return _evaluate(logits, target, soft_cross_entropy_term, **space)
 
 
-def label_smoothing(logits: Array, target: Array, *, smoothing: float = 0.1, **space: Any) -> ValueAndGradient:
+def label_smoothing(
+    logits: Array, target: Array, *, smoothing: float = 0.1, **space: Any
+) -> ValueAndGradient:
     def soften(membership: Array, num_classes: int) -> Array:
         return (1 - smoothing) * membership + smoothing / num_classes
 
@@ -317,7 +342,12 @@ def focal(logits: Array, target: Array, *, gamma: float = 3.0, **space: Any) -> 
 
 
 def ecp(
-    logits: Array, target: Array, *, penalty_weight: float = 0.1, class_reduction: str = "mean", **space: Any
+    logits: Array,
+    target: Array,
+    *,
+    penalty_weight: float = 0.1,
+    class_reduction: str = "mean",
+    **space: Any,
 ) -> ValueAndGradient:
     def term(rows: Array, one_hot: Array) -> Array:
         return ecp_term(rows, one_hot, penalty_weight, class_reduction)
@@ -374,7 +404,12 @@ def nacl(
         target,
         penalty.term,
         region_term=penalty.region_term,
-        neighborhood={"prior": prior, "sigma": sigma, "kernel_size": kernel_size, "padding": padding},
+        neighborhood={
+            "prior": prior,
+            "sigma": sigma,
+            "kernel_size": kernel_size,
+            "padding": padding,
+        },
         ignore_label=ignore_label,
         regions=regions,
     )
@@ -389,7 +424,8 @@ def ace(
     ignore_label: int | None = None,
     regions: bool = False,
 ) -> ValueAndGradient:
-    """The bins of an image hold its voxels' places; the gradient is derived: d|mean p - share| / dp = sign / n."""
+    """The bins of an image hold its voxels' places; the gradient is derived: d|mean p - share| / dp
+    = sign / n."""
     logits = np.asarray(logits, float)
     truth = read_truth(target, logits, ignore_label, regions)
     value, gradient = cross_entropy(logits, target, ignore_label=ignore_label, regions=regions)
@@ -403,7 +439,9 @@ def ace(
         weight = penalty_weight / len(images) / num_channels
         per_prob = np.zeros_like(probs)
         for k in range(num_channels):
-            error, error_per_prob = _average_error(probs[:, k], membership[:, k], valid_voxels, n_bins)
+            error, error_per_prob = _average_error(
+                probs[:, k], membership[:, k], valid_voxels, n_bins
+            )
             value += weight * error
             per_prob[:, k] = weight * error_per_prob
         # dp_k / dl_j = p_k ([j = k] - p_j) for a softmax, p (1 - p) for a sigmoid
@@ -414,7 +452,8 @@ def ace(
 
 
 def _average_error(probs: Array, membership: Array, voxels: Array, n_bins: int) -> ValueAndGradient:
-    """Mean over the bins that hold a voxel of |mean p - share|, and its gradient with respect to each p."""
+    """Mean over the bins that hold a voxel of |mean p - share|, and its gradient with respect to
+    each p."""
     voxels_of_bin: dict[int, list[int]] = {}
     for voxel in voxels:
         voxels_of_bin.setdefault(bin_of(probs[voxel], n_bins), []).append(voxel)

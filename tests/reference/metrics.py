@@ -1,4 +1,5 @@
-"""Slow, obvious implementations of the metrics: loops over voxels and bins, everything in Python floats."""
+"""Slow, obvious implementations of the metrics: loops over voxels and bins, everything in Python
+floats."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def gap_table(confidences, outcomes, n_bins: int = 15):
         members[bin_of(float(p), n_bins)].append((float(p), float(hit)))
     for voxels in members:
         n = len(voxels)
-        mean = (math.fsum(p for p, _ in voxels) / n, math.fsum(h for _, h in voxels) / n) if n else (0.0, 0.0)
+        mean = (
+            (math.fsum(p for p, _ in voxels) / n, math.fsum(h for _, h in voxels) / n)
+            if n
+            else (0.0, 0.0)
+        )
         table.append((n, *mean))
     return table
 
@@ -38,7 +43,9 @@ def weighted_gap(confidences, outcomes, n_bins: int = 15) -> float:
     """Sum of bin share times |outcome - confidence|."""
     if len(confidences) == 0:
         return float("nan")
-    return math.fsum(n / len(confidences) * abs(a - c) for n, c, a in gap_table(confidences, outcomes, n_bins))
+    return math.fsum(
+        n / len(confidences) * abs(a - c) for n, c, a in gap_table(confidences, outcomes, n_bins)
+    )
 
 
 def bin_gaps(confidences, outcomes, n_bins: int = 15) -> list[float]:
@@ -46,7 +53,9 @@ def bin_gaps(confidences, outcomes, n_bins: int = 15) -> list[float]:
     return [abs(a - c) for n, c, a in gap_table(confidences, outcomes, n_bins) if n]
 
 
-def class_metrics(probs: np.ndarray, truth: np.ndarray, mask: np.ndarray, n_bins: int = 15) -> dict[str, float]:
+def class_metrics(
+    probs: np.ndarray, truth: np.ndarray, mask: np.ndarray, n_bins: int = 15
+) -> dict[str, float]:
     """All metrics of softmax classes on a mask. probs (K, *spatial)."""
     voxels = [probs[(slice(None), *index)].tolist() for index in np.argwhere(mask)]
     labels = [int(truth[tuple(index)]) for index in np.argwhere(mask)]
@@ -58,7 +67,12 @@ def class_metrics(probs: np.ndarray, truth: np.ndarray, mask: np.ndarray, n_bins
     gaps = bin_gaps(confidence, right, n_bins)
     classes = [([p[k] for p in voxels], [y == k for y in labels]) for k in range(probs.shape[0])]
     per_class = [weighted_gap(*of_class, n_bins) for of_class in classes]
-    brier = mean([math.fsum((p - (k == y)) ** 2 for k, p in enumerate(voxel)) for voxel, y in zip(voxels, labels)])
+    brier = mean(
+        [
+            math.fsum((p - (k == y)) ** 2 for k, p in enumerate(voxel))
+            for voxel, y in zip(voxels, labels)
+        ]
+    )
     return {
         "ECE": weighted_gap(confidence, right, n_bins),
         "CECE_sum": math.fsum(per_class),
@@ -72,8 +86,11 @@ def class_metrics(probs: np.ndarray, truth: np.ndarray, mask: np.ndarray, n_bins
     }
 
 
-def region_metrics(probs: np.ndarray, inside: np.ndarray, mask: np.ndarray, n_bins: int = 15) -> dict[str, float]:
-    """All metrics of sigmoid regions on a mask: the mean over regions of two-class problems. probs (R, *spatial)."""
+def region_metrics(
+    probs: np.ndarray, inside: np.ndarray, mask: np.ndarray, n_bins: int = 15
+) -> dict[str, float]:
+    """All metrics of sigmoid regions on a mask: the mean over regions of two-class problems. probs
+    (R, *spatial)."""
     rows = []
     for p, y in zip(probs, inside):
         p, y = [float(v) for v in p[mask]], [bool(v) for v in y[mask]]
@@ -110,7 +127,9 @@ def dilated(labels: np.ndarray, radius_mm: float, spacing_mm) -> np.ndarray:
     foreground, everywhere = np.argwhere(labels != 0), np.argwhere(np.ones_like(labels))
     if not len(foreground):
         return np.zeros(labels.shape, dtype=bool)
-    return (distance_to_nearest(everywhere, foreground, spacing_mm) <= radius_mm + 1e-6).reshape(labels.shape)
+    return (distance_to_nearest(everywhere, foreground, spacing_mm) <= radius_mm + 1e-6).reshape(
+        labels.shape
+    )
 
 
 def boundary(labels: np.ndarray, width_mm: float, spacing_mm) -> np.ndarray:
@@ -120,5 +139,7 @@ def boundary(labels: np.ndarray, width_mm: float, spacing_mm) -> np.ndarray:
     for index in map(tuple, everywhere):
         other = np.argwhere(labels != labels[index])
         if len(other):
-            result[index] = distance_to_nearest(np.array([index]), other, spacing_mm)[0] <= width_mm + 1e-6
+            result[index] = (
+                distance_to_nearest(np.array([index]), other, spacing_mm)[0] <= width_mm + 1e-6
+            )
     return result

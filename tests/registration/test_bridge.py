@@ -35,7 +35,9 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         folder = tmp_path / package
         information = folder / f"{package}-1.2.dist-info"
         information.mkdir(parents=True)
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+        (information / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n"
+        )
         (information / "entry_points.txt").write_text(entry_points)
         (folder / f"{package}.py").write_text(module)
         path = [str(folder), *sys.path] if first else [*sys.path, str(folder)]
@@ -49,20 +51,27 @@ def other_trainer(name: str, package: str = "other_package") -> str:
     return f"[nnunetv2.trainers]\n{name} = {package}:{name}\n"
 
 
-def test_nobody_takes_our_names_and_entry_points_come_before_the_grammar(distribution: Callable) -> None:
+def test_nobody_takes_our_names_and_entry_points_come_before_the_grammar(
+    distribution: Callable,
+) -> None:
     from nnunet_nacl_trainers import nnUNetTrainerNACL
 
     theirs = "nnUNetTrainerNACL_theirs"  # would be a bad token of our grammar
     for package, name in (("other_one", "nnUNetTrainerNACL"), ("other_two", theirs)):
-        distribution(package, other_trainer(name, package), TRAINER_MODULE.format(name=name), first=True)
+        distribution(
+            package, other_trainer(name, package), TRAINER_MODULE.format(name=name), first=True
+        )
     assert find("nnUNetTrainerNACL") is nnUNetTrainerNACL
     found = find(theirs)
-    assert found.__module__ == "other_two" and found is find(theirs) is pickle.loads(pickle.dumps(found))
+    assert found.__module__ == "other_two" and found is find(theirs) is pickle.loads(
+        pickle.dumps(found)
+    )
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerDiceACE", "nnUNetTrainerACE_lambda0p5"])
 def test_two_look_ups_give_one_class(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nnU-Net takes what it imported from the folder out of sys.modules; the trainers must not be among it."""
+    """nnU-Net takes what it imported from the folder out of sys.modules; the trainers must not be
+    among it."""
     for module in [module for module in sys.modules if module.startswith("nnunet_nacl_trainers")]:
         monkeypatch.delitem(sys.modules, module)  # as in a process that looks for the first time
     first = find(name)
@@ -72,14 +81,21 @@ def test_two_look_ups_give_one_class(name: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("without_dependency", "import a_missing_package"), ("attribute_error", "import sys; del sys.nothing")],
+    [
+        ("without_dependency", "import a_missing_package"),
+        ("attribute_error", "import sys; del sys.nothing"),
+    ],
 )
-def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, package: str, module: str) -> None:
+def test_a_broken_package_breaks_only_its_own_trainer(
+    distribution: Callable, package: str, module: str
+) -> None:
     distribution(package, other_trainer("nnUNetTrainerBroken", package), module, first=True)
     assert find("nnUNetTrainerNACL").__name__ == "nnUNetTrainerNACL"
     with pytest.raises(ImportError, match=rf"nnUNetTrainerBroken.*registered by {package} 1\.2"):
         find("nnUNetTrainerBroken")
-    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer nnUNetTrainerUnknown"):
+    with pytest.raises(
+        RuntimeError, match="Could not find requested nnunet trainer nnUNetTrainerUnknown"
+    ):
         find("nnUNetTrainerUnknown")
 
 
@@ -89,27 +105,36 @@ def test_unreadable_metadata_break_nothing(distribution: Callable, entry_points:
     assert find("nnUNetTrainerNACL").__name__ == "nnUNetTrainerNACL"
 
 
-def test_the_search_goes_on_behind_our_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_goes_on_behind_our_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = "nnUNetTrainerNACLx"
     (tmp_path / "behind.py").write_text(TRAINER_MODULE.format(name=name))
     monkeypatch.setenv("nnUNet_extTrainer", f"{bridge_folder()}:{tmp_path}")
     assert find(name).__module__ == "behind"
 
 
-def test_a_python_without_the_package_is_not_harmed(new_environment: Callable[[], Environment]) -> None:
+def test_a_python_without_the_package_is_not_harmed(
+    new_environment: Callable[[], Environment],
+) -> None:
     # It inherits the variable, so its nnU-Net imports our module, too. This is how nnU-Net asks it.
     code = (
-        "import importlib, pkgutil, sys\n"
-        f"sys.path.insert(0, {bridge_folder()!r})\n"
-        f"names = [name for _, name, is_package in pkgutil.iter_modules([{bridge_folder()!r}])]\n"
-        "modules = [importlib.import_module(name) for name in names]\n"
-        "print(names, [hasattr(modules[0], name) for name in ('nnUNetTrainerNACL', 'Other', '__path__')])"
+        f"import importlib, pkgutil, sys\nsys.path.insert(0, {bridge_folder()!r})\nnames = [name"
+        f" for _, name, is_package in pkgutil.iter_modules([{bridge_folder()!r}])]\nmodules ="
+        " [importlib.import_module(name) for name in names]\nprint(names, [hasattr(modules[0],"
+        " name) for name in ('nnUNetTrainerNACL', 'Other', '__path__')])"
     )
     printed = new_environment().run(code, "-I").strip()
     assert printed == "['nnunet_nacl_bridge'] [False, False, False]"
 
 
-KNOWN = ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerCE", "nnUNetTrainerFocal", "nnUNetTrainerTheirs"]
+KNOWN = [
+    "nnUNetTrainerNACL",
+    "nnUNetTrainerDiceNACL",
+    "nnUNetTrainerCE",
+    "nnUNetTrainerFocal",
+    "nnUNetTrainerTheirs",
+]
 
 
 @pytest.fixture
@@ -135,8 +160,11 @@ def test_a_near_miss_is_recognised(name: str, meant: str | None) -> None:
     assert lookup.suggest(name, KNOWN) == meant
 
 
-def test_a_near_miss_is_hinted_at_once_and_other_names_are_passed_over_silently(bridge: ModuleType, caplog) -> None:
-    for name in ("nnUNetTrainerNALC", "nnUNetTrainerNALC", "SomethingElse"):  # asked for by no other test
+def test_a_near_miss_is_hinted_at_once_and_other_names_are_passed_over_silently(
+    bridge: ModuleType, caplog
+) -> None:
+    # asked for by no other test
+    for name in ("nnUNetTrainerNALC", "nnUNetTrainerNALC", "SomethingElse"):
         assert not hasattr(bridge, name)
     assert caplog.text.count("did you mean") == 1
 
@@ -146,7 +174,9 @@ def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
         hasattr(bridge, "nnUNetTrainerNACL_k4")
 
 
-def test_a_variant_that_cannot_be_made_is_no_unknown_name(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_that_cannot_be_made_is_no_unknown_name(
+    bridge: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "nnunet_nacl_trainers", None)
     with pytest.raises(ImportError, match="nnUNetTrainerNACL_k51.*cannot make it"):
         hasattr(bridge, "nnUNetTrainerNACL_k51")

@@ -1,4 +1,5 @@
-"""Trainer names: one name for every variant, and an error with the grammar for everything that only looks like one."""
+"""Trainer names: one name for every variant, and an error with the grammar for everything that only
+looks like one."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def values_of(token: Token) -> st.SearchStrategy:
 
 @st.composite
 def variants(draw: st.DrawFn) -> Variant:
-    """Any variant that has a name; a setting that equals the default is left out, as the grammar wants it."""
+    """Any variant that has a name; a setting that equals the default is left out, as the grammar
+    wants it."""
     method = draw(st.sampled_from(list(METHODS)))
     with_dice = draw(st.booleans())
     values = {}
@@ -72,7 +74,10 @@ def test_every_token_sets_an_attribute_of_the_trainer_or_a_setting_of_a_loss() -
             assert token.methods, token.form
         else:
             assert token.attribute in documented, token.form
-            assert getattr(CalibrationTrainer, token.attribute) != token.attribute_value or token.has_number
+            assert (
+                getattr(CalibrationTrainer, token.attribute) != token.attribute_value
+                or token.has_number
+            )
     forms = {token.form for token in TOKENS}
     for method in METHODS.values():
         assert set(method.settings_by_token) <= forms, method.name
@@ -94,7 +99,10 @@ def test_every_token_sets_an_attribute_of_the_trainer_or_a_setting_of_a_loss() -
                 "adam": "adam",
             },
         ),
-        ("CE_50iters_train12p5_noda_seed2", {"<n>iters": 50, "train<x>": 12.5, "noda": "noda", "seed<n>": 2}),
+        (
+            "CE_50iters_train12p5_noda_seed2",
+            {"<n>iters": 50, "train<x>": 12.5, "noda": "noda", "seed<n>": 2},
+        ),
     ],
 )
 def test_names(name: str, values: dict) -> None:
@@ -138,7 +146,10 @@ def test_a_bad_token_is_an_error_with_the_grammar(name: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("name", "last_line"),
     [
-        ("NACL_lambda0p1_50epochs", "lambda 0.1 is the default and left out of names: use nnUNetTrainerNACL_50epochs"),
+        (
+            "NACL_lambda0p1_50epochs",
+            "lambda 0.1 is the default and left out of names: use nnUNetTrainerNACL_50epochs",
+        ),
         (
             "NACL_lambda0p1_1000epochs",
             "lambda 0.1 and 1000 epochs are defaults and left out of names: use nnUNetTrainerNACL",
@@ -148,7 +159,9 @@ def test_a_bad_token_is_an_error_with_the_grammar(name: str, reason: str) -> Non
         ("CE_2epoch", "Did you mean nnUNetTrainerCE_2epochs?"),
     ],
 )
-def test_the_last_line_of_the_error_is_the_name_that_was_probably_meant(name: str, last_line: str) -> None:
+def test_the_last_line_of_the_error_is_the_name_that_was_probably_meant(
+    name: str, last_line: str
+) -> None:
     with pytest.raises(ValueError) as caught:
         parse(PREFIX + name)
     assert str(caught.value).splitlines()[-1] == last_line
@@ -160,20 +173,32 @@ def test_names_have_a_greatest_length_and_stock_has_its_own() -> None:
         parse("nnUNetTrainerDiceCE")
     with pytest.raises(ValueError, match="128"):
         parse("nnUNetTrainerNACL_lambda0p".ljust(MAX_NAME_LENGTH, "0") + "3")
-    values = {"lambda<x>": 0.25, "k<n>": 5, "gaussian|svls": "gaussian", "sigma<x>": 1.5, "m<x>": 5.0}
+    values = {
+        "lambda<x>": 0.25,
+        "k<n>": 5,
+        "gaussian|svls": "gaussian",
+        "sigma<x>": 1.5,
+        "m<x>": 5.0,
+    }
     values |= {word: word for word in ("anneal", "l2", "softmax", "sum", "adam", "noda")}
     values |= {"<n>epochs": 10000, "<n>iters": 10000, "train<x>": 12.5, "seed<n>": 10}
     longest_of_all = Variant("NACL", True, values)
-    assert parse(longest_of_all.name) == longest_of_all and 100 < len(longest_of_all.name) <= MAX_NAME_LENGTH == 128
+    assert (
+        parse(longest_of_all.name) == longest_of_all
+        and 100 < len(longest_of_all.name) <= MAX_NAME_LENGTH == 128
+    )
 
 
-@pytest.mark.parametrize("name", ["", "nnUNetTrainer_250epochs", "nnUNetTrainerNACLs", "nnUNetTrainerNACL\n"])
+@pytest.mark.parametrize(
+    "name", ["", "nnUNetTrainer_250epochs", "nnUNetTrainerNACLs", "nnUNetTrainerNACL\n"]
+)
 def test_other_names_are_not_ours(name: str) -> None:
     assert parse(name) is None
 
 
 def test_no_trainer_of_nnunet_is_taken_for_ours() -> None:
-    names = set()  # of the classes that nnU-Net's own search can find, read from its files without importing them
+    # of the classes that nnU-Net's own search can find, read from its files without importing them
+    names = set()
     for path in Path(nnunetv2.__path__[0], "training").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}

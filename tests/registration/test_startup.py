@@ -1,4 +1,5 @@
-"""What an installation puts into an environment, and that an uninstallation takes all of it away."""
+"""What an installation puts into an environment, and that an uninstallation takes all of it
+away."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def folders(environment: Environment, *flags: str, **variables: str) -> list[str
 
 
 @pytest.mark.parametrize("flags", [(), ("-I",)])
-def test_python_registers_the_bridge_folder_when_it_starts(installed: Environment, flags: tuple[str, ...]) -> None:
+def test_python_registers_the_bridge_folder_when_it_starts(
+    installed: Environment, flags: tuple[str, ...]
+) -> None:
     (folder,) = folders(installed, *flags)
     assert [path.name for path in Path(folder).glob("*.py")] == ["nnunet_nacl_bridge.py"]
     assert installed.command("doctor", "--path").stdout.strip() == folder
@@ -48,17 +51,26 @@ def test_the_folder_is_entered_only_once(installed: Environment) -> None:
         assert installed.run(code).strip().split(":") == folders(installed)
 
 
-def test_startup_imports_nothing_but_the_package_itself(new_environment: Callable, wheel: Path) -> None:
+def test_startup_imports_nothing_but_the_package_itself(
+    new_environment: Callable, wheel: Path
+) -> None:
     environment = new_environment()
     code = "import sys; print(*sys.modules)"
     before = set(environment.run(code, "-I").split())
     environment.pip("install", "--no-deps", str(wheel))
     after = set(environment.run(code, "-I").split())
-    after = {name for name in after if not name.startswith("encodings.")}  # Python 3.13 reads any .pth file with one
-    assert after - before == {"nnunet_nacl", "nnunet_nacl.registration", "nnunet_nacl.registration._startup"}
+    # Python 3.13 reads any .pth file with one
+    after = {name for name in after if not name.startswith("encodings.")}
+    assert after - before == {
+        "nnunet_nacl",
+        "nnunet_nacl.registration",
+        "nnunet_nacl.registration._startup",
+    }
 
 
-def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment: Environment) -> None:
+def test_startup_survives_an_environment_that_it_cannot_change(
+    wheel_environment: Environment,
+) -> None:
     code = (
         "import os, nnunet_nacl.registration._startup as s\n"
         "class Closed(dict):\n"
@@ -70,7 +82,9 @@ def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment
     assert wheel_environment.run(code).strip() == "alive"
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 15), reason="Python reads the .start file, which cannot hold a guard")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 15), reason="Python reads the .start file, which cannot hold a guard"
+)
 def test_python_starts_in_silence_where_the_package_is_gone(
     new_environment: Callable, tmp_path: Path, libraries: Path
 ) -> None:

@@ -6,11 +6,26 @@ import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "br", "link", "hr", "input", "wbr"}
-CLOSES_P = {"p", "div", "ul", "ol", "dl", "table", "section", "h2", "h3", "h4", "figure", "pre", "article"}
+CLOSES_P = {
+    "p",
+    "div",
+    "ul",
+    "ol",
+    "dl",
+    "table",
+    "section",
+    "h2",
+    "h3",
+    "h4",
+    "figure",
+    "pre",
+    "article",
+}
 
 
 class Page(HTMLParser):
-    """Attributes: ``elements`` (name, attributes) in order, ``texts`` of headings, ``faults`` found while reading."""
+    """Attributes: ``elements`` (name, attributes) in order, ``texts`` of headings, ``faults`` found
+    while reading."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)

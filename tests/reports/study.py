@@ -1,4 +1,5 @@
-"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json, one table and one figure."""
+"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json, one table and one
+figure."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
 
     Args:
         out: Folder that is made.
-        hostile: Names of a case, a structure and a method, and a note, would be HTML if they were not escaped.
+        hostile: Names of a case, a structure and a method, and a note, would be HTML if they were
+            not escaped.
     """
     options = ComparisonOptions(configuration="3d_fullres", n_bootstrap=1000)
     comparison = replace(make_comparison(THREE, name=DATASET), options=options)
@@ -52,21 +54,42 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
             records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
         structures = {"1": SCRIPT, "2": "posterior"}
         comparison = replace(comparison, structures=structures, notes=[HOSTILE_NOTE])
-    comparison = replace(comparison, methods=[ComparedMethod(name, label, name) for name, label in zip(THREE, labels)])
+    comparison = replace(
+        comparison,
+        methods=[ComparedMethod(name, label, name) for name, label in zip(THREE, labels)],
+    )
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     titles = {column: comparison.columns[column].title for column in columns}
     means = comparison.means[list(columns)].rename(columns=titles, index=comparison.labels)
     rows = means.rename_axis("method").reset_index().to_dict("records")
     rows[2][titles["HD95_mm"]] = math.nan
-    ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))
+    ends = (
+        ("[-0.02, 0.10]", -0.02, ""),
+        ("[-0.10, 0.20]", -0.1, "worse"),
+        ("[+0.10, +0.20]", 0.1, "better"),
+    )
     for row, (text, low, verdict) in zip(rows, ends):
         row |= {"95 % interval": (low, text), "verdict": verdict}
-    table = Table("all", "All of it", "Means over cases.", *frames(rows), dict.fromkeys(titles.values(), "lower"))
+    table = Table(
+        "all",
+        "All of it",
+        "Means over cases.",
+        *frames(rows),
+        dict.fromkeys(titles.values(), "lower"),
+    )
     files = [f"figures/one.{ending}" for ending in ("png", "svg")]
-    figure = {"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line.", "dataset": None}
+    figure = {
+        "id": "one",
+        "title": "A figure",
+        "caption": "What it is.",
+        "alt": "A line.",
+        "dataset": None,
+    }
     (out / "figures").mkdir(parents=True)
     for name in files:
-        (out / name).write_text('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"></svg>')
+        (out / name).write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"></svg>'
+        )
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
     data = comparison_to_json([comparison], [], [figure | {"files": files}], {}, command=command)
     return Study(out, json.loads(to_json_text(data)), [table])

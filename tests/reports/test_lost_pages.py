@@ -1,4 +1,5 @@
-"""A page that cannot be made costs itself alone: all other files are whole, and the reason is told."""
+"""A page that cannot be made costs itself alone: all other files are whole, and the reason is
+told."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def break_template(monkeypatch):
                     raise TypeError("such values have no page")
                 return self.template.render(**values)
 
-        def broken(wanted: str, parent: str | None = None):  # templates look up those above them in the same way
+        # templates look up those above them in the same way
+        def broken(wanted: str, parent: str | None = None):
             template = get_template(wanted, parent)
             return Breaking(template) if wanted == name else template
 
@@ -47,17 +49,25 @@ def review(folder: Path, output: Path) -> int:
 def check_delivered(output: Path, cases: int) -> None:
     """Segmentations, tables and prediction.json are there."""
     assert len(list(output.glob("*.nii.gz"))) == len(read_list(output)) == cases
-    assert len(json.loads((output / "prediction.json").read_text(encoding="utf-8"))["scans"]) == cases
+    assert (
+        len(json.loads((output / "prediction.json").read_text(encoding="utf-8"))["scans"]) == cases
+    )
 
 
-def test_the_page_of_a_scan_is_left_out_and_no_page_leads_to_it(tmp_path, break_template, monkeypatch, capsys):
+def test_the_page_of_a_scan_is_left_out_and_no_page_leads_to_it(
+    tmp_path, break_template, monkeypatch, capsys
+):
     folder, output = predictions_in(tmp_path)(), tmp_path / "out"
     break_template("scan.html", case="case_1")
     assert review(folder, output) == 1
     said = "review/case_1.html: the page cannot be made: TypeError: such values have no page"
     assert said in capsys.readouterr().err
     check_delivered(output, 3)
-    pages = [output / "index.html", output / "review" / "case_0.html", output / "review" / "case_2.html"]
+    pages = [
+        output / "index.html",
+        output / "review" / "case_0.html",
+        output / "review" / "case_2.html",
+    ]
     assert sorted(output.rglob("*.html")) == sorted(pages)
     assert not [page for page in pages if "case_1.html" in page.read_text(encoding="utf-8")]
     monkeypatch.undo()
@@ -95,7 +105,10 @@ def test_the_page_of_an_outcome_is_lost_alone(tmp_path, break_template, capsys):
     assert main(back) == 1
     assert "outcome.html: the page cannot be made: TypeError" in capsys.readouterr().err
     assert not (output / "outcome.html").exists()
-    assert json.loads((output / "outcome.json").read_text(encoding="utf-8"))["cases"][0]["case"] == "case_0"
+    assert (
+        json.loads((output / "outcome.json").read_text(encoding="utf-8"))["cases"][0]["case"]
+        == "case_0"
+    )
 
 
 def test_the_page_of_a_comparison_is_lost_alone(tmp_path, break_template, without_figures, capsys):
@@ -107,7 +120,12 @@ def test_the_page_of_a_comparison_is_lost_alone(tmp_path, break_template, withou
         write_image(read(path), truths / path.name, SPACING_MM)
     break_template("page.html")
     output = tmp_path / "compared"
-    assert main(["compare", "-i", *map(str, methods), "-gt", str(truths), "-o", str(output), "-np", "1"]) == 1
+    assert (
+        main(
+            ["compare", "-i", *map(str, methods), "-gt", str(truths), "-o", str(output), "-np", "1"]
+        )
+        == 1
+    )
     assert "report.html: the page cannot be made: TypeError" in capsys.readouterr().err
     assert not (output / "report.html").exists()
     document = json.loads((output / "comparison.json").read_text(encoding="utf-8"))

@@ -1,4 +1,5 @@
-"""Pages of more structures than there are colours, as the commands make them and as a browser shows them."""
+"""Pages of more structures than there are colours, as the commands make them and as a browser shows
+them."""
 
 from __future__ import annotations
 
@@ -51,18 +52,23 @@ def blocks(n_structures: int) -> np.ndarray:
 
 
 def write_predictions(folder: Path, images: Path, n_structures: int, seed: int) -> None:
-    """A folder as nnUNetv2_predict leaves it, in which a tenth of the voxels has another label than the truth."""
+    """A folder as nnUNetv2_predict leaves it, in which a tenth of the voxels has another label than
+    the truth."""
     folder.mkdir()
     labels = {"background": 0} | {f"structure_{i}": i for i in range(1, n_structures + 1)}
     dataset, plans = describe(labels, len(CASES), ".nii.gz", "SimpleITKIO")
     write_json(folder / "dataset.json", dataset)
     write_json(folder / "plans.json", plans)
-    write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)})
+    write_json(
+        folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)}
+    )
     rng = np.random.default_rng(seed)
     truth = blocks(n_structures)
     for case in CASES:
         is_wrong = rng.random(SHAPE) < 0.1
-        segmentation = np.where(is_wrong, rng.integers(0, n_structures + 1, SHAPE), truth).astype(np.uint8)
+        segmentation = np.where(is_wrong, rng.integers(0, n_structures + 1, SHAPE), truth).astype(
+            np.uint8
+        )
         probs = np.full((n_structures + 1, *SHAPE), 0.1 / n_structures, np.float32)
         np.put_along_axis(probs, segmentation[None].astype(int), 0.9, axis=0)
         write_prediction(folder, case, probs, segmentation, SPACING_MM)
@@ -77,14 +83,27 @@ def made(request, tmp_path_factory) -> Made:
     truths.mkdir()
     for case in CASES:
         write_image(blocks(n_structures), truths / f"{case}.nii.gz", SPACING_MM)
-        write_image(100 * blocks(n_structures).astype(np.int16), images / f"{case}_0000.nii.gz", SPACING_MM)
+        write_image(
+            100 * blocks(n_structures).astype(np.int16), images / f"{case}_0000.nii.gz", SPACING_MM
+        )
     for seed, name in enumerate(("ours", "theirs")):
         write_predictions(root / name, images, n_structures, seed)
     reviewed, compared = root / "reviewed", root / "compared"
     commands = (
         ["review", "-i", root / "ours", "-o", reviewed, "-np", "1"],
         ["review", "-back", reviewed, "-corrected", truths],
-        ["compare", "-i", f"ours={root / 'ours'}", root / "theirs", "-gt", truths, "-o", compared, "-np", "1"],
+        [
+            "compare",
+            "-i",
+            f"ours={root / 'ours'}",
+            root / "theirs",
+            "-gt",
+            truths,
+            "-o",
+            compared,
+            "-np",
+            "1",
+        ],
     )
     for command in commands:
         assert main(list(map(str, command))) == 0
@@ -113,7 +132,9 @@ def test_a_browser_shows_each_structure_by_a_colour_and_a_number(made, chromium)
     names = [text.strip() for text in rows.all_inner_texts()]
     assert names == [f"{i} structure_{i}" for i in range(1, made.n_structures + 1)]
     colour_of = "swatch => getComputedStyle(swatch).backgroundColor"
-    colours = page.locator(".structure .swatch").evaluate_all(f"swatches => swatches.map({colour_of})")
+    colours = page.locator(".structure .swatch").evaluate_all(
+        f"swatches => swatches.map({colour_of})"
+    )
     expected = [STRUCTURE_COLORS[i % len(STRUCTURE_COLORS)] for i in range(made.n_structures)]
     assert colours == [rgb(colour) for colour in expected]
 

@@ -7,8 +7,13 @@ import pytest
 from tests.browser import chromium  # noqa: F401  (fixture)
 from tests.reports.study import make_study
 
-ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
-SORTED = "[...document.querySelectorAll('table.sortable thead th')].map(header => header.getAttribute('aria-sort'))"
+ORDER = (
+    "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
+)
+SORTED = (
+    "[...document.querySelectorAll('table.sortable thead th')].map(header =>"
+    " header.getAttribute('aria-sort'))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,11 @@ def test_a_click_sorts_upwards_downwards_and_back_and_missing_values_stay_at_the
     upwards = [name for _, name in sorted(zip(map(float, values), original))]
     assert upwards not in (original, original[::-1]) or len(set(values)) == 3
     click(page, 1)
-    assert page.evaluate(ORDER) == upwards and page.evaluate(SORTED)[:3] == ["none", "ascending", "none"]
+    assert page.evaluate(ORDER) == upwards and page.evaluate(SORTED)[:3] == [
+        "none",
+        "ascending",
+        "none",
+    ]
     click(page, 1)
     assert page.evaluate(ORDER) == upwards[::-1] and page.evaluate(SORTED)[1] == "descending"
     click(page, 1)
@@ -64,7 +73,9 @@ def test_a_click_sorts_upwards_downwards_and_back_and_missing_values_stay_at_the
 def test_everything_can_be_done_by_keyboard(page):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0, "it is seen when it has the focus"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0, (
+        "it is seen when it has the focus"
+    )
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     for _ in range(40):
@@ -72,7 +83,14 @@ def test_everything_can_be_done_by_keyboard(page):
         if page.evaluate("document.activeElement.textContent") == "ECE all":
             break
     assert page.evaluate("document.activeElement.tagName") == "BUTTON"
-    assert float(page.evaluate("getComputedStyle(document.activeElement).outlineWidth").removesuffix("px")) >= 2
+    assert (
+        float(
+            page.evaluate("getComputedStyle(document.activeElement).outlineWidth").removesuffix(
+                "px"
+            )
+        )
+        >= 2
+    )
     for key, order in (("Enter", "ascending"), (" ", "descending")):
         page.keyboard.press(key)
         assert page.evaluate(SORTED)[4] == order

@@ -1,4 +1,5 @@
-"""Pickles of numbers as NumPy reads, but never writes them: some let it follow addresses that stand in the file."""
+"""Pickles of numbers as NumPy reads, but never writes them: some let it follow addresses that stand
+in the file."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import numpy as np
 
 SCALAR = np.float64(0).__reduce__()[0]
 STATE = (3, "|", None, None, None, -1, -1, 0)
-"""What NumPy writes of a dtype: version, byte order, subarray, names, fields, size, alignment, flags."""
+"""What NumPy writes of a dtype: version, byte order, subarray, names, fields, size, alignment,
+flags."""
 BYTES = b"A" * 8
 
 
@@ -40,7 +42,9 @@ def number(of: Any, data: bytes = BYTES) -> Crafted:
 FIELDS = {"a": (dtype("O"), 0)}
 CRAFTED = {
     "address": number(dtype("O")),
-    "address_without_call": number(WithoutCall(copyreg.__newobj__, (np.dtype, "O", False, True), STATE)),
+    "address_without_call": number(
+        WithoutCall(copyreg.__newobj__, (np.dtype, "O", False, True), STATE)
+    ),
     "fields": number(dtype("f8", 3, "<", None, ("a",), FIELDS, -1, -1, 0)),
     "flags": number(dtype("f8", 3, "<", None, None, None, -1, -1, 4)),
     "no_dtype": number("f8"),

@@ -28,7 +28,10 @@ class Model:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        return {
+            name: str(self.root / name)
+            for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        }
 
     @property
     def folder(self) -> Path:
@@ -59,7 +62,8 @@ def make_model(
     reader: str = "SimpleITKIO",
     dtype: str = "float32",
 ) -> Model:
-    """Write a model folder with ``folds`` validated folds of ``cases`` cases each, and the ground truth."""
+    """Write a model folder with ``folds`` validated folds of ``cases`` cases each, and the ground
+    truth."""
     labels = dict(labels or CLASSES)
     model = Model(root, dataset, trainer)
     rng = np.random.default_rng(seed)
@@ -77,7 +81,14 @@ def make_model(
         for name in names:
             truth, probs, segmentation = random_case(rng, labels, shape, sharpness)
             write_image(truth, model.references / f"{name}{file_ending}", spacing_mm)
-            write_prediction(model.validation(fold), name, probs.astype(dtype), segmentation, spacing_mm, file_ending)
+            write_prediction(
+                model.validation(fold),
+                name,
+                probs.astype(dtype),
+                segmentation,
+                spacing_mm,
+                file_ending,
+            )
     for split in splits:
         split["train"] = [name for other in splits if other is not split for name in other["val"]]
     write_json(model.references.parent / "splits_final.json", splits)
@@ -86,7 +97,12 @@ def make_model(
 
 def describe(labels: dict, cases: int, file_ending: str, reader: str) -> tuple[dict, dict]:
     """Content of dataset.json and plans.json."""
-    dataset = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": cases, "file_ending": file_ending}
+    dataset = {
+        "channel_names": {"0": "MRI"},
+        "labels": labels,
+        "numTraining": cases,
+        "file_ending": file_ending,
+    }
     if any(isinstance(value, list) for value in labels.values()):
         dataset["regions_class_order"] = [1, 2]
     plans = {
@@ -102,8 +118,13 @@ def describe(labels: dict, cases: int, file_ending: str, reader: str) -> tuple[d
 
 
 def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.0):
-    """Truth with two touching structures, noisy probabilities, and nnU-Net's segmentation of them."""
-    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape), indexing="ij"))
+    """Truth with two touching structures, noisy probabilities, and nnU-Net's segmentation of
+    them."""
+    grid = np.stack(
+        np.meshgrid(
+            *(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape), indexing="ij"
+        )
+    )
     centre = rng.uniform(-0.25, 0.25, size=(len(shape),) + (1,) * len(shape))
     distance = np.sqrt(((grid - centre) ** 2).sum(0)) / rng.uniform(0.5, 0.75)
     truth = np.where(distance < 1, np.where(grid[-1] > centre[-1], 2, 1), 0).astype(np.uint8)
@@ -122,7 +143,9 @@ def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.
     return truth, probs, segmentation
 
 
-def write_prediction(folder: Path, name: str, probs, segmentation, spacing_mm, file_ending: str = ".nii.gz") -> None:
+def write_prediction(
+    folder: Path, name: str, probs, segmentation, spacing_mm, file_ending: str = ".nii.gz"
+) -> None:
     """npz, pkl and segmentation of one case."""
     np.savez_compressed(folder / f"{name}.npz", probabilities=probs)
     dimensions = len(spacing_mm)

@@ -1,4 +1,5 @@
-"""A study as research/results measures it, of eight small cases: networks, predictions, votes of four raters."""
+"""A study as research/results measures it, of eight small cases: networks, predictions, votes of
+four raters."""
 
 from __future__ import annotations
 
@@ -39,7 +40,13 @@ class SmallStudy:
     @property
     def arguments(self) -> list[str]:
         """What tells measure.py which study it is."""
-        named = {"-task": self.task, "-work": self.work, "-d": "999", "-c": CONFIGURATION, "-tr": TRAINER}
+        named = {
+            "-task": self.task,
+            "-work": self.work,
+            "-d": "999",
+            "-c": CONFIGURATION,
+            "-tr": TRAINER,
+        }
         return [str(word) for pair in named.items() for word in pair]
 
 
@@ -51,7 +58,8 @@ def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
         losses: Trainers, without ``nnUNetTrainer``, that have validated one fold.
     """
     results = root / "results"
-    made = make_model(results, labels=LABELS, folds=FOLDS, channels=("CT",), seed=2)  # which segments a few voxels
+    # which segments a few voxels
+    made = make_model(results, labels=LABELS, folds=FOLDS, channels=("CT",), seed=2)
     model = made.rename(made.with_name(f"nnUNetTrainer{TRAINER}__nnUNetPlans__{CONFIGURATION}"))
     images = root / "raw" / model.parent.name / "imagesTr"
     truths = root / "preprocessed" / model.parent.name / "gt_segmentations"
@@ -78,8 +86,14 @@ def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
         for name in ("dataset.json", "plans.json"):
             shutil.copy(model / name, copied / name)
         shutil.copytree(model / "fold_0" / "validation", copied / "fold_0" / "validation")
-    environment = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
-    return SmallStudy(task, root / "work", {name: str(root / folder) for name, folder in environment.items()})
+    environment = {
+        "nnUNet_raw": "raw",
+        "nnUNet_preprocessed": "preprocessed",
+        "nnUNet_results": "results",
+    }
+    return SmallStudy(
+        task, root / "work", {name: str(root / folder) for name, folder in environment.items()}
+    )
 
 
 def raters_of(rng: np.random.Generator, is_absent: bool) -> np.ndarray:
@@ -92,7 +106,9 @@ def raters_of(rng: np.random.Generator, is_absent: bool) -> np.ndarray:
     return sum((distance < radius).astype(np.uint8) for radius in radii)
 
 
-def write_validation_case(folder: Path, case: str, marked: np.ndarray, rng: np.random.Generator) -> None:
+def write_validation_case(
+    folder: Path, case: str, marked: np.ndarray, rng: np.random.Generator
+) -> None:
     """What a network predicted: surer where more raters marked a voxel, and noise."""
     odds = 2.0 * marked - 4 + rng.normal(0, 1.5, marked.shape)
     probability = 1 / (1 + np.exp(-odds))

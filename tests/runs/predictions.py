@@ -42,7 +42,9 @@ def predictions_in(parent: Path) -> Callable[..., Path]:
         for i in range(cases):
             # ever less sure of the case
             _, probs, segmentation = random_case(rng, labels, shape, sharpness=6 - 1.5 * i)
-            write_prediction(folder, f"case_{i}", probs.astype(dtype), segmentation, SPACING_MM, file_ending)
+            write_prediction(
+                folder, f"case_{i}", probs.astype(dtype), segmentation, SPACING_MM, file_ending
+            )
         return folder
 
     return build
@@ -59,4 +61,6 @@ def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> Re
     """What `nnunet_nacl review` makes of a folder, without a map."""
     opened = PredictionFolder.open(folder, need_reference=False)
     delivery = CaseDelivery(output=output, data=opened, **asked)
-    return deliver(opened, delivery, review_run(opened), jobs=num_processes, again=overwrite).review_list
+    return deliver(
+        opened, delivery, review_run(opened), jobs=num_processes, again=overwrite
+    ).review_list

@@ -1,4 +1,5 @@
-"""Eight trainings on a SLURM cluster of this one machine: one job cancelled and the node drained on the way."""
+"""Eight trainings on a SLURM cluster of this one machine: one job cancelled and the node drained on
+the way."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def missing() -> str:
 # before any data are prepared
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(missing()), reason=f"needs a SLURM cluster of this machine: {missing()}"),
+    pytest.mark.skipif(
+        bool(missing()), reason=f"needs a SLURM cluster of this machine: {missing()}"
+    ),
 ]
 
 
@@ -60,15 +63,38 @@ def running_training(out: Path) -> str:
     return next((number for number, *comment in jobs if "train" in " ".join(comment)), "")
 
 
-def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspace, slurm, tmp_path) -> None:  # noqa: F811
+def test_a_cancelled_job_and_a_drained_node_cost_no_training(
+    workspace: Workspace,  # noqa: F811
+    slurm,
+    tmp_path,
+) -> None:
     trainers = [f"nnUNetTrainer{method}_2epochs_2iters" for method in METHODS]
     dataset = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
-    content = {"datasets": [dataset], "configurations": ["2d"], "folds": [0, 1], "trainers": trainers}
+    content = {
+        "datasets": [dataset],
+        "configurations": ["2d"],
+        "folds": [0, 1],
+        "trainers": trainers,
+    }
     path, out = tmp_path / "eight.yaml", tmp_path / "out"
     path.write_text(json.dumps(content | {"device": "cpu"}))
-    command = ["snakemake", "--snakefile", WORKFLOW / "Snakefile", "--configfile", path, "--directory", out]
+    command = [
+        "snakemake",
+        "--snakefile",
+        WORKFLOW / "Snakefile",
+        "--configfile",
+        path,
+        "--directory",
+        out,
+    ]
     command += ["--profile", WORKFLOW / "profiles" / "slurm", "--jobs", 2]
-    command += ["--default-resources", "mem_mb=500", "slurm_partition=main", "--slurm-status-command", "squeue"]
+    command += [
+        "--default-resources",
+        "mem_mb=500",
+        "slurm_partition=main",
+        "--slurm-status-command",
+        "squeue",
+    ]
     command += ["--slurm-no-account", "--slurm-init-seconds-before-status-checks", 2]
     process = workspace.start(*command, "--seconds-between-status-checks", 2)
     wait_for(lambda: running_training(out), process)
@@ -81,5 +107,14 @@ def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspac
     output, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, output
     assert "Trying to restart job" in output  # the cancelled one
-    assert len(list((workspace.results / dataset).glob("*_2epochs_2iters__*/fold_*/validation/summary.json"))) == 8
+    assert (
+        len(
+            list(
+                (workspace.results / dataset).glob(
+                    "*_2epochs_2iters__*/fold_*/validation/summary.json"
+                )
+            )
+        )
+        == 8
+    )
     assert (out / "results" / "comparison" / "2d" / "all" / "report.html").is_file()

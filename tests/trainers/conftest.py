@@ -31,7 +31,8 @@ def nnunet_folders(tmp_path, monkeypatch: pytest.MonkeyPatch):
         folder = tmp_path / "preprocessed" / DATASET / f"nnUNetPlans_{configuration}"
         folder.mkdir(parents=True)
         for number in range(5):
-            (folder / f"case_{number}.b2nd").touch()  # nnU-Net tells its data format by the file names
+            # nnU-Net tells its data format by the file names
+            (folder / f"case_{number}.b2nd").touch()
             (folder / f"case_{number}_seg.b2nd").touch()
     threads = torch.get_num_threads()
     yield tmp_path
@@ -48,7 +49,9 @@ def make_trainer(nnunet_folders) -> Callable[..., nnUNetTrainer]:
 def prepared(make_trainer):
     """Makes a trainer with a tiny network that is ready to go through epochs."""
 
-    def make(name: str, label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True):
+    def make(
+        name: str, label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True
+    ):
         trainer = make_trainer(name, label_space, num_axes=num_axes)
         return prepare(trainer, num_axes=num_axes, deep_supervision=deep_supervision)
 
@@ -63,7 +66,8 @@ def make_loss(make_trainer):
 
 @pytest.fixture
 def validator(tmp_path, monkeypatch):
-    """Function that makes a trainer that can validate; nnU-Net's worker does its work in this process."""
+    """Function that makes a trainer that can validate; nnU-Net's worker does its work in this
+    process."""
     make_folders(tmp_path, monkeypatch)
 
     class Pool(contextlib.nullcontext):
@@ -77,9 +81,13 @@ def validator(tmp_path, monkeypatch):
             return type("Result", (), {"get": lambda self: results, "ready": lambda self: True})()
 
     context = type("Context", (), {"Pool": Pool})
-    monkeypatch.setattr(module, "multiprocessing", type("Here", (), {"get_context": lambda kind: context}))
     monkeypatch.setattr(
-        module, "compute_metrics_on_folder", lambda *_, **__: {"mean": {}, "foreground_mean": {"Dice": 0.0}}
+        module, "multiprocessing", type("Here", (), {"get_context": lambda kind: context})
+    )
+    monkeypatch.setattr(
+        module,
+        "compute_metrics_on_folder",
+        lambda *_, **__: {"mean": {}, "foreground_mean": {"Dice": 0.0}},
     )
 
     def make(label_space="classes", **options):

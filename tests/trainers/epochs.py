@@ -1,4 +1,5 @@
-"""Trainers that go through real epochs of nnU-Net, on batches and preprocessed cases made here, with small networks."""
+"""Trainers that go through real epochs of nnU-Net, on batches and preprocessed cases made here,
+with small networks."""
 
 from __future__ import annotations
 
@@ -19,15 +20,24 @@ from tests.trainers.plans import DATASET, dataset_json, make_plans
 IGNORE = 3
 
 
-def construct(name: str, label_space: str = "classes", num_axes: int = 2, fold: int = 0, **plans) -> nnUNetTrainer:
+def construct(
+    name: str, label_space: str = "classes", num_axes: int = 2, fold: int = 0, **plans
+) -> nnUNetTrainer:
     """A trainer from its name, nnU-Net's own included, as nnU-Net constructs it."""
     trainer = nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name)
     configuration = "2d" if num_axes == 2 else "3d_fullres"
-    return trainer(make_plans(num_axes, **plans), configuration, fold, dataset_json(label_space), torch.device("cpu"))
+    return trainer(
+        make_plans(num_axes, **plans),
+        configuration,
+        fold,
+        dataset_json(label_space),
+        torch.device("cpu"),
+    )
 
 
 class TinyNetwork(nn.Module):
-    """Logits at one resolution, or at as many as nnU-Net's deep supervision asks for, each half the one before."""
+    """Logits at one resolution, or at as many as nnU-Net's deep supervision asks for, each half the
+    one before."""
 
     def __init__(self, num_axes: int, num_channels: int, num_scales: int | None) -> None:
         super().__init__()
@@ -42,7 +52,9 @@ class TinyNetwork(nn.Module):
         return [logits if i == 0 else self.pool(logits, 2**i) for i in range(self.num_scales)]
 
 
-def make_batch(label_space: str, num_axes: int, seed: int, num_scales: int | None = None, shape: tuple = ()) -> dict:
+def make_batch(
+    label_space: str, num_axes: int, seed: int, num_scales: int | None = None, shape: tuple = ()
+) -> dict:
     """An image and its target as nnU-Net's loaders give them."""
     generator = torch.Generator().manual_seed(seed)
     shape = shape or ((16,) * num_axes if num_axes == 2 else (8, 8, 16))
@@ -52,10 +64,14 @@ def make_batch(label_space: str, num_axes: int, seed: int, num_scales: int | Non
     target = labels.to(torch.int16)
     if label_space.startswith("regions"):
         channels = [(labels == 1) | (labels == 2), labels == 2]
-        target = torch.cat([*channels, labels == IGNORE] if label_space == "regions_ignore" else channels, 1)
+        target = torch.cat(
+            [*channels, labels == IGNORE] if label_space == "regions_ignore" else channels, 1
+        )
     if num_scales is None:
         return {"data": image, "target": target}
-    step = [(slice(None), slice(None), *[slice(None, None, 2**i)] * num_axes) for i in range(num_scales)]
+    step = [
+        (slice(None), slice(None), *[slice(None, None, 2**i)] * num_axes) for i in range(num_scales)
+    ]
     return {"data": image, "target": [target[index].clone() for index in step]}
 
 
@@ -64,7 +80,9 @@ def prepare(trainer, *, num_axes: int = 2, deep_supervision: bool = True):
     trainer.enable_deep_supervision = deep_supervision
     num_scales = len(trainer._get_deep_supervision_scales()) if deep_supervision else None
     torch.manual_seed(0)
-    trainer.network = TinyNetwork(num_axes, trainer.label_manager.num_segmentation_heads, num_scales)
+    trainer.network = TinyNetwork(
+        num_axes, trainer.label_manager.num_segmentation_heads, num_scales
+    )
     trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
     trainer.loss = trainer._build_loss()
     trainer.was_initialized = True
@@ -79,17 +97,22 @@ def run_epoch(trainer, training: Sequence[dict], validation: Sequence[dict]) -> 
     trainer.on_train_epoch_end([trainer.train_step(copy.deepcopy(batch)) for batch in training])
     with torch.no_grad():
         trainer.on_validation_epoch_start()
-        trainer.on_validation_epoch_end([trainer.validation_step(copy.deepcopy(batch)) for batch in validation])
+        trainer.on_validation_epoch_end(
+            [trainer.validation_step(copy.deepcopy(batch)) for batch in validation]
+        )
     trainer.on_epoch_end()
 
 
 def log_of(trainer) -> str:
     """All that its logs of the training say."""
-    return "".join(path.read_text() for path in Path(trainer.output_folder).glob("training_log_*.txt"))
+    return "".join(
+        path.read_text() for path in Path(trainer.output_folder).glob("training_log_*.txt")
+    )
 
 
 def observed(trainer, validation: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a record of these batches is about: logits (K, n), truth (n,) or (R, n), and valid (n,)."""
+    """What a record of these batches is about: logits (K, n), truth (n,) or (R, n), and valid
+    (n,)."""
     logits, targets = [], []
     for batch in validation:
         with torch.no_grad():
@@ -110,14 +133,17 @@ TRAINING, VALIDATION = ("case_0", "case_1", "case_2"), ("case_3", "case_4")
 
 
 def write_segmentations(folder: Path, label_space: str) -> np.ndarray:
-    """Cases whose chunks do not divide their shapes, those for validation with one label; labels of the training's."""
+    """Cases whose chunks do not divide their shapes, those for validation with one label; labels of
+    the training's."""
     dataset = folder / "preprocessed" / DATASET
     rng = np.random.default_rng(0)
     labels = (-1, 0, 1, 2, 3) if "ignore" in label_space else (-1, 0, 1, 2)
     share = 0.3 ** np.arange(len(labels))
     voxels = []
     for number, case in enumerate(TRAINING + VALIDATION):
-        segmentation = rng.choice(labels, (1, 3, 21 + number, 18), p=share / share.sum()).astype(np.int16)
+        segmentation = rng.choice(labels, (1, 3, 21 + number, 18), p=share / share.sum()).astype(
+            np.int16
+        )
         if case in VALIDATION:
             segmentation[:] = 2
         else:
@@ -126,8 +152,12 @@ def write_segmentations(folder: Path, label_space: str) -> np.ndarray:
         path = dataset / "nnUNetPlans_2d" / case
         for empty in path.parent.glob(f"{case}*.b2nd"):
             empty.unlink()
-        nnUNetDatasetBlosc2.save_case(segmentation.astype(np.float32), segmentation, {}, str(path), **grid)
-    (dataset / "splits_final.json").write_text(json.dumps([{"train": list(TRAINING), "val": list(VALIDATION)}]))
+        nnUNetDatasetBlosc2.save_case(
+            segmentation.astype(np.float32), segmentation, {}, str(path), **grid
+        )
+    (dataset / "splits_final.json").write_text(
+        json.dumps([{"train": list(TRAINING), "val": list(VALIDATION)}])
+    )
     (dataset / "dataset_fingerprint.json").write_text("{}")
     return np.concatenate(voxels)
 

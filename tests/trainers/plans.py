@@ -7,7 +7,10 @@ DATASET = "Dataset910_Plans"
 LABEL_SPACES = {
     "classes": {"labels": {"background": 0, "a": 1, "b": 2}},
     "ignore": {"labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}},
-    "regions": {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]},
+    "regions": {
+        "labels": {"background": 0, "whole": [1, 2], "core": 2},
+        "regions_class_order": [1, 2],
+    },
     "regions_ignore": {
         "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
         "regions_class_order": [1, 2],
@@ -16,13 +19,22 @@ LABEL_SPACES = {
 
 
 def dataset_json(label_space: str = "classes") -> dict:
-    return {"channel_names": {"0": "MRI"}, "numTraining": 5, "file_ending": ".nii.gz", **LABEL_SPACES[label_space]}
+    return {
+        "channel_names": {"0": "MRI"},
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+        **LABEL_SPACES[label_space],
+    }
 
 
 def architecture(
-    kind: str = "plain", num_axes: int = 3, features: tuple[int, ...] = (4, 8), first_kernel: list[int] | None = None
+    kind: str = "plain",
+    num_axes: int = 3,
+    features: tuple[int, ...] = (4, 8),
+    first_kernel: list[int] | None = None,
 ) -> dict:
-    """An entry ``architecture``: a U-Net, ``plain`` or ``residual``, with a stage for each number of channels."""
+    """An entry ``architecture``: a U-Net, ``plain`` or ``residual``, with a stage for each number
+    of channels."""
     stages = len(features)
     kernels = [[3] * num_axes for _ in range(stages)]
     if first_kernel is not None:
@@ -57,18 +69,25 @@ def resampling() -> dict:
         for of, order in (("data", 3), ("seg", 1), ("probabilities", 1))
         for ending, value in (
             ("", "resample_data_or_seg_to_shape"),
-            ("_kwargs", {"is_seg": of == "seg", "order": order, "order_z": 0, "force_separate_z": None}),
+            (
+                "_kwargs",
+                {"is_seg": of == "seg", "order": order, "order_z": 0, "force_separate_z": None},
+            ),
         )
     }
 
 
-def make_plans(num_axes: int = 2, first_kernel: list[int] | None = None, residual: bool = False) -> dict:
+def make_plans(
+    num_axes: int = 2, first_kernel: list[int] | None = None, residual: bool = False
+) -> dict:
     """A plans dictionary of one configuration, ``2d`` or ``3d_fullres``; always a fresh one.
 
     nnU-Net takes ``continue_training`` out of it, so no two trainers can be made from the same one.
     """
     name = "2d" if num_axes == 2 else "3d_fullres"
-    network = architecture("residual" if residual else "plain", num_axes, (4, 8, 8, 8), first_kernel)
+    network = architecture(
+        "residual" if residual else "plain", num_axes, (4, 8, 8, 8), first_kernel
+    )
     return {
         "dataset_name": DATASET,
         "plans_name": "nnUNetPlans",

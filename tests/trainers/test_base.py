@@ -1,4 +1,5 @@
-"""The classes behind the names; schedules, checkpoints and splits as the name says, else nnU-Net's own."""
+"""The classes behind the names; schedules, checkpoints and splits as the name says, else nnU-Net's
+own."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import (
+    nnUNetTrainerNoDA,
+)
 
 from nnunet_nacl import losses
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
@@ -20,7 +23,10 @@ from nnunet_nacl.registration.lookup import registered_trainers
 from nnunet_nacl_trainers import get_trainer
 from tests.trainers.plans import DATASET
 
-STOCK_SETTINGS = "num_epochs num_iterations_per_epoch num_val_iterations_per_epoch initial_lr weight_decay save_every "
+STOCK_SETTINGS = (
+    "num_epochs num_iterations_per_epoch num_val_iterations_per_epoch initial_lr weight_decay"
+    " save_every "
+)
 STOCK_SETTINGS += "oversample_foreground_percent enable_deep_supervision"
 
 
@@ -33,7 +39,9 @@ STOCK_SETTINGS += "oversample_foreground_percent enable_deep_supervision"
         ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1}),
     ],
 )
-def test_the_schedule_is_that_of_the_name_and_else_nnunets(make_trainer, name: str, settings: dict) -> None:
+def test_the_schedule_is_that_of_the_name_and_else_nnunets(
+    make_trainer, name: str, settings: dict
+) -> None:
     stock, trainer = make_trainer("nnUNetTrainer"), make_trainer(f"nnUNetTrainer{name}")
     expected = {setting: getattr(stock, setting) for setting in STOCK_SETTINGS.split()} | settings
     assert {key: getattr(trainer, key) for key in expected} == expected
@@ -53,7 +61,9 @@ def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: i
     assert rates == pytest.approx([1e-3] * first_low + [1e-4] * (num_epochs - first_low))
 
 
-def test_a_checkpoint_is_replaced_only_by_a_complete_one(prepared, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_is_replaced_only_by_a_complete_one(
+    prepared, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer, path = prepared("nnUNetTrainerNACL"), tmp_path / "checkpoint.pth"
     trainer.save_checkpoint(str(path))
     assert [file.name for file in tmp_path.glob("checkpoint*")] == [path.name]
@@ -70,13 +80,16 @@ def test_a_checkpoint_is_replaced_only_by_a_complete_one(prepared, tmp_path, mon
             trainer.save_checkpoint(str(path))
     assert path.read_bytes() == before
 
-    trainer.disable_checkpointing = True  # what the killed run left must not be taken for a checkpoint
+    # what the killed run left must not be taken for a checkpoint
+    trainer.disable_checkpointing = True
     trainer.save_checkpoint(str(path))
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("method", "label_space"), [("NACL", "classes"), ("CE", "regions")])
-def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str, label_space: str) -> None:
+def test_annealing_lowers_the_dice_term_to_nothing_at_half(
+    prepared, method: str, label_space: str
+) -> None:
     trainer = prepared(f"nnUNetTrainerDice{method}_anneal_8epochs", label_space=label_space)
     weights = []
     for epoch in range(8):
@@ -91,7 +104,9 @@ def split_of(make_trainer, nnunet_folders):
     """Training and validation cases of a trainer, of 40 and 10."""
     cases = [f"case_{number:02d}" for number in range(50)]
     validated = [cases[fold::5] for fold in range(5)]
-    splits = [{"train": [case for case in cases if case not in val], "val": val} for val in validated]
+    splits = [
+        {"train": [case for case in cases if case not in val], "val": val} for val in validated
+    ]
     (nnunet_folders / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
     return lambda name, fold=0: make_trainer(name, fold=fold).do_split()
 
@@ -108,16 +123,22 @@ def test_train_percent_cuts_the_training_cases(split_of, percent: str, number: i
 
 def test_the_choice_is_the_same_for_every_trainer_and_time(split_of) -> None:
     for fold in (0, 3):
-        shares = [set(split_of(f"nnUNetTrainerCE_train{percent}", fold)[0]) for percent in (5, 10, 25, 50, 75)]
+        shares = [
+            set(split_of(f"nnUNetTrainerCE_train{percent}", fold)[0])
+            for percent in (5, 10, 25, 50, 75)
+        ]
         assert all(smaller < larger for smaller, larger in zip(shares, shares[1:], strict=False))
     chosen = split_of("nnUNetTrainerCE_train10")[0]
     assert chosen == split_of("nnUNetTrainerDiceNACL_l2_train10")[0]
-    # What was chosen once must be chosen for ever, or results of different times could not be compared.
+    # What was chosen once must be chosen for ever, or results of different times could not be
+    # compared.
     assert chosen == ["case_02", "case_13", "case_39", "case_44"]
 
 
 @pytest.mark.parametrize(("value", "threads"), [("1", 1), ("all", 2)])
-def test_threads_on_the_cpu_are_those_that_the_user_allows(make_trainer, monkeypatch, value: str, threads: int) -> None:
+def test_threads_on_the_cpu_are_those_that_the_user_allows(
+    make_trainer, monkeypatch, value: str, threads: int
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     torch.set_num_threads(2)
     make_trainer("nnUNetTrainerNACL")
@@ -129,28 +150,47 @@ def test_noda_is_nnunets_switch_off(make_trainer, num_axes: int) -> None:
     def transforms(trainer: type, *arguments) -> list[type]:
         return [type(step) for step in trainer.get_training_transforms(*arguments).transforms]
 
-    ours, stock = make_trainer("nnUNetTrainerCE_noda", num_axes=num_axes), make_trainer("nnUNetTrainerCE")
+    ours, stock = (
+        make_trainer("nnUNetTrainerCE_noda", num_axes=num_axes),
+        make_trainer("nnUNetTrainerCE"),
+    )
     arguments = ([16] * num_axes, (0, 0), [[1.0] * num_axes], (0, 1), False)
     assert transforms(ours, *arguments) == transforms(nnUNetTrainerNoDA, *arguments)
     assert len(transforms(stock, *arguments)) > len(transforms(ours, *arguments))
-    _, _, patch_size, mirror_axes = ours.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    assert list(patch_size) == [16] * num_axes and mirror_axes is ours.inference_allowed_mirroring_axes is None
-    _, _, patch_size, mirror_axes = stock.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    _, _, patch_size, mirror_axes = (
+        ours.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    )
+    assert (
+        list(patch_size) == [16] * num_axes
+        and mirror_axes is ours.inference_allowed_mirroring_axes is None
+    )
+    _, _, patch_size, mirror_axes = (
+        stock.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    )
     assert min(patch_size) > 16 and mirror_axes == stock.inference_allowed_mirroring_axes == (0, 1)
 
 
-def test_a_seed_fixes_the_batches_of_each_rank_and_start(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_fixes_the_batches_of_each_rank_and_start(
+    make_trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def draws(name: str, rank: int = 0, epoch: int = 0) -> tuple[float, ...]:
         trainer = make_trainer(f"nnUNetTrainer{name}")
         trainer.local_rank, trainer.current_epoch = rank, epoch
         return trainer.get_dataloaders()
 
     monkeypatch.setattr(
-        nnUNetTrainer, "get_dataloaders", lambda self: (np.random.rand(), random.random(), torch.rand(()).item())
+        nnUNetTrainer,
+        "get_dataloaders",
+        lambda self: (np.random.rand(), random.random(), torch.rand(()).item()),
     )
     assert draws("CE_seed1") == draws("NACL_seed1")
     # Other seeds, other GPUs, a training that is continued, and trainings without a seed.
-    others = [draws("CE_seed1"), draws("CE_seed2"), draws("CE_seed1", rank=1), draws("CE_seed1", epoch=1)]
+    others = [
+        draws("CE_seed1"),
+        draws("CE_seed2"),
+        draws("CE_seed1", rank=1),
+        draws("CE_seed1", epoch=1),
+    ]
     drawn = [number for numbers in [*others, draws("CE"), draws("CE")] for number in numbers]
     assert len(set(drawn)) == 18
 
@@ -174,7 +214,9 @@ def test_each_class_is_an_entry_point_and_a_row_of_the_table() -> None:
 
 
 def test_tokens_set_the_attributes_of_a_subclass() -> None:
-    trainer = get_trainer("nnUNetTrainerDiceNACL_anneal_lambda0p2_k5_100epochs_50iters_adam_train25_nomirror_seed2")
+    trainer = get_trainer(
+        "nnUNetTrainerDiceNACL_anneal_lambda0p2_k5_100epochs_50iters_adam_train25_nomirror_seed2"
+    )
     assert issubclass(trainer, get_trainer("nnUNetTrainerDiceNACL"))
     assert trainer.loss_settings == {"penalty_weight": 0.2, "kernel_size": 5}
     names = "anneal_dice epochs iterations_per_epoch use_adam train_percent mirroring augmentation seed".split()
@@ -183,14 +225,19 @@ def test_tokens_set_the_attributes_of_a_subclass() -> None:
 
 def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:
     code = (
-        "import pickle, sys; found = pickle.loads(sys.stdin.buffer.read())\n"
-        "import nnunet_nacl_trainers; assert all(one is getattr(nnunet_nacl_trainers, one.__name__) for one in found)\n"
-        "described = [(t.__name__, t.__mro__[1].__name__, t.all_loss_settings(), t.epochs) for t in found]\n"
-        "sys.stdout.buffer.write(pickle.dumps(described))"
+        "import pickle, sys; found = pickle.loads(sys.stdin.buffer.read())\nimport"
+        " nnunet_nacl_trainers; assert all(one is getattr(nnunet_nacl_trainers, one.__name__) for"
+        " one in found)\ndescribed = [(t.__name__, t.__mro__[1].__name__, t.all_loss_settings(),"
+        " t.epochs) for t in found]\nsys.stdout.buffer.write(pickle.dumps(described))"
     )
     trainers = [get_trainer(name) for name in EVERY_NAME]
     process = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps(trainers), stdout=subprocess.PIPE, check=True
+        [sys.executable, "-c", code],
+        input=pickle.dumps(trainers),
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    expected = [(t.__name__, t.__mro__[1].__name__, t.all_loss_settings(), t.epochs) for t in trainers]
+    expected = [
+        (t.__name__, t.__mro__[1].__name__, t.all_loss_settings(), t.epochs) for t in trainers
+    ]
     assert pickle.loads(process.stdout) == expected

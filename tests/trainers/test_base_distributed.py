@@ -1,4 +1,5 @@
-"""Two ranks: they start alike, step as one process on both parts does, log what it logs, and wait for no lost one."""
+"""Two ranks: they start alike, step as one process on both parts does, log what it logs, and wait
+for no lost one."""
 
 from __future__ import annotations
 
@@ -19,16 +20,31 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_nacl_trainers import calibration_log
 from nnunet_nacl_trainers.calibration_log import ECE_KEY, NLL_KEY
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
-from tests.trainers.epochs import construct, make_batch, prepare, run_epoch, start, write_segmentations
+from tests.trainers.epochs import (
+    construct,
+    make_batch,
+    prepare,
+    run_epoch,
+    start,
+    write_segmentations,
+)
 from tests.trainers.plans import DATASET
 
-pytestmark = pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
+pytestmark = pytest.mark.skipif(
+    not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
+)
 
-EQUAL, FAILING, STARTED = "nnUNetTrainerNACL_4epochs", "nnUNetTrainerCE_4epochs", "nnUNetTrainerNACL_8epochs"
+EQUAL, FAILING, STARTED = (
+    "nnUNetTrainerNACL_4epochs",
+    "nnUNetTrainerCE_4epochs",
+    "nnUNetTrainerNACL_8epochs",
+)
 STEPPED = ("nnUNetTrainerNACL", "nnUNetTrainerDiceNACL")
 
 
-def trainer_on_the_cpu(name: str, label_space: str = "ignore", prepared: bool = True) -> module.nnUNetTrainer:
+def trainer_on_the_cpu(
+    name: str, label_space: str = "ignore", prepared: bool = True
+) -> module.nnUNetTrainer:
     trainer = construct(name, label_space)
     trainer.device, trainer.grad_scaler = torch.device("cpu"), None
     if prepared:
@@ -66,13 +82,18 @@ def one_rank(rank: int, folder: str) -> None:
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = os.path.join(folder, name)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
     )  # a deadlock becomes an error
     try:
         values = validate(trainer_on_the_cpu(EQUAL), batches(rank))
         Path(folder, f"rank_{rank}.json").write_text(json.dumps(values))
         np.savez(
-            f"{folder}/step_{rank}.npz", *(gradient(trainer_on_the_cpu(name, "classes"), rank) for name in STEPPED)
+            f"{folder}/step_{rank}.npz",
+            *(gradient(trainer_on_the_cpu(name, "classes"), rank) for name in STEPPED),
         )
 
         trainer = trainer_on_the_cpu(FAILING)
@@ -126,12 +147,17 @@ def alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_both_ranks_log_what_one_process_logs(folder: Path, alone: None) -> None:
     expected = validate(trainer_on_the_cpu(EQUAL), batches(0) + batches(1))
     for rank in (0, 1):
-        assert json.loads((folder / f"rank_{rank}.json").read_text()) == pytest.approx(expected, rel=1e-9)
+        assert json.loads((folder / f"rank_{rank}.json").read_text()) == pytest.approx(
+            expected, rel=1e-9
+        )
 
 
 def test_their_gradients_are_those_of_the_joined_batch(folder: Path, alone: None) -> None:
     for number, name in enumerate(STEPPED):
-        joined, half = (gradient(trainer_on_the_cpu(name, "classes"), *ranks).numpy() for ranks in ((0, 1), (0,)))
+        joined, half = (
+            gradient(trainer_on_the_cpu(name, "classes"), *ranks).numpy()
+            for ranks in ((0, 1), (0,))
+        )
         for rank in (0, 1):
             found = np.load(folder / f"step_{rank}.npz")[f"arr_{number}"]
             np.testing.assert_allclose(found, joined, rtol=1e-4, atol=1e-6)
@@ -153,4 +179,6 @@ def test_the_first_rank_counts_the_classes_for_both(folder: Path) -> None:
     first, second = (np.load(folder / f"start_{rank}.npz") for rank in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
     counts = np.bincount(np.maximum(np.load(folder / "voxels.npy"), 0))[:3]
-    np.testing.assert_allclose(first["decoder.seg_layers.2.bias"], np.log(counts / counts.max()), rtol=1e-6)
+    np.testing.assert_allclose(
+        first["decoder.seg_layers.2.bias"], np.log(counts / counts.max()), rtol=1e-6
+    )

@@ -1,4 +1,5 @@
-"""Calibration while training: its numbers, what --c keeps of them, and that nothing of it can stop a training."""
+"""Calibration while training: its numbers, what --c keeps of them, and that nothing of it can stop
+a training."""
 
 from __future__ import annotations
 
@@ -20,8 +21,12 @@ from tests.trainers.plans import LABEL_SPACES
 NAME = "nnUNetTrainerNACL_8epochs"
 
 
-def batches(label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True, seeds=(1, 2)) -> list[dict]:
-    return [make_batch(label_space, num_axes, seed, 3 if deep_supervision else None) for seed in seeds]
+def batches(
+    label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True, seeds=(1, 2)
+) -> list[dict]:
+    return [
+        make_batch(label_space, num_axes, seed, 3 if deep_supervision else None) for seed in seeds
+    ]
 
 
 def logged(trainer) -> dict[str, list]:
@@ -47,11 +52,20 @@ def test_the_numbers_are_those_of_the_validation_batches(
     if label_space.startswith("regions"):
         probs, foreground, metrics = 1 / (1 + np.exp(-logits)), truth.any(0), region_metrics
     else:
-        probs, foreground, metrics = np.exp(logits) / np.exp(logits).sum(0), truth != 0, class_metrics
-    assert logged(trainer)[ECE_KEY] == pytest.approx([metrics(probs, truth, foreground & valid)["ECE"]], abs=1e-6)
-    assert logged(trainer)[NLL_KEY] == pytest.approx([metrics(probs, truth, valid)["NLL"]], rel=1e-5)
-    assert f"ECE of the foreground {logged(trainer)[ECE_KEY][0]:.4f}, NLL {logged(trainer)[NLL_KEY][0]:.4f}" in log_of(
-        trainer
+        probs, foreground, metrics = (
+            np.exp(logits) / np.exp(logits).sum(0),
+            truth != 0,
+            class_metrics,
+        )
+    assert logged(trainer)[ECE_KEY] == pytest.approx(
+        [metrics(probs, truth, foreground & valid)["ECE"]], abs=1e-6
+    )
+    assert logged(trainer)[NLL_KEY] == pytest.approx(
+        [metrics(probs, truth, valid)["NLL"]], rel=1e-5
+    )
+    assert (
+        f"ECE of the foreground {logged(trainer)[ECE_KEY][0]:.4f}, NLL"
+        f" {logged(trainer)[NLL_KEY][0]:.4f}" in log_of(trainer)
     )
 
 
@@ -68,11 +82,17 @@ def test_a_trainer_that_was_continued_or_pickled_goes_on_with_its_values(prepare
     after = pickle.loads(pickle.dumps(after))
     after.logger.plot_progress_png = lambda folder: None
     run_epoch(after, data, data)
-    assert all(len(of_key) == 4 for of_key in logged(after).values())  # progress.png ends with the shortest
-    assert logged(after)[ECE_KEY][:3] == values[ECE_KEY] and logged(after)[NLL_KEY][:3] == values[NLL_KEY]
+    # progress.png ends with the shortest
+    assert all(len(of_key) == 4 for of_key in logged(after).values())
+    assert (
+        logged(after)[ECE_KEY][:3] == values[ECE_KEY]
+        and logged(after)[NLL_KEY][:3] == values[NLL_KEY]
+    )
 
 
-def test_a_failure_is_one_warning_and_the_training_goes_on(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_one_warning_and_the_training_goes_on(
+    prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
 
     def fail_in_the_second_batch(logits, target, space):
@@ -85,11 +105,16 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(prepared, monkeypatch
     trainer, data = prepared(NAME), batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
-    assert trainer.current_epoch == 3 and {len(values) for values in logged(trainer).values()} == {3}
+    assert trainer.current_epoch == 3 and {len(values) for values in logged(trainer).values()} == {
+        3
+    }
     assert [math.isnan(value) for value in logged(trainer)[NLL_KEY]] == [True, False, False]
     log = log_of(trainer)
     assert log.count("WARNING") == 1
-    assert "WARNING: calibration in a training, which goes on: RuntimeError: injected with a second line" in log
+    assert (
+        "WARNING: calibration in a training, which goes on: RuntimeError: injected with a second"
+        " line" in log
+    )
 
 
 def test_a_validation_that_was_broken_off_is_not_counted_twice(prepared) -> None:
@@ -104,8 +129,12 @@ def test_a_validation_that_was_broken_off_is_not_counted_twice(prepared) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("space", [LabelSpace(ignore_label=3), LabelSpace(regions=True)], ids=["ignore", "regions"])
-def test_half_precision_is_counted_in_float32_and_nothing_is_changed(space: LabelSpace, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    "space", [LabelSpace(ignore_label=3), LabelSpace(regions=True)], ids=["ignore", "regions"]
+)
+def test_half_precision_is_counted_in_float32_and_nothing_is_changed(
+    space: LabelSpace, dtype: torch.dtype
+) -> None:
     target = make_batch("regions_ignore" if space.regions else "ignore", 3, 1)["target"]
     logits = torch.randn(2, 2 if space.regions else 3, *target.shape[2:]).to(dtype)
     before = logits.clone(), target.clone()

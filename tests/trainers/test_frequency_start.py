@@ -1,4 +1,5 @@
-"""New networks start at the classes' frequencies; what was loaded, has a Dice term or is not known stays as it is."""
+"""New networks start at the classes' frequencies; what was loaded, has a Dice term or is not known
+stays as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ from torch import Tensor
 from nnunet_nacl_trainers import frequency_start
 from nnunet_nacl_trainers.frequency_start import biases_at, class_layers
 from tests.metrics.models import make_network
-from tests.trainers.epochs import TRAINING, TinyNetwork, log_of, make_batch, run_epoch, start, write_segmentations
+from tests.trainers.epochs import (
+    TRAINING,
+    TinyNetwork,
+    log_of,
+    make_batch,
+    run_epoch,
+    start,
+    write_segmentations,
+)
 from tests.trainers.plans import LABEL_SPACES
 
 HEADS = [f"decoder.seg_layers.{index}" for index in range(3)]
@@ -38,7 +47,9 @@ def test_new_networks_start_at_the_frequencies_of_what_is_not_ignored(
 ) -> None:
     labels = np.maximum(write_segmentations(nnunet_folders, label_space), 0)
     labels, regions = labels[labels != 3], label_space.startswith("regions")
-    frequencies = [np.isin(labels, values).mean() for values in (([1, 2], [2]) if regions else ([0], [1], [2]))]
+    frequencies = [
+        np.isin(labels, values).mean() for values in (([1, 2], [2]) if regions else ([0], [1], [2]))
+    ]
     trainer = make_trainer("nnUNetTrainerCE", label_space, residual=label_space == "regions")
     start(trainer)
     for bias in biases_of(trainer):
@@ -62,7 +73,9 @@ def test_nothing_but_these_biases_differs_from_nnunets_start(
         start(trainer)
         weights.append(trainer.network.state_dict())
         drawn.append(torch.rand(3).tolist())  # nothing else has drawn a random number
-    different = [key for key, value in weights[0].items() if not torch.equal(value, weights[1][key])]
+    different = [
+        key for key, value in weights[0].items() if not torch.equal(value, weights[1][key])
+    ]
     assert different == ([f"{layer}.bias" for layer in HEADS] if is_set else [])
     assert drawn[0] == drawn[1]
 
@@ -86,7 +99,9 @@ def unnamed_network(*_) -> TinyNetwork:
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_layers_that_pretrained_weights_fill_stay(make_trainer, voxels, tmp_path, is_new: bool) -> None:
+def test_layers_that_pretrained_weights_fill_stay(
+    make_trainer, voxels, tmp_path, is_new: bool
+) -> None:
     def named_network(*_) -> TinyNetwork:
         network = unnamed_network()
         network.class_layer = "layer"
@@ -104,7 +119,11 @@ def test_layers_that_pretrained_weights_fill_stay(make_trainer, voxels, tmp_path
     load_pretrained_weights(trainer.network, str(tmp_path / "pretrained.pth"))
     loaded = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     start(trainer)
-    changed = {key for key, value in trainer.network.state_dict().items() if not torch.equal(value, loaded[key])}
+    changed = {
+        key
+        for key, value in trainer.network.state_dict().items()
+        if not torch.equal(value, loaded[key])
+    }
     assert changed == ({f"{layer}.bias" for layer in HEADS} if is_new else set())
     assert ("segmentation layers are loaded" in log_of(trainer)) != is_new
 
@@ -122,7 +141,9 @@ def test_a_network_that_is_not_known_starts_as_nnunets(make_trainer, voxels) -> 
     before = network.layer.bias.detach().clone()
     trainer.build_network_architecture = lambda plans_manager, *others: network
     start(trainer)
-    assert torch.equal(network.layer.bias, before) and "of TinyNetwork are not known" in log_of(trainer)
+    assert torch.equal(network.layer.bias, before) and "of TinyNetwork are not known" in log_of(
+        trainer
+    )
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "primus"])

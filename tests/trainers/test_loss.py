@@ -1,4 +1,5 @@
-"""What nnU-Net minimises: the voxel-wise loss that the name says, with or without nnU-Net's Dice term."""
+"""What nnU-Net minimises: the voxel-wise loss that the name says, with or without nnU-Net's Dice
+term."""
 
 from __future__ import annotations
 
@@ -18,9 +19,13 @@ IGNORE = 3
 NUM_HEADS = {"classes": 3, "ignore": 3, "regions": 2, "regions_ignore": 2}
 
 
-def batch(label_space: str, spatial: tuple[int, ...] = (7, 6), seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    label_space: str, spatial: tuple[int, ...] = (7, 6), seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Random logits, and a target in the form in which nnU-Net hands it over."""
-    logits = torch.randn(2, NUM_HEADS[label_space], *spatial, generator=torch.Generator().manual_seed(seed))
+    logits = torch.randn(
+        2, NUM_HEADS[label_space], *spatial, generator=torch.Generator().manual_seed(seed)
+    )
     return logits, make_batch(label_space, len(spatial), seed, shape=spatial)["target"]
 
 
@@ -38,7 +43,9 @@ def gradient(loss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("num_axes", [2, 3])
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(make_loss, label_space: str, num_axes: int) -> None:
+def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(
+    make_loss, label_space: str, num_axes: int
+) -> None:
     logits, target = batch(label_space, (6, 5, 4)[:num_axes], seed=1)
     loss = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss
     voxelwise = nacl(logits, target, kernel_size=3, **keywords(label_space))
@@ -55,21 +62,32 @@ def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(make_loss, label_space: s
 
 @pytest.mark.parametrize("label_space", ["classes", "ignore", "regions"])
 def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space: str) -> None:
-    """Focal loss at gamma 0. Regions with an ignore label are left out: nnU-Net sums over regions there."""
+    """Focal loss at gamma 0. Regions with an ignore label are left out: nnU-Net sums over regions
+    there."""
     logits, target = batch(label_space, seed=2)
     ours = make_loss("nnUNetTrainerDiceFocal_gamma0", label_space).loss
     stock = make_loss("nnUNetTrainer", label_space).loss
     target_of_stock = target if label_space != "regions" else target.float()
-    assert make_loss("nnUNetTrainerDiceCE_adam", label_space).loss(logits, target_of_stock) == stock(
+    assert make_loss("nnUNetTrainerDiceCE_adam", label_space).loss(
         logits, target_of_stock
-    )
+    ) == stock(logits, target_of_stock)
     torch.testing.assert_close(ours(logits, target), stock(logits, target_of_stock))
     torch.testing.assert_close(
-        gradient(ours, logits, target), gradient(stock, logits, target_of_stock), rtol=1e-4, atol=1e-6
+        gradient(ours, logits, target),
+        gradient(stock, logits, target_of_stock),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
-NUMBERS = {"lambda<x>": 0.2, "k<n>": 5, "sigma<x>": 3.0, "gamma<x>": 2.5, "alpha<x>": 0.3, "m<x>": 10.0}
+NUMBERS = {
+    "lambda<x>": 0.2,
+    "k<n>": 5,
+    "sigma<x>": 3.0,
+    "gamma<x>": 2.5,
+    "alpha<x>": 0.3,
+    "m<x>": 10.0,
+}
 """A value of each token with a number that sets a setting of a loss, which is no loss's default."""
 
 
@@ -108,7 +126,10 @@ def test_with_dice_the_settings_are_the_same(make_loss) -> None:
 
 @pytest.mark.parametrize("label_space", ["ignore", "regions"])
 def test_deep_supervision_is_nnunets(make_loss, label_space: str) -> None:
-    ours, stock = make_loss("nnUNetTrainerDiceNACL", label_space), make_loss("nnUNetTrainer", label_space)
+    ours, stock = (
+        make_loss("nnUNetTrainerDiceNACL", label_space),
+        make_loss("nnUNetTrainer", label_space),
+    )
     assert type(ours) is DeepSupervisionWrapper
     assert ours.weight_factors == stock.weight_factors
     scales = [(16, 16), (8, 8), (4, 4)]
@@ -133,24 +154,30 @@ def test_deep_supervision_is_nnunets(make_loss, label_space: str) -> None:
 def test_the_neighbourhood_follows_the_plans_unless_the_name_says_otherwise(
     make_trainer, name: str, num_axes: int, first_kernel, size: tuple[int, ...]
 ) -> None:
-    trainer = make_trainer(f"nnUNetTrainer{name}", num_axes=num_axes, first_kernel=first_kernel, residual=True)
+    trainer = make_trainer(
+        f"nnUNetTrainer{name}", num_axes=num_axes, first_kernel=first_kernel, residual=True
+    )
     assert trainer.neighborhood_size() == size
     assert trainer._build_loss().loss.voxelwise.settings["kernel_size"] == size
     del trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]["kernel_sizes"]
-    assert trainer.neighborhood_size()[1:] == size[1:]  # a network without kernels: 3, or what the name says
+    # a network without kernels: 3, or what the name says
+    assert trainer.neighborhood_size()[1:] == size[1:]
 
 
 def test_the_loss_is_compiled_where_nnunet_compiles_and_names_a_label_that_is_no_class(
     make_trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda module, *args, **kwargs: compiled.append(module) or module)
+    monkeypatch.setattr(
+        torch, "compile", lambda module, *args, **kwargs: compiled.append(module) or module
+    )
     trainer = make_trainer("nnUNetTrainerDiceNACL")
     assert isinstance(trainer._build_loss().loss, TrainingLoss) and compiled == []
     trainer._do_i_compile = lambda: True
     loss = trainer._build_loss().loss
     assert all(any(part is module for module in compiled) for part in (loss.voxelwise, loss.dc))
-    assert not any(isinstance(module, TrainingLoss) for module in compiled)  # its check of the labels must run
+    # its check of the labels must run
+    assert not any(isinstance(module, TrainingLoss) for module in compiled)
     logits, target = batch("classes")
     target[0, 0, 0, 0] = 9
     with pytest.raises(ValueError, match=r"label\(s\) 9, but the logits have classes 0 to 2"):

@@ -1,4 +1,5 @@
-"""nnU-Net's final validation, measured on the way or by `evaluate --predict`: still nnU-Net's, the same records."""
+"""nnU-Net's final validation, measured on the way or by `evaluate --predict`: still nnU-Net's, the
+same records."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def cases_of(document: Path) -> list[str]:
 
 def assert_alike(found: CaseRecord, expected: CaseRecord) -> None:
     """Of the logits themselves, and of probabilities that were saved."""
-    pd.testing.assert_frame_equal(found.structures, expected.structures, rtol=1e-5, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found.structures, expected.structures, rtol=1e-5, check_dtype=False
+    )
     assert found.scan.pop("unit") == expected.scan.pop("unit")
     assert found.scan == pytest.approx(expected.scan, rel=1e-5, nan_ok=True)
     for mask, stats in expected.bins.items():
@@ -42,7 +45,9 @@ def assert_alike(found: CaseRecord, expected: CaseRecord) -> None:
         for name in ("count", "correct"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(stats, name))
         for name in ("confidence", "nll", "brier"):
-            np.testing.assert_allclose(getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6
+            )
     mine, theirs = found.sample.voxels(), expected.sample.voxels()
     assert mine.weights.min() == mine.weights.max() == 1  # so small a case is kept whole
     np.testing.assert_allclose(mine.log_odds, theirs.log_odds, rtol=2e-3, atol=2e-3)
@@ -52,7 +57,10 @@ def assert_alike(found: CaseRecord, expected: CaseRecord) -> None:
 @pytest.mark.parametrize("label_space", ["classes", "ignore", "regions", "regions_ignore"])
 def test_the_records_are_those_of_saved_probabilities(validator, label_space, tmp_path):
     trainer = validator(label_space)
-    folder, references = validation_of(trainer), next(tmp_path.glob("preprocessed/*/gt_segmentations"))
+    folder, references = (
+        validation_of(trainer),
+        next(tmp_path.glob("preprocessed/*/gt_segmentations")),
+    )
     module.nnUNetTrainer.perform_actual_validation(trainer, True)  # stock, with --npz
     stock = {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
     expected = measured(folder, references, keep=False, with_sample=True)
@@ -63,8 +71,12 @@ def test_the_records_are_those_of_saved_probabilities(validator, label_space, tm
     trainer.perform_actual_validation(False)
     assert module.export_prediction_from_logits is original
     assert "WARNING" not in log_of(trainer) and "Calibration (mean over 5 cases)" in log_of(trainer)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} == stock and len(stock) == 5
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*stock, "calibration.json", "records"])
+    assert {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} == stock and len(
+        stock
+    ) == 5
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*stock, "calibration.json", "records"]
+    )
     assert cases_of(folder / "calibration.json") == sorted(expected) == list(CASES)
     for case in CASES:
         assert_alike(read_record(folder / "records" / f"{case}.npz"), expected[case])
@@ -85,7 +97,9 @@ def test_a_case_that_cannot_be_measured_is_a_warning(validator, tmp_path):
     assert cases_of(folder / "calibration.json") == list(CASES)
 
 
-def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator, monkeypatch, caplog):
+def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(
+    validator, monkeypatch, caplog
+):
     trainer, stock = validator(), export_prediction.export_prediction_from_logits
 
     def unwatched(logits, properties, configuration, plans, *others):
@@ -96,7 +110,10 @@ def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator,
         monkeypatch.setattr(place, "export_prediction_from_logits", unwatched)
     trainer.perform_actual_validation(False)
     assert len(list(validation_of(trainer).glob("*.nii.gz"))) == len(CASES)
-    assert "WARNING: calibration: case_0: nnU-Net's export cannot be watched: AssertionError" in caplog.text
+    assert (
+        "WARNING: calibration: case_0: nnU-Net's export cannot be watched: AssertionError"
+        in caplog.text
+    )
     assert "WARNING: calibration was not evaluated" in log_of(trainer)
     assert not (validation_of(trainer) / "calibration.json").exists()
 
@@ -138,23 +155,34 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     predicted_cases.clear()
     run("evaluate", "--predict")
     assert not predicted_cases and (folder / "calibration.json").read_bytes() == found
-    for name in ("records/case_3.npz", "case_4.nii.gz", "case_1.nii.gz", "records/case_1.npz"):  # as kills leave it
+    # as kills leave it
+    for name in ("records/case_3.npz", "case_4.nii.gz", "case_1.nii.gz", "records/case_1.npz"):
         (folder / name).unlink()
     run("evaluate", "--predict")
     assert len(predicted_cases) == 3
-    assert json.loads((folder / "calibration.json").read_text())["calibration"] == json.loads(found)["calibration"]
+    assert (
+        json.loads((folder / "calibration.json").read_text())["calibration"]
+        == json.loads(found)["calibration"]
+    )
 
 
-def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, predicted_cases, capsys):
+def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(
+    validator, predicted_cases, capsys
+):
     trainer = validator("classes", name="nnUNetTrainer", steps=60)
     fold = Path(trainer.output_folder)
     checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
     trainer.save_checkpoint(str(checkpoint))
     run("calibrate", "-step_size", 1)
-    said = "folds 0: there are neither probabilities nor records of this version by checkpoint_final.pth"
+    said = (
+        "folds 0: there are neither probabilities nor records of this version by"
+        " checkpoint_final.pth"
+    )
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
-    assert sum(len(part["cases"]) for part in document["fitted"]["cross_fit"].values()) == len(CASES)
+    assert sum(len(part["cases"]) for part in document["fitted"]["cross_fit"].values()) == len(
+        CASES
+    )
     assert document["origin"]["inference"] == {"step_size": 1.0, "mirroring": True}
     assert document["origin"]["checkpoint_sha256"] == {"0": checksum(checkpoint)}
     assert not list(fold.glob("validation*/*.npz"))
@@ -168,7 +196,8 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     predicted_cases.clear()
     with torch.no_grad():
         next(trainer.network.parameters()).mul_(1.5)
-    trainer.save_checkpoint(str(checkpoint))  # trained again: what was predicted is another network's
+    # trained again: what was predicted is another network's
+    trainer.save_checkpoint(str(checkpoint))
     run("calibrate", "-step_size", 1)
     assert len(predicted_cases) == len(CASES)
     predicted_cases.clear()
@@ -186,7 +215,10 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     before = digests(place)
     capsys.readouterr()
     run("calibrate", "-step_size", 0.5, status=2)  # another setting: all would be predicted again
-    said = f"{corrected}, {probabilities}: not written by nnunet_nacl, or changed since, and would be lost; move them"
+    said = (
+        f"{corrected}, {probabilities}: not written by nnunet_nacl, or changed since, and would be"
+        " lost; move them"
+    )
     assert said in capsys.readouterr().err and not predicted_cases and digests(place) == before
 
 
@@ -201,7 +233,10 @@ def test_files_of_others_in_a_validation_stay(validator, name):
     records = {path.stem for path in (validation_of(trainer) / "records").glob("*.npz")}
     log = log_of(trainer)
     assert records == {*CASES} and "Validation complete" in log
-    assert re.search(f"WARNING: calibration was not evaluated: UserError: {mine}.* not written by nnunet_nacl", log)
+    assert re.search(
+        f"WARNING: calibration was not evaluated: UserError: {mine}.* not written by nnunet_nacl",
+        log,
+    )
 
 
 def test_a_lost_case_alone_is_predicted_and_another_checkpoint_is_never_taken_for_it(
@@ -224,6 +259,9 @@ def test_a_lost_case_alone_is_predicted_and_another_checkpoint_is_never_taken_fo
     predicted_cases.clear()
     trainer.save_checkpoint(str(fold / "checkpoint_best.pth"))
     run("calibrate", "-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
-    assert len(predicted_cases) == len(CASES) and (fold / "validation_checkpoint_best" / "case_3.nii.gz").is_file()
+    assert (
+        len(predicted_cases) == len(CASES)
+        and (fold / "validation_checkpoint_best" / "case_3.nii.gz").is_file()
+    )
     run("calibrate", "-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
     assert len(predicted_cases) == len(CASES)

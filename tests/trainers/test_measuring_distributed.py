@@ -18,7 +18,9 @@ from tests.trainers.conftest import make_folders
 from tests.trainers.validation import CASES, make_validator, write_cases
 
 pytestmark = [
-    pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"),
+    pytest.mark.skipif(
+        not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
+    ),
     pytest.mark.slow,  # six processes
 ]
 
@@ -29,10 +31,15 @@ def one_rank(rank: int, folder: str) -> None:
     spawn_warm()
     module.default_num_processes = 1
     parallel = module.DDP
-    module.DDP = lambda network, device_ids: parallel(network)  # nnU-Net puts every rank on a GPU of its own
+    # nnU-Net puts every rank on a GPU of its own
+    module.DDP = lambda network, device_ids: parallel(network)
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=300)
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=300),
     )
     try:
         make_validator("classes").perform_actual_validation(False)
@@ -41,7 +48,9 @@ def one_rank(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_two_ranks_leave_one_document(tmp_path: Path, warm_nnunet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_leave_one_document(
+    tmp_path: Path, warm_nnunet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_folders(tmp_path, monkeypatch)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(FORGET, "1")  # the ranks read the folders

@@ -1,4 +1,5 @@
-"""A user's own classes: those of docs/losses.md, found in a folder as nnU-Net does, and what may not be mixed."""
+"""A user's own classes: those of docs/losses.md, found in a folder as nnU-Net does, and what may
+not be mixed."""
 
 from __future__ import annotations
 
@@ -13,8 +14,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
     nnUNetTrainerNoMirroring,
 )
-from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceLoss
-from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import nnUNetTrainer_20epochs
+from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import (
+    nnUNetTrainerDiceLoss,
+)
+from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import (
+    nnUNetTrainer_20epochs,
+)
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_nacl.registration import bridge_folder
@@ -29,7 +34,9 @@ OWN, MIXED = "nnUNetTrainerNACL_ours", "nnUNetTrainerNACL_mixed"
 def example_of(name: str) -> str:
     """The code block of docs/losses.md that defines a class."""
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    (code,) = [code for language, code in blocks(page) if language == "python" and f"class {name}(" in code]
+    (code,) = [
+        code for language, code in blocks(page) if language == "python" and f"class {name}(" in code
+    ]
     return code
 
 
@@ -50,11 +57,15 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_example_of_the_documentation_trains_and_goes_on(nnunet_folders, users_folder: Path) -> None:
+def test_the_example_of_the_documentation_trains_and_goes_on(
+    nnunet_folders, users_folder: Path
+) -> None:
     (users_folder / "some_name.py").write_text(example_of(OWN))
     first = construct_class(recursive_find_trainer_class_by_name(OWN))
     assert "some_name" not in sys.modules  # nnU-Net forgets it: nothing may pickle the trainer
-    assert first.num_epochs == 250 and Path(first.output_folder_base).name == f"{OWN}__nnUNetPlans__2d"
+    assert (
+        first.num_epochs == 250 and Path(first.output_folder_base).name == f"{OWN}__nnUNetPlans__2d"
+    )
     prepare(first)
     settings = first.loss.loss.voxelwise.settings
     assert settings["penalty_weight"] == 0.3 and settings["kernel_size"] == (5, 5)
@@ -80,7 +91,9 @@ def test_nnunets_variants_can_be_mixed_in_before_and_after(nnunet_folders, is_fi
         assert type(prepare(trainer).loss.loss.voxelwise).__name__ == "NACLLoss"
 
 
-def test_the_mixed_example_of_the_documentation_mirrors_nothing(nnunet_folders, users_folder: Path) -> None:
+def test_the_mixed_example_of_the_documentation_mirrors_nothing(
+    nnunet_folders, users_folder: Path
+) -> None:
     (users_folder / "mixed.py").write_text(example_of(MIXED))
     trainer = construct_class(recursive_find_trainer_class_by_name(MIXED))
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -90,13 +103,19 @@ def test_the_mixed_example_of_the_documentation_mirrors_nothing(nnunet_folders, 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_variant_that_builds_a_loss_is_refused(nnunet_folders, is_first: bool) -> None:
     parents = (nnUNetTrainerDiceLoss, nnUNetTrainerNACL)
-    trainer = make_subclass("nnUNetTrainerNACL_two_losses", *(parents if is_first else parents[::-1]))
-    with pytest.raises(ValueError, match="its parent nnUNetTrainerDiceLoss builds a loss of its own"):
+    trainer = make_subclass(
+        "nnUNetTrainerNACL_two_losses", *(parents if is_first else parents[::-1])
+    )
+    with pytest.raises(
+        ValueError, match="its parent nnUNetTrainerDiceLoss builds a loss of its own"
+    ):
         construct_class(trainer)
 
 
 def test_settings_of_a_subclass_are_laid_over_its_parents(nnunet_folders) -> None:
-    parent = make_subclass("nnUNetTrainerNACL_a", nnUNetTrainerNACL, loss_settings={"penalty_weight": 0.3, "sigma": 2})
+    parent = make_subclass(
+        "nnUNetTrainerNACL_a", nnUNetTrainerNACL, loss_settings={"penalty_weight": 0.3, "sigma": 2}
+    )
     child = make_subclass("nnUNetTrainerNACL_b", parent, loss_settings={"penalty_weight": 0.5})
     assert child.all_loss_settings() == {"penalty_weight": 0.5, "sigma": 2}
     sizes = make_subclass("nnUNetTrainerNACL_c", parent, loss_settings={"kernel_size": (3, 5)})
@@ -120,7 +139,9 @@ def test_settings_of_a_subclass_are_laid_over_its_parents(nnunet_folders) -> Non
         ({"with_dice": False, "anneal_dice": True}, "anneal_dice needs with_dice"),
     ],
 )
-def test_a_bad_attribute_is_an_error_of_the_constructor_alone(nnunet_folders, attributes: dict, message: str) -> None:
+def test_a_bad_attribute_is_an_error_of_the_constructor_alone(
+    nnunet_folders, attributes: dict, message: str
+) -> None:
     trainer = make_subclass("nnUNetTrainerNACL_bad", nnUNetTrainerDiceNACL, **attributes)
     with pytest.raises(ValueError, match=f"nnUNetTrainerNACL_bad.*{message}"):
         construct_class(trainer)
@@ -131,7 +152,10 @@ def test_a_bad_attribute_is_an_error_of_the_constructor_alone(nnunet_folders, at
 def test_a_users_class_in_a_later_folder_is_found_without_a_hint(
     users_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog, name: str
 ) -> None:
-    definition = f"from nnunet_nacl_trainers import nnUNetTrainerNACL\nclass {name}(nnUNetTrainerNACL):\n    pass\n"
+    definition = (
+        f"from nnunet_nacl_trainers import nnUNetTrainerNACL\nclass {name}(nnUNetTrainerNACL):\n   "
+        " pass\n"
+    )
     search: Callable = recursive_find_trainer_class_by_name
     monkeypatch.setenv("nnUNet_extTrainer", f"{bridge_folder()}{os.pathsep}{users_folder}")
     (users_folder / "broken.py.txt").write_text("no Python")

@@ -1,4 +1,5 @@
-"""Trainers that are ready for nnU-Net's final validation: preprocessed cases, ground truth, and a network."""
+"""Trainers that are ready for nnU-Net's final validation: preprocessed cases, ground truth, and a
+network."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
 
     description = dataset_json(label_space)
     dataset = folder / "preprocessed" / DATASET
-    preprocessed, references = dataset / f"nnUNetPlans_{configuration}", dataset / "gt_segmentations"
+    preprocessed, references = (
+        dataset / f"nnUNetPlans_{configuration}",
+        dataset / "gt_segmentations",
+    )
     for path in (preprocessed, references):
         path.mkdir(parents=True)
     size = tuple(high - low for low, high in CROP)
@@ -35,12 +39,20 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
         if "ignore" in label_space:
             labels[0] = 3
         wrong = rng.random(SHAPE) < 0.05  # no observer is perfect, and no map has to be
-        observed = np.where(wrong & (labels < 3), rng.integers(0, 3, SHAPE), labels).astype(np.uint8)
+        observed = np.where(wrong & (labels < 3), rng.integers(0, 3, SHAPE), labels).astype(
+            np.uint8
+        )
         write_image(observed, references / f"{case}.nii.gz", SPACING_MM)
-        rows, columns = (low + np.linspace(0, high - low - 1, 16).round().astype(int) for low, high in CROP[1:])
+        rows, columns = (
+            low + np.linspace(0, high - low - 1, 16).round().astype(int) for low, high in CROP[1:]
+        )
         target = labels[:, rows][:, :, columns][None].astype(np.int16)
         data = (target + rng.normal(size=target.shape)).astype(np.float32)
-        in_space = {"spacing": SPACING_MM[::-1], "origin": (0.0,) * 3, "direction": tuple(np.eye(3).ravel())}
+        in_space = {
+            "spacing": SPACING_MM[::-1],
+            "origin": (0.0,) * 3,
+            "direction": tuple(np.eye(3).ravel()),
+        }
         properties = {
             "spacing": list(SPACING_MM),
             "sitk_stuff": in_space,
@@ -49,12 +61,15 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
             "shape_after_cropping_and_before_resampling": size,
         }
         nnUNetDatasetBlosc2.save_case(data, target, properties, str(preprocessed / case))
-    (dataset / "splits_final.json").write_text(json.dumps([{"train": ["other"], "val": list(CASES)}]))
+    (dataset / "splits_final.json").write_text(
+        json.dumps([{"train": ["other"], "val": list(CASES)}])
+    )
     (dataset / "dataset.json").write_text(json.dumps(description))
 
 
 def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs", steps: int = 0):
-    """A trainer with a network of random weights, trained for some steps, and what nnU-Net writes at the start."""
+    """A trainer with a network of random weights, trained for some steps, and what nnU-Net writes
+    at the start."""
     trainer = construct(name, label_space)
     trainer.device, trainer.grad_scaler = torch.device("cpu"), None
     torch.manual_seed(0)
@@ -63,7 +78,9 @@ def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs", step
         for parameter in trainer.network.parameters():
             parameter.mul_(2)  # confident enough for all bins
     optimizer = torch.optim.Adam(trainer.network.parameters(), 1e-2)
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(CASES)) if steps else None
+    dataset = (
+        trainer.dataset_class(trainer.preprocessed_dataset_folder, list(CASES)) if steps else None
+    )
     for step in range(steps):
         data, target, *_ = dataset.load_case(CASES[step % len(CASES)])
         logits = trainer.network(torch.from_numpy(data[:]).transpose(0, 1))[0]
@@ -71,6 +88,9 @@ def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs", step
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(target[0]).long()).backward()
         optimizer.step()
     model = Path(trainer.output_folder_base)
-    for file, content in (("plans.json", make_plans()), ("dataset.json", dataset_json(label_space))):
+    for file, content in (
+        ("plans.json", make_plans()),
+        ("dataset.json", dataset_json(label_space)),
+    ):
         (model / file).write_text(json.dumps(content))
     return trainer

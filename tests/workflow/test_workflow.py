@@ -18,12 +18,19 @@ from tests.processes import Ended, run_script, run_warm
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 DATASET = "Dataset004_Some"
 TRAINERS = ["nnUNetTrainerCE", "nnUNetTrainerLS", "nnUNetTrainerNACL"]
-SMALL = {"datasets": [DATASET], "configurations": ["2d"], "folds": [0, 1], "trainers": TRAINERS, "device": "cpu"}
+SMALL = {
+    "datasets": [DATASET],
+    "configurations": ["2d"],
+    "folds": [0, 1],
+    "trainers": TRAINERS,
+    "device": "cpu",
+}
 
 
 @pytest.fixture
 def snakemake(tmp_path, monkeypatch):
-    """Function that runs the workflow on a configuration, which is YAML as JSON is; a dry run unless told otherwise."""
+    """Function that runs the workflow on a configuration, which is YAML as JSON is; a dry run
+    unless told otherwise."""
     pytest.importorskip("snakemake", reason="needs nnunet_nacl[workflow], Python 3.11")
     for kind in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
@@ -33,10 +40,20 @@ def snakemake(tmp_path, monkeypatch):
     def run(*arguments: str, dry: bool = True, **entries: object) -> Ended:
         config = tmp_path / "config.yaml"
         config.write_text(json.dumps(SMALL | entries))
-        options = ["--snakefile", WORKFLOW / "Snakefile", "--directory", tmp_path, "--configfile", config]
+        options = [
+            "--snakefile",
+            WORKFLOW / "Snakefile",
+            "--directory",
+            tmp_path,
+            "--configfile",
+            config,
+        ]
         options += ["--cores", "2", "--printshellcmds", *(["--dry-run"] if dry else []), *arguments]
         return run_warm(
-            run_script, Path(sys.executable).with_name("snakemake"), list(map(str, options)), folder=tmp_path
+            run_script,
+            Path(sys.executable).with_name("snakemake"),
+            list(map(str, options)),
+            folder=tmp_path,
         )
 
     return run
@@ -50,7 +67,9 @@ def jobs(ended: Ended) -> dict[str, int]:
 
 def validate(tmp_path: Path, trainer: str, fold: int, configuration: str = "2d") -> Path:
     """A fold that is trained and validated."""
-    fold_folder = tmp_path / "results" / DATASET / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}"
+    fold_folder = (
+        tmp_path / "results" / DATASET / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}"
+    )
     (fold_folder / "validation").mkdir(parents=True)
     (fold_folder / "validation" / "summary.json").touch()
     return fold_folder
@@ -58,7 +77,14 @@ def validate(tmp_path: Path, trainer: str, fold: int, configuration: str = "2d")
 
 def test_the_dry_run_lists_the_jobs_of_the_grid(snakemake) -> None:
     ended = snakemake(seeds=[1, 2], calibrated=True, keep="documents")
-    expected = {"plan": 1, "preprocess": 1, "train": 3 * 2 * 2, "calibrate": 6, "remove": 6, "compare": 2}
+    expected = {
+        "plan": 1,
+        "preprocess": 1,
+        "train": 3 * 2 * 2,
+        "calibrate": 6,
+        "remove": 6,
+        "compare": 2,
+    }
     assert jobs(ended) == expected
     entries = " ".join(f"{t}_seed2{how}" for how in ("", "+calibrated") for t in TRAINERS)
     assert f"-tr {entries} -o results/comparison/2d/all_seed2 " in ended.stdout + ended.stderr
@@ -84,21 +110,33 @@ def test_test_cases_are_predicted_by_all_folds_and_calibrated(snakemake, tmp_pat
     ],
 )
 def test_the_schema_names_what_is_wrong(entries, words) -> None:
-    utils = pytest.importorskip("snakemake.utils", reason="needs nnunet_nacl[workflow], Python 3.11")
+    utils = pytest.importorskip(
+        "snakemake.utils", reason="needs nnunet_nacl[workflow], Python 3.11"
+    )
     schema = str(WORKFLOW / "schemas" / "config.schema.yaml")
     utils.validate(copy.deepcopy(SMALL), schema)
     with pytest.raises(Exception, match=words):
         utils.validate(SMALL | entries, schema)
 
 
-@pytest.mark.parametrize("path", sorted((WORKFLOW / "config").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((WORKFLOW / "config").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_the_configurations_that_come_along_are_valid(path) -> None:
-    utils = pytest.importorskip("snakemake.utils", reason="needs nnunet_nacl[workflow], Python 3.11")
-    utils.validate(yaml.safe_load(path.read_text()), str(WORKFLOW / "schemas" / "config.schema.yaml"))
+    utils = pytest.importorskip(
+        "snakemake.utils", reason="needs nnunet_nacl[workflow], Python 3.11"
+    )
+    utils.validate(
+        yaml.safe_load(path.read_text()), str(WORKFLOW / "schemas" / "config.schema.yaml")
+    )
 
 
 def test_large_files_go_once_all_is_measured(snakemake, tmp_path) -> None:
-    kept = ("fold_0/checkpoint_final.pth", "fold_0/predicted_next_stage/a.npz", "fold_0/validation/records/a.npz")
+    kept = (
+        "fold_0/checkpoint_final.pth",
+        "fold_0/predicted_next_stage/a.npz",
+        "fold_0/validation/records/a.npz",
+    )
     removed = ("fold_0/checkpoint_best.pth", "fold_0/validation/a.npz", "test_calibrated/a.npz")
     model = validate(tmp_path, TRAINERS[0], 0).parent
     for name in (*kept, *removed):
@@ -107,7 +145,9 @@ def test_large_files_go_once_all_is_measured(snakemake, tmp_path) -> None:
     target = f"results/removed/{DATASET}/2d/{TRAINERS[0]}.done"
     ended = snakemake(target, dry=False, folds=[0], keep="documents")
     assert ended.returncode == 0, ended
-    assert all((model / name).exists() for name in kept) and not any((model / name).exists() for name in removed)
+    assert all((model / name).exists() for name in kept) and not any(
+        (model / name).exists() for name in removed
+    )
 
 
 ALONE = [sys.executable, str(WORKFLOW / "scripts" / "run_alone.py")]
@@ -115,7 +155,9 @@ ALONE = [sys.executable, str(WORKFLOW / "scripts" / "run_alone.py")]
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, **environment}
-    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_a_training_does_not_run_beside_an_earlier_try_of_itself(tmp_path) -> None:

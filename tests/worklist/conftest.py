@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from tests.browser import chromium
-from tests.runs.folders import CLASSES, describe, random_case, write_image, write_json, write_prediction
+from tests.runs.folders import (
+    CLASSES,
+    describe,
+    random_case,
+    write_image,
+    write_json,
+    write_prediction,
+)
 from tests.runs.predictions import SPACING_MM, reviewed
 
 __all__ = ["chromium"]
@@ -16,7 +23,8 @@ SCANS = ("it's ü", "b", "no image", 'a "<b>"')
 
 @pytest.fixture(scope="session")
 def reviewed_scans(tmp_path_factory):
-    """A reviewed folder of ``SCANS``, the first of 160 slices, the third without an image; and its list."""
+    """A reviewed folder of ``SCANS``, the first of 160 slices, the third without an image; and its
+    list."""
     parent, rng = tmp_path_factory.mktemp("reviewed scans"), np.random.default_rng(0)
     folder, images = parent / "predictions", parent / "images"
     folder.mkdir()
@@ -24,7 +32,9 @@ def reviewed_scans(tmp_path_factory):
     dataset, plans = describe(CLASSES, len(SCANS), ".nii.gz", "SimpleITKIO")
     write_json(folder / "dataset.json", dataset)
     write_json(folder / "plans.json", plans)
-    write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)})
+    write_json(
+        folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)}
+    )
     for i, name in enumerate(SCANS):
         shape = (160 if i == 0 else 6, 14, 12)
         truth, probs, segmentation = random_case(rng, CLASSES, shape)

@@ -11,18 +11,35 @@ import pandas as pd
 from nnunet_nacl.cases.record import CaseRecord
 
 
-def structure(dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_piece=1.0, members=(), **values) -> dict:
+def structure(
+    dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_piece=1.0, members=(), **values
+) -> dict:
     """What is measured of a structure: 2 ml, and another Dice than that of the case."""
-    row = {"predicted_dice": dice, "members_dice": members_dice, "volume": 2.0, "predicted_volume": 2.5}
+    row = {
+        "predicted_dice": dice,
+        "members_dice": members_dice,
+        "volume": 2.0,
+        "predicted_volume": 2.5,
+    }
     row |= {"max_probability": largest, "pieces": pieces, "largest_piece": largest_piece}
-    row |= {"network_volume": 2.5, "network_dice": 0.5} | {f"volume {name}": v for name, v in zip("pq", members)}
+    row |= {"network_volume": 2.5, "network_dice": 0.5} | {
+        f"volume {name}": v for name, v in zip("pq", members)
+    }
     return row | values
 
 
 def record(case="a", *structures: dict, unit="ml", n_members=1, **known) -> CaseRecord:
     """A case with structures s0, s1, ... of the keys 1, 2, ...; one where none is given."""
-    rows = {str(i): {"name": f"s{i - 1}"} | row for i, row in enumerate(structures or (structure(),), 1)}
-    scan = {"unit": unit, "voxel_volume": 0.001, "entropy": 0.7, "confidence": 0.8, "mutual_information": math.nan}
+    rows = {
+        str(i): {"name": f"s{i - 1}"} | row for i, row in enumerate(structures or (structure(),), 1)
+    }
+    scan = {
+        "unit": unit,
+        "voxel_volume": 0.001,
+        "entropy": 0.7,
+        "confidence": 0.8,
+        "mutual_information": math.nan,
+    }
     scan |= {"n_members": n_members}
     return CaseRecord(case, pd.DataFrame.from_dict(rows, orient="index"), scan, **known)
 
@@ -42,8 +59,13 @@ def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(
     """What a map may have learned of two structures; ``present`` by key, else nothing."""
     keys = [str(i) for i in range(1, 130)]
     learned = SimpleNamespace(as_deployed=True, scores=SimpleNamespace(always=always))
-    learned.dice, learned.volume = dict.fromkeys(keys, Interval(*dice)), dict.fromkeys(keys, Interval(*volume))
-    presence = SimpleNamespace(present_probability=lambda key, rows: dict(present).get(key, math.nan))
+    learned.dice, learned.volume = (
+        dict.fromkeys(keys, Interval(*dice)),
+        dict.fromkeys(keys, Interval(*volume)),
+    )
+    presence = SimpleNamespace(
+        present_probability=lambda key, rows: dict(present).get(key, math.nan)
+    )
     return SimpleNamespace(
         learned=learned,
         quality=SimpleNamespace(profiles=None, unit="ml"),

@@ -32,7 +32,8 @@ def delivered() -> np.ndarray:
 
 @pytest.fixture
 def made(tmp_path):
-    """Writes an output folder with six scans, two flagged, three others chosen by chance, and corrected labels."""
+    """Writes an output folder with six scans, two flagged, three others chosen by chance, and
+    corrected labels."""
 
     def make(corrected: dict[str, np.ndarray], labels=CLASSES, flags=FLAGS, spacing=SPACING_MM):
         output, back = tmp_path / "out", tmp_path / "corrected"
@@ -43,12 +44,18 @@ def made(tmp_path):
         write_json(output / "plans.json", plans)
         names = [name for name in labels if name not in ("background", "ignore")]
         promised = {names[0]: (0.9, 0.8, 1.0), names[1]: (None, None, None)}
-        scans = {case: {"flagged": case in "ab", "structures": promised} for case in (*"abcde", "-f")}
-        write_json(output / "prediction.json", {"flags": flags, "random_check": [*"cde"], "scans": scans})
+        scans = {
+            case: {"flagged": case in "ab", "structures": promised} for case in (*"abcde", "-f")
+        }
+        write_json(
+            output / "prediction.json", {"flags": flags, "random_check": [*"cde"], "scans": scans}
+        )
         for case in scans:
             segmentation = output / f"{case}.nii.gz"
             write_image(delivered(), segmentation, SPACING_MM)
-            record(case, files={segmentation.name: file_key(segmentation)}).save(record_path(output / RECORDS, case))
+            record(case, files={segmentation.name: file_key(segmentation)}).save(
+                record_path(output / RECORDS, case)
+            )
         for case, array in corrected.items():
             write_image(array, back / f"{case}.nii.gz", spacing)
         return output, back
@@ -67,19 +74,32 @@ def test_dice_intervals_and_what_is_bad(made):
     output, back = made({"a": half(), "c": delivered()})
     outcome = read_outcome(output, [], back)
     a, c = outcome.cases
-    assert a.group == "flagged" and a.n_changed == 100 and a.bad and c.group == "chosen by chance" and c.bad is False
+    assert (
+        a.group == "flagged"
+        and a.n_changed == 100
+        and a.bad
+        and c.group == "chosen by chance"
+        and c.bad is False
+    )
     np.testing.assert_allclose(a.structures["anterior"], (2 / 3, 0.9, 0.8, 1.0))
     assert a.structures["posterior"][0] == 0 and math.isnan(a.structures["posterior"][1])
     anterior, posterior = outcome.predicted["anterior"], outcome.predicted["posterior"]
     assert (anterior.n, anterior.coverage.n, anterior.coverage.share) == (2, 2, 0.5)
-    np.testing.assert_allclose([anterior.dice, anterior.predicted_dice, anterior.error], [5 / 6, 0.9, 1 / 6])
-    assert anterior.width == pytest.approx(0.2) and posterior.coverage.n == 0 and math.isnan(posterior.error)
+    np.testing.assert_allclose(
+        [anterior.dice, anterior.predicted_dice, anterior.error], [5 / 6, 0.9, 1 / 6]
+    )
+    assert (
+        anterior.width == pytest.approx(0.2)
+        and posterior.coverage.n == 0
+        and math.isnan(posterior.error)
+    )
     assert [tuple(group.values()) for group in outcome.groups.values()] == [
         (2, 1, 1, 1, 1),
         (3, 1, 0, 1, 0),
         (1, 0, 0, 0, 0),
     ]
-    assert outcome.unseen == 0 and outcome.unseen_upper == 3 / 6  # of four, one chosen and good: 1/4 is above 0.05
+    # of four, one chosen and good: 1/4 is above 0.05
+    assert outcome.unseen == 0 and outcome.unseen_upper == 3 / 6
     assert outcome.warnings == []
 
 
@@ -111,7 +131,9 @@ def test_what_does_not_belong_to_the_list_is_an_error(made):
     with pytest.raises(UserError, match="the delivered segmentation itself"):
         read_outcome(output, [], output)
     write_json(output / "prediction.json", {"flags": None, "scans": {"a": {"flagged": True}}})
-    with pytest.raises(UserError, match=r"out: not an output folder of this version: scans\.a\.structures: .*again"):
+    with pytest.raises(
+        UserError, match=r"out: not an output folder of this version: scans\.a\.structures: .*again"
+    ):
         read_outcome(output, [], back)
 
 
@@ -119,22 +141,34 @@ def test_copies_that_nobody_edited_were_not_looked_at(made):
     output, back = made({"a": half(), "b": delivered()})
     (output / "review").mkdir()
     back.rename(output / "review" / "to_edit")
-    assert [case.case for case in read_outcome(output, [], output / "review" / "to_edit").cases] == ["a"]
+    assert [
+        case.case for case in read_outcome(output, [], output / "review" / "to_edit").cases
+    ] == ["a"]
 
 
 def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, capsys):
     output, _ = made({}, flags=None)
     marks = tmp_path / "marks.csv"
-    marks.write_text("run,case,mark,note,time\n,a,reject,,\n,b,ok,,\n,c,correct,,\n,d,ok,,\n,e,ok,,\n,'-f,ok,,\n")
+    marks.write_text(
+        "run,case,mark,note,time\n,a,reject,,\n,b,ok,,\n,c,correct,,\n,d,ok,,\n,e,ok,,\n,'-f,ok,,\n"
+    )
     (output / "outcome.html").write_text("<p>mine</p>")
     assert main(["review", "-back", str(output), "-marks", str(marks)]) == 2
-    assert "outcome.html was not written by nnunet_nacl and would be lost" in capsys.readouterr().err
+    assert (
+        "outcome.html was not written by nnunet_nacl and would be lost" in capsys.readouterr().err
+    )
     (output / "outcome.html").unlink()
     assert main(["review", "-back", str(output), "-marks", str(marks)]) == 0
     printed = capsys.readouterr().out
-    assert "1 of 2 flagged scans that were looked at were corrected or rejected, and 1 of 4 others." in printed
-    # 4 of 6 not flagged, 1 of 3 chosen bad; two bad among four leave at most one in three chosen with probability 1/2
-    assert "So 22.2 % of all scans are bad and not flagged" in printed and "at most 33.3 %" in printed
+    assert (
+        "1 of 2 flagged scans that were looked at were corrected or rejected, and 1 of 4 others."
+        in printed
+    )
+    # 4 of 6 not flagged, 1 of 3 chosen bad; two bad among four leave at most one in three chosen
+    # with probability 1/2
+    assert (
+        "So 22.2 % of all scans are bad and not flagged" in printed and "at most 33.3 %" in printed
+    )
     document = read_dict(output / "outcome.json")
     jsonschema.Draft202012Validator(schema_of("outcome")).validate(document)
     assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
@@ -167,14 +201,20 @@ def test_bad_scans_that_are_known_are_the_least_that_is_said(made, tmp_path):
 
 def test_known_bad_scans_bound_a_draw_that_took_all_others(made, tmp_path):
     output, _ = made({}, flags=None)
-    write_json(output / "prediction.json", read_dict(output / "prediction.json") | {"random_check": ["c", "d"]})
+    write_json(
+        output / "prediction.json",
+        read_dict(output / "prediction.json") | {"random_check": ["c", "d"]},
+    )
     marks = {"c": "ok", "d": "ok", "e": "reject", "'-f": "reject"}
     outcome = read_outcome(output, [marks_of(tmp_path, **marks)], None)
-    assert outcome.unseen == outcome.unseen_upper == pytest.approx(2 / 6)  # the draw alone says 0 of 4
+    # the draw alone says 0 of 4
+    assert outcome.unseen == outcome.unseen_upper == pytest.approx(2 / 6)
     undrawn = {"e": "reject", "'-f": "reject"}
     outcome = read_outcome(output, [marks_of(tmp_path, **undrawn)], None)
     assert math.isnan(outcome.unseen) and math.isnan(outcome.unseen_upper)
-    assert "At least 33.3 % of all scans are bad and not flagged: 2 of 6" in " ".join(outcome_lines(outcome))
+    assert "At least 33.3 % of all scans are bad and not flagged: 2 of 6" in " ".join(
+        outcome_lines(outcome)
+    )
 
 
 def test_a_segmentation_that_is_not_what_was_delivered_is_named_and_not_counted(made, tmp_path):
@@ -182,7 +222,9 @@ def test_a_segmentation_that_is_not_what_was_delivered_is_named_and_not_counted(
     write_image(half(), output / "a.nii.gz", SPACING_MM)  # corrected where it lay, and copied
     outcome = read_outcome(output, [marks_of(tmp_path, a="correct")], back)
     [warning] = outcome.warnings
-    assert "a.nii.gz is not what was delivered" in warning and "labels of a are not counted" in warning
+    assert (
+        "a.nii.gz is not what was delivered" in warning and "labels of a are not counted" in warning
+    )
     assert [(case.case, case.n_changed, len(case.structures)) for case in outcome.cases] == [
         ("a", None, 0),  # its mark
         ("b", 0, 2),  # copies that are the same are approved

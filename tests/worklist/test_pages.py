@@ -1,4 +1,5 @@
-"""The pages of a list and of its scans: what stands on them, and what is needed to make them again."""
+"""The pages of a list and of its scans: what stands on them, and what is needed to make them
+again."""
 
 from __future__ import annotations
 
@@ -25,31 +26,56 @@ from tests.worklist.records import calibrator, record, structure
 
 
 def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path, monkeypatch):
-    records = [record(f"scan {i}", structure(0.9 - i / 1000), place="here", picture="A" * 50_000) for i in range(5)]
+    records = [
+        record(f"scan {i}", structure(0.9 - i / 1000), place="here", picture="A" * 50_000)
+        for i in range(5)
+    ]
     monkeypatch.setattr(module, "LARGEST_PICTURES", 100_000)
     write_list(review_list(records, aims=Aims(pages="none")), tmp_path)
     page = Page(text := (tmp_path / "index.html").read_text())
-    assert not page.faults and "Review list: , 5 scans" in page.text and "0 of 5 scans are flagged" in page.text
+    assert (
+        not page.faults
+        and "Review list: , 5 scans" in page.text
+        and "0 of 5 scans are flagged" in page.text
+    )
     rows = dict(re.findall(r'data-case="(.*?)"(.*?)</tr>', text, re.S))
     assert list(rows) == [f"scan {i}" for i in range(4, -1, -1)]
     assert ["AAAA" in row for row in rows.values()] == [True, True, False, False, False]
-    assert ["left out, to keep this page small" in row for row in rows.values()] == [False, False, True, True, True]
+    assert ["left out, to keep this page small" in row for row in rows.values()] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     known = calibrator((0.4, 0.6), (1.0, 3.0))
     listed = review_list([record("a"), record("odd", profile=(1.0,))], known)
     text = review_page(listed)
-    cells = {case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")}
-    assert '0.50 (0.40 to 0.60)</span><span class="small">2 ml (predicted 2.5, 1 to 3)<' in cells["a"]
+    cells = {
+        case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")
+    }
+    assert (
+        '0.50 (0.40 to 0.60)</span><span class="small">2 ml (predicted 2.5, 1 to 3)<' in cells["a"]
+    )
     assert "interval not supported; 2 ml" in cells["odd"] and "unlike: odd<" in cells["odd"]
-    assert "not supported" not in cells["a"] and 'x="40.0%" width="20.0%"' in cells["a"] and 'cx="50.0%"' in cells["a"]
+    assert (
+        "not supported" not in cells["a"]
+        and 'x="40.0%" width="20.0%"' in cells["a"]
+        and 'cx="50.0%"' in cells["a"]
+    )
 
 
 def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
-    """Bad below .6, and flagged from a score of -.1 down: the limit is a predicted Dice of .5, the edge of a bin."""
+    """Bad below .6, and flagged from a score of -.1 down: the limit is a predicted Dice of .5, the
+    edge of a bin."""
     dice = {"a": 0.1, "b": 0.5, "c": 0.5001, "d": 0.5002, "e": 0.9}
-    records = [record(case, structure(value), differences=("odd",) * (case == "e")) for case, value in dice.items()]
+    records = [
+        record(case, structure(value), differences=("odd",) * (case == "e"))
+        for case, value in dice.items()
+    ]
     records.append(record("f", structure(math.nan, pieces=0)))
     flags = Flags(
         bad={"s0": 0.6},
@@ -70,8 +96,12 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     assert limit == f"{low + 0.5 * (high - low)}%" and not page.faults and len(set(places)) == 6
     left = [dot["class"] for dot, (x, _) in zip(dots, places) if low < x < float(limit[:-1])]
     right = [dot["class"] for dot, (x, _) in zip(dots, places) if x > float(limit[:-1])]
-    assert left == ["flagged"] * 2 and sorted(right) == ["", "chosen", "flagged"], "e is flagged for another reason"
-    assert [dot["class"] for dot, (x, _) in zip(dots, places) if x < low] == ["flagged"], "f has no score"
+    assert left == ["flagged"] * 2 and sorted(right) == ["", "chosen", "flagged"], (
+        "e is flagged for another reason"
+    )
+    assert [dot["class"] for dot, (x, _) in zip(dots, places) if x < low] == ["flagged"], (
+        "f has no score"
+    )
     without = Page(review_page(review_list(records)))
     assert not [line for line in without.all("line") if line.get("class") == "limit"]
 
@@ -94,16 +124,27 @@ def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(rev
     order, pages = [*listed.scans.index], {}
     assert sorted(order) == sorted(SCANS) == sorted(listed.cases("has_page"))
     for case in order:
-        pages[case] = page = Page(text := (parent / "out" / page_of(case)).read_text(encoding="utf-8"))
+        pages[case] = page = Page(
+            text := (parent / "out" / page_of(case)).read_text(encoding="utf-8")
+        )
         assert not page.faults and len(text) < 1_500_000
         assert "default-src 'none'" in text and "https://" not in text
-        assert all(name in page.text for name in (*listed.structures.name, *listed.scans.reasons[case]))
+        assert all(
+            name in page.text for name in (*listed.structures.name, *listed.scans.reasons[case])
+        )
     assert "There is no picture" in pages["no image"].text
     assert len([image for image in pages["b"].all("img") if image.get("src")]) == 3, "three planes"
-    links = {link["href"] for link in Page((parent / "out" / "index.html").read_text(encoding="utf-8")).all("a")}
+    links = {
+        link["href"]
+        for link in Page((parent / "out" / "index.html").read_text(encoding="utf-8")).all("a")
+    }
     assert {unquote(link) for link in links} >= {page_of(case) for case in SCANS}
     runs = {p["data-run"] for page in pages.values() for p in page.all("p") if "data-run" in p}
-    assert runs == {json.loads((parent / "out" / "prediction.json").read_text())["run"]} == {listed.about.run}
+    assert (
+        runs
+        == {json.loads((parent / "out" / "prediction.json").read_text())["run"]}
+        == {listed.about.run}
+    )
 
 
 @pytest.mark.parametrize("name", ["it's ü 脳", '"$HOME" `x` \\n'])
@@ -133,7 +174,9 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
         again = reviewed(parent / "predictions", tmp_path / "out")
     finally:
         (parent / "elsewhere").rename(parent / "images")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")} == pages
+    assert {
+        path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")
+    } == pages
     assert again.about.run == run
     record_path(tmp_path / "out" / RECORDS, "b").write_text("{")
     text = scan_page(again, "b", tmp_path / "out")

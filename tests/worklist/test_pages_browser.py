@@ -1,4 +1,5 @@
-"""The pages of a review in a real browser: slices, layers, keys, marks and their export, on a screen and on a phone."""
+"""The pages of a review in a real browser: slices, layers, keys, marks and their export, on a
+screen and on a phone."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.worklist.list_files import page_of
 
 SLICE = "document.getElementById('slice').textContent"
-REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
+REFUSED = (
+    "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('',"
+    " 'SecurityError') }})"
+)
 APART = """Object.defineProperty(window, 'localStorage', {value: {
     getItem: (name) => sessionStorage.getItem(name + location.pathname),
     setItem: (name, text) => sessionStorage.setItem(name + location.pathname, text)}})"""
@@ -23,7 +27,8 @@ APART = """Object.defineProperty(window, 'localStorage', {value: {
 
 @pytest.fixture
 def browse(chromium, reviewed_scans):
-    """Function that opens the list, or the page of a case, in a browser of its own; it must not complain."""
+    """Function that opens the list, or the page of a case, in a browser of its own; it must not
+    complain."""
     contexts, complaints, folder = [], [], reviewed_scans[0] / "out"
 
     def browse(case=None, width=1280, script="", **settings):
@@ -61,7 +66,9 @@ def test_keys_wheel_and_slider_move_through_slices_and_scans(browse, listed):
     place = page.evaluate(SLICE)
     start = json.loads(page.locator("#slices").text_content())["first"]
     assert place == f"axial slice {start} of 6"
-    numbers = [number for number, *_ in json.loads(page.locator("#slices").text_content())["slices"]]
+    numbers = [
+        number for number, *_ in json.loads(page.locator("#slices").text_content())["slices"]
+    ]
     step = 1 if start < numbers[-1] else -1
     page.keyboard.press("ArrowUp" if step > 0 else "ArrowDown")
     assert page.evaluate(SLICE) == f"axial slice {start + step} of 6"
@@ -76,7 +83,9 @@ def test_keys_wheel_and_slider_move_through_slices_and_scans(browse, listed):
     assert page.locator("img.grey").get_attribute("src") != before
     page.locator("#slider").focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate(SLICE) == f"axial slice {numbers[1]} of 6" and page.url.endswith("b.html"), "the slider's key"
+    assert page.evaluate(SLICE) == f"axial slice {numbers[1]} of 6" and page.url.endswith(
+        "b.html"
+    ), "the slider's key"
 
     page, title = browse(listed.scans.index[0]), "document.querySelector('h1').textContent"
     for key, rank in (("n", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("p", 0)):
@@ -97,7 +106,12 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
     page.locator("select[name=mark]").select_option("correct")
     page.locator("textarea").fill('apex: "leaks",\nbase ü')
     [row] = exported(page)
-    known = {"run": listed.about.run, "case": first, "mark": "correct", "note": 'apex: "leaks",\nbase ü'}
+    known = {
+        "run": listed.about.run,
+        "case": first,
+        "mark": "correct",
+        "note": 'apex: "leaks",\nbase ü',
+    }
     assert list(row) == ["run", "case", "mark", "note", "time"] and row.items() >= known.items()
     assert row["time"].endswith("Z")
     if script != REFUSED:
@@ -110,25 +124,49 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
     page.get_by_role("link", name="list").click()
     rows = {row["case"]: row["mark"] for row in exported(page)}
     assert rows == {first: "correct", second: "ok"}
-    marks = page.evaluate("[...document.querySelectorAll('tbody select')].map((select) => select.value)")
-    assert marks[:3] == ["correct", "ok", ""] and 'leaks",' in page.locator("tbody tr").first.inner_text()
+    marks = page.evaluate(
+        "[...document.querySelectorAll('tbody select')].map((select) => select.value)"
+    )
+    assert (
+        marks[:3] == ["correct", "ok", ""]
+        and 'leaks",' in page.locator("tbody tr").first.inner_text()
+    )
 
 
 def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, listed):
     page, good = browse(), {"mark": "ok", "note": "", "time": "2026-01-01T00:00:00.000Z"}
 
     def follow(run: str, marks: object) -> list[dict[str, str]]:
-        page.goto(f"{page.url.split('#')[0]}#{quote(json.dumps({'run': run, 'marks': marks}), safe='')}")
+        page.goto(
+            f"{page.url.split('#')[0]}#{quote(json.dumps({'run': run, 'marks': marks}), safe='')}"
+        )
         page.reload()
         return exported(page)
 
-    assert follow("another", {"b": good}) == follow(listed.about.run, None) == follow(listed.about.run, "text") == []
-    bad = {"null": None, "text": "ok", "no mark": good | {"mark": "fine"}, "no note": good | {"note": 7}}
-    bad |= {"no date": good | {"time": "2026"}, "to come": good | {"time": "2999-01-01T00:00:00.000Z"}}
+    assert (
+        follow("another", {"b": good})
+        == follow(listed.about.run, None)
+        == follow(listed.about.run, "text")
+        == []
+    )
+    bad = {
+        "null": None,
+        "text": "ok",
+        "no mark": good | {"mark": "fine"},
+        "no note": good | {"note": 7},
+    }
+    bad |= {
+        "no date": good | {"time": "2026"},
+        "to come": good | {"time": "2999-01-01T00:00:00.000Z"},
+    }
     notes = ["=1+1", "'=1", "\t-1", '"@x', "a;=b", "a\n+1|-2", "\uff1d1", "+ & %"]
     rows = [[listed.about.run, case, "ok", case, good["time"]] for case in notes]
-    expected = csv.DictReader(io.StringIO(to_csv_text(["run", "case", "mark", "note", "time"], rows), newline=""))
-    assert follow(listed.about.run, {**bad, **{case: good | {"note": case} for case in notes}}) == [*expected]
+    expected = csv.DictReader(
+        io.StringIO(to_csv_text(["run", "case", "mark", "note", "time"], rows), newline="")
+    )
+    assert follow(listed.about.run, {**bad, **{case: good | {"note": case} for case in notes}}) == [
+        *expected
+    ]
     page.evaluate(f"localStorage.setItem('nnunet_nacl {listed.about.run}', '[')")
     page.goto(f"{page.url.split('#')[0]}#%")
     page.reload()
@@ -153,7 +191,9 @@ def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse,
     page.get_by_label("flagged").uncheck()
     page.get_by_label("not seen yet").uncheck()
     page.locator("thead button").first.click()
-    assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(page.evaluate(visible)) == len(listed.scans)
+    assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(
+        page.evaluate(visible)
+    ) == len(listed.scans)
 
 
 def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):
@@ -169,7 +209,8 @@ def test_on_a_phone_each_row_is_a_card_that_fits(browse):
         (box) => box.width > 1 && box.height > 1 && (box.left < -1 || box.right > 401)).length"""
     assert page.evaluate(boxes) == 0
     picture, why, dice = (
-        page.locator(f'tr[data-case="b"] {part}').bounding_box() for part in (".picture", ".why", ".dice")
+        page.locator(f'tr[data-case="b"] {part}').bounding_box()
+        for part in (".picture", ".why", ".dice")
     )
     assert picture["x"] + picture["width"] <= why["x"] + 1 and abs(picture["y"] - why["y"]) < 1
     assert dice["y"] >= picture["y"] + picture["height"] - 1 and dice["width"] > 300
@@ -177,7 +218,9 @@ def test_on_a_phone_each_row_is_a_card_that_fits(browse):
 
 def test_the_page_of_an_outcome_says_on_a_phone_that_a_table_is_wider(chromium, tmp_path):
     table, complaints = pd.DataFrame({f"column {i}": ["a value"] for i in range(12)}), []
-    (tmp_path / "outcome.html").write_text(render_page("outcome.html", made="", sentences=[], tables=[("What", table)]))
+    (tmp_path / "outcome.html").write_text(
+        render_page("outcome.html", made="", sentences=[], tables=[("What", table)])
+    )
     page = chromium.new_page(viewport={"width": 400, "height": 900})
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((tmp_path / "outcome.html").as_uri())

@@ -1,4 +1,5 @@
-"""Pictures: which slice is shown, how it is turned, its proportions and colours, and how large all of them are."""
+"""Pictures: which slice is shown, how it is turned, its proportions and colours, and how large all
+of them are."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ LONG_SIDE = (320, 480)
 
 
 @pytest.mark.parametrize(
-    ("spacing_mm", "axis"), [((1, 1, 3), 2), ((1, 1.005, 1), 0), ((1, 1.02, 1.02), 1), ((999, 1, 1), 0)]
+    ("spacing_mm", "axis"),
+    [((1, 1, 3), 2), ((1, 1.005, 1), 0), ((1, 1.02, 1.02), 1), ((999, 1, 1), 0)],
 )
 def test_slices_lie_across_the_largest_spacing(spacing_mm, axis):
     assert slicing_axis(spacing_mm) == axis
@@ -46,13 +48,18 @@ ORIENTATIONS = [
     for order in permutations(range(3))
     for signs in product((1, -1), repeat=3)
 ]
-# world x grows to the left, y to the back, z to the head: rows and columns of the picture that show these
+# world x grows to the left, y to the back, z to the head: rows and columns of the picture that show
+# these
 VIEWS = {"axial": ((1, 1), (0, 1)), "coronal": ((2, -1), (0, 1)), "sagittal": ((2, -1), (1, 1))}
 
 
 def simpleitk(directions) -> Geometry:
     n = len(directions)
-    stuff = {"spacing": (0.5, 2, 3)[:n], "origin": (7,) * n, "direction": tuple(np.ravel(directions))}
+    stuff = {
+        "spacing": (0.5, 2, 3)[:n],
+        "origin": (7,) * n,
+        "direction": tuple(np.ravel(directions)),
+    }
     return Geometry.of({"spacing": (3, 2, 0.5), "sitk_stuff": stuff})
 
 
@@ -74,9 +81,13 @@ def test_all_48_orientations_are_turned_as_usual_and_size_and_spacing_with_them(
             for direction, (world, sign) in enumerate(VIEWS[view.plane]):
                 shown = view(sum(directions[world, i] * indices[i] for i in range(3)))
                 steps = np.diff(shown, axis=direction)
-                assert (np.sign(steps) == sign).all() and not np.diff(shown, axis=1 - direction).any()
+                assert (np.sign(steps) == sign).all() and not np.diff(
+                    shown, axis=1 - direction
+                ).any()
         grid, turned = views[0].grid, views[0].transpose
-        assert (grid.shape, grid.spacing_mm) == (((6, 5), (0.5, 2)) if turned else ((5, 6), (2, 0.5)))
+        assert (grid.shape, grid.spacing_mm) == (
+            ((6, 5), (0.5, 2)) if turned else ((5, 6), (2, 0.5))
+        )
         n_turned += turned
     assert n_turned == 24
     views = [around(axis, simpleitk(np.eye(3))) for axis in range(3)]
@@ -89,7 +100,10 @@ def test_nibabel_says_the_same_as_simpleitk():
         affine[:3, :3] = np.diag([-1, -1, 1]) @ directions * (0.5, 2, 3)
         expected = anatomical_axes(simpleitk(directions))
         assert anatomical_axes(nibabel(original_affine=affine)) == expected
-        assert anatomical_axes(nibabel(original_affine=np.eye(4), reoriented_affine=affine)) == expected
+        assert (
+            anatomical_axes(nibabel(original_affine=np.eye(4), reoriented_affine=affine))
+            == expected
+        )
 
 
 @pytest.mark.parametrize(
@@ -131,14 +145,24 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
     parent, listed = reviewed_scans
     drawn = read_pictures(record_path(parent / "out" / RECORDS, "b"))
     numbers = [number for number, *_ in drawn["slices"]]
-    assert drawn["first"] in numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and drawn["of"] == 6
+    assert (
+        drawn["first"] in numbers
+        and numbers == list(range(numbers[0], numbers[-1] + 1))
+        and drawn["of"] == 6
+    )
     assert f"axial slice {drawn['first']} of 6" in listed.records["b"].place
     [layers] = [layers for number, *layers in drawn["slices"] if number == drawn["first"]]
-    assert [Image.open(io.BytesIO(base64.b64decode(layer))).format for layer in layers] == ["JPEG", "PNG", "PNG"]
+    assert [Image.open(io.BytesIO(base64.b64decode(layer))).format for layer in layers] == [
+        "JPEG",
+        "PNG",
+        "PNG",
+    ]
     segmentation = read(parent / "out" / "b.nii.gz")
     for number, _, lines, _ in drawn["slices"]:
         alpha = Image.open(io.BytesIO(base64.b64decode(lines))).convert("RGBA").getchannel("A")
-        assert alpha.getextrema() == (0, 255 * segmentation[number - 1].any()), "clear beside the outlines"
+        assert alpha.getextrema() == (0, 255 * segmentation[number - 1].any()), (
+            "clear beside the outlines"
+        )
     many = read_pictures(record_path(parent / "out" / RECORDS, SCANS[0]))
     numbers = [number for number, *_ in many["slices"]]
     assert len(numbers) == 64 and many["first"] in numbers and many["of"] == 160

@@ -19,17 +19,25 @@ GONE = {"dice": math.nan, "pieces": 0, "largest_piece": math.nan}
 
 
 def test_the_least_certain_place_is_a_blob_and_no_border() -> None:
-    """A border of undecided voxels loses against a block that is a little less unsure, but throughout."""
+    """A border of undecided voxels loses against a block that is a little less unsure, but
+    throughout."""
     doubt = np.full((20, 20, 20), 0.01)
     doubt[:, 10] = 0.5  # one voxel of five across the block
     doubt[5:10, 15:20, 0:5] = 0.3
     doubt[7, 16, 3] = 0.35
     probs = np.stack([1 - doubt, 0.2 * doubt, 0.8 * doubt])
     assert confidence(probs) == pytest.approx(1 - doubt)
-    place = least_certain_place(doubt, lambda box: probs[(slice(None), *box)], (1, 2), (1.0, 1.0, 1.0))
+    place = least_certain_place(
+        doubt, lambda box: probs[(slice(None), *box)], (1, 2), (1.0, 1.0, 1.0)
+    )
     assert (place.index, place.channel) == ((7, 16, 3), 2)
     regions = np.stack([0.2 * doubt, doubt])
-    assert least_certain_place(doubt, lambda box: regions[(slice(None), *box)], (0, 1), (1.0, 1.0, 1.0)).channel == 1
+    assert (
+        least_certain_place(
+            doubt, lambda box: regions[(slice(None), *box)], (0, 1), (1.0, 1.0, 1.0)
+        ).channel
+        == 1
+    )
 
 
 def at(threshold: float | None, why_not: str = "", **bad: float) -> Flags:
@@ -64,14 +72,21 @@ def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> Non
     assert looked(structure(0.75), flags=at(0.75, s0=0.0)) == ["predicted Dice 0.75"]
     limits = at(0.0, s0=0.3, s1=0.9)  # s2 does not count
     assert looked(*fine, structure(0.1), flags=limits) == ["s1: predicted Dice 0.85"]
-    disputed = structure(members_dice=0.69), structure(members_dice=0.71), structure(members_dice=0.0)
+    disputed = (
+        structure(members_dice=0.69),
+        structure(members_dice=0.71),
+        structure(members_dice=0.0),
+    )
     assert looked(*disputed) == ["s2: folds disagree (0.00), and 1 more"]
     broken = structure(pieces=3, largest_piece=0.4), structure(pieces=2, largest_piece=0.5)
     assert looked(*broken) == ["s0 in 3 pieces (largest 40 %)"]
     assert looked(*broken, listed=["s0"]) == []  # its pieces are findings
     absent = [structure(**GONE, largest=0.3)] * 7
     assert looked(structure(), *absent) == ["s1 not segmented, and 6 more"]
-    assert looked(*absent, differences=["odd"]) == ["nothing segmented (largest probability 0.30)", "odd"]
+    assert looked(*absent, differences=["odd"]) == [
+        "nothing segmented (largest probability 0.30)",
+        "odd",
+    ]
     assert looked(*fine, unlike="unlike: odd", differences=["new"]) == ["unlike: odd", "new"]
 
 
@@ -82,7 +97,9 @@ def test_presence_is_a_reason_and_decides_whether_absence_is() -> None:
         return looked(*structures, present={str(i): p for i, p in enumerate(present, 1)}, **options)
 
     assert said(structure(), gone, present=(math.nan, 0.1)) == []  # a healthy one
-    assert said(structure(), gone, present=(math.nan, 0.5)) == ["s1 not segmented, probably present (0.50)"]
+    assert said(structure(), gone, present=(math.nan, 0.5)) == [
+        "s1 not segmented, probably present (0.50)"
+    ]
     assert said(structure(), structure(), present=(math.nan, 0.3)) == ["s1 probably absent (0.30)"]
     assert said(structure(), structure(), present=(math.nan, 0.7)) == []
     assert said(structure(), gone, present=(math.nan, math.nan)) == ["s1 not segmented"]

@@ -1,4 +1,5 @@
-"""The list of scans: its order, what a map adds, who is flagged or chosen by chance, and its tables."""
+"""The list of scans: its order, what a map adds, who is flagged or chosen by chance, and its
+tables."""
 
 from __future__ import annotations
 
@@ -35,13 +36,20 @@ def limit(threshold: float, **bad: float) -> Flags:
 
 def tables(listed) -> dict[str, list[dict[str, str]]]:
     """Rows of the tables by their names."""
-    return {name: list(csv.DictReader(text.splitlines())) for name, text in csv_texts(listed).items()}
+    return {
+        name: list(csv.DictReader(text.splitlines())) for name, text in csv_texts(listed).items()
+    }
 
 
 def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
     """A score is the predicted Dice of what was segmented and 1 - p of what was not."""
-    seen = [record(case, structure(dice, network_dice=p)) for case, dice, p in (("b", 0.8, 0.9), ("a", 0.9, 0.02))]
-    missed, healthy = (record(case, structure(**GONE, network_dice=p)) for case, p in (("c", 0.5), ("d", 0.01)))
+    seen = [
+        record(case, structure(dice, network_dice=p))
+        for case, dice, p in (("b", 0.8, 0.9), ("a", 0.9, 0.02))
+    ]
+    missed, healthy = (
+        record(case, structure(**GONE, network_dice=p)) for case, p in (("c", 0.5), ("d", 0.01))
+    )
     known = calibrator()
     known.presence.present_probability = lambda key, rows: rows.network_dice
     listed = review_list([*seen, missed, healthy], known)
@@ -50,24 +58,41 @@ def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
     assert [row["score"] for row in found] == ["0.5", "0.8", "0.9", "0.99"]
     assert [row["worst_structure"] for row in found] == ["s0"] * 4  # what was missed too
     assert review_list([missed, healthy], calibrator(always=["1"])).scans.score.tolist() == [0, 0]
-    assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]  # as near to a structure as each other
+    # as near to a structure as each other
+    assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]
 
 
 def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
     same = structure(members_dice=0.3)
-    records = [record("a", same), record("b", same, differences=("odd",)), record("c", structure(members_dice=0.6))]
+    records = [
+        record("a", same),
+        record("b", same, differences=("odd",)),
+        record("c", structure(members_dice=0.6)),
+    ]
     off = "Flagging by predicted Dice is off: -bad 0.7 turns it on."
     listed = review_list(records, calibrator())
     differs = "1 because the image differs from the training images"
-    assert listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
-    assert [listed.reasons(case) for case in "abc"] == [[], ["odd"], []]
-    assert listed.scans.why.tolist() == ["folds disagree (0.30)", "folds disagree (0.30); odd", "folds disagree (0.60)"]
-    listed = review_list([*records, record("d"), record("e", structure(0.4))], calibrator(), Aims(limit(-0.05, s0=0.5)))
-    assert listed.summary.startswith(
-        "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1 because the image "
-        "differs from the training images. Aim "
+    assert (
+        listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
     )
-    assert listed.reasons("e") == ["predicted Dice 0.40"] and listed.reasons("a") == ["folds disagree (0.30)"]
+    assert [listed.reasons(case) for case in "abc"] == [[], ["odd"], []]
+    assert listed.scans.why.tolist() == [
+        "folds disagree (0.30)",
+        "folds disagree (0.30); odd",
+        "folds disagree (0.60)",
+    ]
+    listed = review_list(
+        [*records, record("d"), record("e", structure(0.4))],
+        calibrator(),
+        Aims(limit(-0.05, s0=0.5)),
+    )
+    assert listed.summary.startswith(
+        "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1"
+        " because the image differs from the training images. Aim "
+    )
+    assert listed.reasons("e") == ["predicted Dice 0.40"] and listed.reasons("a") == [
+        "folds disagree (0.30)"
+    ]
     alone = review_list(records[:1])
     assert alone.summary.startswith(
         "1 of 1 scan is flagged, because folds disagree. Flagging by predicted Dice is off:"
@@ -80,14 +105,23 @@ def test_a_map_that_learned_another_unit_predicts_dice_alone():
     for unit, column, learned in (("ml", "volume_ml", [1.5, 0.9]), ("mm2", "area_mm2", [NAN, NAN])):
         listed = review_list([record(unit=unit)], known, Aims(limit(0.1, s0=0.4)))
         assert listed.structures.loc["a", ["dice_low", "score"]].tolist() == [0.4, 0.5 - 0.4]
-        assert listed.structures.loc["a", ["volume_low", "present"]].tolist() == pytest.approx(learned, nan_ok=True)
+        assert listed.structures.loc["a", ["volume_low", "present"]].tolist() == pytest.approx(
+            learned, nan_ok=True
+        )
         assert column in tables(listed)[STRUCTURES][0]
 
 
 def test_a_scan_has_one_row_whatever_its_structures(n=118):
     rows = [structure(dice) for dice in (0.1, *[0.6] * (n - 1))]
-    records = [record('a "b", c', *rows, differences=("odd", "new")), record("b", *[structure()] * n)]
-    found = tables(review_list(records, calibrator((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})))
+    records = [
+        record('a "b", c', *rows, differences=("odd", "new")),
+        record("b", *[structure()] * n),
+    ]
+    found = tables(
+        review_list(
+            records, calibrator((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})
+        )
+    )
     assert [list(row.values()) for row in found[REVIEW]] == [
         ["1", 'a "b", c', "yes", "odd; new", "0.1", "s0", "0.1", "0.4", "0.7", ""],
         ["2", "b", "no", "", "0.5", "s0", "0.5", "0.4", "0.7", ""],
@@ -100,11 +134,15 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
 
 def test_the_page_of_files_has_every_column_with_a_unit_and_a_meaning():
     found = StructureFindings("s0", (Finding(8, 2.0, (0.0, 1.0, 2.0), 0.5, 0.9),))
-    listed = review_list([record("a", structure(members=(1.0, 3.0)), n_members=2, findings=(found,))])
+    listed = review_list(
+        [record("a", structure(members=(1.0, 3.0)), n_members=2, findings=(found,))]
+    )
     page = files_page()
     assert "|  |" not in page  # nor is a key without a meaning
     for name, text in csv_texts(listed).items():
-        columns = [re.sub(" [pq]$", " FOLD", column) for column in next(csv.reader(text.splitlines()))]
+        columns = [
+            re.sub(" [pq]$", " FOLD", column) for column in next(csv.reader(text.splitlines()))
+        ]
         [section] = re.findall(rf"^## {name}$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
         rows = re.findall(r"^\| `(.+)` \| (?:[^|]*\w) \| (?:[^|]*\w.*) \|$", section, re.MULTILINE)
         assert rows == list(dict.fromkeys(columns)), name
@@ -128,10 +166,19 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
     )
     assert len(listed.cases("is_flagged")) == 4 and {rows[case]["flag"] for case in five} == {"no"}
     all_flagged = review_list(records[:4], aims=Aims(also=5)).counts
-    assert all_flagged.endswith("; none could be chosen by chance (-also), since no scan is without a flag.")
+    assert all_flagged.endswith(
+        "; none could be chosen by chance (-also), since no scan is without a flag."
+    )
 
 
-@pytest.mark.parametrize(("pages", "cases"), [("flagged", [*range(11), 15]), ("all", range(20)), ("none", ())])
+@pytest.mark.parametrize(
+    ("pages", "cases"), [("flagged", [*range(11), 15]), ("all", range(20)), ("none", ())]
+)
 def test_the_flagged_and_the_ten_next_have_a_page(pages, cases):
-    records = [record(f"{i:02}", structure(i / 100), differences=("odd",) * (i in (0, 15))) for i in range(20)]
-    assert review_list(records, aims=Aims(pages=pages)).cases("has_page") == [f"{i:02}" for i in cases]
+    records = [
+        record(f"{i:02}", structure(i / 100), differences=("odd",) * (i in (0, 15)))
+        for i in range(20)
+    ]
+    assert review_list(records, aims=Aims(pages=pages)).cases("has_page") == [
+        f"{i:02}" for i in cases
+    ]

@@ -33,8 +33,13 @@ def say(model, tmp_path):
 
     def say(folder, **content) -> str:
         structures = {"1": "anterior", "2": "posterior"}
-        whole = map_to_json({"temperature": map_from_tables([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
-        write_json(tmp_path / "map.json", whole | {"origin": whole["origin"] | {"source": str(model.folder)} | content})
+        whole = map_to_json(
+            {"temperature": map_from_tables([0.5, 0.5], [0.0, 0.0])}, "temperature", structures
+        )
+        write_json(
+            tmp_path / "map.json",
+            whole | {"origin": whole["origin"] | {"source": str(model.folder)} | content},
+        )
         try:
             path = tmp_path / "map.json"
             predictions = PredictionFolder.open(folder, need_reference=False)
@@ -46,17 +51,26 @@ def say(model, tmp_path):
 
 
 def digests(model) -> dict[str, str]:
-    return {fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in ("0", "1")}
+    return {
+        fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth")
+        for fold in ("0", "1")
+    }
 
 
 def test_a_validation_is_of_the_checkpoint_beside_it(model, say):
     ours, validation = digests(model), model.validation(0)
     assert say(validation, checkpoint_sha256=ours) == KNOWN
-    assert "fitted to other networks than those of fold 0" in say(validation, checkpoint_sha256=ours | {"0": OTHER})
-    shutil.move(model.folder / "fold_0" / "checkpoint_final.pth", model.folder / "fold_0" / "checkpoint_best.pth")
+    assert "fitted to other networks than those of fold 0" in say(
+        validation, checkpoint_sha256=ours | {"0": OTHER}
+    )
+    shutil.move(
+        model.folder / "fold_0" / "checkpoint_final.pth",
+        model.folder / "fold_0" / "checkpoint_best.pth",
+    )
     assert UNKNOWN in say(validation, checkpoint_sha256=ours | {"0": OTHER})
     measured = record("case_00", made_by={"checkpoint": ours["0"]})
-    measured.save(record_path(validation / RECORDS, "case_00"))  # as when it was predicted with checkpoint_best
+    # as when it was predicted with checkpoint_best
+    measured.save(record_path(validation / RECORDS, "case_00"))
     assert say(validation, checkpoint_sha256=ours) == KNOWN
     assert say(validation, checkpoint_sha256=ours | {"0": OTHER}).startswith("error")
 
@@ -64,11 +78,25 @@ def test_a_validation_is_of_the_checkpoint_beside_it(model, say):
 def test_every_command_says_so(model, say, tmp_path, capsys):
     ours, folder = digests(model), model.validation(0)
     truth, given = ("-gt", str(model.references)), ("-map", str(tmp_path / "map.json"), "-np", "1")
-    for digest, said in ((OTHER, "other networks than those of fold"), (ours["0"], "has learned nothing")):
+    for digest, said in (
+        (OTHER, "other networks than those of fold"),
+        (ours["0"], "has learned nothing"),
+    ):
         say(folder, checkpoint_sha256=ours | {"0": digest})
         status = 2 if digest == OTHER else 0
         commands = [["review", "-i", str(folder), "-o", str(tmp_path / "out"), *given]]
-        commands.append(["evaluate", "-i", str(folder), *truth, "--chill", "-o", str(tmp_path / "c.json"), *given])
+        commands.append(
+            [
+                "evaluate",
+                "-i",
+                str(folder),
+                *truth,
+                "--chill",
+                "-o",
+                str(tmp_path / "c.json"),
+                *given,
+            ]
+        )
         for command in commands:
             assert main(command) == status and (status == 0 or said in capsys.readouterr().err)
 
@@ -78,7 +106,12 @@ def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
     shutil.copytree(model.validation(0), folder)
     for name in ("dataset.json", "plans.json"):
         shutil.copy(model.folder / name, folder)
-    made_by = {"folder": str(model.folder), "dataset": None, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
+    made_by = {
+        "folder": str(model.folder),
+        "dataset": None,
+        "trainer": "nnUNetTrainer",
+        "configuration": "3d_fullres",
+    }
     made_by |= {"checkpoint": "checkpoint_final.pth", "checkpoints_sha256": ours}
     write_json(folder / "prediction.json", {"model": made_by})
     assert say(folder, checkpoint_sha256=ours) == KNOWN

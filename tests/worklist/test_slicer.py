@@ -42,16 +42,28 @@ def opened(directory: str) -> list[tuple[str, str]]:
         (os.path.join(directory, image), os.path.join(directory, mask))
         for image, mask in zip(mappings["img_path"], mappings["mask_path"])
     ]
-    assert all(os.path.exists(path) and path.endswith((".nii", ".nii.gz", ".nrrd")) for pair in pairs for path in pair)
+    assert all(
+        os.path.exists(path) and path.endswith((".nii", ".nii.gz", ".nrrd"))
+        for pair in pairs
+        for path in pair
+    )
     return pairs
 
 
-def rate(directory: str, image: str, rating: str, comment: str = "", mask: str = "", head: bool = False) -> None:
+def rate(
+    directory: str, image: str, rating: str, comment: str = "", mask: str = "", head: bool = False
+) -> None:
     """What a click on "save and next" appends."""
     folder = "" if head else os.path.split(image)[0]
-    row = {"file": [image.replace(folder, "") if folder else image], "annotation": [rating], "comment": [comment]}
+    row = {
+        "file": [image.replace(folder, "") if folder else image],
+        "annotation": [rating],
+        "comment": [comment],
+    }
     row |= {"mask_path": [mask], "mask_status": ["Mask edited"]} if mask else {}
-    pd.DataFrame(row).to_csv(os.path.join(directory, "annotations.csv"), mode="a", index=False, header=False)
+    pd.DataFrame(row).to_csv(
+        os.path.join(directory, "annotations.csv"), mode="a", index=False, header=False
+    )
 
 
 def test_the_extension_finds_every_image_and_a_copy_of_its_mask_that_is_made_once(folders):
@@ -77,26 +89,41 @@ def test_ratings_become_marks_and_the_last_row_counts(folders, tmp_path):
     rate(str(folder), "C:\\scans\\plain_0000.nii.gz", "Acceptable with minor changes", head=True)
     rate(str(folder), first, "Acceptable with no changes", "", mask)
     annotations = folder / "annotations.csv"
-    assert read_marks([annotations], CASES, named, None) == {"b, c": "ok", "a_mask": "reject", "plain": "correct"}
+    assert read_marks([annotations], CASES, named, None) == {
+        "b, c": "ok",
+        "a_mask": "reject",
+        "plain": "correct",
+    }
     ours = tmp_path / "marks.csv"
     ours.write_text('run,case,mark,note,time\n"7","b, c",reject,"x",""\n7,plain,ok,,\n7,plain,,,\n')
-    assert read_marks([annotations, ours], CASES, named, "7") == {"b, c": "reject", "a_mask": "reject"}
+    assert read_marks([annotations, ours], CASES, named, "7") == {
+        "b, c": "reject",
+        "a_mask": "reject",
+    }
     assert read_marks([ours, annotations], CASES, named, None)["b, c"] == "ok"
 
 
-def test_what_a_spreadsheet_saved_is_read_and_other_columns_are_refused(folders, tmp_path, separator=";"):
+def test_what_a_spreadsheet_saved_is_read_and_other_columns_are_refused(
+    folders, tmp_path, separator=";"
+):
     scans, output, folder = folders
     named = cases_of_images(folder, CASES, ".nii.gz")
     table = pd.read_csv(folder / "mapping.csv").assign(seen="yes")
-    table[["mask_path", "seen", "img_path"]].to_csv(folder / "mapping.csv", sep=separator, index=False)
+    table[["mask_path", "seen", "img_path"]].to_csv(
+        folder / "mapping.csv", sep=separator, index=False
+    )
     assert cases_of_images(folder, CASES, ".nii.gz") == named
     rows = separator.join(["run", "case", "mark"]), separator.join(["7", "'=1; or", "ok"])
     (tmp_path / "marks.csv").write_text(f"{rows[0]}\n{rows[1]}\n".replace("'=1; or", '"\'=1; or"'))
     assert read_marks([tmp_path / "marks.csv"], ["=1; or"], {}, "7") == {"=1; or": "ok"}
     table.drop(columns="img_path").to_csv(folder / "mapping.csv", index=False)
-    with pytest.raises(UserError, match=r"mapping\.csv: a row has no img_path; restore its columns"):
+    with pytest.raises(
+        UserError, match=r"mapping\.csv: a row has no img_path; restore its columns"
+    ):
         cases_of_images(folder, CASES, ".nii.gz")
-    with pytest.raises(UserError, match=r"mapping\.csv was not written by nnunet_nacl and would be lost"):
+    with pytest.raises(
+        UserError, match=r"mapping\.csv was not written by nnunet_nacl and would be lost"
+    ):
         check_images([], output)
 
 
@@ -108,7 +135,10 @@ def test_what_a_spreadsheet_saved_is_read_and_other_columns_are_refused(folders,
         ("plain_0000.nii.gz,6,\n", "plain has the mark '6'"),
         ("case,mark\n".encode("utf-16-le"), "it holds zero bytes"),
         (b"\xff\xfec", "cannot be read as text"),
-        ('case,mark,note\nplain,ok,\n\nplain,ok,"a\nplain,reject,b\n', "line 4 cannot be read as CSV"),
+        (
+            'case,mark,note\nplain,ok,\n\nplain,ok,"a\nplain,reject,b\n',
+            "line 4 cannot be read as CSV",
+        ),
         ('sep=;\ncase;mark;note\nplain;ok;"a\n"plain";"ok";""\n', "line 3 cannot be read as CSV"),
         ("\ncase,mark,mark\nplain,ok,reject\n", "line 2: the column mark stands twice"),
     ],
@@ -137,7 +167,9 @@ def test_what_spreadsheets_save_is_read(tmp_path, content):
 
 def test_a_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "marks.csv")
-    with pytest.raises(UserError, match=r"marks\.csv: cannot be read \(a pipe or device, not a file\)"):
+    with pytest.raises(
+        UserError, match=r"marks\.csv: cannot be read \(a pipe or device, not a file\)"
+    ):
         read_marks([tmp_path / "marks.csv"], CASES, {}, None)
 
 
@@ -146,14 +178,19 @@ def test_the_last_edited_mask_of_an_image_counts(folders, tmp_path):
     named = cases_of_images(folder, CASES, ".nii.gz")
     edited = [
         image.split(".")[0] + f"_mask_{date}.nii.gz"
-        for (image, _), dates in zip(opened(str(folder)), [["2026-02-01_10-00-00"], ["2026-01-01_10-00-00"], []])
+        for (image, _), dates in zip(
+            opened(str(folder)), [["2026-02-01_10-00-00"], ["2026-01-01_10-00-00"], []]
+        )
         for date in dates
     ]
     edited.append(str(scans / "b, c_0000_edited_mask_20260131_235959.nii.gz"))
     edited.append(str(scans / "b, c.nii.gz"))
     for path in edited:
         Path(path).write_text("")
-    assert corrected_files(scans, CASES, named, ".nii.gz") == {"b, c": Path(edited[0]), "a_mask": Path(edited[1])}
+    assert corrected_files(scans, CASES, named, ".nii.gz") == {
+        "b, c": Path(edited[0]),
+        "a_mask": Path(edited[1]),
+    }
     with pytest.raises(UserError, match="holds no corrected labels"):
         corrected_files(tmp_path, CASES, named, ".nii.gz")
 

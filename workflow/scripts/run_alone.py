@@ -1,9 +1,11 @@
-"""Runs a command while it holds a lock, and with --gpu a GPU that no other job of this user's holds.
+"""Runs a command while it holds a lock, and with --gpu a GPU that no other job of this user's
+holds.
 
     python run_alone.py [--gpu] LOCK COMMAND [ARGUMENT ...]
 
-The locks are the operating system's: the command and all that it starts hold them, and a killed one frees them. A GPU
-is one of those that the job sees; a scheduler that has given it a single one (SLURM with --gres) has chosen already.
+The locks are the operating system's: the command and all that it starts hold them, and a killed one
+frees them. A GPU is one of those that the job sees; a scheduler that has given it a single one
+(SLURM with --gres) has chosen already.
 """
 
 import fcntl
@@ -35,7 +37,9 @@ def visible_gpus() -> list[str]:
     if given is not None:
         return [device.strip() for device in given.split(",") if device.strip()]
     try:
-        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True)
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True
+        )
     except OSError:
         return []
     return listed.stdout.decode().split() if listed.returncode == 0 else []
@@ -51,7 +55,9 @@ def main() -> None:
         folder = Path(tempfile.gettempdir()) / f"nnunet_nacl_gpus_{os.getuid()}"
         free = next((gpu for gpu in gpus if not is_taken(folder / f"{gpu}.lock")), None)
         if free is None:
-            sys.exit(f"the GPUs {', '.join(gpus)} are all taken by other jobs; run fewer at a time.")
+            sys.exit(
+                f"the GPUs {', '.join(gpus)} are all taken by other jobs; run fewer at a time."
+            )
         os.environ["CUDA_VISIBLE_DEVICES"] = free
     os.execvp(command[0], command)
 

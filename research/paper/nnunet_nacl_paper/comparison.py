@@ -40,15 +40,21 @@ class Dataset(BaseModel):
 
     def table(self, column: str, names: Sequence[str]) -> np.ndarray:
         """(cases, names) values of a column; NaN where undefined."""
-        return pd.DataFrame({name: self.values[column][name] for name in names}, dtype=float).to_numpy()
+        return pd.DataFrame(
+            {name: self.values[column][name] for name in names}, dtype=float
+        ).to_numpy()
 
     def interval(self, column: str, name: str) -> Interval:
         """Mean over the cases with its 95 % interval."""
-        found = {key: np.nan if value is None else value for key, value in self.means[column][name].items()}
+        found = {
+            key: np.nan if value is None else value
+            for key, value in self.means[column][name].items()
+        }
         return Interval(found["mean"], found["low"], found["high"], int(found["n"]))
 
     def mean(self, column: str, name: str) -> float:
-        """What tables show: of ``Dice`` and ``HD95_mm`` the mean of the structures' means, as nnU-Net's.
+        """What tables show: of ``Dice`` and ``HD95_mm`` the mean of the structures' means, as
+        nnU-Net's.
 
         Structures that have no value in any case of some method are in no mean.
         """
@@ -65,7 +71,8 @@ class Dataset(BaseModel):
 
 
 class Comparison(BaseModel):
-    """comparison.json, as far as it is needed; nnunet_nacl/evaluation/page.py says what its keys mean."""
+    """comparison.json, as far as it is needed; nnunet_nacl/evaluation/page.py says what its keys
+    mean."""
 
     settings: dict[str, Any]
     trainers: list[dict[str, Any]]
@@ -80,7 +87,8 @@ class Comparison(BaseModel):
 
     @property
     def ranked(self) -> list[str]:
-        """Names of the methods that take part in ranks: all but those that are there for reference only."""
+        """Names of the methods that take part in ranks: all but those that are there for reference
+        only."""
         return [one["name"] for one in self.trainers if one["ranked"]]
 
     @property
@@ -111,10 +119,11 @@ def relative_difference(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> Interval:
-    """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined (fig. 7).
+    """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined
+    (fig. 7).
 
-    With a 95 % bootstrap interval over cases, or over patients where ``groups`` names them. NaN where the reference's
-    mean is 0 or no case is left.
+    With a 95 % bootstrap interval over cases, or over patients where ``groups`` names them. NaN
+    where the reference's mean is 0 or no case is left.
     """
     old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
     both = ~(np.isnan(old) | np.isnan(new))
@@ -123,7 +132,11 @@ def relative_difference(
     if n == 0 or old.mean() == 0:
         return Interval(nan, nan, nan, n)
     percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
-    patients = np.arange(n) if groups is None else np.unique(np.asarray(groups)[both], return_inverse=True)[1]
+    patients = (
+        np.arange(n)
+        if groups is None
+        else np.unique(np.asarray(groups)[both], return_inverse=True)[1]
+    )
     old, new = (np.bincount(patients, one).astype(np.float64) for one in (old, new))
     if len(old) == 1:
         return Interval(percent, nan, nan, n)

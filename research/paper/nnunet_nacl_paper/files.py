@@ -17,12 +17,14 @@ TEMPORARY = ".nnunet_nacl_paper.tmp"
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used; the message names it and says what to do instead."""
+    """Something that the user gave cannot be used; the message names it and says what to do
+    instead."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, ending: str = "") -> Iterator[Path]:
-    """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
+    """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at
+    the block's end.
 
     Args:
         path: The file; missing folders are made.
@@ -73,14 +75,16 @@ def read_json(path: Path, fix: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({str(error).splitlines()[0]}); {fix}.") from None
+        raise InputError(
+            f"{path}: cannot be read as JSON ({str(error).splitlines()[0]}); {fix}."
+        ) from None
 
 
 def why_broken(path: Path) -> str:
     """What is wrong with a NIfTI file, in words; empty if nothing is.
 
-    SimpleITK reads a file that a full disk or a broken copy cut off as if all that is missing were background, and it
-    does not notice when it writes one.
+    SimpleITK reads a file that a full disk or a broken copy cut off as if all that is missing were
+    background, and it does not notice when it writes one.
 
     Raises:
         OSError: The file cannot be opened.
@@ -96,6 +100,19 @@ def why_broken(path: Path) -> str:
                 while file.read(1 << 20):
                     pass
         voxels = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
-    except (OSError, EOFError, zlib.error, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        return f"truncated or corrupt: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-    return "" if voxels.dtype.kind != "f" or np.isfinite(voxels).all() else "it holds voxels that are NaN or infinite"
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        nibabel.filebasedimages.ImageFileError,
+    ) as error:
+        return (
+            "truncated or corrupt:"
+            f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
+    return (
+        ""
+        if voxels.dtype.kind != "f" or np.isfinite(voxels).all()
+        else "it holds voxels that are NaN or infinite"
+    )

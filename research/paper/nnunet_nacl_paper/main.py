@@ -14,15 +14,20 @@ SUBCOMMANDS = {
     "evaluate": "nnunet_nacl_paper.protocol",
     "figures": "nnunet_nacl_paper.figures.command",
 }
-"""Modules with ``HELP`` (one line), ``configure(parser)`` (arguments) and ``run(args)`` (the work; exit status)."""
+"""Modules with ``HELP`` (one line), ``configure(parser)`` (arguments) and ``run(args)`` (the work;
+exit status)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns its exit status, 2 with one line on stderr where the input cannot be used."""
-    parser = argparse.ArgumentParser(prog="nnunet_nacl_paper", description=__doc__.partition(":")[2].strip())
+    """Runs a subcommand; returns its exit status, 2 with one line on stderr where the input cannot
+    be used."""
+    parser = argparse.ArgumentParser(
+        prog="nnunet_nacl_paper", description=__doc__.partition(":")[2].strip()
+    )
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     given = list(sys.argv[1:] if argv is None else argv)
-    for name in given[:1] if given[:1] in [[name] for name in SUBCOMMANDS] else SUBCOMMANDS:  # not all need matplotlib
+    # not all need matplotlib
+    for name in given[:1] if given[:1] in [[name] for name in SUBCOMMANDS] else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         form = argparse.RawDescriptionHelpFormatter
         module.configure(subparsers.add_parser(name, help=module.HELP, formatter_class=form))
@@ -33,5 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nnunet_nacl_paper {args.subcommand}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nnnunet_nacl_paper {args.subcommand}: interrupted; run it again to go on", file=sys.stderr)
+        print(
+            f"\nnnunet_nacl_paper {args.subcommand}: interrupted; run it again to go on",
+            file=sys.stderr,
+        )
         return 130

@@ -1,4 +1,5 @@
-"""The paper's own evaluation (Murugesan et al. 2025, section 4), from what calibration.json holds of each case."""
+"""The paper's own evaluation (Murugesan et al. 2025, section 4), from what calibration.json holds
+of each case."""
 
 from __future__ import annotations
 
@@ -29,12 +30,14 @@ _SUMS = "count confidence correct class_count class_confidence class_positive nl
 class PaperScores:
     """One case, or the mean over cases, on the ground-truth foreground.
 
-    It differs from nnunet_nacl's own numbers where those would be misleading: see the text of the command. CECE is the
-    mean over the classes 0 to the largest label of the case, so that two cases may average different classes.
+    It differs from nnunet_nacl's own numbers where those would be misleading: see the text of the
+    command. CECE is the mean over the classes 0 to the largest label of the case, so that two cases
+    may average different classes.
 
     Attributes:
         dsc: Dice of each structure.
-        hd95_voxels: 95th percentile of the surface distances of each structure, in voxels as if the spacing were 1.
+        hd95_voxels: 95th percentile of the surface distances of each structure, in voxels as if the
+            spacing were 1.
         ece: Expected calibration error; NaN where the case has no foreground.
         cece: Class-wise error; NaN where the case has no foreground.
     """
@@ -55,10 +58,13 @@ def scores_of(case: Mapping[str, Any]) -> PaperScores:
     for key, one in case["metrics"].items():
         twice, wrong = 2 * one["TP"], one["FP"] + one["FN"]
         dsc[key] = round(twice / (twice + wrong), _DECIMALS) if one["TP"] + one["FN"] else 1.0
-        # None means that the structure is missing in the truth or in the prediction: both count as distance 0
+        # None means that the structure is missing in the truth or in the prediction: both count as
+        # distance 0
         distance[key] = one["distances"]["HD95_voxels"] or 0.0
     of_classes = float(class_errors(foreground)[: case["largest_label"] + 1].mean())
-    return PaperScores(dsc, distance, round(ece(foreground), _DECIMALS), round(of_classes, _DECIMALS))
+    return PaperScores(
+        dsc, distance, round(ece(foreground), _DECIMALS), round(of_classes, _DECIMALS)
+    )
 
 
 def mean_scores(cases: Sequence[PaperScores]) -> PaperScores:
@@ -89,11 +95,16 @@ def read_scores(path: Path) -> tuple[dict[str, str], dict[str, PaperScores]]:
     document = read_json(path, fix)
     try:
         if document["regions"]:
-            raise InputError(f"{path}: the paper's evaluation is defined for classes only; this data set has regions.")
+            raise InputError(
+                f"{path}: the paper's evaluation is defined for classes only; this data set has"
+                " regions."
+            )
         names = {key: str(value["name"]) for key, value in document["structures"].items()}
         scores = {case["case"]: scores_of(case) for case in document["metric_per_case"]}
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no calibration.json ({type(error).__name__}: {error}); {fix}.") from None
+        raise InputError(
+            f"{path}: is no calibration.json ({type(error).__name__}: {error}); {fix}."
+        ) from None
     if not scores:
         raise InputError(f"{path}: has no case; {fix}.")
     return names, scores
@@ -101,18 +112,28 @@ def read_scores(path: Path) -> tuple[dict[str, str], dict[str, PaperScores]]:
 
 def table_of(names: Mapping[str, str], mean: PaperScores) -> str:
     """The means as text for a terminal."""
-    rows = [(name, f"{mean.dsc[key]:.4f}", f"{mean.hd95_voxels[key]:.2f}") for key, name in names.items()]
+    rows = [
+        (name, f"{mean.dsc[key]:.4f}", f"{mean.hd95_voxels[key]:.2f}")
+        for key, name in names.items()
+    ]
     averages = [float(np.mean(list(values.values()))) for values in (mean.dsc, mean.hd95_voxels)]
     rows.append(("mean", f"{averages[0]:.4f}", f"{averages[1]:.2f}"))
-    lines = [f"{'':<20}{'DSC':>8}{'HD95 voxels':>13}", *(f"{name:<20}{dsc:>8}{hd:>13}" for name, dsc, hd in rows)]
+    lines = [
+        f"{'':<20}{'DSC':>8}{'HD95 voxels':>13}",
+        *(f"{name:<20}{dsc:>8}{hd:>13}" for name, dsc, hd in rows),
+    ]
     return "\n".join([*lines, f"\nforeground: ECE {mean.ece:.4f}, CECE {mean.cece:.4f}"])
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
-    parser.add_argument("document", type=Path, metavar="CALIBRATION.json", help="or the folder that holds it")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="default: paper_scores.json beside it")
+    parser.add_argument(
+        "document", type=Path, metavar="CALIBRATION.json", help="or the folder that holds it"
+    )
+    parser.add_argument(
+        "-o", type=Path, metavar="FILE", help="default: paper_scores.json beside it"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -121,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
     names, scores = read_scores(path)
     mean = mean_scores(list(scores.values()))
     output = args.o or path.with_name("paper_scores.json")
-    write_json(output, asdict(mean) | {"per_case": {case: asdict(one) for case, one in scores.items()}})
+    write_json(
+        output, asdict(mean) | {"per_case": {case: asdict(one) for case, one in scores.items()}}
+    )
     print(f"{path}: {len(scores)} cases\n\n{table_of(names, mean)}\n\nwritten: {output}")
     return 0

@@ -1,8 +1,9 @@
-"""The paper's networks as trainers of nnU-Net: a trainer of nnunet_nacl with another network in its name.
+"""The paper's networks as trainers of nnU-Net: a trainer of nnunet_nacl with another network in its
+name.
 
-pyproject.toml registers those of the paper's experiments as entry points, as any package may, so nnU-Net finds them by
-name. ``nnUNetTrainerNACL_unet_plainstart_100epochs_adam_noda`` is ``nnUNetTrainerNACL_plainstart_100epochs_adam_noda``
-with the plain U-Net.
+pyproject.toml registers those of the paper's experiments as entry points, as any package may, so
+nnU-Net finds them by name. ``nnUNetTrainerNACL_unet_plainstart_100epochs_adam_noda`` is
+``nnUNetTrainerNACL_plainstart_100epochs_adam_noda`` with the plain U-Net.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _NAME = re.compile(rf"(nnUNetTrainer\w*?)_({'|'.join(NETWORKS)})((?:_\w+)?)")
 
 
 class NetworkTrainer(CalibrationTrainer):
-    """A trainer with the network ``network_name``; without deep supervision, which nnU-Net's decoders have."""
+    """A trainer with the network ``network_name``; without deep supervision, which nnU-Net's
+    decoders have."""
 
     network_name: ClassVar[str]
 
@@ -66,7 +68,8 @@ class NetworkTrainer(CalibrationTrainer):
         return make(read_plans(configuration_manager), num_input_channels, num_output_channels)
 
     def initialize(self) -> None:
-        """nnU-Net's, with ImageNet weights for TransUNet where their file is given; a training goes on without them."""
+        """nnU-Net's, with ImageNet weights for TransUNet where their file is given; a training goes
+        on without them."""
         super().initialize()
         path = os.environ.get(WEIGHTS_VARIABLE)
         if self.network_name == "transunet" and path:

@@ -1,4 +1,5 @@
-"""What these tests share with the package's own: real data, a server that has nnU-Net loaded, tiny data sets."""
+"""What these tests share with the package's own: real data, a server that has nnU-Net loaded, tiny
+data sets."""
 
 import pytest
 import torch
@@ -19,7 +20,11 @@ def make_trainer(nnunet_folders):
     """Makes a trainer in 2D from its name, of this package whether it is registered or not."""
 
     def make(name: str) -> nnUNetTrainer:
-        trainer = getattr(trainers, name) if set(trainers.NETWORKS) & set(name.split("_")) else resolve(name)
+        trainer = (
+            getattr(trainers, name)
+            if set(trainers.NETWORKS) & set(name.split("_"))
+            else resolve(name)
+        )
         return trainer(make_plans(2), "2d", 0, dataset_json(), torch.device("cpu"))
 
     return make

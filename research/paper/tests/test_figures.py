@@ -30,7 +30,9 @@ def write(folder: Path, *comparisons: Comparison) -> Path:
     """The documents of a comparison, without its own figures."""
     files = files_of_comparison(folder)
     tables = write_tables(list(tables_of(*comparisons).values()), files)
-    write_comparison(comparison_to_json(comparisons, tables, [], files.written, command="compare"), files)
+    write_comparison(
+        comparison_to_json(comparisons, tables, [], files.written, command="compare"), files
+    )
     return folder
 
 
@@ -47,7 +49,14 @@ def drawn(folder: Path) -> set[str]:
     return figures
 
 
-STANDARD = {"1_radar_dice", "1_radar_ece", "2_rank_mean", "2_rank_sum", "7_relative_difference", "10_scatter"}
+STANDARD = {
+    "1_radar_dice",
+    "1_radar_ece",
+    "2_rank_mean",
+    "2_rank_sum",
+    "7_relative_difference",
+    "10_scatter",
+}
 
 
 def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) -> None:
@@ -66,12 +75,20 @@ def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) 
     assert "NACL" in text and "8 cases" in text and "ECE union" in text
     assert main(["figures", str(folder), "-relative", "NACL", "CE"]) == 0
     assert "CE against NACL" in (folder / "paper" / "figure_7_relative_difference.svg").read_text()
-    for names, words in ((("NACL", "x"), "-relative x: not among"), (("CE", "CE"), "two different")):
-        assert main(["figures", str(folder), "-relative", *names]) == 2 and words in capsys.readouterr().err
+    for names, words in (
+        (("NACL", "x"), "-relative x: not among"),
+        (("CE", "CE"), "two different"),
+    ):
+        assert (
+            main(["figures", str(folder), "-relative", *names]) == 2
+            and words in capsys.readouterr().err
+        )
 
 
 def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
-    datasets = [make_comparison(THREE, cases=5 + i, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    datasets = [
+        make_comparison(THREE, cases=5 + i, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)
+    ]
     datasets[1] = replace(datasets[1], patients={case: case[:-1] for case in datasets[1].cases})
     read = read_comparison(write(tmp_path, *datasets))
     names, positions = list(THREE), []
@@ -81,29 +98,53 @@ def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
             assert means == own.means[column].tolist()
             values = dataset.table(column, names)
             np.testing.assert_array_equal(values, own.values[column][names].to_numpy())
-        positions.append(np.argsort(np.argsort([-dataset.mean("Dice", name) for name in names])) + 1)
+        positions.append(
+            np.argsort(np.argsort([-dataset.mean("Dice", name) for name in names])) + 1
+        )
     sums, within = ranks_of(read)
     assert sums["Dice"].tolist() == np.sum(positions, axis=0).tolist()
-    assert within["ECE:foreground"][0].n == 13 and sum(one.mean for one in within["total"]) == pytest.approx(6)
+    assert within["ECE:foreground"][0].n == 13 and sum(
+        one.mean for one in within["total"]
+    ) == pytest.approx(6)
     assert {f"figure_10_scatter_{d.name}" for d in datasets} < drawn(tmp_path)
 
 
 def test_figures_over_shares_networks_and_settings(tmp_path) -> None:
     token = "_plainstart_100epochs_adam{}_noda"
-    shares = [f"nnUNetTrainer{m}{token.format(s)}" for m in ("CE", "NACL") for s in ("_train10", "_train50", "")]
+    shares = [
+        f"nnUNetTrainer{m}{token.format(s)}"
+        for m in ("CE", "NACL")
+        for s in ("_train10", "_train50", "")
+    ]
     assert "figure_9_training_share" in drawn(named(shares, tmp_path / "shares"))
     text = (tmp_path / "shares" / "paper" / "figure_9_training_share.svg").read_text()
     assert set(re.findall(">(CE|NACL)<", text)) == {"CE", "NACL"}
-    networks = [f"nnUNetTrainer{m}{n}{token.format('')}" for m in ("NACL", "MbLS") for n in ("_unet", "", "_unetpp")]
-    assert {"figure_8_networks_dice", "figure_8_networks_ece"} < drawn(named(networks[:-1], tmp_path / "networks"))
-    assert "No value for MbLS: unetpp" in (tmp_path / "networks/paper/figure_8_networks_dice.svg").read_text()
-    penalty = [f"nnUNetTrainerNACL{weight}_unet{token.format('')}" for weight in ("", "_lambda0p2", "_lambda0p3")]
+    networks = [
+        f"nnUNetTrainer{m}{n}{token.format('')}"
+        for m in ("NACL", "MbLS")
+        for n in ("_unet", "", "_unetpp")
+    ]
+    assert {"figure_8_networks_dice", "figure_8_networks_ece"} < drawn(
+        named(networks[:-1], tmp_path / "networks")
+    )
+    assert (
+        "No value for MbLS: unetpp"
+        in (tmp_path / "networks/paper/figure_8_networks_dice.svg").read_text()
+    )
+    penalty = [
+        f"nnUNetTrainerNACL{weight}_unet{token.format('')}"
+        for weight in ("", "_lambda0p2", "_lambda0p3")
+    ]
     assert "figure_6_hyper_lambda_NACL_dice" in drawn(named(penalty, tmp_path / "penalty"))
 
 
 def test_relative_difference_in_percent() -> None:
     interval = relative_difference([1, 2, 3, NAN], [2, 2, 5, 9], **OPTIONS)
-    assert interval.mean == pytest.approx(50) and interval.n == 3 and interval.low <= 50 <= interval.high
+    assert (
+        interval.mean == pytest.approx(50)
+        and interval.n == 3
+        and interval.low <= 50 <= interval.high
+    )
     # twice the reference in every case: every draw gives exactly 100 %
     double = relative_difference([1, 2, 3], [2, 4, 6], **OPTIONS)
     assert (double.mean, double.low, double.high) == pytest.approx((100, 100, 100))
@@ -114,6 +155,9 @@ def test_relative_difference_in_percent() -> None:
 
 
 def test_a_folder_without_a_comparison_is_refused(tmp_path, capsys) -> None:
-    assert main(["figures", str(tmp_path)]) == 2 and "comparison.json: cannot be read" in capsys.readouterr().err
+    assert (
+        main(["figures", str(tmp_path)]) == 2
+        and "comparison.json: cannot be read" in capsys.readouterr().err
+    )
     (tmp_path / "comparison.json").write_text('{"trainers": 3}')
     assert main(["figures", str(tmp_path)]) == 2 and "Field required" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""What the package imports: the public parts of nnunet_nacl, and what pyproject.toml requires; nothing imports it."""
+"""What the package imports: the public parts of nnunet_nacl, and what pyproject.toml requires;
+nothing imports it."""
 
 from __future__ import annotations
 
@@ -25,14 +26,21 @@ def imports(folder: Path) -> set[str]:
 
 
 def test_of_nnunet_nacl_it_imports_what_is_public() -> None:
-    inside = {name for name in imports(PAPER / "nnunet_nacl_paper") if re.match(r"nnunet_nacl(_trainers)?\b", name)}
+    inside = {
+        name
+        for name in imports(PAPER / "nnunet_nacl_paper")
+        if re.match(r"nnunet_nacl(_trainers)?\b", name)
+    }
     assert inside and all(PUBLIC.fullmatch(name) for name in inside), inside
 
 
 def test_what_it_imports_it_requires() -> None:
     required = {
-        re.match(r"[\w.-]+", line)[0].lower().replace("-", "_") for line in metadata.requires("nnunet_nacl_paper")
+        re.match(r"[\w.-]+", line)[0].lower().replace("-", "_")
+        for line in metadata.requires("nnunet_nacl_paper")
     }
-    roots = {name.partition(".")[0] for name in imports(PAPER / "nnunet_nacl_paper")} - set(sys.stdlib_module_names)
+    roots = {name.partition(".")[0] for name in imports(PAPER / "nnunet_nacl_paper")} - set(
+        sys.stdlib_module_names
+    )
     given = {"nnunet_nacl_paper", "nnunet_nacl_trainers"}
     assert {root.lower() for root in roots - given} <= required

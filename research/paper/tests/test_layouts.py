@@ -1,4 +1,5 @@
-"""What is found in the challenges' folders, and what is said when something is not as it should be."""
+"""What is found in the challenges' folders, and what is said when something is not as it should
+be."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ def test_a_missing_file_is_named(name, gone, tmp_path) -> None:
 
 def test_another_challenges_folder_is_refused_with_what_was_expected(tmp_path) -> None:
     folder = MINIATURES["flare21"](tmp_path)
-    with pytest.raises(InputError, match=r"no case of ACDC.*patient001/patient001_frame01\.nii\.gz.*database/training"):
+    with pytest.raises(
+        InputError,
+        match=r"no case of ACDC.*patient001/patient001_frame01\.nii\.gz.*database/training",
+    ):
         find("acdc", folder)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         find("acdc", folder / "nowhere")

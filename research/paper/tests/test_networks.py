@@ -1,4 +1,5 @@
-"""The networks that a name can ask for: those of their sources, with the plans' features, and nnU-Net's to use."""
+"""The networks that a name can ask for: those of their sources, with the plans' features, and
+nnU-Net's to use."""
 
 from __future__ import annotations
 
@@ -30,19 +31,25 @@ PAPER = Planned((32, 64, 128, 256, 512), ((3, 3),) * 5, ((1, 1), *((2, 2),) * 4)
 SMALL = ("unet", "attunet", "unetpp")
 
 
-def make(network: str, num_axes: int = 2, inputs: int = 1, outputs: int = 3, **plans) -> torch.nn.Module:
+def make(
+    network: str, num_axes: int = 2, inputs: int = 1, outputs: int = 3, **plans
+) -> torch.nn.Module:
     """As nnU-Net's predictor does it, from the trainer's class and plans of four stages."""
     content = make_plans(num_axes)
     (name,) = content["configurations"]
     configuration = content["configurations"][name]
     configuration["patch_size"] = [32] * num_axes
     for key, value in plans.items():
-        place = configuration if key in configuration else configuration["architecture"]["arch_kwargs"]
+        place = (
+            configuration if key in configuration else configuration["architecture"]["arch_kwargs"]
+        )
         place[key] = value
     manager = PlansManager(content)
     trainer = getattr(trainers, f"nnUNetTrainerNACL_{network}_adam")
     torch.manual_seed(0)
-    return trainer.build_network_architecture(manager, manager.get_configuration(name), inputs, outputs, False)
+    return trainer.build_network_architecture(
+        manager, manager.get_configuration(name), inputs, outputs, False
+    )
 
 
 def count(network: torch.nn.Module) -> int:
@@ -57,18 +64,33 @@ def test_logits_have_the_shape_of_the_patch_in_2d_and_3d(network, num_axes) -> N
     logits = built(image)
     assert logits.shape == (1, 3, *[32] * num_axes) and logits.std() > 0
     logits.square().mean().backward()
-    gone = {name for name, parameter in built.named_parameters() if parameter.requires_grad and parameter.grad is None}
+    gone = {
+        name
+        for name, parameter in built.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    }
     assert not gone  # DDP would wait for them
 
 
 def test_the_plain_unet_has_the_parameters_of_the_papers() -> None:
-    """Its code: two convolutions a stage with 32 to 512 filters, the same on the way up, one of size 1 for classes."""
+    """Its code: two convolutions a stage with 32 to 512 filters, the same on the way up, one of
+    size 1 for classes."""
     stages = {"kernel_sizes": [[3, 3]] * 5, "strides": [[1, 1], *[[2, 2]] * 4]}
-    assert count(make("unet", features_per_stage=list(PAPER.features), n_stages=5, outputs=4, **stages)) == 7846180
+    assert (
+        count(
+            make("unet", features_per_stage=list(PAPER.features), n_stages=5, outputs=4, **stages)
+        )
+        == 7846180
+    )
 
 
 def test_the_plain_unet_computes_what_its_weights_say() -> None:
-    network = make("unet", features_per_stage=[2, 3, 4], strides=[[1, 1], [2, 2], [4, 4]], kernel_sizes=[[3, 3]] * 3)
+    network = make(
+        "unet",
+        features_per_stage=[2, 3, 4],
+        strides=[[1, 1], [2, 2], [4, 4]],
+        kernel_sizes=[[3, 3]] * 3,
+    )
     image = torch.randn(1, 1, 32, 32)
     weights = network.state_dict()
 
@@ -113,7 +135,9 @@ def _patch(size: tuple[int, ...]) -> Planned:
 @pytest.fixture
 def short_transformer(monkeypatch) -> None:
     """TransUNet with the ResNet of its source, but one narrow transformer block."""
-    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, embed_dim=48, depth=1, num_heads=3))
+    monkeypatch.setattr(
+        timm, "create_model", partial(timm.create_model, embed_dim=48, depth=1, num_heads=3)
+    )
 
 
 def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> None:
@@ -131,13 +155,20 @@ def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> No
 @pytest.mark.parametrize(
     ("network", "num_axes", "plans", "message"),
     [
-        ("unet", 2, {"patch_size": [20, 33]}, r"multiples of 8 x 8 voxels, the plans have 20 x 33.*\[24, 32\]"),
+        (
+            "unet",
+            2,
+            {"patch_size": [20, 33]},
+            r"multiples of 8 x 8 voxels, the plans have 20 x 33.*\[24, 32\]",
+        ),
         ("attunet", 3, {"patch_size": [4, 16, 16]}, r"patch_size to \[8, 16, 16\], the nearest"),
         ("unetpp", 2, {"patch_size": [16, 16]}, r"multiples of 16 x 16 voxels.*\[32, 32\]"),
         ("transunet", 3, {}, "a network for slices: train it with the configuration 2d"),
     ],
 )
-def test_patches_that_a_network_cannot_take_are_refused_with_the_nearest(network, num_axes, plans, message) -> None:
+def test_patches_that_a_network_cannot_take_are_refused_with_the_nearest(
+    network, num_axes, plans, message
+) -> None:
     with pytest.raises(InputError, match=message):
         make(network, num_axes, **plans)
 
@@ -160,18 +191,33 @@ def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_th
         for path in (Path(__file__).parents[1] / "config").glob("*.yaml")
         for name in re.findall(r"nnUNetTrainer\w+", path.read_text(encoding="utf-8"))
     }
-    here = {trainer.name: trainer for trainer in registered_trainers() if "nnunet_nacl_paper" in trainer.value}
+    here = {
+        trainer.name: trainer
+        for trainer in registered_trainers()
+        if "nnunet_nacl_paper" in trainer.value
+    }
     others = {name for name in named if not set(trainers.NETWORKS) & set(name.split("_"))}
     assert named - others <= here.keys() and all(parse(name) for name in others)
     for name, trainer in here.items():
-        assert resolve(name) is trainer.load() is getattr(trainers, name) is pickle.loads(pickle.dumps(trainer.load()))
-        ours, stock = (inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer))
-        assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in stock.values()]
+        assert (
+            resolve(name)
+            is trainer.load()
+            is getattr(trainers, name)
+            is pickle.loads(pickle.dumps(trainer.load()))
+        )
+        ours, stock = (
+            inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer)
+        )
+        assert [(p.name, p.default) for p in ours.values()] == [
+            (p.name, p.default) for p in stock.values()
+        ]
 
 
 def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:
     for name in ("nnUNetTrainerNACL_unet", "nnUNetTrainerDiceCE_5epochs_transunet"):
-        with pytest.raises(ValueError, match="`pip install ./research/paper` in the sources of nnunet_nacl"):
+        with pytest.raises(
+            ValueError, match="`pip install ./research/paper` in the sources of nnunet_nacl"
+        ):
             resolve(name)
     with pytest.raises(AttributeError):
         trainers.nnUNetTrainerNACL  # noqa: B018

@@ -21,7 +21,12 @@ def test_each_part_has_its_share_to_within_one_patient_unless_that_is_none(total
         assert max(abs(part - share) for part, share in zip(parts, shares)) < 1
 
 
-@given(numbers=st.sets(st.integers(0, 999), min_size=3), sizes=SIZES, seed=st.integers(0, 99), random=st.randoms())
+@given(
+    numbers=st.sets(st.integers(0, 999), min_size=3),
+    sizes=SIZES,
+    seed=st.integers(0, 99),
+    random=st.randoms(),
+)
 def test_everyone_is_in_one_part_whatever_the_order(numbers, sizes, seed, random) -> None:
     names = sorted(f"patient{number}" for number in numbers)
     split = split_patients(random.sample(names, len(names)), sizes, seed)

@@ -26,7 +26,9 @@ def positions(image: sitk.Image) -> np.ndarray:
     return (image.GetOrigin() + (index * image.GetSpacing()) @ directions.T).transpose(2, 1, 0, 3)
 
 
-def ramp(size: tuple[int, int, int], spacing: tuple[float, float, float], direction=OBLIQUE) -> Volumes:
+def ramp(
+    size: tuple[int, int, int], spacing: tuple[float, float, float], direction=OBLIQUE
+) -> Volumes:
     """A linear function of the place; labelled 1 where it is above its mean."""
     image = sitk.GetImageFromArray(np.zeros(size[::-1], np.float32))
     image.SetSpacing(spacing)
@@ -51,9 +53,12 @@ def test_resampling_keeps_every_value_in_its_place(spacing_mm) -> None:
     image = after.images[0]
     assert image.GetSpacing() == spacing_mm[::-1]
     extent = [n * step for n, step in zip(before.labels.GetSize(), before.labels.GetSpacing())]
-    np.testing.assert_allclose(np.multiply(image.GetSize(), image.GetSpacing()), extent, atol=max(spacing_mm) / 2)
+    np.testing.assert_allclose(
+        np.multiply(image.GetSize(), image.GetSpacing()), extent, atol=max(spacing_mm) / 2
+    )
     points = positions(image)
-    inverse = np.reshape(before.labels.GetDirection(), (3, 3))  # orthonormal: its transpose undoes it
+    # orthonormal: its transpose undoes it
+    inverse = np.reshape(before.labels.GetDirection(), (3, 3))
     index = (points - before.labels.GetOrigin()) @ inverse / before.labels.GetSpacing()
     inside = ((index >= 0) & (index <= np.array(before.labels.GetSize()) - 1)).all(-1)
     assert inside.mean() > 0.2
@@ -69,14 +74,23 @@ def test_resizing_by_two_doubles_every_pixel_and_makes_it_nominal() -> None:
     doubled = np.kron(array(before.labels), np.ones((1, 2, 2), np.uint8))
     np.testing.assert_array_equal(array(after.labels), doubled)
     assert after.images[0].GetSpacing() == after.labels.GetSpacing() == (1.0, 1.0, 8.0)
-    # Pixel centres lie a quarter of an old pixel beside the old ones: linear interpolation of neighbours, 3 to 1.
+    # Pixel centres lie a quarter of an old pixel beside the old ones: linear interpolation of
+    # neighbours, 3 to 1.
     old = array(before.images[0])
-    along_row = np.stack([0.75 * old[..., :-1] + 0.25 * old[..., 1:], 0.25 * old[..., :-1] + 0.75 * old[..., 1:]], -1)
+    along_row = np.stack(
+        [0.75 * old[..., :-1] + 0.25 * old[..., 1:], 0.25 * old[..., :-1] + 0.75 * old[..., 1:]], -1
+    )
     along_row = along_row.reshape(*old.shape[:2], -1)
     both = np.stack(
-        [0.75 * along_row[:, :-1] + 0.25 * along_row[:, 1:], 0.25 * along_row[:, :-1] + 0.75 * along_row[:, 1:]], 2
+        [
+            0.75 * along_row[:, :-1] + 0.25 * along_row[:, 1:],
+            0.25 * along_row[:, :-1] + 0.75 * along_row[:, 1:],
+        ],
+        2,
     )
-    np.testing.assert_allclose(array(after.images[0])[:, 1:-1, 1:-1], both.reshape(3, -1, 10), atol=1e-4)
+    np.testing.assert_allclose(
+        array(after.images[0])[:, 1:-1, 1:-1], both.reshape(3, -1, 10), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("size", [(3, 7, 10), (4, 6, 11), (9, 18, 21)])
@@ -107,13 +121,17 @@ def test_turning_puts_axial_slices_first_and_moves_nothing() -> None:
     after = Orient()(before)
     assert after.labels.GetSize() == (9, 7, 5) and after.labels.GetSpacing() == (0.8, 0.9, 3.0)
     np.testing.assert_allclose(after.labels.GetDirection(), np.eye(3).ravel())
-    np.testing.assert_allclose(array(after.images[0]), positions(after.images[0]) @ SLOPE, atol=1e-4)
+    np.testing.assert_allclose(
+        array(after.images[0]), positions(after.images[0]) @ SLOPE, atol=1e-4
+    )
 
 
 def test_slices_empty_in_every_channel_are_cut_off_at_the_ends_alone() -> None:
     channels = np.zeros((2, 7, 3, 3), np.int16)
     channels[0, 2, 1, 1] = channels[1, 5, 0, 0] = -4  # between them slices are empty
-    volumes = Volumes(tuple(map(sitk.GetImageFromArray, channels)), sitk.GetImageFromArray(channels[0] * 0 + 1))
+    volumes = Volumes(
+        tuple(map(sitk.GetImageFromArray, channels)), sitk.GetImageFromArray(channels[0] * 0 + 1)
+    )
     after = TrimEmptySlices()(volumes)
     assert after.labels.GetSize() == (3, 3, 4) and after.labels.GetOrigin() == (0.0, 0.0, 2.0)
     np.testing.assert_array_equal(array(after.images[1]), channels[1, 2:6])

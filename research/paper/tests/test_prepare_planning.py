@@ -1,4 +1,5 @@
-"""nnU-Net plans and preprocesses what `nnunet_nacl_paper prepare` wrote, and keeps its grid and its split."""
+"""nnU-Net plans and preprocesses what `nnunet_nacl_paper prepare` wrote, and keeps its grid and its
+split."""
 
 from __future__ import annotations
 
@@ -13,14 +14,20 @@ from tests.integration.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 
-def test_nnunet_plans_and_preprocesses_resized_slices_without_resampling_them(tmp_path, clean_environ) -> None:
+def test_nnunet_plans_and_preprocesses_resized_slices_without_resampling_them(
+    tmp_path, clean_environ
+) -> None:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
     space = Workspace(tmp_path, clean_environ)
     for folder in (space.raw, space.preprocessed, space.results):
         folder.mkdir()
-    printed = space.run_warm("nnunet_nacl_paper", "prepare", "acdc", MINIATURES["acdc"](tmp_path / "in"), "-np", 1)
-    command = next(line for line in printed.splitlines() if "plan_and_preprocess" in line).removeprefix("$ ")
+    printed = space.run_warm(
+        "nnunet_nacl_paper", "prepare", "acdc", MINIATURES["acdc"](tmp_path / "in"), "-np", 1
+    )
+    command = next(
+        line for line in printed.splitlines() if "plan_and_preprocess" in line
+    ).removeprefix("$ ")
     space.call_warm(write_fingerprint, 701)
     space.run_warm(*command.split(), "-npfp", 1, "-np", 1)
     preprocessed = space.dataset_folder(space.preprocessed, 701)

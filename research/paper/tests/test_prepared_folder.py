@@ -19,9 +19,16 @@ from tests.processes import full_disk
 
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
-# As nnU-Net sees each data set, and the label of the challenge -> ours, from the challenges' own pages.
+# As nnU-Net sees each data set, and the label of the challenge -> ours, from the challenges' own
+# pages.
 EXPECTED = {
-    "acdc": (1, {"background": 0, "RV": 1, "MYO": 2, "LV": 3}, {1: 1, 2: 2, 3: 3}, (5, 224, 224), (10, 1, 1)),
+    "acdc": (
+        1,
+        {"background": 0, "RV": 1, "MYO": 2, "LV": 3},
+        {1: 1, 2: 2, 3: 3},
+        (5, 224, 224),
+        (10, 1, 1),
+    ),
     "brats19": (
         4,
         {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
@@ -36,8 +43,20 @@ EXPECTED = {
         (30, 192, 192),
         (5, 2, 2),
     ),
-    "prostate": (2, {"background": 0, "PZ": 1, "TZ": 2}, {1: 1, 2: 2}, (6, 12, 14), (3.6, 0.6, 0.6)),
-    "kits19": (1, {"background": 0, "kidney": 1, "tumor": 2}, {1: 1, 2: 2}, (80, 160, 160), (3.22, 1.62, 1.62)),
+    "prostate": (
+        2,
+        {"background": 0, "PZ": 1, "TZ": 2},
+        {1: 1, 2: 2},
+        (6, 12, 14),
+        (3.6, 0.6, 0.6),
+    ),
+    "kits19": (
+        1,
+        {"background": 0, "kidney": 1, "tumor": 2},
+        {1: 1, 2: 2},
+        (80, 160, 160),
+        (3.22, 1.62, 1.62),
+    ),
     "mrbrains18": (
         3,
         {"background": 0, "GM": 1, "WM": 2, "CSF": 3, "ignore": 4},
@@ -80,13 +99,17 @@ def test_a_data_set_that_nnunet_takes(name, tmp_path) -> None:
     (*_, fold) = splits = json.loads((result.folder / "splits_final.json").read_text())
     assert description["numTraining"] == len(fold["train"]) + len(fold["val"])
     for part, cases in (("Tr", {*fold["train"], *fold["val"]}), ("Ts", None)):
-        segmentations = {file.removesuffix(".nii.gz") for file in files(result.folder / f"labels{part}")}
+        segmentations = {
+            file.removesuffix(".nii.gz") for file in files(result.folder / f"labels{part}")
+        }
         assert cases in (segmentations, None) and segmentations
         images = {f"{case}_{c:04d}.nii.gz" for case in segmentations for c in range(channels)}
         assert files(result.folder / f"images{part}") == images
         for path in sorted((result.folder / f"images{part}").iterdir()):
             array, step = stored(path)
-            truth, truth_step = stored(result.folder / f"labels{part}" / f"{path.name[:-12]}.nii.gz")
+            truth, truth_step = stored(
+                result.folder / f"labels{part}" / f"{path.name[:-12]}.nii.gz"
+            )
             assert array.shape == truth.shape == shape
             np.testing.assert_allclose([step, truth_step], [spacing] * 2, rtol=1e-5)
     assert len(splits) == (5 if name == "mrbrains18" else 1)
@@ -111,12 +134,19 @@ def test_native_data_keep_grid_and_values_and_labels_mean_the_same(name, tmp_pat
         assert not after[before == 0].any() and spacing == spacing_after
         for channel in range(channels):
             image, _ = stored(result.folder / f"images{part}" / f"{case}_{channel:04d}.nii.gz")
-            volumes = stored(sources[0])[0] if name == "prostate" else [stored(path)[0] for path in sources]
+            volumes = (
+                stored(sources[0])[0]
+                if name == "prostate"
+                else [stored(path)[0] for path in sources]
+            )
             np.testing.assert_array_equal(image, volumes[channel])
 
 
 def test_both_frames_and_both_scans_of_a_patient_are_on_one_side(tmp_path) -> None:
-    for name, patient_of in (("acdc", lambda case: case[:10]), ("brats19", lambda case: case.rpartition("_")[0])):
+    for name, patient_of in (
+        ("acdc", lambda case: case[:10]),
+        ("brats19", lambda case: case.rpartition("_")[0]),
+    ):
         result = run(name, MINIATURES[name](tmp_path / name))
         (fold,) = json.loads((result.folder / "splits_final.json").read_text())
         test = [file.removesuffix(".nii.gz") for file in files(result.folder / "labelsTs")]
@@ -164,7 +194,10 @@ def test_broken_cases_are_named_and_leave_the_rest(tmp_path) -> None:
     assert "train_000_0000.nii.gz: cannot be read as an image (truncated" in said[0]
     assert "train_001.nii.gz: holds label 13; FLARE 2021 has the labels 0, 1, 2, 3, 4" in said[1]
     assert "66 x 70 x 40 voxels of" in said[2] and "train_002.nii.gz 66 x 70 x 39 voxels" in said[2]
-    assert "train_003_0000.nii.gz: has size (66, 70, 40, 2); FLARE 2021 has one volume there" in said[3]
+    assert (
+        "train_003_0000.nii.gz: has size (66, 70, 40, 2); FLARE 2021 has one volume there"
+        in said[3]
+    )
     assert "NaN" in said[4]
     assert list(result.kept) == ["train_005"] and not (result.folder / "dataset.json").exists()
 
@@ -173,7 +206,9 @@ def test_what_the_disk_does_not_hold_is_a_problem_and_made_by_the_next_run(tmp_p
     folder = MINIATURES["acdc"](tmp_path / "in", patients=6)
     with full_disk(2000):
         result = run("acdc", folder)
-    assert len(result.problems) == 12 and all("cannot be written" in said for said in result.problems.values())
+    assert len(result.problems) == 12 and all(
+        "cannot be written" in said for said in result.problems.values()
+    )
     assert not list(result.folder.glob("*Tr/*")) and not (result.folder / "dataset.json").exists()
     whole = run("acdc", folder)
     images = sorted(whole.folder.glob("*T[rs]/*.nii.gz"))

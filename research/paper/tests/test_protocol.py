@@ -1,4 +1,5 @@
-"""The published evaluation against a slow transcription of its definition, and against the authors' code."""
+"""The published evaluation against a slow transcription of its definition, and against the authors'
+code."""
 
 from __future__ import annotations
 
@@ -31,7 +32,10 @@ def scored(probs, truth):
         voxels = None if math.isnan(distance) else distance
         counts = {"TP": overlap.tp, "FP": overlap.fp, "FN": overlap.fn}
         metrics[str(k)] = counts | {"distances": {"HD95_voxels": voxels}}
-    bins = {name: sums.tolist() for name, sums in asdict(count_masks(probs, truth)["foreground"]).items()}
+    bins = {
+        name: sums.tolist()
+        for name, sums in asdict(count_masks(probs, truth)["foreground"]).items()
+    }
     largest = int(truth.max())
     return scores_of({"largest_label": largest, "metrics": metrics, "bins": {"foreground": bins}})
 
@@ -70,7 +74,19 @@ def test_agrees_with_the_definition(seed):
 def evaluate(model, *flags):
     """What both commands leave of a model's validation: calibration.json and the paper's scores."""
     assert (
-        nnunet_nacl(["evaluate", "-i", str(model.validation()), "-gt", str(model.references), "-np", "1", *flags]) == 0
+        nnunet_nacl(
+            [
+                "evaluate",
+                "-i",
+                str(model.validation()),
+                "-gt",
+                str(model.references),
+                "-np",
+                "1",
+                *flags,
+            ]
+        )
+        == 0
     )
     assert main(["evaluate", str(model.validation())]) == 0
     names = ("calibration.json", "paper_scores.json")
@@ -84,7 +100,9 @@ def test_it_gives_what_the_authors_code_gave(tmp_path, capsys):
     labels = {"background": 0, "a": 1, "b": 2, "c": 3}
     model = make_model(tmp_path, labels=labels, cases=1, shape=truth.shape, spacing_mm=(1, 1, 1))
     write_image(truth, model.references / "case_00.nii.gz", (1, 1, 1))
-    write_prediction(model.validation(), "case_00", probs, probs.argmax(0).astype(np.uint8), (1, 1, 1))
+    write_prediction(
+        model.validation(), "case_00", probs, probs.argmax(0).astype(np.uint8), (1, 1, 1)
+    )
     _, paper = evaluate(model)
     ece, cece = (round(float(data[f"eval/{name}_foreground"]), 4) for name in ("ece", "cece"))
     assert (paper["ece"], paper["cece"]) == (ece, cece)
@@ -93,7 +111,8 @@ def test_it_gives_what_the_authors_code_gave(tmp_path, capsys):
 
 def test_a_case_without_a_class_an_empty_case_and_other_spacing(make_validated):
     model = make_validated(cases=3, spacing_mm=(5.0, 1.0, 0.5), sharpness=2.0)
-    for folder, absent in ((model.references, 2), (model.validation(), 1)):  # truth has only 1, prediction only 2
+    # truth has only 1, prediction only 2
+    for folder, absent in ((model.references, 2), (model.validation(), 1)):
         path = folder / "case_00.nii.gz"
         array = read(path)
         write_image(np.where(array == absent, 0, array), path, (5.0, 1.0, 0.5))
@@ -102,23 +121,47 @@ def test_a_case_without_a_class_an_empty_case_and_other_spacing(make_validated):
     first, second, empty = (paper["per_case"][f"case_0{i}"] for i in range(3))
     ours = {case["case"]: case for case in document["metric_per_case"]}
     assert first["dsc"] == {"1": 0.0, "2": 1.0} and first["hd95_voxels"] == {"1": 0.0, "2": 0.0}
-    assert ours["case_00"]["metrics"]["2"]["Dice"] == 0.0 and ours["case_00"]["metrics"]["2"]["HD95_mm"] is None
+    assert (
+        ours["case_00"]["metrics"]["2"]["Dice"] == 0.0
+        and ours["case_00"]["metrics"]["2"]["HD95_mm"] is None
+    )
     assert paper["dsc"]["2"] == pytest.approx((2 + second["dsc"]["2"]) / 3, abs=1e-15)
     assert empty["ece"] is None and paper["ece"] == (first["ece"] + second["ece"]) / 2
     assert first["ece"] == round(ours["case_00"]["calibration"]["foreground"]["ECE"], 4)
-    # unit spacing: the same folder with other voxels has the same paper scores, but other distances in mm
+    # unit spacing: the same folder with other voxels has the same paper scores, but other distances
+    # in mm
     for folder in (model.references, model.validation()):
         for path in folder.glob("*.nii.gz"):
             write_image(read(path), path, (1.0, 1.0, 1.0))
     again, same = evaluate(model)
-    assert same == paper and again["foreground_mean"]["HD95_mm"] != document["foreground_mean"]["HD95_mm"]
+    assert (
+        same == paper
+        and again["foreground_mean"]["HD95_mm"] != document["foreground_mean"]["HD95_mm"]
+    )
 
 
 def test_what_cannot_be_scored_is_said(make_validated, tmp_path, capsys):
     model = make_validated(cases=1, labels=REGIONS)
-    files = ("-djfile", str(model.folder / "dataset.json"), "-pfile", str(model.folder / "plans.json"))
+    files = (
+        "-djfile",
+        str(model.folder / "dataset.json"),
+        "-pfile",
+        str(model.folder / "plans.json"),
+    )
     assert (
-        nnunet_nacl(["evaluate", "-i", str(model.validation()), "-gt", str(model.references), "-np", "1", *files]) == 0
+        nnunet_nacl(
+            [
+                "evaluate",
+                "-i",
+                str(model.validation()),
+                "-gt",
+                str(model.references),
+                "-np",
+                "1",
+                *files,
+            ]
+        )
+        == 0
     )
     assert main(["evaluate", str(model.validation())]) == 2
     assert "defined for classes only" in capsys.readouterr().err

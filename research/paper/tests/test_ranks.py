@@ -19,24 +19,31 @@ VALUES = st.lists(st.integers(0, 4), min_size=2, max_size=7)
 
 
 def published() -> tuple[list[str], dict[str, np.ndarray], dict[str, dict[str, int]]]:
-    """Methods, means by metric (data set x method) and the sum-ranks of figure 2a by metric and method."""
+    """Methods, means by metric (data set x method) and the sum-ranks of figure 2a by metric and
+    method."""
     rows = list(csv.DictReader((DATA / "dataset_means.csv").open()))
     figure = list(csv.DictReader((DATA / "sum_ranks.csv").open()))
     methods = [name for name in figure[0] if name != "metric"]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     by_key = {(row["dataset"], row["method"]): row for row in rows}
     means = {
-        metric: np.array([[float(by_key[dataset, method][metric]) for method in methods] for dataset in datasets])
+        metric: np.array(
+            [[float(by_key[dataset, method][metric]) for method in methods] for dataset in datasets]
+        )
         for metric in BETTER
     }
-    ranks = {row["metric"].lower(): {method: int(row[method]) for method in methods} for row in figure}
+    ranks = {
+        row["metric"].lower(): {method: int(row[method]) for method in methods} for row in figure
+    }
     return methods, means, ranks
 
 
 def test_sum_ranks_of_the_paper():
     methods, means, figure = published()
     assert means["dsc"].shape == (6, 7)
-    ours = {metric: dict(zip(methods, sum_ranks(means[metric], BETTER[metric]))) for metric in BETTER}
+    ours = {
+        metric: dict(zip(methods, sum_ranks(means[metric], BETTER[metric]))) for metric in BETTER
+    }
     assert [ours[metric]["NACL"] for metric in BETTER] == [6, 9, 7, 10]
     assert sum(ours[metric]["NACL"] for metric in BETTER) == figure["total"]["NACL"] == 32
     # the printed means are rounded, so near ties may fall the other way
@@ -44,7 +51,9 @@ def test_sum_ranks_of_the_paper():
         for method in methods:
             assert abs(ours[metric][method] - figure[metric][method]) <= 2, (metric, method)
     for method in methods:
-        assert abs(sum(ours[metric][method] for metric in BETTER) - figure["total"][method]) <= 2, method
+        assert abs(sum(ours[metric][method] for metric in BETTER) - figure["total"][method]) <= 2, (
+            method
+        )
 
 
 @settings(max_examples=60)
@@ -73,9 +82,13 @@ def test_all_cases_of_a_patient_are_drawn_together():
     rng = np.random.default_rng(0)
     ranks = case_ranks(rng.normal(size=(12, 3)), "lower")
     own = mean_case_ranks([ranks], n_bootstrap=2000, seed=3)
-    assert own == mean_case_ranks([ranks], n_bootstrap=2000, seed=3, groups=[[f"{i:02d}" for i in range(12)]])
+    assert own == mean_case_ranks(
+        [ranks], n_bootstrap=2000, seed=3, groups=[[f"{i:02d}" for i in range(12)]]
+    )
     twice = np.repeat(ranks, 2, axis=0)  # two images of each, in everything alike
-    grouped = mean_case_ranks([twice], n_bootstrap=2000, seed=3, groups=[[f"{i // 2:02d}" for i in range(24)]])
+    grouped = mean_case_ranks(
+        [twice], n_bootstrap=2000, seed=3, groups=[[f"{i // 2:02d}" for i in range(24)]]
+    )
     for one, other in zip(grouped, own):
         assert (one.low, one.high) == pytest.approx((other.low, other.high))
     assert [one.n for one in grouped] == [24] * 3

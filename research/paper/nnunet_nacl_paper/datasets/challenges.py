@@ -1,4 +1,5 @@
-"""The paper's six data sets: how each challenge lays out its files, and what the paper does with them, one row each."""
+"""The paper's six data sets: how each challenge lays out its files, and what the paper does with
+them, one row each."""
 
 from __future__ import annotations
 
@@ -6,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nnunet_nacl_paper.datasets.layouts import Layout
-from nnunet_nacl_paper.datasets.preparation import CentreCrop, Orient, ResampleTo, ResizeInPlane, Step, TrimEmptySlices
+from nnunet_nacl_paper.datasets.preparation import (
+    CentreCrop,
+    Orient,
+    ResampleTo,
+    ResizeInPlane,
+    Step,
+    TrimEmptySlices,
+)
 
 _NATIVE = 10  # added to a number: the data set as the challenge has it
 
@@ -94,7 +102,12 @@ CHALLENGES = {
             sizes=(70, 10, 20),
             steps=(ResizeInPlane(224, 224),),
             reference="Bernard et al., IEEE TMI 37 (2018)",
-            deviations=("the challenge's folder 'testing' (50 patients, added later) is not used, as in the paper",),
+            deviations=(
+                (
+                    "the challenge's folder 'testing' (50 patients, added later) is not used, as in"
+                    " the paper"
+                ),
+            ),
         ),
         Challenge(
             name="brats19",
@@ -108,22 +121,37 @@ CHALLENGES = {
                         "patient": (r"BraTS19_\w+?", "BraTS19_CBICA_AAB"),
                         "scan": (r"\d+", "1"),
                     },
-                    [f"{{grade}}/{{patient}}_{{scan}}/{{patient}}_{{scan}}_{m}" for m in ("flair", "t1", "t1ce", "t2")],
+                    [
+                        f"{{grade}}/{{patient}}_{{scan}}/{{patient}}_{{scan}}_{m}"
+                        for m in ("flair", "t1", "t1ce", "t2")
+                    ],
                     "{grade}/{patient}_{scan}/{patient}_{scan}_seg",
                     ["", "MICCAI_BraTS_2019_Data_Training"],
                 ),
             ),
             case="{patient}_{scan}",
             channels=("FLAIR", "T1", "T1ce", "T2"),
-            values={0: 0, 2: 1, 1: 2, 4: 3},  # nested as nnU-Net's regions need them: oedema, core, enhancing
-            labels={"background": 0, "whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
+            # nested as nnU-Net's regions need them: oedema, core, enhancing
+            values={0: 0, 2: 1, 1: 2, 4: 3},
+            labels={
+                "background": 0,
+                "whole tumor": (1, 2, 3),
+                "tumor core": (2, 3),
+                "enhancing tumor": (3,),
+            },
             sizes=(235, 35, 65),
             steps=(ResampleTo((1.0, 1.0, 1.0)), TrimEmptySlices()),
             reference="Menze et al., IEEE TMI 34 (2015); Bakas et al., Scientific Data 4 (2017)",
             regions_class_order=(1, 2, 3),
             deviations=(
-                "the paper resamples to a spacing that it does not say: the challenge's own 1 mm is kept",
-                "of slices without tumour only those without brain are cut off: nnU-Net evaluates whole volumes",
+                (
+                    "the paper resamples to a spacing that it does not say: the challenge's own 1"
+                    " mm is kept"
+                ),
+                (
+                    "of slices without tumour only those without brain are cut off: nnU-Net"
+                    " evaluates whole volumes"
+                ),
             ),
         ),
         Challenge(
@@ -132,8 +160,18 @@ CHALLENGES = {
             dataset="FLARE21",
             number=703,
             layouts=(
-                Layout(_FLARE_CASE, ["TrainingImg/{patient}_0000"], "TrainingMask/{patient}", ["", "FLARE21"]),
-                Layout(_FLARE_CASE, ["TrainImage/{patient}_0000"], "TrainMask/{patient}", ["", "Subtask1"]),
+                Layout(
+                    _FLARE_CASE,
+                    ["TrainingImg/{patient}_0000"],
+                    "TrainingMask/{patient}",
+                    ["", "FLARE21"],
+                ),
+                Layout(
+                    _FLARE_CASE,
+                    ["TrainImage/{patient}_0000"],
+                    "TrainMask/{patient}",
+                    ["", "Subtask1"],
+                ),
             ),
             case="{patient}",
             channels=("CT",),
@@ -143,8 +181,10 @@ CHALLENGES = {
             steps=(Orient(), ResampleTo((5.0, 2.0, 2.0)), CentreCrop((30, 192, 192))),
             reference="Ma et al., Medical Image Analysis 82 (2022)",
             deviations=(
-                "the paper does not say to which spacing it resamples: 5 x 2 x 2 mm here, with which its crop of "
-                "30 x 192 x 192 spans 15 x 38 x 38 cm",
+                (
+                    "the paper does not say to which spacing it resamples: 5 x 2 x 2 mm here, with"
+                    " which its crop of 30 x 192 x 192 spans 15 x 38 x 38 cm"
+                ),
                 "the challenge has 361 cases, the paper 360: the one more is for training",
             ),
         ),
@@ -170,7 +210,10 @@ CHALLENGES = {
             reference="Antonelli et al., Nature Communications 13 (2022)",
             volumes=2,
             deviations=(
-                "the paper does not say how spacings that differ are treated: nnU-Net resamples to their median",
+                (
+                    "the paper does not say how spacings that differ are treated: nnU-Net resamples"
+                    " to their median"
+                ),
             ),
         ),
         Challenge(
@@ -180,7 +223,8 @@ CHALLENGES = {
             number=705,
             layouts=(
                 Layout(
-                    {"patient": (r"case_00(?:[01]\d\d|20\d)", "case_00000")},  # from 210 on: the unlabelled test set
+                    # from 210 on: the unlabelled test set
+                    {"patient": (r"case_00(?:[01]\d\d|20\d)", "case_00000")},
                     ["{patient}/imaging"],
                     "{patient}/segmentation",
                     ["", "data"],
@@ -193,7 +237,9 @@ CHALLENGES = {
             sizes=(150, 25, 35),
             steps=(Orient(), ResampleTo((3.22, 1.62, 1.62)), CentreCrop((80, 160, 160))),
             reference="Heller et al., arXiv 1904.00445 (2019)",
-            deviations=("the paper's split (150 / 25 / 40) adds up to 215 of 210 cases: 150 / 25 / 35 here",),
+            deviations=(
+                "the paper's split (150 / 25 / 40) adds up to 215 of 210 cases: 150 / 25 / 35 here",
+            ),
         ),
         Challenge(
             name="mrbrains18",

@@ -1,4 +1,5 @@
-"""`nnunet_nacl_paper prepare`: the paper's data sets, from the challenges' folders to nnU-Net's raw format."""
+"""`nnunet_nacl_paper prepare`: the paper's data sets, from the challenges' folders to nnU-Net's raw
+format."""
 
 from __future__ import annotations
 
@@ -40,18 +41,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rows = []
     for challenge in CHALLENGES.values():
         sizes = " / ".join(map(str, challenge.sizes))
-        rows.append(f"  {challenge.name:<11} {challenge.number}  {sizes:<14}  {challenge.preparation}")
-        rows.append(f"{'':<18}IN holds {challenge.layouts[0].example}".replace(", ", f",\n{'':<27}"))
+        rows.append(
+            f"  {challenge.name:<11} {challenge.number}  {sizes:<14}  {challenge.preparation}"
+        )
+        rows.append(
+            f"{'':<18}IN holds {challenge.layouts[0].example}".replace(", ", f",\n{'':<27}")
+        )
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG.format(challenges="\n".join(rows))
     add = parser.add_argument
     add("challenge", metavar="CHALLENGE", choices=CHALLENGES, help=", ".join(CHALLENGES))
-    add("folder", metavar="IN", help="the challenge's folder, or the one inside it that holds the cases")
+    add(
+        "folder",
+        metavar="IN",
+        help="the challenge's folder, or the one inside it that holds the cases",
+    )
     add("-o", metavar="FOLDER", help="where the data set's folder goes (default: nnUNet_raw)")
     add("-d", metavar="NUMBER", type=int, help="number of the data set (default: see below)")
-    add("-seed", metavar="N", type=int, default=0, help="of the random split (default: %(default)s)")
+    add(
+        "-seed", metavar="N", type=int, default=0, help="of the random split (default: %(default)s)"
+    )
     add("--native", action="store_true", help="no preparation: images as distributed")
-    add("-np", metavar="N", type=int, default=os.cpu_count() or 1, help="cases at the same time (default: the cores)")
+    add(
+        "-np",
+        metavar="N",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="cases at the same time (default: the cores)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,8 +81,15 @@ def run(args: argparse.Namespace) -> int:
     how = {"native": args.native, "seed": args.seed, "num_processes": args.np, "progress": True}
     prepared = prepare(challenge, args.folder, output=args.o, number=args.d, **how)
     if prepared.problems:
-        print(f"nnunet_nacl_paper prepare: {len(prepared.problems)} cases could not be prepared:", file=sys.stderr)
-        print(*(f"  {case}: {text}" for case, text in prepared.problems.items()), sep="\n", file=sys.stderr)
+        print(
+            f"nnunet_nacl_paper prepare: {len(prepared.problems)} cases could not be prepared:",
+            file=sys.stderr,
+        )
+        print(
+            *(f"  {case}: {text}" for case, text in prepared.problems.items()),
+            sep="\n",
+            file=sys.stderr,
+        )
         return 1
     for part, patients in prepared.split.items():
         print(f"{part + ':':<12}{len(patients):>4} patients, {prepared.cases[part]} cases")
@@ -73,7 +97,10 @@ def run(args: argparse.Namespace) -> int:
     if prepared.kept:
         worst = min(prepared.kept, key=lambda case: prepared.kept[case])
         mean = sum(prepared.kept.values()) / len(prepared.kept)
-        print(f"labelled voxels kept: {mean:.1%} in the mean, least {prepared.kept[worst]:.1%} ({worst})")
+        print(
+            f"labelled voxels kept: {mean:.1%} in the mean, least {prepared.kept[worst]:.1%}"
+            f" ({worst})"
+        )
     for note in prepared.notes:
         print(f"note: {note}")
     number = prepared.folder.name[7:10]

@@ -15,14 +15,17 @@ _ENDINGS = (".nii.gz", ".nii")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a case lie below one of the roots, as templates without the ending .nii.gz or .nii.
+    """Where the files of a case lie below one of the roots, as templates without the ending .nii.gz
+    or .nii.
 
     Attributes:
-        fields: What stands in the templates in braces: pattern, and an example for errors. ``patient`` must be one.
-        images: One template a file, in the order of the channels; all volumes of a 4D file lie in one.
+        fields: What stands in the templates in braces: pattern, and an example for errors.
+            ``patient`` must be one.
+        images: One template a file, in the order of the channels; all volumes of a 4D file lie in
+            one.
         labels: Template of the segmentation.
-        roots: Folders in which the templates may begin, the first that holds a case counts: challenges are unpacked
-            into folders of their own, and users give either.
+        roots: Folders in which the templates may begin, the first that holds a case counts:
+            challenges are unpacked into folders of their own, and users give either.
     """
 
     fields: Mapping[str, tuple[str, str]]
@@ -86,19 +89,28 @@ def find_cases(folder: Path, title: str, layouts: Sequence[Layout], case: str) -
         InputError: There is no case, or one lacks a file.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of {title} as the challenge distributes it.")
+        raise InputError(
+            f"{folder}: no such folder; give the folder of {title} as the challenge distributes it."
+        )
     for layout in layouts:
         for root in filter(lambda name: (folder / name).is_dir(), layout.roots):
             found, empty = _match(folder / root, layout)
             if found:
-                cases = [_complete(folder / root, layout, title, case, *item) for item in sorted(found.items())]
+                cases = [
+                    _complete(folder / root, layout, title, case, *item)
+                    for item in sorted(found.items())
+                ]
                 if empty:
-                    raise InputError(f"{empty[0]}: holds no case; {title} has {layout.example} there.")
+                    raise InputError(
+                        f"{empty[0]}: holds no case; {title} has {layout.example} there."
+                    )
                 return cases
     expected = " or ".join(layout.example for layout in layouts)
     roots = ", ".join(root for layout in layouts for root in layout.roots if root)
     inside = f" (or inside {roots})" if roots else ""
-    raise InputError(f"{folder}: holds no case of {title}; expected files such as {expected} there{inside}.")
+    raise InputError(
+        f"{folder}: holds no case of {title}; expected files such as {expected} there{inside}."
+    )
 
 
 Key = tuple[tuple[str, str], ...]
@@ -107,7 +119,11 @@ Key = tuple[tuple[str, str], ...]
 def _match(root: Path, layout: Layout) -> tuple[dict[Key, dict[str, Path]], list[Path]]:
     """The files by case and template, and the folders that are named as a case's and hold none."""
     patterns = {template: layout.pattern(template) for template in layout.templates}
-    folders = [layout.pattern(place) for t in layout.templates if (place := t.rpartition("/")[0]) and "{" in place]
+    folders = [
+        layout.pattern(place)
+        for t in layout.templates
+        if (place := t.rpartition("/")[0]) and "{" in place
+    ]
     depth = max(template.count("/") for template in patterns)
     found: dict[Key, dict[str, Path]] = {}
     named: list[tuple[Path, set[tuple[str, str]]]] = []
@@ -132,7 +148,9 @@ def _refuse(error: OSError) -> None:
     raise InputError(f"{error.filename}: {error.strerror}; change its permissions.")
 
 
-def _complete(root: Path, layout: Layout, title: str, case: str, key: Key, files: dict[str, Path]) -> SourceCase:
+def _complete(
+    root: Path, layout: Layout, title: str, case: str, key: Key, files: dict[str, Path]
+) -> SourceCase:
     fields = dict(key)
     for template in layout.templates:
         if template not in files:

@@ -1,4 +1,5 @@
-"""The steps that bring a case to the paper's grid. Their sizes and spacings are (slices, rows, columns)."""
+"""The steps that bring a case to the paper's grid. Their sizes and spacings are (slices, rows,
+columns)."""
 
 from __future__ import annotations
 
@@ -59,8 +60,9 @@ class Orient(Step):
 class ResizeInPlane(Step):
     """Resizes every slice; images linearly, labels to the nearest voxel.
 
-    The pixel gets the nominal size of 1 mm: nnU-Net resamples to a common spacing, and with true spacings it would
-    undo the resizing wherever fields of view differ. Distances in the plane are in pixels from then on.
+    The pixel gets the nominal size of 1 mm: nnU-Net resamples to a common spacing, and with true
+    spacings it would undo the resizing wherever fields of view differ. Distances in the plane are
+    in pixels from then on.
 
     Attributes:
         rows, columns: Of the result.
@@ -99,12 +101,15 @@ class ResampleTo(Step):
     def __call__(self, volumes: Volumes) -> Volumes:
         spacing = self.spacing_mm[::-1]
         old = zip(volumes.labels.GetSize(), volumes.labels.GetSpacing(), spacing)
-        return _resample(volumes, [max(1, round(size * before / after)) for size, before, after in old], spacing)
+        return _resample(
+            volumes, [max(1, round(size * before / after)) for size, before, after in old], spacing
+        )
 
 
 @dataclass(frozen=True)
 class CentreCrop(Step):
-    """Cuts out the centre; what is smaller is filled up with the image's lowest value, labels with background.
+    """Cuts out the centre; what is smaller is filled up with the image's lowest value, labels with
+    background.
 
     Attributes:
         size: (slices, rows, columns).
@@ -117,7 +122,9 @@ class CentreCrop(Step):
         return f"cropped to the central {' x '.join(map(str, self.size))} voxels"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        images = tuple(self._cropped(image, float(array_of(image).min())) for image in volumes.images)
+        images = tuple(
+            self._cropped(image, float(array_of(image).min())) for image in volumes.images
+        )
         return Volumes(images, self._cropped(volumes.labels, 0.0))
 
     def _cropped(self, image: sitk.Image, fill: float) -> sitk.Image:
@@ -126,14 +133,17 @@ class CentreCrop(Step):
         size = self.size[::-1]
         missing = [max(0, wanted - there) for wanted, there in zip(size, image.GetSize())]
         lower = [count // 2 for count in missing]
-        padded = sitk.ConstantPad(image, lower, [count - low for count, low in zip(missing, lower)], fill)
+        padded = sitk.ConstantPad(
+            image, lower, [count - low for count, low in zip(missing, lower)], fill
+        )
         start = [(there - wanted) // 2 for wanted, there in zip(size, padded.GetSize())]
         return sitk.RegionOfInterest(padded, size, start)
 
 
 @dataclass(frozen=True)
 class TrimEmptySlices(Step):
-    """Cuts off the slices at both ends in which every channel is 0 everywhere, as outside a stripped skull."""
+    """Cuts off the slices at both ends in which every channel is 0 everywhere, as outside a
+    stripped skull."""
 
     cuts: ClassVar[bool] = True
 
@@ -141,7 +151,9 @@ class TrimEmptySlices(Step):
         return "empty slices at both ends cut off"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        filled = np.any([(array_of(image) != 0).any(axis=(1, 2)) for image in volumes.images], axis=0)
+        filled = np.any(
+            [(array_of(image) != 0).any(axis=(1, 2)) for image in volumes.images], axis=0
+        )
         if not filled.any():
             return volumes
         first, last = np.flatnonzero(filled)[[0, -1]].tolist()
@@ -156,15 +168,22 @@ def array_of(image: sitk.Image) -> np.ndarray:
 
 
 def _resample(volumes: Volumes, size: Sequence[int], spacing_mm: Sequence[float]) -> Volumes:
-    """On a grid with the same centre and directions; ``size`` and ``spacing_mm`` as in SimpleITK (columns first)."""
+    """On a grid with the same centre and directions; ``size`` and ``spacing_mm`` as in SimpleITK
+    (columns first)."""
     import SimpleITK as sitk
 
     old = volumes.labels
-    if tuple(size) == old.GetSize() and np.allclose(spacing_mm, old.GetSpacing(), rtol=1e-4, atol=0):
+    if tuple(size) == old.GetSize() and np.allclose(
+        spacing_mm, old.GetSpacing(), rtol=1e-4, atol=0
+    ):
         return volumes
     axes = zip(old.GetSize(), old.GetSpacing(), size, spacing_mm)
     corner = [((n - 1) * step - (m - 1) * new) / 2 / step for n, step, m, new in axes]
-    grid = [old.TransformContinuousIndexToPhysicalPoint(corner), list(spacing_mm), old.GetDirection()]
+    grid = [
+        old.TransformContinuousIndexToPhysicalPoint(corner),
+        list(spacing_mm),
+        old.GetDirection(),
+    ]
 
     def moved(image: sitk.Image, interpolator: int, kind: int) -> sitk.Image:
         return sitk.Resample(image, list(size), sitk.Transform(), interpolator, *grid, 0.0, kind)

@@ -1,4 +1,5 @@
-"""One case of a challenge: read, checked, brought to the paper's grid, and written as nnU-Net reads it."""
+"""One case of a challenge: read, checked, brought to the paper's grid, and written as nnU-Net reads
+it."""
 
 from __future__ import annotations
 
@@ -46,14 +47,16 @@ def prepare_case(task: CaseTask) -> dict[str, Any]:
     """Writes a case.
 
     Returns:
-        Its record: the patient, and the share of the labelled voxels that the preparation did not cut off.
+        Its record: the patient, and the share of the labelled voxels that the preparation did not
+        cut off.
 
     Raises:
         InputError: A file cannot be read, grids differ, or a label should not be there.
     """
     import SimpleITK as sitk
 
-    (task.labels.parents[1] / "dataset.json").unlink(missing_ok=True)  # nnU-Net must not take the data set for complete
+    # nnU-Net must not take the data set for complete
+    (task.labels.parents[1] / "dataset.json").unlink(missing_ok=True)
     volumes, kept = _read(task.source, task.challenge), 1.0
     for step in () if task.native else task.challenge.steps:
         before = np.count_nonzero(array_of(volumes.labels)) if step.cuts else 0
@@ -80,10 +83,11 @@ def _read(source: SourceCase, challenge: Challenge) -> Volumes:
             images[-1].GetSpacing(), labels.GetSpacing(), rtol=1e-3
         ):
             raise InputError(
-                f"{path}: has {_grid(images[-1])}, its segmentation {source.labels.name} {_grid(labels)}; expected the "
-                "same grid."
+                f"{path}: has {_grid(images[-1])}, its segmentation {source.labels.name}"
+                f" {_grid(labels)}; expected the same grid."
             )
-    for image in (*images[1:], labels):  # nnU-Net overlays arrays, whatever their origins and directions
+    # nnU-Net overlays arrays, whatever their origins and directions
+    for image in (*images[1:], labels):
         image.CopyInformation(images[0])
     return Volumes(tuple(images), labels)
 
@@ -92,9 +96,19 @@ def _volumes(image: sitk.Image, path: Path, challenge: Challenge) -> list[sitk.I
     """The 3D images of a file."""
     dimension = 4 if challenge.volumes > 1 else 3
     found = image.GetSize()[3] if image.GetDimension() == 4 else 1
-    if image.GetDimension() != dimension or found != challenge.volumes or image.GetNumberOfComponentsPerPixel() > 1:
-        wanted = f"{challenge.volumes} volumes ({', '.join(challenge.channels)})" if dimension == 4 else "one volume"
-        raise InputError(f"{path}: has size {image.GetSize()}; {challenge.title} has {wanted} there.")
+    if (
+        image.GetDimension() != dimension
+        or found != challenge.volumes
+        or image.GetNumberOfComponentsPerPixel() > 1
+    ):
+        wanted = (
+            f"{challenge.volumes} volumes ({', '.join(challenge.channels)})"
+            if dimension == 4
+            else "one volume"
+        )
+        raise InputError(
+            f"{path}: has size {image.GetSize()}; {challenge.title} has {wanted} there."
+        )
     return [image] if dimension == 3 else [image[:, :, :, volume] for volume in range(found)]
 
 
@@ -110,7 +124,9 @@ def _read_labels(path: Path, challenge: Challenge) -> sitk.Image:
     for label in np.unique(array).tolist():
         if label not in challenge.values:
             known = ", ".join(map(str, sorted(challenge.values)))
-            raise InputError(f"{path}: holds label {label:g}; {challenge.title} has the labels {known}.")
+            raise InputError(
+                f"{path}: holds label {label:g}; {challenge.title} has the labels {known}."
+            )
         ours[array == label] = challenge.values[label]
     labels = sitk.GetImageFromArray(ours)
     labels.CopyInformation(image)

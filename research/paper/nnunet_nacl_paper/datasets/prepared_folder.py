@@ -1,4 +1,5 @@
-"""A challenge's folder in; one of nnU-Net's raw data sets out, with the paper's split, and prepared.json."""
+"""A challenge's folder in; one of nnU-Net's raw data sets out, with the paper's split, and
+prepared.json."""
 
 from __future__ import annotations
 
@@ -48,9 +49,11 @@ class Prepared:
         folder: nnU-Net's raw data set.
         split: Patients of each part of the split.
         cases: Number of cases of each part of the split.
-        kept: Share of each finished case's labelled voxels that is left; empty if the preparation cuts nothing.
+        kept: Share of each finished case's labelled voxels that is left; empty if the preparation
+            cuts nothing.
         notes: Where it differs from the paper.
-        problems: What is wrong with the cases that could not be prepared; the data set is unfinished if there are any.
+        problems: What is wrong with the cases that could not be prepared; the data set is
+            unfinished if there are any.
     """
 
     folder: Path
@@ -74,9 +77,9 @@ def prepare(
 ) -> Prepared:
     """Prepare a challenge's data for nnU-Net, as the paper did or as they are.
 
-    Training and validation cases go to imagesTr and labelsTr, those for testing to imagesTs and labelsTs, in which
-    nnU-Net trains nothing. splits_final.json lies beside dataset.json, from where nnU-Net's planning takes it. What a
-    run that was broken off has finished is kept.
+    Training and validation cases go to imagesTr and labelsTr, those for testing to imagesTs and
+    labelsTs, in which nnU-Net trains nothing. splits_final.json lies beside dataset.json, from
+    where nnU-Net's planning takes it. What a run that was broken off has finished is kept.
 
     Args:
         challenge: Which.
@@ -99,7 +102,9 @@ def prepare(
     split = split_patients(sorted({case.patient for case in found}), challenge.sizes, seed)
     parent = os.environ.get("nnUNet_raw") if output is None else output
     if not parent:
-        raise InputError("nnUNet_raw is not set; set it, or say with -o where the data set is to go.")
+        raise InputError(
+            "nnUNet_raw is not set; set it, or say with -o where the data set is to go."
+        )
     target = Path(parent) / challenge.dataset_name(native, number)
     splits = folds_of(found, split, challenge.leave_one_out)
     plan = {"challenge": challenge.name, "native": native, "seed": seed, "split": split}
@@ -108,7 +113,10 @@ def prepare(
     tasks = []
     for case in found:
         part = "Ts" if case.patient in split["test"] else "Tr"
-        images = [target / f"images{part}" / f"{case.name}_{c:04d}.nii.gz" for c in range(len(challenge.channels))]
+        images = [
+            target / f"images{part}" / f"{case.name}_{c:04d}.nii.gz"
+            for c in range(len(challenge.channels))
+        ]
         labels = target / f"labels{part}" / f"{case.name}.nii.gz"
         tasks.append(CaseTask(case, challenge, native, tuple(images), labels))
     for name in _FOLDERS:
@@ -116,9 +124,12 @@ def prepare(
             (target / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror}; choose another -o.") from None
-        for leftover in (target / name).glob(f".*{TEMPORARY}*"):  # of a killed run, ending as nnU-Net's images do
+        # of a killed run, ending as nnU-Net's images do
+        for leftover in (target / name).glob(f".*{TEMPORARY}*"):
             leftover.unlink()
-    records = {task.source.name: earlier[task.source.name] for task in tasks if _is_done(task, earlier)}
+    records = {
+        task.source.name: earlier[task.source.name] for task in tasks if _is_done(task, earlier)
+    }
     todo = [task for task in tasks if task.source.name not in records]
     document, problems = _Document(plan=plan, cases=records), dict[str, str]()
     write_json(target / FILE_NAME, document.model_dump())
@@ -151,7 +162,9 @@ def _each(
 
     with contextlib.ExitStack() as stack:
         if num_processes > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")))
+            pool = stack.enter_context(
+                ProcessPoolExecutor(num_processes, mp_context=get_context("spawn"))
+            )
             stack.callback(pool.shutdown, cancel_futures=True)
             running = {pool.submit(prepare_case, task): task for task in tasks}
             done = ((running[future], future.result) for future in as_completed(running))
@@ -163,7 +176,13 @@ def _each(
             except (InputError, MemoryError) as error:
                 yield task, str(error) or "there is too little memory; run again with a smaller -np"
             except BrokenProcessPool:
-                yield task, "a process was killed, perhaps for want of memory; run again with a smaller -np"
+                yield (
+                    task,
+                    (
+                        "a process was killed, perhaps for want of memory; run again with a"
+                        " smaller -np"
+                    ),
+                )
 
 
 def _sources(case: SourceCase) -> list[tuple[str, int, int]]:
@@ -180,12 +199,15 @@ def _is_done(task: CaseTask, earlier: Mapping[str, _Record]) -> bool:
 
 
 def _earlier_cases(target: Path, plan: dict[str, Any]) -> dict[str, _Record]:
-    """What an earlier run of the same has finished; InputError if the folder holds anything else."""
+    """What an earlier run of the same has finished; InputError if the folder holds anything
+    else."""
     if not target.exists() or not any(target.iterdir()):
         return {}
     path, fix = target / FILE_NAME, f"remove {target} and run again"
     if not path.is_file():
-        raise InputError(f"{target}: exists and is not from this command; give another number with -d.")
+        raise InputError(
+            f"{target}: exists and is not from this command; give another number with -d."
+        )
     try:
         document = _Document.model_validate(read_json(path, fix))
     except ValidationError as error:
@@ -195,7 +217,10 @@ def _earlier_cases(target: Path, plan: dict[str, Any]) -> dict[str, _Record]:
         before = document.plan.get(key)
         if before != value:
             difference = "other patients" if key == "split" else f"{key} {before!r}, not {value!r}"
-            raise InputError(f"{target}: was prepared with {difference}; give another number with -d, or remove it.")
+            raise InputError(
+                f"{target}: was prepared with {difference}; give another number with -d, or"
+                " remove it."
+            )
     return document.cases
 
 
@@ -205,13 +230,23 @@ def _check_name_free(target: Path, splits: list[dict[str, list[str]]]) -> None:
         parent = Path(os.environ.get(variable) or os.devnull)
         for path in sorted(parent.glob(f"{target.name[:10]}_*")):
             if path.name != target.name:
-                raise InputError(f"{path}: nnU-Net has this number already; give another one with -d.")
+                raise InputError(
+                    f"{path}: nnU-Net has this number already; give another one with -d."
+                )
         known = parent / target.name / SPLITS
-        if variable == "nnUNet_preprocessed" and known.is_file() and read_json(known, "remove it") != splits:
-            raise InputError(f"{known}: holds another split; give another number with -d, or remove it.")
+        if (
+            variable == "nnUNet_preprocessed"
+            and known.is_file()
+            and read_json(known, "remove it") != splits
+        ):
+            raise InputError(
+                f"{known}: holds another split; give another number with -d, or remove it."
+            )
 
 
-def _write_dataset_json(target: Path, challenge: Challenge, native: bool, num_training: int) -> None:
+def _write_dataset_json(
+    target: Path, challenge: Challenge, native: bool, num_training: int
+) -> None:
     """Written last: without it nnU-Net does not take the folder for a data set."""
     modalities = {str(channel): name for channel, name in enumerate(challenge.channels)}
     order = challenge.regions_class_order
@@ -223,7 +258,9 @@ def _write_dataset_json(target: Path, challenge: Challenge, native: bool, num_tr
         "file_ending": ".nii.gz",
         "name": target.name,
         "reference": challenge.reference,
-        "description": f"{challenge.title}, {'as distributed' if native else challenge.preparation}",
+        "description": (
+            f"{challenge.title}, {'as distributed' if native else challenge.preparation}"
+        ),
         "license": "that of the challenge",
         "converted_by": "nnunet_nacl_paper",
         "modalities": modalities,
@@ -240,5 +277,9 @@ def _notes(challenge: Challenge, native: bool, split: Mapping[str, Sequence[str]
     if patients != sum(challenge.sizes):
         sizes = " / ".join(map(str, proportional_sizes(patients, challenge.sizes)))
         paper = " / ".join(map(str, challenge.sizes))
-        notes.insert(0, f"{patients} patients instead of {sum(challenge.sizes)}: {sizes} in the proportion of {paper}")
+        notes.insert(
+            0,
+            f"{patients} patients instead of {sum(challenge.sizes)}: {sizes} in the proportion of"
+            f" {paper}",
+        )
     return notes

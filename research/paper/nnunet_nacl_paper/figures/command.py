@@ -1,4 +1,5 @@
-"""`nnunet_nacl_paper figures`: a comparison's tables and figures under the numbers that they have in the paper."""
+"""`nnunet_nacl_paper figures`: a comparison's tables and figures under the numbers that they have
+in the paper."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl_paper.comparison import RANK_METRICS, SHORT, Comparison, Dataset, read_comparison, relative_difference
+from nnunet_nacl_paper.comparison import (
+    RANK_METRICS,
+    SHORT,
+    Comparison,
+    Dataset,
+    read_comparison,
+    relative_difference,
+)
 from nnunet_nacl_paper.figures import panels, settings
 from nnunet_nacl_paper.figures.radar import draw_radar
 from nnunet_nacl_paper.files import InputError, replacing
@@ -39,9 +47,14 @@ _MASKS = ("foreground", "union", "dilated", "boundary", "predicted", "all")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
-    parser.add_argument("comparison", type=Path, metavar="COMPARISON", help="folder of `nnunet_nacl compare -o`")
+    parser.add_argument(
+        "comparison", type=Path, metavar="COMPARISON", help="folder of `nnunet_nacl compare -o`"
+    )
     parser.add_argument("-o", type=Path, metavar="FOLDER", help="default: paper/ in it")
-    relative = "the two methods of figure 7, B against A, by name or label (default: the last against the first)"
+    relative = (
+        "the two methods of figure 7, B against A, by name or label (default: the last against the"
+        " first)"
+    )
     parser.add_argument("-relative", metavar=("A", "B"), nargs=2, help=relative)
 
 
@@ -55,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     write_ranks(comparison, folder)
     files = [folder / "ranks.csv", folder / "case_ranks.csv"]
     for table in comparison.tables:
-        for number in [number for begins, number in _TABLES.items() if re.match(begins, table["id"])]:
+        for number in [
+            number for begins, number in _TABLES.items() if re.match(begins, table["id"])
+        ]:
             for name in table["files"]:
                 files.append(folder / f"table_{number}_{Path(name).name}")
                 with replacing(files[-1]) as temporary:
@@ -66,13 +81,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pair(comparison: Comparison, asked: list[str] | None) -> tuple[str, str]:
-    names = {label: name for name, label in comparison.labels.items()} | {name: name for name in comparison.labels}
+    names = {label: name for name, label in comparison.labels.items()} | {
+        name: name for name in comparison.labels
+    }
     for text in asked or ():
         if text not in names:
-            raise InputError(f"-relative {text}: not among those compared: {', '.join(comparison.labels.values())}.")
-    first, second = (names[text] for text in asked) if asked else (comparison.ranked[0], comparison.ranked[-1])
+            raise InputError(
+                f"-relative {text}: not among those compared:"
+                f" {', '.join(comparison.labels.values())}."
+            )
+    first, second = (
+        (names[text] for text in asked) if asked else (comparison.ranked[0], comparison.ranked[-1])
+    )
     if first == second:
-        raise InputError(f"-relative needs two different methods, got {comparison.labels[first]} twice.")
+        raise InputError(
+            f"-relative needs two different methods, got {comparison.labels[first]} twice."
+        )
     return first, second
 
 
@@ -80,7 +104,10 @@ def write_figures(comparison: Comparison, pair: tuple[str, str], folder: Path) -
     """All figures that the comparison has; their files."""
     files: list[Path] = []
     for dataset in comparison.datasets:
-        suffix, frame = f"_{dataset.name}" if len(comparison.datasets) > 1 else "", {"subtitle": _where(dataset)}
+        suffix, frame = (
+            f"_{dataset.name}" if len(comparison.datasets) > 1 else "",
+            {"subtitle": _where(dataset)},
+        )
 
         def place(name: str, suffix: str = suffix) -> Path:
             return folder / f"figure_{name}{suffix}"
@@ -96,7 +123,10 @@ def write_figures(comparison: Comparison, pair: tuple[str, str], folder: Path) -
 def _where(dataset: Dataset) -> str:
     patients = f" of {len(set(dataset.patients.values()))} patients" if dataset.patients else ""
     over = "patients" if dataset.patients else "cases"
-    return f"{dataset.name}, {len(dataset.cases)} cases{patients}; 95 % bootstrap intervals over {over}"
+    return (
+        f"{dataset.name}, {len(dataset.cases)} cases{patients}; 95 % bootstrap intervals over"
+        f" {over}"
+    )
 
 
 def _scatter(comparison: Comparison, dataset: Dataset, place: Place, frame: dict) -> list[Path]:
@@ -107,25 +137,39 @@ def _scatter(comparison: Comparison, dataset: Dataset, place: Place, frame: dict
         }
         for column in _SCATTER
     }
-    return panels.draw_scatter(measures, place("10_scatter"), title="Discrimination and calibration", **frame)
+    return panels.draw_scatter(
+        measures, place("10_scatter"), title="Discrimination and calibration", **frame
+    )
 
 
-def _relative(comparison: Comparison, dataset: Dataset, pair: tuple[str, str], place: Place, frame: dict) -> list[Path]:
+def _relative(
+    comparison: Comparison, dataset: Dataset, pair: tuple[str, str], place: Place, frame: dict
+) -> list[Path]:
     differences, better = {}, {}
     for key in _RELATIVE:
         column, table = comparison.columns[key], dataset.table(key, pair)
         title = column["title"].removesuffix(f" ({column['unit']})")
-        differences[title] = relative_difference(*table.T, **comparison.draws, groups=dataset.groups)
+        differences[title] = relative_difference(
+            *table.T, **comparison.draws, groups=dataset.groups
+        )
         better[title] = column["better"]
     first, second = (comparison.labels[name] for name in pair)
     path = place("7_relative_difference")
-    return panels.draw_relative_difference(differences, path, better=better, title=f"{second} against {first}", **frame)
+    return panels.draw_relative_difference(
+        differences, path, better=better, title=f"{second} against {first}", **frame
+    )
 
 
-def _over_settings(comparison: Comparison, dataset: Dataset, place: Place, frame: dict) -> list[Path]:
+def _over_settings(
+    comparison: Comparison, dataset: Dataset, place: Place, frame: dict
+) -> list[Path]:
     files: list[Path] = []  # of models that are compared as they are
-    trainers = {one["name"]: one["name"] for one in comparison.trainers if one["name"] == one["trainer"]}
-    everyone = dict.fromkeys({match[1] for t in trainers.values() if (match := settings._METHOD.match(t))}, 100.0)
+    trainers = {
+        one["name"]: one["name"] for one in comparison.trainers if one["name"] == one["trainer"]
+    }
+    everyone = dict.fromkeys(
+        {match[1] for t in trainers.values() if (match := settings._METHOD.match(t))}, 100.0
+    )
     if shares := settings.by_number(trainers, "train", everyone):
         labels = dict(zip(shares, settings.short(list(shares))))
         lines = {
@@ -137,7 +181,9 @@ def _over_settings(comparison: Comparison, dataset: Dataset, place: Place, frame
         }
         better = {SHORT[key]: comparison.columns[key]["better"] for key in RANK_METRICS}
         path = place("9_training_share")
-        files += panels.draw_training_share(lines, path, better=better, title="Share of the training cases", **frame)
+        files += panels.draw_training_share(
+            lines, path, better=better, title="Share of the training cases", **frame
+        )
     if networks := settings.by_network(trainers):
         files += _radars(comparison, dataset, place("8_networks"), "network", networks, frame)
     for token, defaults in settings.HYPER.items():
@@ -153,20 +199,29 @@ def _over_settings(comparison: Comparison, dataset: Dataset, place: Place, frame
 def _radars(
     comparison: Comparison, dataset: Dataset, path: Path, setting: str, groups: Groups, frame: dict
 ) -> Iterator[Path]:
-    """A radar of DSC and one of ECE: an axis for each value of a setting, a polygon for each group of methods."""
+    """A radar of DSC and one of ECE: an axis for each value of a setting, a polygon for each group
+    of methods."""
     axes = list(dict.fromkeys(value for points in groups.values() for value in points))
     for key in ("Dice", "ECE:foreground"):
         values = {
-            label: [dataset.mean(key, points[value]) if value in points else np.nan for value in axes]
+            label: [
+                dataset.mean(key, points[value]) if value in points else np.nan for value in axes
+            ]
             for label, points in zip(settings.short(list(groups)), groups.values())
         }
-        what = {"better": comparison.columns[key]["better"], "metric": comparison.columns[key]["title"]}
+        what = {
+            "better": comparison.columns[key]["better"],
+            "metric": comparison.columns[key]["title"],
+        }
         place = path.with_name(f"{path.name}_{'dice' if key == 'Dice' else 'ece'}")
-        yield from draw_radar(axes, values, place, title=f"{SHORT[key]} by {setting}", **what, **frame)
+        yield from draw_radar(
+            axes, values, place, title=f"{SHORT[key]} by {setting}", **what, **frame
+        )
 
 
 def _radar(comparison: Comparison, metric: str, folder: Path) -> list[Path]:
-    """A polygon per method; an axis per data set where there are three, else per structure or mask."""
+    """A polygon per method; an axis per data set where there are three, else per structure or
+    mask."""
     datasets = comparison.datasets
     short, column = ("DSC", "Dice") if metric == "Dice" else ("ECE", "ECE:foreground")
     if len(datasets) >= 3:
@@ -181,14 +236,24 @@ def _radar(comparison: Comparison, metric: str, folder: Path) -> list[Path]:
                 keys |= {"Dice": "mean"} if len(dataset.structures) > 1 else {}
             spokes += [(f"{before}{name}", dataset, key) for key, name in keys.items()]
     values = {
-        label: [dataset.mean(key, name) for _, dataset, key in spokes] for name, label in comparison.labels.items()
+        label: [dataset.mean(key, name) for _, dataset, key in spokes]
+        for name, label in comparison.labels.items()
     }
     own = metric != "Dice" or len(datasets) > 1  # the structures of one data set are comparable
-    what: dict[str, Any] = {"better": comparison.columns[column]["better"], "metric": short, "own_scales": own}
+    what: dict[str, Any] = {
+        "better": comparison.columns[column]["better"],
+        "metric": short,
+        "own_scales": own,
+    }
     path = folder / f"figure_1_radar_{metric.lower()}"
     subtitle = "; ".join(_where(dataset).partition(";")[0] for dataset in datasets)
     return draw_radar(
-        [axis for axis, _, _ in spokes], values, path, title=f"{short} by {kind}", subtitle=subtitle, **what
+        [axis for axis, _, _ in spokes],
+        values,
+        path,
+        title=f"{short} by {kind}",
+        subtitle=subtitle,
+        **what,
     )
 
 
@@ -196,8 +261,15 @@ def _rank_heatmaps(comparison: Comparison, folder: Path) -> Iterator[Path]:
     sums, within = ranks_of(comparison)
     means = np.array([[one.mean for one in intervals] for intervals in within.values()]).T
     labels, metrics = [comparison.labels[name] for name in sums.index], [*SHORT.values(), "total"]
-    what = {"sum": ("Sum of ranks", sums.to_numpy(), 0), "mean": ("Mean rank within a case", means, 2)}
+    what = {
+        "sum": ("Sum of ranks", sums.to_numpy(), 0),
+        "mean": ("Mean rank within a case", means, 2),
+    }
     for kind, (title, ranks, decimals) in what.items():
         path = folder / f"figure_2_rank_{kind}"
-        notes = ["1 is the best; ECE and CECE on the foreground. The lowest of each column is framed."]
-        yield from panels.draw_rank_heatmap(labels, metrics, ranks, path, decimals=decimals, title=title, notes=notes)
+        notes = [
+            "1 is the best; ECE and CECE on the foreground. The lowest of each column is framed."
+        ]
+        yield from panels.draw_rank_heatmap(
+            labels, metrics, ranks, path, decimals=decimals, title=title, notes=notes
+        )

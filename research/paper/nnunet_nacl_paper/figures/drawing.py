@@ -38,7 +38,8 @@ _COLUMNS = 3  # of panels
 
 
 def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Keywords of ``Axes.plot`` for each method by its place; the first, the reference, is black."""
+    """Keywords of ``Axes.plot`` for each method by its place; the first, the reference, is
+    black."""
     return {
         method: {
             "color": _COLORS[i % len(_COLORS)],
@@ -51,8 +52,11 @@ def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def new_panels(number: int, width: float, height: float, **subplot: Any) -> tuple[Figure, list[Any]]:
-    """A figure with so many panels of a size in inches, at most three beside each other (four: two by two)."""
+def new_panels(
+    number: int, width: float, height: float, **subplot: Any
+) -> tuple[Figure, list[Any]]:
+    """A figure with so many panels of a size in inches, at most three beside each other (four: two
+    by two)."""
     columns = 2 if number == 4 else min(number, _COLUMNS)
     rows = -(-number // columns)
     with matplotlib.rc_context(_SETTINGS):
@@ -68,7 +72,13 @@ def draw_interval(axes: Axes, at: float, interval: Interval, *, vertical: bool, 
     if np.isnan(interval.low):
         return
     ends = [interval.low, interval.high]
-    axes.plot(*([at, at], ends) if vertical else (ends, [at, at]), color=color, linewidth=1.2, alpha=0.7, zorder=2)
+    axes.plot(
+        *([at, at], ends) if vertical else (ends, [at, at]),
+        color=color,
+        linewidth=1.2,
+        alpha=0.7,
+        zorder=2,
+    )
 
 
 def with_direction(what: str, better: str) -> str:
@@ -97,15 +107,21 @@ def write_figure(
         The files.
     """
     wide = int(figure.get_figwidth() * 13)
-    head = "\n".join(line for text in (title, subtitle, *notes) if text for line in textwrap.wrap(text, wide))
+    head = "\n".join(
+        line for text in (title, subtitle, *notes) if text for line in textwrap.wrap(text, wide)
+    )
     with matplotlib.rc_context(_SETTINGS):
         figure.suptitle(head, x=0.02, ha="left", fontsize=9)
         if legend:
             handles = [Line2D([], [], label=method, **look) for method, look in legend.items()]
-            figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+            figure.legend(
+                handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+            )
         files = [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
         for file in files:
-            metadata: dict[str, Any] = {"Software": None} if file.suffix == ".png" else {"Date": None}
+            metadata: dict[str, Any] = (
+                {"Software": None} if file.suffix == ".png" else {"Date": None}
+            )
             with replacing(file, file.suffix) as temporary:
                 figure.savefig(temporary, dpi=150, metadata=metadata)
     return files

@@ -1,4 +1,5 @@
-"""Rank heat map (fig. 2), relative difference (fig. 7), training share (fig. 9), scatter (fig. 10)."""
+"""Rank heat map (fig. 2), relative difference (fig. 7), training share (fig. 9), scatter (fig.
+10)."""
 
 from __future__ import annotations
 
@@ -11,24 +12,57 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from nnunet_nacl.metrics.statistics import Interval
-from nnunet_nacl_paper.figures.drawing import BAD, GOOD, INK, draw_interval, new_panels, styles, with_direction
+from nnunet_nacl_paper.figures.drawing import (
+    BAD,
+    GOOD,
+    INK,
+    draw_interval,
+    new_panels,
+    styles,
+    with_direction,
+)
 from nnunet_nacl_paper.figures.drawing import write_figure as write
 
 
 def draw_rank_heatmap(
-    methods: Sequence[str], metrics: Sequence[str], ranks: np.ndarray, path: Path, *, decimals: int, **frame: Any
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    ranks: np.ndarray,
+    path: Path,
+    *,
+    decimals: int,
+    **frame: Any,
 ) -> list[Path]:
-    """Draw (methods, metrics) ranks as a table of colours, each column from its best to its worst, the best framed."""
+    """Draw (methods, metrics) ranks as a table of colours, each column from its best to its worst,
+    the best framed."""
     figure, (axes,) = new_panels(1, 2.0 + 0.9 * len(metrics), 0.5 + 0.34 * len(methods))
     for j, column in enumerate(np.asarray(ranks, float).T):
-        low, high = (np.nanmin(column), np.nanmax(column)) if not np.isnan(column).all() else (0.0, 0.0)
+        low, high = (
+            (np.nanmin(column), np.nanmax(column)) if not np.isnan(column).all() else (0.0, 0.0)
+        )
         for i, value in enumerate(column):
             share = 0.0 if np.isnan(value) or high == low else (value - low) / (high - low)
             best = value == low
-            frame_of: Any = {"edgecolor": INK, "linewidth": 2} if best else {"edgecolor": "white", "linewidth": 1}
-            axes.add_patch(Rectangle((j, i), 1, 1, facecolor=str(1 - 0.55 * share), zorder=2 + best, **frame_of))
+            frame_of: Any = (
+                {"edgecolor": INK, "linewidth": 2}
+                if best
+                else {"edgecolor": "white", "linewidth": 1}
+            )
+            axes.add_patch(
+                Rectangle(
+                    (j, i), 1, 1, facecolor=str(1 - 0.55 * share), zorder=2 + best, **frame_of
+                )
+            )
             text = "-" if np.isnan(value) else f"{value:.{decimals}f}"
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", zorder=4, weight="bold" if best else "normal")
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                text,
+                ha="center",
+                va="center",
+                zorder=4,
+                weight="bold" if best else "normal",
+            )
     axes.set(xlim=(0, len(metrics)), ylim=(len(methods), 0))
     axes.set_xticks(np.arange(len(metrics)) + 0.5, metrics)
     axes.set_yticks(np.arange(len(methods)) + 0.5, methods)
@@ -40,7 +74,8 @@ def draw_rank_heatmap(
 def draw_relative_difference(
     differences: Mapping[str, Interval], path: Path, *, better: Mapping[str, str], **frame: Any
 ) -> list[Path]:
-    """Draw a bar per metric in percent, blue where it is the better direction, with its interval."""
+    """Draw a bar per metric in percent, blue where it is the better direction, with its
+    interval."""
     figure, (axes,) = new_panels(1, 6.0, 0.6 + 0.34 * len(differences))
     for i, (metric, difference) in enumerate(differences.items()):
         if np.isnan(difference.mean):
@@ -56,15 +91,19 @@ def draw_relative_difference(
     axes.set(xlabel="difference in percent")
     axes.invert_yaxis()
     axes.grid(True, axis="x")
-    return write(figure, path, notes=["Blue: the better direction; orange: the worse one."], **frame)
+    return write(
+        figure, path, notes=["Blue: the better direction; orange: the worse one."], **frame
+    )
 
 
-def draw_scatter(panels: Mapping[str, Mapping[str, tuple[Interval, Interval]]], path: Path, **frame: Any) -> list[Path]:
+def draw_scatter(
+    panels: Mapping[str, Mapping[str, tuple[Interval, Interval]]], path: Path, **frame: Any
+) -> list[Path]:
     """Draw a point per method with its intervals, a panel per calibration measure.
 
     Args:
-        panels: Measure, lower is better -> method -> Dice and the measure. What lacks one of the two is left out and
-            named at the foot.
+        panels: Measure, lower is better -> method -> Dice and the measure. What lacks one of the
+            two is left out and named at the foot.
         path, frame: As for ``write_figure``, as in all of these.
     """
     looks = styles(dict.fromkeys(method for points in panels.values() for method in points))
@@ -79,7 +118,11 @@ def draw_scatter(panels: Mapping[str, Mapping[str, tuple[Interval, Interval]]], 
             draw_interval(axes, error.mean, dice, vertical=False, color=look["color"])
             draw_interval(axes, dice.mean, error, vertical=True, color=look["color"])
             axes.plot([dice.mean], [error.mean], zorder=3, **look)
-        axes.set(title=measure, xlabel=with_direction("DSC", "higher"), ylabel=with_direction(measure, "lower"))
+        axes.set(
+            title=measure,
+            xlabel=with_direction("DSC", "higher"),
+            ylabel=with_direction(measure, "lower"),
+        )
         axes.grid(True)
     return write(figure, path, notes=missing, legend=looks, **frame)
 
@@ -96,27 +139,48 @@ def draw_training_share(
     Methods at the same share stand a few points apart, so that all intervals are seen.
 
     Args:
-        panels: Metric -> method -> share in percent, rising -> value. A value that is NaN leaves a gap.
+        panels: Metric -> method -> share in percent, rising -> value. A value that is NaN leaves a
+            gap.
         path, frame: As for ``write_figure``, as in all of these.
         better: ``higher`` or ``lower`` for each panel.
     """
     looks = styles(dict.fromkeys(method for lines in panels.values() for method in lines))
     figure, all_axes = new_panels(len(panels), 3.4, 2.8)
-    shares = sorted({share for lines in panels.values() for line in lines.values() for share in line})
+    shares = sorted(
+        {share for lines in panels.values() for line in lines.values() for share in line}
+    )
     for axes, (metric, lines) in zip(all_axes, panels.items()):
         axes.set_xscale("log" if shares[-1] >= 4 * shares[0] else "linear")
         for place, (method, line) in enumerate(lines.items()):
             offset = (place - (len(lines) - 1) / 2) * min(3.0, 14.0 / len(lines))
             moved = axes.transData + ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
             look, values = looks[method], list(line.values())
-            means, ends = [value.mean for value in values], [(value.low, value.high) for value in values]
-            axes.vlines(list(line), *zip(*ends), color=look["color"], alpha=0.7, linewidth=1.2, transform=moved)
+            means, ends = (
+                [value.mean for value in values],
+                [(value.low, value.high) for value in values],
+            )
+            axes.vlines(
+                list(line),
+                *zip(*ends),
+                color=look["color"],
+                alpha=0.7,
+                linewidth=1.2,
+                transform=moved,
+            )
             axes.plot(list(line), means, transform=moved, zorder=3, **look)
-            drawn = [(share, y) for share, value in line.items() for y in (value.mean, value.low, value.high)]
+            drawn = [
+                (share, y)
+                for share, value in line.items()
+                for y in (value.mean, value.low, value.high)
+            ]
             axes.update_datalim([point for point in drawn if not np.isnan(point[1])])
         axes.autoscale_view()
         axes.set_xticks(shares, [f"{share:g}" for share in shares])
         axes.set_xticks([], minor=True)
-        axes.set(title=metric, xlabel="share of the training cases (%)", ylabel=with_direction(metric, better[metric]))
+        axes.set(
+            title=metric,
+            xlabel="share of the training cases (%)",
+            ylabel=with_direction(metric, better[metric]),
+        )
         axes.grid(True)
     return write(figure, path, legend=looks, **frame)

@@ -1,4 +1,5 @@
-"""Radar of one metric: a polygon per method, a spoke per data set, structure or setting (figs. 1, 6 and 8)."""
+"""Radar of one metric: a polygon per method, a spoke per data set, structure or setting (figs. 1, 6
+and 8)."""
 
 from __future__ import annotations
 
@@ -22,9 +23,11 @@ def draw_radar(
     own_scales: bool = False,
     **frame: Any,
 ) -> list[Path]:
-    """Draw a polygon per method; outward is always better, so the radial axis of an error runs inward.
+    """Draw a polygon per method; outward is always better, so the radial axis of an error runs
+    inward.
 
-    Rows of points take its place where it would hide something: with one or two axes, equal or missing values.
+    Rows of points take its place where it would hide something: with one or two axes, equal or
+    missing values.
 
     Args:
         axes: Names of the spokes, clockwise from the top.
@@ -32,7 +35,8 @@ def draw_radar(
         path, frame: As for :func:`~nnunet_nacl_paper.figures.drawing.write_figure`.
         better: ``higher`` or ``lower``.
         metric: What is drawn.
-        own_scales: Each axis has its own range, written with its name: for data sets of different difficulty.
+        own_scales: Each axis has its own range, written with its name: for data sets of different
+            difficulty.
     """
     looks, table = styles(values), np.array(list(values.values()), dtype=float)
     missing = [
@@ -56,13 +60,23 @@ def draw_radar(
     if own_scales:  # the best of each spoke lies at the rim, the worst at a fifth of it
         spread = np.where(high > low, high - low, 1.0)
         radii = np.where(high > low, 0.2 + 0.8 * (sign * table - low) / spread, 0.6)
-        labels = [f"{axis}\n{sign * a:.3f} to {sign * b:.3f}" for axis, a, b in zip(axes, low, high)]
-        rings, note = {}, "Every spoke has its own range, worst to best: compare along a spoke, not between spokes."
+        labels = [
+            f"{axis}\n{sign * a:.3f} to {sign * b:.3f}" for axis, a, b in zip(axes, low, high)
+        ]
+        rings, note = (
+            {},
+            (
+                "Every spoke has its own range, worst to best: compare along a spoke, not between"
+                " spokes."
+            ),
+        )
     else:
         ticks = MaxNLocator(6).tick_values(low - (high - low) / 4, high)
         radii = (sign * table - ticks[0]) / (ticks[-1] - ticks[0])
         labels, note = list(axes), f"Centre {sign * ticks[0]:.3g}, rim {sign * ticks[-1]:.3g}."
-        rings = {(tick - ticks[0]) / (ticks[-1] - ticks[0]): f"{sign * tick:.3g}" for tick in ticks[1:-1]}
+        rings = {
+            (tick - ticks[0]) / (ticks[-1] - ticks[0]): f"{sign * tick:.3g}" for tick in ticks[1:-1]
+        }
     angles = np.linspace(0, 2 * np.pi, len(axes) + 1)
     figure, (panel,) = new_panels(1, 5.0, 4.6, projection="polar")
     panel.set(theta_zero_location="N", theta_direction=-1, ylim=(0, 1))

@@ -18,13 +18,16 @@ _METHOD = re.compile(r"nnUNetTrainer(?:Dice)?([A-Za-z]*)")
 _NETWORK = re.compile("_(unet|attunet|unetpp|transunet)(?=_|$)")
 
 
-def by_number(trainers: Mapping[str, str], token: str, defaults: Mapping[str, float]) -> dict[str, dict[float, str]]:
+def by_number(
+    trainers: Mapping[str, str], token: str, defaults: Mapping[str, float]
+) -> dict[str, dict[float, str]]:
     """Methods that differ in one number only.
 
     Args:
         trainers: Class by name.
         token: What stands before the number in a trainer's name, such as ``lambda`` or ``train``.
-        defaults: Its value by method where a name does not have it; a method that is not there does not know it.
+        defaults: Its value by method where a name does not have it; a method that is not there does
+            not know it.
 
     Returns:
         What they share -> value, rising -> name; groups of at least two values.
@@ -36,24 +39,41 @@ def by_number(trainers: Mapping[str, str], token: str, defaults: Mapping[str, fl
         found = number.search(trainer)
         if method is None or method[1] not in defaults:
             continue
-        if token == "sigma" and method[1] == "NACL" and not re.search("_(gaussian|svls)(_|$)", trainer):
+        if (
+            token == "sigma"
+            and method[1] == "NACL"
+            and not re.search("_(gaussian|svls)(_|$)", trainer)
+        ):
             continue  # the mean prior has no width
         value = float(found[1].replace("p", ".")) if found else defaults[method[1]]
         groups.setdefault(number.sub("", trainer), {})[value] = name
-    return {shared: dict(sorted(values.items())) for shared, values in groups.items() if len(values) >= 2}
+    return {
+        shared: dict(sorted(values.items()))
+        for shared, values in groups.items()
+        if len(values) >= 2
+    }
 
 
 def by_network(trainers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Methods that differ in the network only: what they share -> network (``nnU-Net's`` for the plans') -> name."""
+    """Methods that differ in the network only: what they share -> network (``nnU-Net's`` for the
+    plans') -> name."""
     groups: dict[str, dict[str, str]] = {}
     for name, trainer in trainers.items():
         found = _NETWORK.search(trainer)
         groups.setdefault(_NETWORK.sub("", trainer), {})[found[1] if found else "nnU-Net's"] = name
-    return {shared: dict(sorted(networks.items())) for shared, networks in groups.items() if len(networks) >= 2}
+    return {
+        shared: dict(sorted(networks.items()))
+        for shared, networks in groups.items()
+        if len(networks) >= 2
+    }
 
 
 def short(names: list[str]) -> list[str]:
-    """The names without ``nnUNetTrainer`` and the tokens that all share: ``nnUNetTrainerNACL_adam`` -> ``NACL``."""
+    """The names without ``nnUNetTrainer`` and the tokens that all share: ``nnUNetTrainerNACL_adam``
+    -> ``NACL``."""
     split = [name.removeprefix("nnUNetTrainer").split("_") for name in names]
     shared = set.intersection(*map(set, (tokens[1:] for tokens in split)))
-    return [" ".join([first, *(token for token in tokens if token not in shared)]) for first, *tokens in split]
+    return [
+        " ".join([first, *(token for token in tokens if token not in shared)])
+        for first, *tokens in split
+    ]

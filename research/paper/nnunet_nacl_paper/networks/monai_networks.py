@@ -13,7 +13,8 @@ _LEVELS = 5  # of MONAI's U-Net++
 
 
 class PlannedAttentionUNet(AttentionUnet):
-    """Attention U-Net (Oktay et al. 2018): features and strides of the plans, kernels of 3, batch normalisation.
+    """Attention U-Net (Oktay et al. 2018): features and strides of the plans, kernels of 3, batch
+    normalisation.
 
     Args:
         planned: Features and strides of the stages.
@@ -28,16 +29,19 @@ class PlannedAttentionUNet(AttentionUnet):
 
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
         check_patch_size("attunet", planned.patch_size, planned.reduction)
-        strides: Any = [stride[0] if len(set(stride)) == 1 else stride for stride in planned.strides[1:]]
+        strides: Any = [
+            stride[0] if len(set(stride)) == 1 else stride for stride in planned.strides[1:]
+        ]
         super().__init__(planned.num_axes, num_inputs, num_outputs, planned.features, strides)
 
 
 class PlannedUNetPlusPlus(BasicUNetPlusPlus):
-    """U-Net++ (Zhou et al. 2018) of five levels, each half as large as the one before, with instance normalisation.
+    """U-Net++ (Zhou et al. 2018) of five levels, each half as large as the one before, with
+    instance normalisation.
 
-    The levels have the features of the plans' first five stages (the last stage's again, where there are fewer), the
-    last node those of the first level. The heads of the nodes before the last are there but not trained, since there is
-    no deep supervision.
+    The levels have the features of the plans' first five stages (the last stage's again, where
+    there are fewer), the last node those of the first level. The heads of the nodes before the last
+    are there but not trained, since there is no deep supervision.
 
     Args:
         planned: Features of the stages.
@@ -45,14 +49,16 @@ class PlannedUNetPlusPlus(BasicUNetPlusPlus):
         num_outputs: Classes, or regions.
 
     Raises:
-        InputError: The patch size is no multiple of 16, or a single voxel would be left at the bottom, of which
-            instance normalisation leaves nothing.
+        InputError: The patch size is no multiple of 16, or a single voxel would be left at the
+            bottom, of which instance normalisation leaves nothing.
     """
 
     class_layer = "final_conv_0_4"
 
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
-        check_patch_size("unetpp", planned.patch_size, (2 ** (_LEVELS - 1),) * planned.num_axes, smallest=2)
+        check_patch_size(
+            "unetpp", planned.patch_size, (2 ** (_LEVELS - 1),) * planned.num_axes, smallest=2
+        )
         features = [*planned.features, *planned.features[-1:] * _LEVELS][:_LEVELS]
         super().__init__(planned.num_axes, num_inputs, num_outputs, (*features, features[0]))
         for head in (self.final_conv_0_1, self.final_conv_0_2, self.final_conv_0_3):

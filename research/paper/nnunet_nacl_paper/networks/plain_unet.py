@@ -13,12 +13,14 @@ from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
 
 
 class PlainUNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015) without normalisation and deep supervision, as in the paper's code.
+    """U-Net (Ronneberger et al. 2015) without normalisation and deep supervision, as in the paper's
+    code.
 
-    A stage is two convolutions of size 3 with bias, each followed by ReLU. Stages are joined by max pooling on the way
-    down; on the way up by nearest-neighbour upsampling and concatenation; a convolution of size 1 makes the classes.
-    With 32, 64, 128, 256, 512 features and kernels of 3 x 3 it has the parameters of the paper's network, whatever the
-    strides. Weights are initialised after He et al. (2015), biases with 0, since no normalisation makes up for depth.
+    A stage is two convolutions of size 3 with bias, each followed by ReLU. Stages are joined by max
+    pooling on the way down; on the way up by nearest-neighbour upsampling and concatenation; a
+    convolution of size 1 makes the classes. With 32, 64, 128, 256, 512 features and kernels of 3 x
+    3 it has the parameters of the paper's network, whatever the strides. Weights are initialised
+    after He et al. (2015), biases with 0, since no normalisation makes up for depth.
 
     Args:
         planned: Features, kernel sizes and strides of the stages.
@@ -51,7 +53,10 @@ class PlainUNet(nn.Module):
         layers: list[nn.Module] = []
         for channels in (inputs, features):
             padding = tuple(size // 2 for size in kernel)
-            layers += [self._convolution(channels, features, kernel, padding=padding), nn.ReLU(inplace=True)]
+            layers += [
+                self._convolution(channels, features, kernel, padding=padding),
+                nn.ReLU(inplace=True),
+            ]
         return nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ def read_plans(configuration: Any) -> Planned:
     """Reads one of nnU-Net's ConfigurationManagers.
 
     Raises:
-        InputError: The configuration's network has no stages with features, kernels and strides of their own.
+        InputError: The configuration's network has no stages with features, kernels and strides of
+            their own.
     """
     settings, patch_size = configuration.network_arch_init_kwargs, tuple(configuration.patch_size)
 
@@ -53,13 +54,15 @@ def read_plans(configuration: Any) -> Planned:
         strides = tuple(by_axis(stride) for stride in settings["strides"])
     except (KeyError, TypeError):
         raise InputError(
-            "the plans' network has no features_per_stage, kernel_sizes and strides by stage, from which another "
-            "network could take them; use plans of a U-Net, such as nnUNetPlans."
+            "the plans' network has no features_per_stage, kernel_sizes and strides by stage, from"
+            " which another network could take them; use plans of a U-Net, such as nnUNetPlans."
         ) from None
     return Planned(features, kernels, strides, patch_size)
 
 
-def check_patch_size(network: str, patch_size: Sequence[int], multiples: Sequence[int], *, smallest: int = 1) -> None:
+def check_patch_size(
+    network: str, patch_size: Sequence[int], multiples: Sequence[int], *, smallest: int = 1
+) -> None:
     """Refuse patches that the network would return in another size, or not at all.
 
     Args:
@@ -71,14 +74,16 @@ def check_patch_size(network: str, patch_size: Sequence[int], multiples: Sequenc
     Raises:
         InputError: It names the nearest size that the network takes.
     """
-    counts = [max(1, math.floor(size / multiple + 0.5)) for size, multiple in zip(patch_size, multiples)]
+    counts = [
+        max(1, math.floor(size / multiple + 0.5)) for size, multiple in zip(patch_size, multiples)
+    ]
     while math.prod(counts) < smallest:
         counts = [count + 1 for count in counts]
     nearest = [count * multiple for count, multiple in zip(counts, multiples)]
     if nearest != list(patch_size):
         raise InputError(
-            f"{network} takes patches of multiples of {_shown(multiples)} voxels, the plans have {_shown(patch_size)}: "
-            f"set patch_size to {nearest}, the nearest, in nnUNetPlans.json."
+            f"{network} takes patches of multiples of {_shown(multiples)} voxels, the plans have"
+            f" {_shown(patch_size)}: set patch_size to {nearest}, the nearest, in nnUNetPlans.json."
         )
 
 

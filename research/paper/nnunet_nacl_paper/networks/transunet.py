@@ -1,4 +1,5 @@
-"""TransUNet: a ResNet-50 of three stages, a vision transformer, and a cascade of upsampling blocks; 2D."""
+"""TransUNet: a ResNet-50 of three stages, a vision transformer, and a cascade of upsampling blocks;
+2D."""
 
 from __future__ import annotations
 
@@ -25,12 +26,13 @@ _BRIDGE = 512
 class TransUNet(nn.Module):
     """TransUNet (Chen et al., arXiv 2102.04306), R50-ViT-B/16, on timm's hybrid vision transformer.
 
-    Stages of 3, 4 and 9 bottlenecks with group normalisation and standardised weights; 12 transformer blocks of 768
-    channels on their output, a token a pixel, with learnt positions for the plans' patch size; from there up in four
-    steps with the ResNet's features; dropout of 0.1 on the tokens and in the transformer's MLPs. Where the paper's code
-    and Google's, whose weights it loads, differ in the ResNet (padding, groups of a shortcut's normalisation), timm and
-    this network follow Google's. One image channel is given three times, as in the paper; two or more than three
-    have a first convolution of their own. Features are the paper's, not the plans'.
+    Stages of 3, 4 and 9 bottlenecks with group normalisation and standardised weights; 12
+    transformer blocks of 768 channels on their output, a token a pixel, with learnt positions for
+    the plans' patch size; from there up in four steps with the ResNet's features; dropout of 0.1 on
+    the tokens and in the transformer's MLPs. Where the paper's code and Google's, whose weights it
+    loads, differ in the ResNet (padding, groups of a shortcut's normalisation), timm and this
+    network follow Google's. One image channel is given three times, as in the paper; two or more
+    than three have a first convolution of their own. Features are the paper's, not the plans'.
 
     Args:
         planned: Patch size.
@@ -46,11 +48,18 @@ class TransUNet(nn.Module):
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
         super().__init__()
         if planned.num_axes != 2:
-            raise InputError("transunet is a network for slices: train it with the configuration 2d.")
+            raise InputError(
+                "transunet is a network for slices: train it with the configuration 2d."
+            )
         check_patch_size("transunet", planned.patch_size, (_PATCH, _PATCH))
         self._grid = tuple(size // _PATCH for size in planned.patch_size)
         channels = _RGB if num_inputs == 1 else num_inputs
-        settings: Any = {"num_classes": 0, "class_token": False, "global_pool": "", "img_size": planned.patch_size}
+        settings: Any = {
+            "num_classes": 0,
+            "class_token": False,
+            "global_pool": "",
+            "img_size": planned.patch_size,
+        }
         transformer: Any = timm.create_model(
             _VIT, in_chans=channels, pos_drop_rate=_DROPOUT, proj_drop_rate=_DROPOUT, **settings
         )
@@ -89,12 +98,15 @@ class TransUNet(nn.Module):
 
 def _convolution(inputs: int, features: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
+        nn.Conv2d(inputs, features, 3, padding=1, bias=False),
+        nn.BatchNorm2d(features),
+        nn.ReLU(inplace=True),
     )
 
 
 def load_imagenet_weights(network: TransUNet, path: Path) -> None:
-    """Give the encoder the weights of a ViT that was trained on ImageNet, positions resampled to the network's grid.
+    """Give the encoder the weights of a ViT that was trained on ImageNet, positions resampled to
+    the network's grid.
 
     Args:
         network: Its decoder keeps its random weights.
@@ -109,12 +121,16 @@ def load_imagenet_weights(network: TransUNet, path: Path) -> None:
         source.load_pretrained(str(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give Google's R50+ViT-B_16.npz.") from None
-    except Exception as error:  # numpy's, zipfile's, and whatever weights of another network lead to
+    except Exception as error:
+        # numpy's, zipfile's, and whatever weights of another network lead to
         raise InputError(
-            f"{path}: holds no weights of R50+ViT-B_16 ({type(error).__name__}); give Google's R50+ViT-B_16.npz."
+            f"{path}: holds no weights of R50+ViT-B_16 ({type(error).__name__}); give Google's"
+            " R50+ViT-B_16.npz."
         ) from None
     weights = source.state_dict()
     del weights["cls_token"]
-    positions = resample_abs_pos_embed(weights["pos_embed"], list(network._grid), num_prefix_tokens=1)
+    positions = resample_abs_pos_embed(
+        weights["pos_embed"], list(network._grid), num_prefix_tokens=1
+    )
     weights["pos_embed"] = positions[:, 1:]  # the first is that of the class token
     transformer.load_state_dict(weights)
