@@ -27,42 +27,47 @@ from nnunet_nacl.json_types import Number, Patients
 from nnunet_nacl.quality.flags import patients_needed
 
 DEFAULT_UNLIKE = 0.05
+"""Level: a scan is unlike the calibration scans if its p-value is at most this."""
 LOG = "log "
 """Begins the name of a number that is a logarithm."""
 FEWEST_TO_COMPARE = 20
 """Scans of a batch without which its scores are not compared with those of the calibration
 scans."""
-_NEIGHBOURS = 5
-_LEAST_SPREAD = 0.05
+_DIGITS = 5  # of the numbers of a profile that are kept
+_NEIGHBOURS = 5  # whose mean distance is the score
+_LEAST_SPREAD = 0.05  # of a number, where all calibration scans are nearly alike
+_MAD_TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution
+_ROUNDING = 1e-9  # how far a p-value may exceed the level, and level (n + 1) miss a whole number
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CalibrationProfiles:
-    """Profiles of n calibration scans: (F,) names, (n, F) values, NaN for a gap, and the number of
-    each patient."""
+    """Profiles of the calibration scans, to which new scans are compared.
+
+    Attributes:
+        names: (F,) name of each number of a profile.
+        values: (n, F) profiles; NaN for a gap.
+        patient: (n,) to whom each scan belongs, numbers from 0.
+    """
 
     names: list[str]
     values: list[list[Number]]
     patient: Patients
 
     def __post_init__(self) -> None:
-        n = len(self.patient)
-        if (
-            not n
-            or len(self.values) != n
-            or any(len(row) != len(self.names) for row in self.values)
-        ):
+        num_scans = len(self.patient)
+        row_lengths = {len(row) for row in self.values}
+        if not num_scans or len(self.values) != num_scans or row_lengths != {len(self.names)}:
             raise ValueError("its lists do not belong together")
 
     @classmethod
     def learn(
         cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]
     ) -> CalibrationProfiles:
-        """Of (n, F) values, to five digits, and to whom each scan belongs."""
-        number_of_patient = pd.factorize(np.array(patients, object))[0]
-        return cls(
-            names=list(names), values=np.round(values, 5).tolist(), patient=number_of_patient
-        )
+        """Keep (n, F) profiles, rounded to five digits, and to whom each of the scans belongs."""
+        patient_number = pd.factorize(np.array(patients, object))[0]
+        rounded = np.round(values, _DIGITS).tolist()
+        return cls(names=list(names), values=rounded, patient=patient_number)
 
     @property
     def n_patients(self) -> int:
@@ -71,53 +76,79 @@ class CalibrationProfiles:
 
     def why_not(self, unlike: float) -> str:
         """Why no scan can be unlike at this level, in words; empty if one can."""
-        if self.n_patients >= (needed := patients_needed(unlike)):
+        needed = patients_needed(unlike)
+        if self.n_patients >= needed:
             return ""
         return f"it takes {needed} patients to tell at {unlike:g}, there are {self.n_patients}"
 
     @cached_property
-    def _table(self) -> np.ndarray:
+    def _profiles(self) -> np.ndarray:
+        """(n, F) profiles as an array."""
         return np.array(self.values, float)
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """(n,) of the calibration scans, each found without its patient; NaN where there is no
-        other."""
-        result = np.full(len(self.patient), math.nan)
-        for number in range(self.n_patients if self.n_patients > 1 else 0):
-            here = self.patient == number
-            result[here] = _distances(self._table[here], self._table[~here])
-        return result
+        """(n,) of the calibration scans, each found without the scans of its patient.
+
+        NaN where there is no other patient.
+        """
+        scores = np.full(len(self.patient), math.nan)
+        if self.n_patients < 2:
+            return scores
+        for number in range(self.n_patients):
+            is_left_out = self.patient == number
+            left_out = self._profiles[is_left_out]
+            others = self._profiles[~is_left_out]
+            scores[is_left_out] = _mean_distance_to_nearest(left_out, others)
+        return scores
 
     def score(self, profile: np.ndarray) -> float:
-        """Of an (F,) profile of a new scan."""
-        return float(_distances(profile[None], self._table)[0])
+        """Score of a new scan by its (F,) profile."""
+        return float(_mean_distance_to_nearest(profile[None], self._profiles)[0])
 
     def p_value(self, profile: np.ndarray) -> float:
-        """How probable so large a score is for a scan like these; NaN with one patient."""
-        at_least = self.scores >= self.score(profile)
-        shares = np.bincount(self.patient, at_least) / np.bincount(self.patient)
-        return (
-            float((1 + shares.sum()) / (self.n_patients + 1)) if self.n_patients > 1 else math.nan
-        )
+        """How probable a score as large as that of an (F,) profile is for a scan like these.
+
+        The formula is that of the module. NaN with one patient.
+        """
+        if self.n_patients < 2:
+            return math.nan
+        is_as_large = self.scores >= self.score(profile)
+        scans_by_patient = np.bincount(self.patient)
+        share_by_patient = np.bincount(self.patient, is_as_large) / scans_by_patient
+        return float((1 + share_by_patient.sum()) / (self.n_patients + 1))
 
     def stands_out(self, profile: np.ndarray) -> str:
-        """The number of an (F,) profile that is farthest off, with the range of the calibration
-        scans."""
-        middle, spread = _scale(self._table)
-        i = int(np.argmax(np.nan_to_num(np.abs(profile - middle) / spread)))
-        numbers = np.array([profile[i], np.nanmin(self._table[:, i]), np.nanmax(self._table[:, i])])
-        value, low, high = np.exp(numbers) if self.names[i].startswith(LOG) else numbers
-        return f"{self.names[i].removeprefix(LOG)} {value:.3g} ({low:.3g} to {high:.3g})"
+        """The number of an (F,) profile that is farthest off: name, value, range of these scans.
+
+        Such as ``noise 0.31 (0.02 to 0.08)``; of a logarithm the number itself.
+        """
+        median, spread = _median_and_spread(self._profiles)
+        deviation = np.nan_to_num(np.abs(profile - median) / spread)
+        farthest = int(np.argmax(deviation))
+        name = self.names[farthest]
+        known = self._profiles[:, farthest]
+        value_and_range = np.array([profile[farthest], np.nanmin(known), np.nanmax(known)])
+        if name.startswith(LOG):
+            value_and_range = np.exp(value_and_range)
+        value, lowest, highest = value_and_range
+        return f"{name.removeprefix(LOG)} {value:.3g} ({lowest:.3g} to {highest:.3g})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnlikeScans:
-    """How many scans of a batch are unlike the calibration scans, p being at most ``level``.
+    """How many scans of a batch are unlike the calibration scans.
 
-    ``probability`` is that of as many or more, were all scans like the calibration scans;
-    ``two_sample`` is the p-value of larger scores in the batch (Mann-Whitney), NaN with fewer than
-    20 scans; ``why_not`` says why none could be.
+    Attributes:
+        level: A scan is unlike if its p-value is at most this.
+        n_scans: Scans of the batch.
+        n_unlike: How many of them are unlike.
+        n_patients: Patients of the calibration scans.
+        probability: Of as many unlike scans or more, were all scans like the calibration scans;
+            NaN where it is not known.
+        two_sample: P-value of larger scores in the batch than among the calibration scans
+            (Mann-Whitney, one-sided); NaN with fewer than ``FEWEST_TO_COMPARE`` scans.
+        why_not: Why none could be unlike, in words; else empty.
     """
 
     level: float
@@ -132,83 +163,93 @@ class UnlikeScans:
     def of(
         cls, profiles: CalibrationProfiles, scans: Sequence[np.ndarray], level: float
     ) -> UnlikeScans:
-        """Of the (F,) profiles of a batch."""
-        from scipy.stats import mannwhitneyu
-
-        n_patients = profiles.n_patients
+        """Compare the (F,) profiles of a batch with those of the calibration scans."""
         why_not = profiles.why_not(level)
-        if why_not or not scans:
-            return cls(
-                level=level,
-                n_scans=len(scans),
-                n_unlike=0,
-                n_patients=n_patients,
-                probability=math.nan,
-                two_sample=math.nan,
-                why_not=why_not,
-            )
-        n_unlike = sum(profiles.p_value(scan) <= level + 1e-9 for scan in scans)
+        n_unlike = 0
+        probability = math.nan
         two_sample = math.nan
-        if len(scans) >= FEWEST_TO_COMPARE:
-            scores = [profiles.score(scan) for scan in scans]
-            two_sample = float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
+        if scans and not why_not:
+            p_values = np.array([profiles.p_value(scan) for scan in scans])
+            n_unlike = int(np.count_nonzero(p_values <= level + _ROUNDING))
+            probability = batch_probability(n_unlike, len(scans), profiles.n_patients, level)
+            if len(scans) >= FEWEST_TO_COMPARE:
+                two_sample = _test_larger_scores(profiles, scans)
         return cls(
             level=level,
             n_scans=len(scans),
             n_unlike=n_unlike,
-            n_patients=n_patients,
-            probability=batch_probability(n_unlike, len(scans), n_patients, level),
+            n_patients=profiles.n_patients,
+            probability=probability,
             two_sample=two_sample,
+            why_not=why_not,
         )
 
     @property
     def text(self) -> str:
         """One sentence; empty where neither a scan nor the batch is unlike."""
         if self.n_unlike:
-            verb, p = "is" if self.n_unlike == 1 else "are", f"by chance p = {self.probability:.2g}"
+            verb = "is" if self.n_unlike == 1 else "are"
             return (
-                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans ({p}):"
+                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans"
+                f" (by chance p = {self.probability:.2g}):"
                 " intervals and flags are not supported there."
             )
-        batch = (
-            f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}), though no"
-            " single scan is:"
-        )
-        # NaN is not
-        return f"{batch} rely less on intervals and flags." if self.two_sample <= self.level else ""
+        if self.two_sample <= self.level:  # NaN is not
+            return (
+                f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}),"
+                " though no single scan is: rely less on intervals and flags."
+            )
+        return ""
 
 
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
-    """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like the
-    calibration scans.
+    """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like these.
 
     P-values that share their calibration scans are not independent: the number of small ones is
-    beta-binomial with k and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics
-    51, 2023). NaN where no p is so small.
+    beta-binomial with k and n + 1 - k, k = floor(level (n + 1)), n the calibration patients (Bates
+    et al., Annals of Statistics 51, 2023). NaN where no p is so small.
     """
     from scipy.stats import betabinom
 
-    k = math.floor(level * (n_patients + 1) + 1e-9)
-    return float(betabinom.sf(n_unlike - 1, m, k, n_patients + 1 - k)) if k else math.nan
+    k = math.floor(level * (n_patients + 1) + _ROUNDING)
+    if not k:
+        return math.nan
+    return float(betabinom.sf(n_unlike - 1, m, k, n_patients + 1 - k))
 
 
-def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(F,) median and spread; NaN and 1 of a number that no scan has."""
-    is_given = ~np.isnan(values).all(0)
-    middle, spread = np.full(values.shape[1], math.nan), np.ones(values.shape[1])
-    middle[is_given] = np.nanmedian(values[:, is_given], 0)
-    away = 1.4826 * np.nanmedian(np.abs(values[:, is_given] - middle[is_given]), 0)
-    of_all = np.nanstd(values[:, is_given], 0)
-    spread[is_given] = np.maximum(np.where(away > _LEAST_SPREAD, away, of_all), _LEAST_SPREAD)
-    return middle, spread
+def _test_larger_scores(profiles: CalibrationProfiles, scans: Sequence[np.ndarray]) -> float:
+    """One-sided p-value of Mann-Whitney's test: are scores of the batch larger than theirs?"""
+    from scipy.stats import mannwhitneyu
+
+    scores = [profiles.score(scan) for scan in scans]
+    return float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
 
 
-def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(m,) mean distance of (m, F) profiles to the nearest of (n, F) others."""
+def _median_and_spread(profiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(F,) median and spread of (n, F) profiles; NaN and 1 of a number that no scan has."""
+    num_numbers = profiles.shape[1]
+    median = np.full(num_numbers, math.nan)
+    spread = np.ones(num_numbers)
+    is_known = ~np.isnan(profiles).all(axis=0)
+    known = profiles[:, is_known]
+    median[is_known] = np.nanmedian(known, axis=0)
+    absolute_deviation = np.abs(known - median[is_known])
+    robust = _MAD_TO_STANDARD_DEVIATION * np.nanmedian(absolute_deviation, axis=0)
+    standard_deviation = np.nanstd(known, axis=0)
+    usual = np.where(robust > _LEAST_SPREAD, robust, standard_deviation)
+    spread[is_known] = np.maximum(usual, _LEAST_SPREAD)
+    return median, spread
+
+
+def _mean_distance_to_nearest(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(m,) mean Euclidean distance of (m, F) profiles to the five nearest of (n, F) others.
+
+    Numbers are scaled by median and spread of the others; a gap counts as the median.
+    """
     from scipy.spatial.distance import cdist
 
-    middle, spread = _scale(others)
-    scaled, neighbours = (
-        np.nan_to_num((values - middle) / spread) for values in (profiles, others)
-    )
-    return np.sort(cdist(scaled, neighbours), 1)[:, :_NEIGHBOURS].mean(1)
+    median, spread = _median_and_spread(others)
+    scaled = np.nan_to_num((profiles - median) / spread)
+    scaled_others = np.nan_to_num((others - median) / spread)
+    nearest = np.sort(cdist(scaled, scaled_others), axis=1)[:, :_NEIGHBOURS]
+    return nearest.mean(axis=1)
