@@ -131,35 +131,32 @@ class Evaluation:
             problems: By case why it could not be evaluated.
             n_cases: Cases that were measured.
             metric_per_case: A list of ``case``, ``reference_file``, ``prediction_file``,
-            ``probabilities_file``;
-                ``largest_label`` of the truth; ``n_changed_voxels``, whose label is not the most
-                probable one; ``metrics``, ``calibration``, ``bins`` and ``quality``.
+                ``probabilities_file``; ``largest_label`` of the truth; ``n_changed_voxels``, whose
+                label is not the most probable one; ``metrics``, ``calibration``, ``bins`` and
+                ``quality``.
             metric_per_case[].metrics: By structure ``Dice``, ``IoU``, ``TP``, ``FP``, ``FN``,
-            ``TN``, ``n_pred`` and
-                ``n_ref`` as in summary.json; ``HD95_mm``, the 95th percentile of both directed
-                surface distances, pooled, and ``ASSD_mm``, their mean (null if a side is empty);
-                ``distances`` (``HD95_voxels``); ``calibration`` by mask (``CE``; of regions also
-                ``ECE``, ``NLL``, ``Brier``).
+                ``TN``, ``n_pred`` and ``n_ref`` as in summary.json; ``HD95_mm``, the 95th
+                percentile of both directed surface distances, pooled, and ``ASSD_mm``, their mean
+                (null if a side is empty); ``distances`` (``HD95_voxels``); ``calibration`` by mask
+                (``CE``; of regions also ``ECE``, ``NLL``, ``Brier``).
             metric_per_case[].calibration: By mask the scores, and ``n_voxels``.
             metric_per_case[].quality: Means of ``entropy`` and ``confidence`` over the predicted
-            foreground;
-                ``voxel_volume`` in ``unit``; in ``structures`` by key ``volume``, ``true_volume``
-                and ``predicted_volume``; ``pieces`` and ``true_pieces`` (connected parts), share of
-                the ``largest_piece``; ``predicted_dice``, ``max_probability``, ``members_dice``
-                (between folds); of the network without a map ``network_volume``, and
-                ``network_dice``, the largest expected Dice of any set of voxels.
+                foreground; ``voxel_volume`` in ``unit``; in ``structures`` by key ``volume``,
+                ``true_volume`` and ``predicted_volume``; ``pieces`` and ``true_pieces`` (connected
+                parts), share of the ``largest_piece``; ``predicted_dice``, ``max_probability``,
+                ``members_dice`` (between folds); of the network without a map ``network_volume``,
+                and ``network_dice``, the largest expected Dice of any set of voxels.
             mean: By structure, means over the cases where a metric is defined.
             foreground_mean: Mean of each metric over the structures.
             calibration: ``mean`` over cases and ``pooled`` over voxels, by mask: scores.
             bins: By mask, sums in each bin: ``count``, ``confidence`` and ``correct`` of the label,
-            ``class_count``,
-                ``class_confidence`` and ``class_positive`` of each class; ``nll``, ``brier``.
+                ``class_count``, ``class_confidence`` and ``class_positive`` of each class; ``nll``,
+                ``brier``.
             undefined: By metric, and structure or mask: cases that are in no mean.
             map_sha256: SHA-256 of the map that was applied, if it is known.
             predicted_quality: With -map, how well predicted Dice agrees with Dice: ``MAE
-            predicted``, ``coverage`` and
-                ``width`` of the intervals, ``rho``, ``workload``, ``threshold``, ``n_cases``,
-                ``n_bad``, ``map_sha256``, ``notes``.
+                predicted``, ``coverage`` and ``width`` of the intervals, ``rho``, ``workload``,
+                ``threshold``, ``n_cases``, ``n_bad``, ``map_sha256``, ``notes``.
 
         Raises:
             UserError: The file cannot be written, or what lies there is of others.

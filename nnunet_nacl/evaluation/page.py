@@ -131,27 +131,27 @@ def comparison_to_json(
         generated_by: Package and version.
         created, command: When it was made, and by which command.
         settings: ``n_bootstrap`` and ``seed`` of the bootstrap, ``confidence`` of intervals, and
-        the options. notes: Caveats.
+            the options.
+        notes: Caveats.
         trainers: A list of ``name`` (the key elsewhere), ``label``, ``trainer`` (class; null for
-        -i), ``ranked``. columns: What was compared, by id (``Dice``, ``HD95_mm:2``,
-        ``ECE:foreground``): ``title``, ``group``, whether
-            ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``, ``mask``, ``structure``
-            (key; null for all), ``family`` (null if it is not tested).
+            -i), ``ranked``.
+        columns: What was compared, by id (``Dice``, ``HD95_mm:2``, ``ECE:foreground``): ``title``,
+            ``group``, whether ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``,
+            ``mask``, ``structure`` (key; null for all), ``family`` (null if it is not tested).
         tables: A list of ``id``, ``dataset``, ``title``, ``caption`` and ``files``.
         figures: The same, with ``alt``, a text in place of the figure: ``id``, ``dataset``,
-        ``title``, ``caption``,
-            ``files``.
+            ``title``, ``caption``, ``files``.
         files: By place size and digest of each table and figure: a file that differs is not
-        replaced. statistics: A list of tested differences: ``dataset``, ``column``, ``family``
-        (tests that were corrected
-            together), ``trainer`` and ``reference``, over ``n`` cases of ``n_patients``; means
-            ``mean`` and ``mean_reference``, ``difference`` with its 95 % interval ``low`` to
-            ``high``; patients ``n_better``, ``n_worse`` and ``n_equal``; ``rank_biserial``, ``p``
-            (Wilcoxon), ``p_holm`` and ``verdict``.
+            replaced.
+        statistics: A list of tested differences: ``dataset``, ``column``, ``family`` (tests that
+            were corrected together), ``trainer`` and ``reference``, over ``n`` cases of
+            ``n_patients``; means ``mean`` and ``mean_reference``, ``difference`` with its 95 %
+            interval ``low`` to ``high``; patients ``n_better``, ``n_worse`` and ``n_equal``;
+            ``rank_biserial``, ``p`` (Wilcoxon), ``p_holm`` and ``verdict``.
         datasets: A list of ``name``, ``configuration``, ``plans``, ``folds``, ``regions``,
-        ``structures`` (names by
-            key), ``cases``, ``patients`` by case, ``n_patients``; by column and trainer ``values``
-            of the cases (null where undefined) and ``means``, with intervals.
+            ``structures`` (names by key), ``cases``, ``patients`` by case, ``n_patients``; by
+            column and trainer ``values`` of the cases (null where undefined) and ``means``, with
+            intervals.
     """
     first = comparisons[0]
     settings: dict[str, Any] = {"confidence": CONFIDENCE}
