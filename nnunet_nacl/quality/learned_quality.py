@@ -393,7 +393,7 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict
         ),
         "coverage": coverage(low, high, table.Dice) if DICE[1] in table else None,
         "width": nanmean(high - low),
-        "rho": _rank_correlation(pd.DataFrame({"true": true, "trust": trust}).dropna()),
+        "rho": _correlate_ranks(trust, true),
         "workload": {
             order: workload(values, above) for order, values in trust_of(counted).items() if bad
         },
@@ -402,14 +402,15 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict
     }
 
 
-def _rank_correlation(cases: pd.DataFrame) -> float:
-    """Spearman's rho; NaN with fewer than three cases, or where all are alike."""
-    ranks = cases.rank()
-    return (
-        float(ranks.corr().iloc[0, 1])
-        if len(ranks) > 2 and (ranks.nunique() > 1).all()
-        else math.nan
-    )
+def _correlate_ranks(trust: pd.Series, true: pd.Series) -> float:
+    """Spearman's rho over the cases where both are known; NaN with fewer than three, or where all
+    are alike."""
+    from scipy.stats import spearmanr  # which takes long to load
+
+    cases = pd.DataFrame({"trust": trust, "true": true}).dropna()
+    if len(cases) < 3 or (cases.nunique() == 1).any():
+        return math.nan
+    return float(spearmanr(cases.trust, cases.true).statistic)
 
 
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
