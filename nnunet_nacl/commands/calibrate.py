@@ -44,7 +44,7 @@ from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.quality.flags import BadSpec, Flags, check_bad, patients_needed, read_bad
-from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA
+from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
 
 _LOG = logging.getLogger(__name__)
 

@@ -32,8 +32,8 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_fol
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.flags import BadSpec, check_bad, read_bad
-from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.quality.presence import LearnedPresence, learn_presence
+from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 
 _LOG = logging.getLogger(__name__)
 
@@ -210,9 +210,9 @@ class EvaluationResult:
         return pd.concat(by_aggregate, names=["aggregate", "mask"])
 
     @cached_property
-    def quality(self) -> dict[str, Any]:
+    def quality(self) -> QualityReport:
         """How far predicted Dice agrees with Dice, see
-        :func:`~nnunet_nacl.quality.learned_quality.quality_report`."""
+        :func:`~nnunet_nacl.quality.quality_report.quality_report`."""
         return quality_report(self.table, self.bad)
 
     @cached_property

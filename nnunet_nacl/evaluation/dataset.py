@@ -25,7 +25,7 @@ from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.quality.learned_quality import predict_dice_parts
+from nnunet_nacl.quality.learned_quality import predict_dice_out_of_fold
 
 
 def locate(
@@ -501,6 +501,6 @@ def promises_of(comparison: Comparison) -> dict[str, Promises]:
         elif method.calibration_map is not None and method.calibration_map.learned is not None:
             fitted = method.calibration_map.fitted
             if fitted.part_of.keys() >= set(comparison.cases):
-                rows = predict_dice_parts(rows, fitted.groups, fitted.part_of)
+                rows = predict_dice_out_of_fold(rows, fitted.groups, fitted.part_of)
         promises[method.name] = Promises(rows, caveats)
     return promises

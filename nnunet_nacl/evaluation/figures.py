@@ -21,7 +21,8 @@ from nnunet_nacl.evaluation.tables import named_after
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.statistics import bin_accuracy_bands
-from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, DICE, coverage
+from nnunet_nacl.quality.intervals import DEFAULT_ALPHA, coverage
+from nnunet_nacl.quality.learned_quality import DICE_COLUMNS
 from nnunet_nacl.reports import layout
 from nnunet_nacl.reports.tables import number
 
@@ -89,7 +90,7 @@ def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for mask in _RELIABILITY_MASKS:
         yield _reliability(comparison, mask)
     for i, method in enumerate(comparison.methods, 1):
-        if (promises := comparison.promises.get(method.name)) and DICE[1] in promises.table:
+        if (promises := comparison.promises.get(method.name)) and DICE_COLUMNS[1] in promises.table:
             rows, names = promises.table, comparison.structures
             notes = "".join(f" {text[:1].upper()}{text[1:]}" for text in promises.caveats)
             inside = ", ".join(
@@ -384,13 +385,15 @@ def draw_predicted_dice(
     A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside
     differ in marker and colour, and the heading of each panel counts them. A case without predicted
     or true Dice is left out and counted at the foot. ``rows`` have the columns ``key``, ``Dice``
-    and those of :data:`~nnunet_nacl.quality.learned_quality.DICE`, NaN where there is no value.
+    and those of :data:`~nnunet_nacl.quality.learned_quality.DICE_COLUMNS`, NaN where there is no value.
     """
-    shown, drawn = rows.dropna(subset=["Dice", DICE[0]]), set[str]()
-    lowest = min(0.9, shown[["Dice", *DICE]].min(axis=None)) if len(shown) else 0
+    shown, drawn = rows.dropna(subset=["Dice", DICE_COLUMNS[0]]), set[str]()
+    lowest = min(0.9, shown[["Dice", *DICE_COLUMNS]].min(axis=None)) if len(shown) else 0
     body, axes = layout.new_panels(len(structures), (3.2, 3.4), sharex=True, sharey=True)
     for panel, (key, name) in zip(axes, structures.items()):
-        predicted, low, high, true = shown[shown.key == key][[*DICE, "Dice"]].to_numpy(float).T
+        predicted, low, high, true = (
+            shown[shown.key == key][[*DICE_COLUMNS, "Dice"]].to_numpy(float).T
+        )
         inside, known = (low <= true) & (true <= high), ~np.isnan(low)
         colors = np.where(inside, layout.BLUE, layout.VERMILLION)[known]
         panel.vlines(
@@ -427,5 +430,5 @@ def draw_predicted_dice(
 
 def _covered(rows: pd.DataFrame) -> str:
     """How many cases have their true Dice within the interval, of those that have both."""
-    found = coverage(rows[DICE[1]], rows[DICE[2]], rows.Dice)
+    found = coverage(rows[DICE_COLUMNS[1]], rows[DICE_COLUMNS[2]], rows.Dice)
     return f"{round(found.share * found.n)} of {found.n} cases" if found.n else "0 cases"

@@ -17,7 +17,7 @@ from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.errors import some
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.files import to_csv_text, write_atomically
-from nnunet_nacl.quality.learned_quality import quality_report
+from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 from nnunet_nacl.reports.quality_texts import (
     PREDICTED_DICE_ERROR,
     detected_rows,
@@ -348,7 +348,7 @@ class _TableMaker:
         }
 
     @cached_property
-    def _quality_reports(self) -> dict[str, dict[str, Any]]:
+    def _quality_reports(self) -> dict[str, QualityReport]:
         """By label how far the predicted Dice of each method holds."""
         reports = {}
         for name, promises in self.comparison.promises.items():

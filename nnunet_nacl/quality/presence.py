@@ -31,49 +31,60 @@ FEWEST = 3
 """Patients who have a structure in a scan, and patients who lack it in one, to learn it from."""
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _LEAST_DICE = 1e-3
-# share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
-_IN_PIECES = 0.5
+_NUM_BINS = 10  # of the expected calibration error
+# A structure is listed if more than this share of the cases have it in several components: in
+# some, anatomy falls apart.
+_SHARE_FRAGMENTED = 0.5
 
-Table = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
+Coefficients = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedProbability:
-    """The probability of a yes: 1 / (1 + exp(-(intercept + slopes @ (features - centre) /
-    spread))).
+    """The probability of a yes: 1 / (1 + exp(-(intercept + slopes @ standardised features))).
 
-    ``centre`` and ``spread`` are (F,) means and standard deviations of the features, 1 where all
-    are alike, among the rows of ``n_patients`` patients.
+    Attributes:
+        intercept: Log-odds at the mean of the features.
+        slopes: (F,) of the standardised features, (features - centre) / spread.
+        centre: (F,) means of the features.
+        spread: (F,) their standard deviations; 1 where all are alike.
+        n_patients: Whose rows it was learned from.
     """
 
     intercept: Coefficient
-    slopes: Table
-    centre: Table
-    spread: Table
+    slopes: Coefficients
+    centre: Coefficients
+    spread: Coefficients
     n_patients: NonNegativeInt
 
     def __post_init__(self) -> None:
-        if (
-            not len(self.slopes) == len(self.centre) == len(self.spread)
-            or not (self.spread > 0).all()
-        ):
+        have_same_length = len(self.slopes) == len(self.centre) == len(self.spread)
+        if not have_same_length or not (self.spread > 0).all():
             raise ValueError("its lists do not belong together")
 
     @classmethod
     def fit(
         cls, features: ArrayLike, yes: ArrayLike, patients: Iterable[Hashable]
     ) -> LearnedProbability:
-        """Learn from (n,) whether rows of (n, F) finite features are a yes, and to whom they
-        belong."""
+        """Learn from rows that are a yes or a no.
+
+        Args:
+            features: (n, F) finite features.
+            yes: (n,) whether each row is a yes.
+            patients: To whom each row belongs.
+        """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
-        x, y = np.asarray(features, float), np.asarray(yes, float)
-        scaler = StandardScaler().fit(x)
-        # half a yes and half a no at the mean
-        rows = np.vstack([scaler.transform(x), np.zeros((2, x.shape[1]))])
+        feature_rows = np.asarray(features, float)
+        is_yes = np.asarray(yes, float)
+        scaler = StandardScaler().fit(feature_rows)
+        at_mean = np.zeros((2, feature_rows.shape[1]))  # half a yes and half a no
+        rows = np.vstack([scaler.transform(feature_rows), at_mean])
+        outcomes = np.append(is_yes, [0, 1])
+        weights = np.append(np.ones(len(is_yes)), [0.5, 0.5])
         regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
-        regression.fit(rows, np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5]))
+        regression.fit(rows, outcomes, weights)
         return cls(
             intercept=float(regression.intercept_[0]),
             slopes=regression.coef_[0],
@@ -83,41 +94,49 @@ class LearnedProbability:
         )
 
     def predict(self, features: ArrayLike) -> np.ndarray:
-        """(n,) probability of a yes by (n, F) features, as far from 0 and 1 as half a patient's
-        share; NaN of NaN."""
+        """(n,) probability of a yes by (n, F) features; NaN of NaN.
+
+        It is at least half a patient's share away from 0 and 1.
+        """
         from scipy.special import expit
 
-        x = (np.asarray(features, float).reshape(-1, len(self.centre)) - self.centre) / self.spread
+        feature_rows = np.asarray(features, float).reshape(-1, len(self.centre))
+        standardised = (feature_rows - self.centre) / self.spread
         least = 0.5 / (self.n_patients + 1)
-        return np.clip(expit(self.intercept + x @ self.slopes), least, 1 - least)
+        return np.clip(expit(self.intercept + standardised @ self.slopes), least, 1 - least)
 
 
 def predict_left_out(
     features: np.ndarray, yes: ArrayLike, patients: Sequence[Hashable]
 ) -> np.ndarray:
-    """(n,) probability of each row by what the rows of other patients teach; NaN where there are
-    fewer than two."""
-    y, names = np.asarray(yes, float), np.array(patients, object)
+    """(n,) probability of each row by what the rows of other patients teach.
+
+    Arguments are those of :meth:`LearnedProbability.fit`. NaN with fewer than two patients.
+    """
+    is_yes = np.asarray(yes, float)
+    owner = np.array(patients, object)
     if len(set(patients)) < 2:
-        return np.full(len(y), math.nan)
+        return np.full(len(is_yes), math.nan)
 
-    def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
-        return LearnedProbability.fit(features[others], y[others], names[others]).predict(
-            features[left]
-        )
+    def predict(others: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+        learned = LearnedProbability.fit(features[others], is_yes[others], owner[others])
+        return learned.predict(features[left_out])
 
-    return predict_out_of_fold(
-        assign_cross_fit_folds([str(patient) for patient in patients]), predict
-    )
+    folds = assign_cross_fit_folds([str(patient) for patient in patients])
+    return predict_out_of_fold(folds, predict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbabilityCheck:
-    """Brier score, area under the ROC curve and expected calibration error of ``n`` probabilities;
-    NaN without any.
+    """Scores of ``n`` probabilities of a yes; NaN without any.
 
-    ``brier_of_constant`` is the score of what knows nothing of the case. The area is NaN unless
-    there are both outcomes. With few values the error, of ten equal bins, is far from 0 by chance.
+    Attributes:
+        brier: Brier score.
+        brier_of_constant: Brier score of what knows nothing of the case.
+        auroc: Area under the ROC curve; NaN unless there are both outcomes.
+        ece: Expected calibration error, of ten equal bins. With few values it is far from 0 by
+            chance.
+        n: How many probabilities there are.
     """
 
     brier: Share
@@ -128,26 +147,42 @@ class ProbabilityCheck:
 
     @classmethod
     def of(cls, probability: ArrayLike, constant: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
-        """The check of (n,) probabilities, and of those that know nothing, NaN where there is none,
-        against truths."""
+        """Check probabilities against the truth.
+
+        Args:
+            probability: (n,) of a yes; where it is NaN the row is left out.
+            constant: (n,) of what knows nothing of the case.
+            yes: (n,) the truth.
+        """
         from sklearn.metrics import roc_auc_score
 
-        p, y, same = (
-            np.asarray(probability, float),
-            np.asarray(yes, bool),
-            np.asarray(constant, float),
-        )
-        y, same, p = (values[~np.isnan(p)] for values in (y, same, p))
-        if not len(p):
+        probabilities = np.asarray(probability, float)
+        is_known = ~np.isnan(probabilities)
+        probabilities = probabilities[is_known]
+        is_yes = np.asarray(yes, bool)[is_known]
+        constants = np.asarray(constant, float)[is_known]
+        n = len(probabilities)
+        if not n:
             return cls(
                 brier=math.nan, brier_of_constant=math.nan, auroc=math.nan, ece=math.nan, n=0
             )
-        ece = np.abs(np.bincount(np.ceil(10 * p).clip(1).astype(int), p - y)).sum() / len(p)
-        area = roc_auc_score(y, p) if y.any() and not y.all() else math.nan
-        brier, of_constant = (float(np.mean((values - y) ** 2)) for values in (p, same))
+        auroc = math.nan
+        if is_yes.any() and not is_yes.all():
+            auroc = float(roc_auc_score(is_yes, probabilities))
         return cls(
-            brier=brier, brier_of_constant=of_constant, auroc=float(area), ece=float(ece), n=len(p)
+            brier=float(np.mean((probabilities - is_yes) ** 2)),
+            brier_of_constant=float(np.mean((constants - is_yes) ** 2)),
+            auroc=auroc,
+            ece=_calibration_error(probabilities, is_yes),
+            n=n,
         )
+
+
+def _calibration_error(probability: np.ndarray, is_yes: np.ndarray) -> float:
+    """Expected calibration error over ten equal bins (lo, hi], 0 in the first."""
+    bin_number = np.ceil(_NUM_BINS * probability).clip(1).astype(int)
+    excess = np.bincount(bin_number, probability - is_yes)
+    return float(np.abs(excess).sum() / len(probability))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -158,7 +193,7 @@ class LearnedPresence:
         voxel: Volume of a voxel, the median of the cases'.
         present: By structure, whether it is in a scan. Structures that are in all cases, or in
             none, are missing.
-        listed: Structures that are absent from some cases, or in pieces in most.
+        listed: Structures that are absent from some cases, or fragmented in most.
         checks: By structure, how its probability does on patients that it was not learned from.
         why_not: By structure why nothing was learned, though some cases lack it.
     """
@@ -170,74 +205,88 @@ class LearnedPresence:
     why_not: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if other := [key for key, learned in self.present.items() if len(learned.slopes) != 2]:
-            raise ValueError(
-                f"present.{other[0]}: it takes 2 features, got {len(self.present[other[0]].slopes)}"
-            )
+        for key, learned in self.present.items():
+            num_features = len(learned.slopes)
+            if num_features != 2:
+                raise ValueError(f"present.{key}: it takes 2 features, got {num_features}")
 
     def present_probability(self, structure: str, rows: pd.DataFrame) -> np.ndarray:
-        """(n,) that a structure is in scans, by what the network gave (:func:`presence_features`);
-        NaN: not learned."""
-        found = self.present.get(structure)
-        return (
-            found.predict(presence_features(rows, self.voxel))
-            if found
-            else np.full(len(rows), math.nan)
-        )
+        """(n,) that a structure is in scans, by what the network gave; NaN: not learned.
+
+        The rows are those of :func:`presence_features`.
+        """
+        learned = self.present.get(structure)
+        if learned is None:
+            return np.full(len(rows), math.nan)
+        return learned.predict(presence_features(rows, self.voxel))
 
 
 def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
-    """(n, 2) what tells whether a structure is in a scan: log(volume + ``voxel``), and log(largest
-    expected Dice).
+    """(n, 2) log(volume + ``voxel``) and log(largest expected Dice), which tell of presence.
 
-    ``network_volume`` is the sum of the network's probabilities times ``voxel``, the volume of one;
-    ``network_dice``, of which .001 is the least, comes from
-    :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`.
+    Args:
+        rows: With ``network_volume``, the sum of the network's probabilities times ``voxel``, and
+            ``network_dice``, of :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`, of which
+            0.001 is the least.
+        voxel: Volume of a voxel.
     """
-    volume, dice = (
-        rows.network_volume.clip(lower=0) + voxel,
-        rows.network_dice.clip(lower=_LEAST_DICE),
-    )
-    return np.log(np.stack([volume, dice], 1).astype(float))
+    volume = rows.network_volume.clip(lower=0) + voxel
+    dice = rows.network_dice.clip(lower=_LEAST_DICE)
+    return np.log(np.stack([volume, dice], axis=1).astype(float))
 
 
 def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
-    """Learn from a table of held-out cases of structures that some of them lack; checked on
-    left-out patients.
+    """Learn of structures that some held-out cases lack; checked on left-out patients.
 
     A structure is learned from at least ``FEWEST`` patients with a scan that has it, and as many
     with a scan that lacks it: the scans of fewer do not tell presence from who the patient is.
+
+    Args:
+        table: A row for each held-out case and structure.
+        patients: Patient of each case.
     """
     learned = LearnedPresence(voxel=float(table.voxel_volume.median()), present={}, listed=[])
     for name, rows in table.groupby("key", sort=False):
         key = str(name)
-        is_present = (rows.true_volume > 0).to_numpy()
-        is_fragmented = (rows.true_pieces > 1).mean() > _IN_PIECES
-        if not is_present.all() or is_fragmented:
+        is_always_present = bool((rows.true_volume > 0).all())
+        is_fragmented = (rows.true_pieces > 1).mean() > _SHARE_FRAGMENTED
+        if not is_always_present or is_fragmented:
             learned.listed.append(key)
-        if is_present.all():
-            continue
-
-        owners = look_up_patients(rows.case, patients)
-        n_with = len({owner for owner, present in zip(owners, is_present) if present})
-        n_without = len({owner for owner, present in zip(owners, is_present) if not present})
-        if min(n_with, n_without) < FEWEST:
-            learned.why_not[key] = (
-                f"patients with it: {n_with}, without it: {n_without}; it takes {FEWEST} of each"
-            )
-            continue
-
-        features = presence_features(rows, learned.voxel)
-        no_features = np.zeros((len(rows), 1))
-        probability = predict_left_out(features, is_present, owners)
-        share_of_others = predict_left_out(no_features, is_present, owners)
-        check = ProbabilityCheck.of(probability, share_of_others, is_present)
-        learned.checks[key] = check
-        if check.brier < check.brier_of_constant:
-            learned.present[key] = LearnedProbability.fit(features, is_present, owners)
-        else:
-            learned.why_not[key] = "no better than the share of the other patients"
+        if not is_always_present:
+            _learn_structure(learned, key, rows, look_up_patients(rows.case, patients))
     return learned
+
+
+def _learn_structure(
+    learned: LearnedPresence, key: str, rows: pd.DataFrame, owners: Sequence[Hashable]
+) -> None:
+    """Enter what the rows of one structure teach, or why they teach nothing.
+
+    Args:
+        learned: What it is entered into.
+        key: Of the structure.
+        rows: A row for each case.
+        owners: Patient of each row.
+    """
+    is_present = (rows.true_volume > 0).to_numpy()
+    owner = pd.Series(list(owners), dtype=object)
+    n_with = owner[is_present].nunique()
+    n_without = owner[~is_present].nunique()
+    if min(n_with, n_without) < FEWEST:
+        learned.why_not[key] = (
+            f"patients with it: {n_with}, without it: {n_without}; it takes {FEWEST} of each"
+        )
+        return
+    features = presence_features(rows, learned.voxel)
+    no_features = np.zeros((len(rows), 1))
+    probability = predict_left_out(features, is_present, owners)
+    share_of_others = predict_left_out(no_features, is_present, owners)
+    check = ProbabilityCheck.of(probability, share_of_others, is_present)
+    learned.checks[key] = check
+    if check.brier < check.brier_of_constant:
+        learned.present[key] = LearnedProbability.fit(features, is_present, owners)
+    else:
+        learned.why_not[key] = "no better than the share of the other patients"
 
 
 def predict_presence_out_of_fold(table: pd.DataFrame, patients: ByCase, folds: ByCase) -> pd.Series:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from nnunet_nacl.errors import named_together
 from nnunet_nacl.metrics.overlap import Detected
-from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.quality.presence import LearnedPresence
+from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 from nnunet_nacl.reports.tables import Rows, frames, ten_worst, text_of
 
 PREDICTED_DICE_ERROR = (
@@ -24,7 +24,7 @@ _DICE = "Dice where present"
 _PROBABILITY = "probability that"
 
 
-def quality_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
+def quality_rows(reports: Mapping[str, QualityReport]) -> Rows:
     """How far the predicted Dice of each method holds, by the reports of :func:`quality_report`."""
     is_learned = any(report["coverage"] is not None for report in reports.values())
     rows = []
@@ -38,7 +38,7 @@ def quality_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
     return rows
 
 
-def _coverage_cell(report: Mapping[str, Any]) -> tuple[float, str]:
+def _coverage_cell(report: QualityReport) -> tuple[float, str]:
     """Share of the true values in their intervals, and its text."""
     coverage = report["coverage"]
     if coverage is None:
@@ -48,7 +48,7 @@ def _coverage_cell(report: Mapping[str, Any]) -> tuple[float, str]:
     return coverage.share, f"{100 * coverage.share:.0f} % of {coverage.n}"
 
 
-def workload_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
+def workload_rows(reports: Mapping[str, QualityReport]) -> Rows:
     """What a look at some cases finds, by method and order, by the reports of
     :func:`quality_report`."""
     rows = []
@@ -99,7 +99,7 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     """How far predicted Dice holds, each number on a line, and what a look at some cases finds, if
     any are called bad.
 
-    The arguments are those of :func:`~nnunet_nacl.quality.learned_quality.quality_report`.
+    The arguments are those of :func:`~nnunet_nacl.quality.quality_report.quality_report`.
     """
     reports = {"": quality_report(table, bad)}
     quality = _texts(quality_rows(reports))

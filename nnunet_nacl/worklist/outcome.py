@@ -29,7 +29,7 @@ from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.quality.learned_quality import Coverage, coverage
+from nnunet_nacl.quality.intervals import Coverage, coverage
 from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.reports.tables import frames, text_of
 from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES, ListedScan
