@@ -102,8 +102,6 @@ REQUIREMENTS = [
     "matplotlib>=3.8",
     "SimpleITK>=2.3",
     "nibabel>=5.2",
-    "tifffile>=2024.1",
-    "scikit-image>=0.22",
     "scikit-learn>=1.3",
     "imagecodecs>=2024.1",
     "pillow>=10.2",
@@ -111,6 +109,9 @@ REQUIREMENTS = [
     "pydantic>=2.10",
     "pydantic_core>=2.27",
     "markupsafe>=2.1",
+    # It counts the cores that a process may use, within its affinity and its container's quota:
+    # os.process_cpu_count needs Python 3.13 and knows no quota, nor does os.sched_getaffinity.
+    # scikit-learn brings it.
     "joblib>=1.4",
     "filelock>=3.30",
     "tqdm>=4.66",
@@ -141,6 +142,8 @@ TEST_REQUIREMENTS = [
     *DICOM_REQUIREMENTS,
     "jsonschema>=4.18",
     "pyyaml>=6",
+    "scikit-image>=0.22",
+    "tifffile>=2024.1",
     "torchmetrics>=1",
     "medpy",
     "playwright",
