@@ -31,7 +31,7 @@ class Method:
         name: In the names of trainers.
         function: The loss in :mod:`nnunet_nacl.losses`, and the file's name there and in
             ``nnunet_nacl_trainers``.
-        module: Its class there.
+        loss_class: Name of its class there.
         meaning: What it is, in words.
         formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its
             neighbours.
@@ -41,7 +41,7 @@ class Method:
 
     name: str
     function: str
-    module: str
+    loss_class: str
     meaning: str
     formula: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
@@ -65,7 +65,7 @@ _ALL_METHODS = (
     Method(
         name="NACL",
         function="nacl",
-        module="NACLLoss",
+        loss_class="NACLLoss",
         meaning=(
             "cross-entropy plus a penalty that ties logits to the class shares of the neighbourhood"
         ),
@@ -85,7 +85,7 @@ _ALL_METHODS = (
     Method(
         name="SVLS",
         function="svls",
-        module="SVLSLoss",
+        loss_class="SVLSLoss",
         meaning="cross-entropy against labels smoothed over the neighbourhood",
         formula="-sum_k tau_k log p_k",
         settings={
@@ -97,7 +97,7 @@ _ALL_METHODS = (
     Method(
         name="MbLS",
         function="mbls",
-        module="MbLSLoss",
+        loss_class="MbLSLoss",
         meaning="cross-entropy plus a penalty on logit differences beyond a margin",
         formula="-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
         settings={
@@ -109,7 +109,7 @@ _ALL_METHODS = (
     Method(
         name="LS",
         function="label_smoothing",
-        module="LabelSmoothingLoss",
+        loss_class="LabelSmoothingLoss",
         meaning="cross-entropy with label smoothing",
         formula="-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
         settings={"smoothing": Setting(0.1, token="alpha<x>")},
@@ -117,7 +117,7 @@ _ALL_METHODS = (
     Method(
         name="Focal",
         function="focal",
-        module="FocalLoss",
+        loss_class="FocalLoss",
         meaning="focal loss",
         formula="-(1 - p_y)^gamma log p_y",
         settings={"gamma": Setting(3.0, token="gamma<x>")},
@@ -125,7 +125,7 @@ _ALL_METHODS = (
     Method(
         name="ECP",
         function="ecp",
-        module="ECPLoss",
+        loss_class="ECPLoss",
         meaning="cross-entropy less a multiple of the prediction's entropy",
         formula="-log p_y - alpha mean_k(-p_k log p_k)",
         settings={
@@ -136,7 +136,7 @@ _ALL_METHODS = (
     Method(
         name="ACE",
         function="ace",
-        module="ACELoss",
+        loss_class="ACELoss",
         meaning=(
             "cross-entropy plus the average calibration error of each class's probability (mL1-ACE)"
         ),
@@ -149,7 +149,7 @@ _ALL_METHODS = (
     Method(
         name="CE",
         function="cross_entropy",
-        module="CELoss",
+        loss_class="CELoss",
         meaning="plain cross-entropy",
         formula="-log p_y",
     ),

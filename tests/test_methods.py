@@ -34,7 +34,7 @@ def find_classes(folder: str, pattern: str) -> set[tuple[str, str]]:
 
 
 def test_each_loss_and_its_two_trainers_stand_in_files_of_their_names_and_in_the_table() -> None:
-    in_losses = {(method.function, method.module) for method in METHODS.values()}
+    in_losses = {(method.function, method.loss_class) for method in METHODS.values()}
     assert find_classes("nnunet_nacl/losses", r"\w+Loss") == in_losses | {
         ("segmentation_loss", "SegmentationLoss")
     }
@@ -51,10 +51,10 @@ def test_each_loss_and_its_two_trainers_stand_in_files_of_their_names_and_in_the
 
 @ALL_METHODS
 def test_function_and_class_can_be_imported(method: Method) -> None:
-    assert {method.function, method.module} <= set(losses.__all__)
+    assert {method.function, method.loss_class} <= set(losses.__all__)
     assert getattr(losses, method.function).__module__ == f"nnunet_nacl.losses.{method.function}"
-    assert method.module in nnunet_nacl.__all__
-    assert getattr(nnunet_nacl, method.module) is getattr(losses, method.module)
+    assert method.loss_class in nnunet_nacl.__all__
+    assert getattr(nnunet_nacl, method.loss_class) is getattr(losses, method.loss_class)
 
 
 @ALL_METHODS
@@ -62,7 +62,7 @@ def test_function_and_class_have_the_settings_of_the_table_with_their_defaults(
     method: Method,
 ) -> None:
     of_function = dict(inspect.signature(getattr(losses, method.function)).parameters)
-    of_class = dict(inspect.signature(getattr(losses, method.module)).parameters)
+    of_class = dict(inspect.signature(getattr(losses, method.loss_class)).parameters)
     for argument in ("logits", "target"):
         assert of_function.pop(argument).default is inspect.Parameter.empty
     assert of_function == of_class  # types, too
@@ -73,19 +73,19 @@ def test_function_and_class_have_the_settings_of_the_table_with_their_defaults(
     ]
     defaults = {name: parameter.default for name, parameter in of_class.items()}
     assert defaults == {**method.defaults, **COMMON_DEFAULTS}
-    assert {**getattr(losses, method.module)().settings, "check_labels": True} == defaults
+    assert {**getattr(losses, method.loss_class)().settings, "check_labels": True} == defaults
 
 
 @ALL_METHODS
 def test_the_pages_on_losses_and_python_have_it(method: Method) -> None:
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    (row,) = re.findall(rf"^\| `{method.function}`, `{method.module}` \|.*$", page, re.MULTILINE)
+    (row,) = re.findall(rf"^\| `{method.function}`, `{method.loss_class}` \|.*$", page, re.MULTILINE)
     defaults = row.split(" | ")[-1]
     for name, default in method.defaults.items():
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         assert re.search(rf"`{name}`( \w+)? {shown}\b", defaults), name
     python = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    assert f"::: nnunet_nacl.losses.{method.module}\n" in python
+    assert f"::: nnunet_nacl.losses.{method.loss_class}\n" in python
 
 
 @ALL_METHODS

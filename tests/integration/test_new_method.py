@@ -109,7 +109,7 @@ ADDED_LINES = {
             """    Method(
         name="Sample",
         function="sample",
-        module="SampleLoss",
+        loss_class="SampleLoss",
         meaning="cross-entropy plus the probability that is missing",
         formula="-log p_y + epsilon (1 - p_y)",
         settings={"epsilon": Setting(1.0, token="alpha<x>")},

@@ -66,7 +66,7 @@ def other_settings(method: Method) -> Settings:
 CASES = {
     method.function: Case(
         getattr(losses, method.function),
-        getattr(losses, method.module),
+        getattr(losses, method.loss_class),
         getattr(reference, method.function),
         other_settings(method),
     )

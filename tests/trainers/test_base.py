@@ -209,7 +209,7 @@ def test_each_class_is_an_entry_point_and_a_row_of_the_table() -> None:
         method = METHODS[name.removeprefix("nnUNetTrainer").removeprefix("Dice")]
         assert trainer.load() is get_trainer(name)
         assert trainer.load().__module__ == f"nnunet_nacl_trainers.{method.function}"
-        assert trainer.load().loss_class is getattr(losses, method.module)
+        assert trainer.load().loss_class is getattr(losses, method.loss_class)
         assert trainer.load().with_dice == ("Dice" in name)
 
 

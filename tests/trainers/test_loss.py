@@ -111,7 +111,7 @@ def test_every_setting_of_the_name_reaches_the_loss(make_loss, method: Method) -
     if "kernel_size" in expected:
         expected["kernel_size"] = (5, 5)
     loss = make_loss(variant.name).loss
-    assert type(loss.voxelwise) is getattr(losses, method.module)
+    assert type(loss.voxelwise) is getattr(losses, method.loss_class)
     assert loss.voxelwise.settings == expected
     assert loss.voxelwise.check_labels is False
     assert loss.dc is None
