@@ -79,7 +79,9 @@ def test_function_and_class_have_the_settings_of_the_table_with_their_defaults(
 @ALL_METHODS
 def test_the_pages_on_losses_and_python_have_it(method: Method) -> None:
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    (row,) = re.findall(rf"^\| `{method.function}`, `{method.loss_class}` \|.*$", page, re.MULTILINE)
+    (row,) = re.findall(
+        rf"^\| `{method.function}`, `{method.loss_class}` \|.*$", page, re.MULTILINE
+    )
     defaults = row.split(" | ")[-1]
     for name, default in method.defaults.items():
         shown = f"{default:g}" if isinstance(default, float) else str(default)

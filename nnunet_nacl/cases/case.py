@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_nacl.cases.file_key import FileKey
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.probabilities import Probabilities
+from nnunet_nacl.cases.probabilities import CaseProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, check_n_bins
 from nnunet_nacl.metrics.overlap import boundary_mask, dilated_mask
@@ -244,7 +244,7 @@ class Case:
     labels: Labels
     geometry: Geometry
     segmentation: np.ndarray
-    probabilities: Probabilities = Probabilities()
+    probabilities: CaseProbabilities = CaseProbabilities()
     truth: Any = None
     properties: dict[str, Any] = field(default_factory=dict)
     saved: Path | None = None

@@ -19,7 +19,7 @@ Box = tuple[slice, ...]
 """A slice with a start and a stop for each axis of the image."""
 
 
-class Probabilities:
+class CaseProbabilities:
     """(C, *spatial) probabilities, C the K classes with the background, or the R regions, in the
     axis order of readers.
 
@@ -95,7 +95,7 @@ class Probabilities:
         return iter(()) if self.crop is None else layers_of(self.crop, _BLOCK_VOXELS)
 
 
-class SavedProbabilities(Probabilities):
+class SavedProbabilities(CaseProbabilities):
     """Probabilities in memory, as they were read."""
 
     block_bytes = 64 << 20  # nothing is made for a block but what is computed from it

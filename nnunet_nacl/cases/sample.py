@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.calibration.voxels import Voxels
-from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.cases.probabilities import CaseProbabilities, SavedProbabilities
 
 MASK_BITS = ("dilated", "boundary", "near")
 """Bits of a voxel's masks, lowest first; the other masks follow from its truth and its label."""
@@ -117,7 +117,7 @@ def most_bytes(num_channels: int) -> int:
 
 
 def draw_sample(
-    probabilities: Probabilities,
+    probabilities: CaseProbabilities,
     target: np.ndarray,
     *,
     valid: np.ndarray | None = None,

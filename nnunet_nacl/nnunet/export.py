@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.cases.probabilities import Box, Probabilities, common_box
+from nnunet_nacl.cases.probabilities import Box, CaseProbabilities, common_box
 from nnunet_nacl.cases.record import RECORDS, check_records, is_replaceable_record, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 
 
-class ExportedLogits(Probabilities):
+class ExportedLogits(CaseProbabilities):
     """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never
     all in memory.
 

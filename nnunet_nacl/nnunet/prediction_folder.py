@@ -21,7 +21,7 @@ from nnunet_nacl.cases.case import (
     smallest_type,
 )
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
-from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.cases.probabilities import CaseProbabilities, SavedProbabilities
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
@@ -255,7 +255,7 @@ class PredictionFolder(Source):
         place, shape, source, truth = (
             Geometry.of(properties),
             segmentation.shape,
-            Probabilities(),
+            CaseProbabilities(),
             None,
         )
         if reference is not None:

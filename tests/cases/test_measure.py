@@ -17,7 +17,7 @@ from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
-from nnunet_nacl.cases.probabilities import Probabilities
+from nnunet_nacl.cases.probabilities import CaseProbabilities
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.cases.views import PROBABILITIES, Views
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
@@ -216,7 +216,7 @@ SHAPE = (12, 13, 10)
 MAPS = ("confidence", "entropy", PROBABILITIES)
 
 
-class Blocks(Probabilities):
+class Blocks(CaseProbabilities):
     """Probabilities inside a crop, in blocks of a size."""
 
     def __init__(self, probs: np.ndarray, regions: bool, block_bytes: int) -> None:
