@@ -12,10 +12,13 @@ from nnunet_nacl.calibrator.fit import PREDICTED_DICE_ERROR
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.errors import named_together
-from nnunet_nacl.quality.flags import Flags, ScanScores, flag_costs, patients_needed
+from nnunet_nacl.quality.flag_costs import flag_costs
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.intervals import EstimateCheck
 from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
+from nnunet_nacl.quality.risk_control import patients_needed
+from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.reports.quality_texts import detected_text, presence_text
 from nnunet_nacl.reports.tables import frames, number, ten_worst, text_of
 

@@ -43,8 +43,10 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
-from nnunet_nacl.quality.flags import BadSpec, Flags, check_bad, patients_needed, read_bad
+from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
+from nnunet_nacl.quality.risk_control import patients_needed
 
 _LOG = logging.getLogger(__name__)
 

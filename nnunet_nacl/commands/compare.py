@@ -31,7 +31,7 @@ from nnunet_nacl.evaluation.page import (
     write_comparison,
 )
 from nnunet_nacl.evaluation.tables import Table, comparison_tables, write_tables
-from nnunet_nacl.quality.flags import BadSpec, check_bad, read_bad
+from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
 from nnunet_nacl.reports.rendering import write_page
 
 _ARGUMENTS = {

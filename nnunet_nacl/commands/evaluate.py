@@ -31,7 +31,7 @@ from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.flags import BadSpec, check_bad, read_bad
+from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
 from nnunet_nacl.quality.presence import LearnedPresence, learn_presence
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 

@@ -14,7 +14,7 @@ from nnunet_nacl.nnunet.places import FINAL
 from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.flags import BadSpec
+from nnunet_nacl.quality.bad_limits import BadSpec
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.worklist.deliver import DeliveredScans, ListOptions, deliver, plan_delivery
 from nnunet_nacl.worklist.sources import check_previous_stage, make_dicom_maker, predict_run

@@ -15,7 +15,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.quality.flags import BadSpec
+from nnunet_nacl.quality.bad_limits import BadSpec
 from nnunet_nacl.reports.rendering import write_page
 from nnunet_nacl.worklist.deliver import DeliveredScans, ListOptions, deliver, plan_delivery
 from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE

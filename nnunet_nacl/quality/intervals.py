@@ -28,7 +28,7 @@ from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import Array, Patients, Share, Size
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds, predict_out_of_fold
-from nnunet_nacl.quality.flags import patients_needed
+from nnunet_nacl.quality.risk_control import patients_needed
 
 DEFAULT_ALPHA = 0.1
 """Intervals have the level 1 - alpha."""

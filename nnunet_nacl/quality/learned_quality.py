@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.metrics.groups import ByCase, look_up_patients
-from nnunet_nacl.quality.flags import DIGITS, ScanScores, structure_score
 from nnunet_nacl.quality.intervals import (
     EstimateCheck,
     StructureEstimate,
@@ -18,6 +17,7 @@ from nnunet_nacl.quality.intervals import (
     predict_intervals_out_of_fold,
 )
 from nnunet_nacl.quality.presence import predict_presence_out_of_fold
+from nnunet_nacl.quality.scan_scores import DIGITS, ScanScores, structure_score
 
 PREDICTED_DICE = "predicted_dice"
 PREDICTED_DICE_LOW = "predicted_dice_low"

@@ -8,7 +8,7 @@ misses depends on its own t alone. What lies in the label of another structure, 
 the network saw, or below all thresholds is missed at every t.
 
 The threshold is the largest by conformal risk control
-(:func:`~nnunet_nacl.quality.flags.controls_risk`) over the patients who have the structure. A
+(:func:`~nnunet_nacl.quality.risk_control.controls_risk`) over the patients who have the structure. A
 patient's loss is the share of the true voxels that is missed, the mean over its scans. It holds for
 each structure by itself, on average over exchangeable patients predicted alike.
 """
@@ -27,7 +27,7 @@ from scipy.special import expit
 
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.json_types import Size, doc
-from nnunet_nacl.quality.flags import controls_risk, patients_needed
+from nnunet_nacl.quality.risk_control import controls_risk, patients_needed
 
 RECALLS = (0.8, 0.9, 0.95)
 """Shares that reports tell the price of."""

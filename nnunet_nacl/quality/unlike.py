@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.json_types import Number, Patients
-from nnunet_nacl.quality.flags import patients_needed
+from nnunet_nacl.quality.risk_control import patients_needed
 
 DEFAULT_UNLIKE = 0.05
 """Level: a scan is unlike the calibration scans if its p-value is at most this."""

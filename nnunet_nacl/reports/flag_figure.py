@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.quality.flags import LIMITS, ScanScores
+from nnunet_nacl.quality.flag_costs import LIMITS
 from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
+from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.reports import layout
 
 

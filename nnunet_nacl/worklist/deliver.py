@@ -40,7 +40,8 @@ from nnunet_nacl.nnunet.output import (
 )
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, Work, find_records, records_of
-from nnunet_nacl.quality.flags import BadSpec, Flags, check_bad, read_bad, share_of
+from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad, share_of
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.worklist import list_files
 from nnunet_nacl.worklist.pages import write_list

@@ -21,7 +21,8 @@ from nnunet_nacl.errors import UserError, errors_name_arguments
 from nnunet_nacl.nnunet.predicted import Network, NetworkSettings, predicted_case
 from nnunet_nacl.nnunet.trained_model import TrainedModel, preprocess
 from nnunet_nacl.nnunet.trust import trusting
-from nnunet_nacl.quality.flags import BadSpec, Flags, read_bad, share_of
+from nnunet_nacl.quality.bad_limits import BadSpec, read_bad, share_of
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.worklist.review_list import Aims, review_list
 

@@ -16,8 +16,9 @@ import pandas as pd
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord, table
-from nnunet_nacl.quality.flags import Flags, structure_score
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.recall import SensitiveAim
+from nnunet_nacl.quality.scan_scores import structure_score
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.worklist.reasons import reasons_to_look, worst_first
 

@@ -39,9 +39,10 @@ from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.flags import Flags, ScanScores
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.learned_quality import learn
 from nnunet_nacl.quality.presence import learn_presence
+from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.worklist.review_list import completed
 
 STEP = 0.05

@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.quality.flags import (
-    FINDS,
-    Flags,
-    ScanScores,
-    flag_costs,
-    patients_needed,
-    read_bad,
-    share_of,
-    smallest_thresholds,
-    structure_score,
-)
+from nnunet_nacl.quality.bad_limits import read_bad, share_of
+from nnunet_nacl.quality.flag_costs import FINDS, flag_costs
+from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.quality.risk_control import patients_needed, smallest_thresholds
+from nnunet_nacl.quality.scan_scores import ScanScores, structure_score
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
 BAD = {"1": 0.5}
