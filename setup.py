@@ -140,6 +140,7 @@ TEST_REQUIREMENTS = [
     "monai>=1.4",
     *WORKFLOW_REQUIREMENTS,
     *DICOM_REQUIREMENTS,
+    "griffelib>=2",
     "jsonschema>=4.18",
     "pyyaml>=6",
     "scikit-image>=0.22",

@@ -1,69 +1,83 @@
-"""JSON schemas of the documents, made from the types that they are written by; the site has them as
-files."""
+"""JSON schemas of the documents, made from the types that they are written by; the site has them
+as files."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from nnunet_nacl.calibrator import calibration_map
+from nnunet_nacl.evaluation import calibration_report, comparison_report
 from nnunet_nacl.worklist import list_files, outcome
+from tools.docstrings import as_markdown, described_attributes, text_before_sections
 
-PUBLISHED: dict[str, tuple[Any, int]] = {
-    "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
-    "outcome": (outcome.Outcome, outcome.SCHEMA_VERSION),
-    "prediction": (list_files.PredictionRecord, list_files.SCHEMA_VERSION),
+JsonObject = dict[str, Any]
+"""A JSON schema, or a part of one: anything that JSON can hold."""
+
+
+class Document(NamedTuple):
+    """A JSON file that commands write: the type of its content, and the version of its form."""
+
+    type: type
+    schema_version: int
+
+
+PUBLISHED = {
+    "calibration": Document(
+        calibration_report.CalibrationReport, calibration_report.SCHEMA_VERSION
+    ),
+    "comparison": Document(comparison_report.ComparisonReport, comparison_report.SCHEMA_VERSION),
+    "calibration_map": Document(calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
+    "outcome": Document(outcome.Outcome, outcome.SCHEMA_VERSION),
+    "prediction": Document(list_files.PredictionRecord, list_files.SCHEMA_VERSION),
 }
-"""Type and schema version of each document, by its name."""
-_SECTION = re.compile(r"\n\n(?:Attributes|Raises):\n")
+"""By name of the file, without .json."""
+
+_LEFT_OUT = ("title", "default", "readOnly")
+"""Of what pydantic says of a value: repetitions of its name, and what matters to Python alone."""
 
 
-def schema_of(name: str) -> dict[str, Any]:
+def schema_of(name: str) -> JsonObject:
     """JSON schema (draft 2020-12) of a document as it is written; null stands for a number that is
     not defined."""
-    from pydantic import TypeAdapter
-
-    kind, version = PUBLISHED[name]
-    made = _described(TypeAdapter(kind).json_schema(mode="serialization"))
-    made["properties"]["schema_version"]["const"] = version
-    head = {
+    document = PUBLISHED[name]
+    content = _describe(TypeAdapter(document.type).json_schema(mode="serialization"))
+    content["properties"]["schema_version"]["const"] = document.schema_version
+    identity = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:nnunet_nacl:{name}:{version}",
+        "$id": f"urn:nnunet_nacl:{name}:{document.schema_version}",
     }
-    return head | made
+    return identity | content
 
 
-def _described(schema: Any) -> Any:
-    """A schema whose properties are described as the docstring of their class has them, without
-    pydantic's titles."""
+def _describe(schema: Any) -> Any:
+    """A schema of pydantic's, or a part of one, whose objects and properties say what they mean.
+
+    Pydantic takes the docstring of a class for the description of an object. Of a property without
+    a text of its own the docstring's section Attributes says what it means.
+    """
     if isinstance(schema, list):
-        return [_described(item) for item in schema]
+        return [_describe(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {
-        key: value for key, value in schema.items() if key not in ("title", "default", "readOnly")
-    }
+    kept = {key: value for key, value in schema.items() if key not in _LEFT_OUT}
     if "properties" not in kept:
-        return {key: _described(value) for key, value in kept.items()}
-    text = kept.pop("description", "")
-    texts = explained(text)
-    fields = {}
-    for name, value in kept.pop("properties").items():
-        fields[name] = _described(value)
-        if found := texts.get(name, fields[name].get("description")):
-            fields[name]["description"] = as_markdown(found)
-    rest = {key: _described(value) for key, value in kept.items()}
-    return {"description": as_markdown(_SECTION.split(text)[0]), **rest, "properties": fields}
+        return {key: _describe(value) for key, value in kept.items()}
+    docstring = kept.pop("description", "")
+    properties = _describe_properties(kept.pop("properties"), docstring)
+    others = {key: _describe(value) for key, value in kept.items()}
+    return {"description": text_before_sections(docstring), **others, "properties": properties}
 
 
-def explained(docstring: str, section: str = "Attributes") -> dict[str, str]:
-    """What a section of a docstring, without its indentation, says of each name."""
-    listed = docstring.partition(f"{section}:\n")[2].partition("\n\n")[0]
-    found = re.findall(r"^ {4}(\S[^:]*): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE)
-    return {name: as_markdown(text) for names, text in found for name in names.split(", ")}
-
-
-def as_markdown(text: str) -> str:
-    """A docstring's text in one line; undefined numbers are null, as in files."""
-    text = re.sub(r":\w+:`(?:~[\w.]*\.)?([\w.]+)`", r"`\1`", text.replace("``", "`"))
-    return re.sub(r"\bNaN\b", "null", " ".join(text.split()))
+def _describe_properties(properties: Mapping[str, JsonObject], docstring: str) -> JsonObject:
+    """The properties of an object by their name, with what their class's docstring says of them."""
+    by_docstring = described_attributes(docstring)
+    described = {}
+    for name, schema in properties.items():
+        described[name] = _describe(schema)
+        text = by_docstring.get(name, described[name].get("description"))
+        if text is not None:
+            described[name]["description"] = as_markdown(text)
+    return described

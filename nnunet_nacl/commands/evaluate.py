@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.evaluation.calibration_report import FILE_NAME, PredictedQuality
+from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.evaluation.values import values_csv
 from nnunet_nacl.files import check_ours, check_writable, checksum, write_atomically
 from nnunet_nacl.json_files import read_dict
@@ -251,17 +252,21 @@ class EvaluationResult:
         """
         for folder, of_fold in self.by_fold.items():
             of_fold.write(folder / FILE_NAME)
-        further: dict[str, Any] = dict(map_of(self.folder))
-        if self.calibrator.learned is not None and self.calibrator.path is not None:
-            used = {"map_sha256": checksum(self.calibrator.path), "notes": self.caveats}
-            further["predicted_quality"] = used | self.quality
-        self.evaluation.write(self.output, **further)
+        map_sha256 = map_of(self.folder).get("map_sha256")
+        self.evaluation.write(self.output, map_sha256, self._predicted_quality())
         written = [self.output]
         if self.csv:
             table = self.output.with_suffix(".csv")
             write_atomically(table, values_csv(self.evaluation))
             written.append(table)
         return written
+
+    def _predicted_quality(self) -> PredictedQuality | None:
+        """What calibration.json says of the map's predicted Dice; None where no map predicts it."""
+        if self.calibrator.learned is None or self.calibrator.path is None:
+            return None
+        used = {"map_sha256": checksum(self.calibrator.path), "notes": self.caveats}
+        return cast(PredictedQuality, used | self.quality)
 
 
 def _check_arguments(

@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison
+from nnunet_nacl.evaluation.comparison_report import ReportedFigure
 from nnunet_nacl.evaluation.tables import named_after
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
@@ -36,7 +37,7 @@ FIGURES = "figures"
 """Folder beside comparison.json."""
 
 
-def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[dict[str, Any]]:
+def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[ReportedFigure]:
     """Write ``figures/<id>.png`` and ``.svg`` of each, with all notes at its foot; what
     comparison.json says of them.
 
@@ -61,7 +62,15 @@ def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[
         }
         with owned.staging(files[0]) as work:
             figure.pop("draw")(work / Path(files[0]).name, **around)
-        written.append({"id": name, "dataset": comparison.name, **figure, "files": files})
+        entry = ReportedFigure(
+            id=name,
+            dataset=comparison.name,
+            title=figure["title"],
+            caption=figure["caption"],
+            alt=figure["alt"],
+            files=files,
+        )
+        written.append(entry)
     return written
 
 

@@ -7,10 +7,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from pydantic import NonNegativeInt
-from typing_extensions import TypedDict
+from typing import cast
 
 import nnunet_nacl
 from nnunet_nacl.cases.case import MASK_NOTES
@@ -18,6 +15,20 @@ from nnunet_nacl.cases.file_key import FileKey, file_key
 from nnunet_nacl.cases.ownership import Digests, OwnedFiles, check_no_others, read_pending
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison, make_columns
+from nnunet_nacl.evaluation.comparison_report import (
+    SCHEMA_VERSION,
+    ComparedDataSet,
+    ComparisonReport,
+    ComparisonSettings,
+    MeanOfMethod,
+    MeasuringSettings,
+    ReportedColumn,
+    ReportedFigure,
+    ReportedMethod,
+    ReportedTable,
+    TestedDifference,
+    WrittenFile,
+)
 from nnunet_nacl.evaluation.figures import DIFFERENCES, FIGURES, places_of_figures
 from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table, places_of_tables
@@ -38,8 +49,6 @@ COMPARISON_FILE = "comparison.json"
 PAGE_NAME = "report.html"
 PENDING_FILE = "comparison.pending.json"
 """Names files until comparison.json does."""
-SCHEMA_VERSION = 4  # keys may be added within a version
-_OPTIONS = ("n_bootstrap", "seed", "allow_missing", "allow_training_cases", "groups")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
 _LARGEST_SVG = 400_000
@@ -101,89 +110,70 @@ def _listed(folder: Path) -> Digests:
         return {}
 
 
-class WrittenFile(TypedDict):
-    """A table or figure by its content."""
-
-    size: NonNegativeInt
-    digest: str
-
-
 def _as_key(file: WrittenFile) -> FileKey:
     return FileKey(path="", size=file["size"], mtime_ns=0, digest=file["digest"])
 
 
 def comparison_to_json(
     comparisons: Sequence[Comparison],
-    tables: Sequence[Mapping[str, Any]],
-    figures: Sequence[Mapping[str, Any]],
+    tables: Sequence[ReportedTable],
+    figures: Sequence[ReportedFigure],
     written: Mapping[str, FileKey],
     *,
     command: str,
-) -> dict[str, Any]:
-    """The content of comparison.json, which ``nnunet_nacl compare`` writes: what was compared,
-    every value, the tests.
+) -> ComparisonReport:
+    """The content of comparison.json: what was compared, every value, the tests.
 
-    There is a comparison for each data set; ``tables`` and ``figures`` are what was written of
-    them, and ``written`` by place their files.
-
-    Keys:
-        schema_version: Version of this format.
-        generated_by: Package and version.
-        created, command: When it was made, and by which command.
-        settings: ``n_bootstrap`` and ``seed`` of the bootstrap, ``confidence`` of intervals, and
-            the options.
-        notes: Caveats.
-        trainers: A list of ``name`` (the key elsewhere), ``label``, ``trainer`` (class; null for
-            -i), ``ranked``.
-        columns: What was compared, by id (``Dice``, ``HD95_mm:2``, ``ECE:foreground``): ``title``,
-            ``group``, whether ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``,
-            ``mask``, ``structure`` (key; null for all), ``family`` (null if it is not tested).
-        tables: A list of ``id``, ``dataset``, ``title``, ``caption`` and ``files``.
-        figures: The same, with ``alt``, a text in place of the figure: ``id``, ``dataset``,
-            ``title``, ``caption``, ``files``.
-        files: By place size and digest of each table and figure: a file that differs is not
-            replaced.
-        statistics: A list of tested differences: ``dataset``, ``column``, ``family`` (tests that
-            were corrected together), ``trainer`` and ``reference``, over ``n`` cases of
-            ``n_patients``; means ``mean`` and ``mean_reference``, ``difference`` with its 95 %
-            interval ``low`` to ``high``; patients ``n_better``, ``n_worse`` and ``n_equal``;
-            ``rank_biserial``, ``p`` (Wilcoxon), ``p_holm`` and ``verdict``.
-        datasets: A list of ``name``, ``configuration``, ``plans``, ``folds``, ``regions``,
-            ``structures`` (names by key), ``cases``, ``patients`` by case, ``n_patients``; by
-            column and trainer ``values`` of the cases (null where undefined) and ``means``, with
-            intervals.
+    Args:
+        comparisons: One for each data set.
+        tables: What was written of them.
+        figures: Likewise.
+        written: By place the files of both.
+        command: What made the comparison.
     """
-    first = comparisons[0]
-    settings: dict[str, Any] = {"confidence": CONFIDENCE}
-    for option in _OPTIONS:
-        settings[option] = getattr(first.options, option)
-    settings["evaluation"] = {
-        comparison.name: vars(comparison.settings) for comparison in comparisons
-    }
     notes: list[str] = []
-    statistics: list[dict[Any, Any]] = []
+    statistics: list[TestedDifference] = []
     for comparison in comparisons:
         notes += comparison.notes
-        statistics += comparison.statistics.to_dict("records")
-    columns = make_columns(_names_of_structures(comparisons))
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
-        "settings": settings,
-        "notes": notes,
-        "trainers": [_method(method) for method in first.methods],
-        "columns": {column_id: column._asdict() for column_id, column in columns.items()},
-        "tables": list(tables),
-        "statistics": statistics,
-        "figures": list(figures),
-        "files": {
-            place: WrittenFile(size=key["size"], digest=key["digest"])
-            for place, key in written.items()
-        },
-        "datasets": [_dataset(comparison) for comparison in comparisons],
-    }
+        rows = comparison.statistics.to_dict("records")
+        statistics += cast(list[TestedDifference], rows)
+    columns = {}
+    for column_id, column in make_columns(_names_of_structures(comparisons)).items():
+        columns[column_id] = cast(ReportedColumn, column._asdict())
+    files = {}
+    for place, key in written.items():
+        files[place] = WrittenFile(size=key["size"], digest=key["digest"])
+    return ComparisonReport(
+        schema_version=SCHEMA_VERSION,
+        generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=command,
+        settings=_report_settings(comparisons),
+        notes=notes,
+        trainers=[_report_method(method) for method in comparisons[0].methods],
+        columns=columns,
+        tables=list(tables),
+        statistics=statistics,
+        figures=list(figures),
+        files=files,
+        datasets=[_report_data_set(comparison) for comparison in comparisons],
+    )
+
+
+def _report_settings(comparisons: Sequence[Comparison]) -> ComparisonSettings:
+    options = comparisons[0].options
+    evaluation = {}
+    for comparison in comparisons:
+        evaluation[comparison.name] = cast(MeasuringSettings, vars(comparison.settings))
+    return ComparisonSettings(
+        confidence=CONFIDENCE,
+        n_bootstrap=options.n_bootstrap,
+        seed=options.seed,
+        allow_missing=options.allow_missing,
+        allow_training_cases=options.allow_training_cases,
+        groups=options.groups,
+        evaluation=evaluation,
+    )
 
 
 def _names_of_structures(comparisons: Sequence[Comparison]) -> dict[str, str]:
@@ -197,41 +187,38 @@ def _names_of_structures(comparisons: Sequence[Comparison]) -> dict[str, str]:
     return names
 
 
-def _method(method: ComparedMethod) -> dict[str, Any]:
-    return {
-        "name": method.name,
-        "label": method.label,
-        "trainer": method.trainer,
-        "ranked": method.ranked,
-    }
+def _report_method(method: ComparedMethod) -> ReportedMethod:
+    return ReportedMethod(
+        name=method.name, label=method.label, trainer=method.trainer, ranked=method.ranked
+    )
 
 
-def _dataset(comparison: Comparison) -> dict[str, Any]:
+def _report_data_set(comparison: Comparison) -> ComparedDataSet:
     values: dict[str, dict[str, list[float]]] = {}
-    means: dict[str, dict[str, Any]] = {}
+    means: dict[str, dict[str, MeanOfMethod]] = {}
     for column in comparison.columns:
-        by_method = comparison.values[column]
-        values[column] = {method: by_method[method].tolist() for method in by_method}
-        means[column] = {
-            method: asdict(mean_interval(by_method[method], **comparison.draws))
-            for method in by_method
-        }
-    return {
-        "name": comparison.name,
-        "folds": comparison.folds,
-        "regions": comparison.regions,
-        "structures": comparison.structures,
-        "cases": comparison.cases,
-        "patients": comparison.patients,
-        "n_patients": comparison.n_patients,
-        "configuration": comparison.options.configuration,
-        "plans": comparison.options.plans,
-        "values": values,
-        "means": means,
-    }
+        values[column] = {}
+        means[column] = {}
+        for method, values_of_method in comparison.values[column].items():
+            interval = mean_interval(values_of_method, **comparison.draws)
+            values[column][method] = values_of_method.tolist()
+            means[column][method] = cast(MeanOfMethod, asdict(interval))
+    return ComparedDataSet(
+        name=comparison.name,
+        folds=list(comparison.folds),
+        regions=comparison.regions,
+        structures=dict(comparison.structures),
+        cases=comparison.cases,
+        patients=dict(comparison.patients),
+        n_patients=comparison.n_patients,
+        configuration=comparison.options.configuration,
+        plans=comparison.options.plans,
+        values=values,
+        means=means,
+    )
 
 
-def write_comparison(document: dict[str, Any], files: OwnedFiles) -> Path:
+def write_comparison(document: ComparisonReport, files: OwnedFiles) -> Path:
     """Write comparison.json, last of all, and remove tables and figures of the one before that it
     does not list."""
     path = files.folder / COMPARISON_FILE
@@ -241,7 +228,7 @@ def write_comparison(document: dict[str, Any], files: OwnedFiles) -> Path:
     return path
 
 
-def comparison_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> str:
+def comparison_page(data: ComparisonReport, tables: Sequence[Table], folder: Path) -> str:
     """The page by the content of comparison.json, with the figures that lie in its folder."""
     settings = data["settings"]["evaluation"].values()
     masks = {}

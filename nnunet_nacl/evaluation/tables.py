@@ -16,6 +16,7 @@ from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.errors import some
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
+from nnunet_nacl.evaluation.comparison_report import ReportedTable
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 from nnunet_nacl.reports.quality_texts import (
@@ -130,20 +131,21 @@ class Table:
 
 def write_tables(
     tables: Sequence[Table], files: OwnedFiles, notes: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+) -> list[ReportedTable]:
     """Write ``tables/<id>.csv`` of each; what comparison.json says of them."""
     entries = []
     for table in tables:
         place = _place(table.id)
         with files.staging(place) as work:
             write_atomically(work / Path(place).name, table.to_csv(notes))
-        entry = {
-            "id": table.id,
-            "dataset": table.dataset,
-            "title": table.title,
-            "caption": table.caption,
-        }
-        entries.append({**entry, "files": [place]})
+        entry = ReportedTable(
+            id=table.id,
+            dataset=table.dataset,
+            title=table.title,
+            caption=table.caption,
+            files=[place],
+        )
+        entries.append(entry)
     return entries
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunet_nacl.evaluation.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.evaluation.calibration_report import FILE_NAME
+from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.files import checksum, remove_leftovers
 from nnunet_nacl.nnunet.export import MeasuredExport
 from nnunet_nacl.nnunet.held_out import NNUNETS_OWN, measure_folders

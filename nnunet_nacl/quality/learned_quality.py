@@ -34,7 +34,8 @@ class LearnedQuality:
     Attributes:
         as_deployed: Whether cases were predicted as in use (a held-out folder), not by networks of
             a cross-validation.
-        dice, volume: By structure, how far true lie from predicted values.
+        dice: By structure, how far true Dice lies from predicted Dice.
+        volume: By structure, how far true volumes lie from predicted ones.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
     """

@@ -15,6 +15,7 @@ import pytest
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.quality.recall import THRESHOLDS
+from tests.documents import check_document
 from tests.review_tables import read_list
 from tests.runs.folders import REGIONS, random_case, read, write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in
@@ -178,6 +179,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
             true = case["metrics"][key]["Dice"]
             errors.append(abs(predicted - true))
             inside.append(low <= true <= high)
+    check_document("calibration", document)
     found = document["predicted_quality"]
     assert (
         found["MAE predicted"] == pytest.approx(np.mean(errors))

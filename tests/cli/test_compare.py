@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 import shutil
 
@@ -12,12 +11,11 @@ import pytest
 
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.evaluation.page import comparison_to_json
 from tests.calibration.problems import identity
+from tests.documents import check_document
 from tests.evaluation.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.evaluation.models import CONFIGURATION, DATASET, make_study
 from tests.metrics.models import map_to_json
-from tools.document_schemas import explained
 
 NAMES = list(TRAINERS)
 
@@ -35,11 +33,7 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     assert "-unranked Truth: not among those compared" in capsys.readouterr().err
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     data = json.loads((out / "comparison.json").read_text())
-    # which the site's page of files shows
-    texts = explained(inspect.getdoc(comparison_to_json), "Keys")
-    assert data.keys() == texts.keys()
-    for key in ("trainers", "tables", "statistics", "figures", "datasets"):
-        assert not [name for name in data[key][0] if f"`{name}`" not in texts[key]], key
+    check_document("comparison", data)
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])

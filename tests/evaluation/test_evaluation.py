@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 
 import numpy as np
@@ -11,34 +10,21 @@ import pytest
 
 from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from tests.cases.conftest import labels  # noqa: F401  (a fixture)
+from tests.documents import check_document
 from tests.nnunet.measuring import evaluated
 from tests.runs.folders import read, write_image
 from tests.runs.predictions import SPACING_MM
-from tools.document_schemas import explained
 
 
 def written(evaluation, folder) -> dict:
     evaluation.write(folder / "calibration.json")
     text = (folder / "calibration.json").read_text()
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    # which the site's page of files shows
-    texts = explained(inspect.getdoc(Evaluation.write), "Keys")
-    case = document["metric_per_case"][0]
-    inner = [
-        next(iter(values.values())) for values in (case["metrics"], case["quality"]["structures"])
-    ]
-    assert not document.keys() - texts.keys()
-    assert not [
-        name
-        for each in (case, case["quality"], *inner)
-        for name in each
-        if f"`{name}`" not in str(texts)
-    ]
+    check_document("calibration", document)
     return document
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -14,10 +13,10 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.worklist.outcome import outcome_lines, read_outcome
+from tests.documents import check_document
 from tests.reports.html_check import Page
 from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
 from tests.worklist.records import record
-from tools.document_schemas import schema_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
 FLAGS = {"bad": {"anterior": 0.8}}
@@ -170,7 +169,7 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
         "So 22.2 % of all scans are bad and not flagged" in printed and "at most 33.3 %" in printed
     )
     document = read_dict(output / "outcome.json")
-    jsonschema.Draft202012Validator(schema_of("outcome")).validate(document)
+    check_document("outcome", document)
     assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
     page = Page((output / "outcome.html").read_text(encoding="utf-8"))
     assert not page.faults and "22.2 %" in page.text
