@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
 
 import pandas as pd
 
@@ -265,8 +264,8 @@ class EvaluationResult:
         """What calibration.json says of the map's predicted Dice; None where no map predicts it."""
         if self.calibrator.learned is None or self.calibrator.path is None:
             return None
-        used = {"map_sha256": checksum(self.calibrator.path), "notes": self.caveats}
-        return cast(PredictedQuality, used | self.quality)
+        map_sha256 = checksum(self.calibrator.path)
+        return PredictedQuality(map_sha256=map_sha256, notes=self.caveats, **self.quality)
 
 
 def _check_arguments(

@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.json_types import Number, Share, Size, doc
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.quality.learned_quality import Coverage
+from nnunet_nacl.quality.quality_report import QualityReport
 
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 5  # keys may be added within a version
@@ -158,46 +158,11 @@ class UndefinedCases(TypedDict):
     calibration: Annotated[dict[str, list[str]], doc("By mask, cases without a voxel in it.")]
 
 
-class LookedAt(TypedDict):
-    """What a look at some of the cases finds, the least trusted first."""
+class PredictedQuality(QualityReport):
+    """How well predicted Dice agrees with Dice."""
 
-    looked_at: Annotated[Share, doc("Share of the cases that is looked at.")]
-    n_cases: Annotated[NonNegativeInt, doc("How many that is, rounded up.")]
-    caught: Annotated[Share, doc("Share of the bad cases among them; null where none is bad.")]
-
-
-PredictedQuality = TypedDict(  # which a name with a space in it needs
-    "PredictedQuality",
-    {
-        "map_sha256": Annotated[str, doc("SHA-256 of the map that predicted Dice.")],
-        "notes": Annotated[list[str], doc("Caveats.")],
-        "MAE predicted": Annotated[
-            Number, doc("Mean absolute error of predicted Dice, over structures of cases.")
-        ],
-        "threshold": Annotated[
-            float | dict[str, float] | None,
-            doc("Dice below which a structure is bad: one, or by structure; null without -bad."),
-        ],
-        "coverage": Annotated[
-            Coverage | None, doc("Share of true Dice in their intervals; null without intervals.")
-        ],
-        "width": Annotated[Number, doc("Mean width of the intervals.")],
-        "rho": Annotated[
-            Number,
-            doc(
-                "Spearman's rank correlation of a case's lowest predicted with its lowest true"
-                " Dice."
-            ),
-        ],
-        "workload": Annotated[
-            dict[str, list[LookedAt]],
-            doc("By name of an order of the cases, what a look at some finds; empty without -bad."),
-        ],
-        "n_cases": Annotated[NonNegativeInt, doc("Cases with a Dice.")],
-        "n_bad": Annotated[NonNegativeInt, doc("Bad ones among them.")],
-    },
-)
-"""How well predicted Dice agrees with Dice."""
+    map_sha256: Annotated[str, doc("SHA-256 of the map that predicted Dice.")]
+    notes: Annotated[list[str], doc("Caveats.")]
 
 
 class CalibrationReport(TypedDict):
