@@ -4,7 +4,8 @@ up to three)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,85 +20,117 @@ LIKELY = 0.5
 """From this probability on a structure is taken to be in a scan."""
 
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
-_MISSED, _ABSENT = "a structure was not segmented", "a structure is probably absent"
+_MISSED = "a structure was not segmented"
+_ABSENT = "a structure is probably absent"
 
 
-def reasons_to_look(
+def find_reasons(
     structures: pd.DataFrame,
     flags: Flags | None,
-    unlike: str,
-    differences: Sequence[str],
-    listed: Collection[str] = (),
-) -> dict[str, str]:
-    """All reasons, the strongest first, and the kind of each in words that scans share, such as
-    ``folds disagree``.
+    *,
+    unlike: Mapping[str, str],
+    differences: Mapping[str, Sequence[str]],
+    is_listed: Sequence[bool] | np.ndarray,
+) -> dict[str, dict[str, str]]:
+    """By scan all reasons to look at it, and the kind of each, such as ``folds disagree``.
 
-    A reason names the worst structure that it is about, and says how many more there are.
+    The strongest comes first. A reason names the worst structure that it is about, of equals the
+    first, and says how many more there are. Kinds are in words that scans share.
 
     Args:
-        structures: Rows of the scan, see :func:`~nnunet_nacl.worklist.review_list.completed`.
+        structures: Rows of all scans, see :func:`~nnunet_nacl.worklist.review_list.completed`; the
+            index is the case.
         flags: By which score scans are flagged; None: by none.
-        unlike, differences: What is odd about the image among calibration scans, and beside the
-            training's.
-        listed: Names of the structures whose pieces are findings: that there are several of them is
-            no reason.
+        unlike: By case what is odd about the image among calibration scans; empty: nothing.
+        differences: By case how the image differs from the training's.
+        is_listed: Of each row whether the components of its structure are findings: that there are
+            several of them is no reason then.
     """
-    limit = -math.inf if flags is None or flags.threshold is None else flags.threshold
-    # NaN is not low
-    is_low, is_gone, p = structures.score <= limit, structures.pieces == 0, structures.present
-    reasons: dict[str, str] = {}
-
-    def add(
-        kind: str, rows: pd.DataFrame, by: str, text: Callable[[Any], str], ascending: bool = True
-    ) -> None:
-        more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
-        worst = rows.sort_values(by, ascending=ascending)[:1]
-        reasons.update({f"{text(row)}{more}": kind for row in worst.itertuples()})
-
-    def of(row: Any) -> str:
-        return f"{row.name}: " if len(structures) > 1 else ""
-
-    low, absent = structures[is_low & ~is_gone], structures[~is_gone & (p < LIKELY)]
-    add(
-        "predicted Dice is low",
-        low,
-        "score",
-        lambda row: f"{of(row)}predicted Dice {dice_text(row)}",
+    limit = -math.inf
+    if flags is not None and flags.threshold is not None:
+        limit = flags.threshold
+    is_missing = structures.pieces == 0
+    is_low = structures.score <= limit  # NaN is not low
+    is_improbable = structures.present < LIKELY
+    is_empty_scan = is_missing.groupby(level=0).transform("all")
+    is_presence_unknown = structures.present.isna().groupby(level=0).transform("any")
+    is_nothing_segmented = is_empty_scan & is_presence_unknown
+    is_fragmented = (structures.largest_piece < _LARGEST_PIECE) & ~np.asarray(is_listed, bool)
+    is_only_structure = ~structures.index.duplicated(keep=False)
+    named = structures.assign(
+        prefix=np.where(is_only_structure, "", structures["name"].astype(str) + ": "),
+        largest_of_scan=structures.max_probability.groupby(level=0).transform("max"),
     )
-    if is_gone.all() and p.isna().any():
-        reasons[
-            f"nothing segmented (largest probability {structures.max_probability.max():.2f})"
-        ] = _MISSED
-    else:
-        missed = structures[is_gone & (is_low | ~(p < LIKELY))]
-        add(
-            _MISSED,
-            missed,
-            "present",
-            lambda row: f"{row.name} not segmented{_present_text(row.present)}",
-            False,
-        )
-    add(_ABSENT, absent, "present", lambda row: f"{row.name} probably absent ({row.present:.2f})")
-    apart = structures[structures.members_dice < LOWEST_MEMBERS_DICE]
-    add(
-        "folds disagree",
-        apart,
-        "members_dice",
-        lambda row: f"{of(row)}folds disagree ({row.members_dice:.2f})",
-    )
-    reasons |= {unlike: "the image is unlike the calibration scans"} if unlike else {}
-    reasons |= dict.fromkeys(differences, "the image differs from the training images")
-    torn = structures[
-        (structures.largest_piece < _LARGEST_PIECE) & ~structures["name"].isin(listed)
-    ]
-    pieces = "{0.name} in {0.pieces:.0f} pieces (largest {1:.0f} %)".format
-    add(
+    reasons: dict[str, dict[str, str]] = {case: {} for case in structures.index.unique()}
+
+    is_reason = is_low & ~is_missing
+    _add_reasons(reasons, "predicted Dice is low", named[is_reason], "score", _low_dice_text)
+    for row in _worst_rows(named[is_nothing_segmented], "max_probability"):
+        text = f"nothing segmented (largest probability {row.largest_of_scan:.2f})"
+        reasons[row.Index][text] = _MISSED
+    is_reason = is_missing & (is_low | ~is_improbable) & ~is_nothing_segmented
+    _add_reasons(reasons, _MISSED, named[is_reason], "present", _missed_text, ascending=False)
+    is_reason = ~is_missing & is_improbable
+    _add_reasons(reasons, _ABSENT, named[is_reason], "present", _absent_text)
+    is_reason = structures.members_dice < LOWEST_MEMBERS_DICE
+    _add_reasons(reasons, "folds disagree", named[is_reason], "members_dice", _disagreement_text)
+    for case, reasons_of_case in reasons.items():
+        if unlike[case]:
+            reasons_of_case[unlike[case]] = "the image is unlike the calibration scans"
+        for difference in differences[case]:
+            reasons_of_case[difference] = "the image differs from the training images"
+    _add_reasons(
+        reasons,
         "a structure is in pieces",
-        torn,
+        named[is_fragmented],
         "largest_piece",
-        lambda row: pieces(row, 100 * row.largest_piece),
+        _fragmented_text,
     )
     return reasons
+
+
+def _add_reasons(
+    reasons: Mapping[str, dict[str, str]],
+    kind: str,
+    rows: pd.DataFrame,
+    column: str,
+    text: Callable[[Any], str],
+    *,
+    ascending: bool = True,
+) -> None:
+    """Add the text of the worst row of each case, by a column, and how many more rows it has."""
+    n_rows_by_case = Counter(rows.index)
+    for row in _worst_rows(rows, column, ascending=ascending):
+        n_more = n_rows_by_case[row.Index] - 1
+        more = f", and {n_more} more" if n_more else ""
+        reasons[row.Index][f"{text(row)}{more}"] = kind
+
+
+def _worst_rows(rows: pd.DataFrame, column: str, *, ascending: bool = True) -> Iterator[Any]:
+    """The first row of each case in the order of a column, NaN last; of equals the first."""
+    in_order = rows.sort_values(column, ascending=ascending, kind="stable")
+    return in_order[~in_order.index.duplicated()].itertuples()
+
+
+def _low_dice_text(row: Any) -> str:
+    return f"{row.prefix}predicted Dice {dice_text(row)}"
+
+
+def _missed_text(row: Any) -> str:
+    return f"{row.name} not segmented{_present_text(row.present)}"
+
+
+def _absent_text(row: Any) -> str:
+    return f"{row.name} probably absent ({row.present:.2f})"
+
+
+def _disagreement_text(row: Any) -> str:
+    return f"{row.prefix}folds disagree ({row.members_dice:.2f})"
+
+
+def _fragmented_text(row: Any) -> str:
+    share_percent = 100 * row.largest_piece
+    return f"{row.name} in {row.pieces:.0f} pieces (largest {share_percent:.0f} %)"
 
 
 def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
@@ -110,11 +143,15 @@ def dice_text(row: Any) -> str:
     """``0.83 (0.70 to 1)``: predicted Dice with its interval, where that is known."""
     if math.isnan(row.predicted_dice):
         return "not segmented"
-    dice, low, high = (
-        f"{value:.2f}" if 0 < value < 1 else f"{value:.0f}"
-        for value in (row.predicted_dice, row.dice_low, row.dice_high)
-    )
-    return dice if math.isnan(row.dice_low) else f"{dice} ({low} to {high})"
+    dice = _share_text(row.predicted_dice)
+    if math.isnan(row.dice_low):
+        return dice
+    return f"{dice} ({_share_text(row.dice_low)} to {_share_text(row.dice_high)})"
+
+
+def _share_text(value: float) -> str:
+    """``0.83``; ``0`` and ``1`` where it is just these."""
+    return f"{value:.2f}" if 0 < value < 1 else f"{value:.0f}"
 
 
 def volume_text(value: float) -> str:
@@ -125,6 +162,7 @@ def volume_text(value: float) -> str:
 
 def _present_text(p: float) -> str:
     """What is known of the presence of a structure that was not segmented."""
-    return (
-        "" if math.isnan(p) else f", {'probably' if p >= LIKELY else 'perhaps'} present ({p:.2f})"
-    )
+    if math.isnan(p):
+        return ""
+    how_likely = "probably" if p >= LIKELY else "perhaps"
+    return f", {how_likely} present ({p:.2f})"

@@ -20,7 +20,7 @@ from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.recall import SensitiveAim
 from nnunet_nacl.quality.scan_scores import structure_score
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.worklist.reasons import reasons_to_look, worst_first
+from nnunet_nacl.worklist.reasons import find_reasons, worst_first
 
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
@@ -190,54 +190,94 @@ def review_list(
     chance; and ``has_page``.
     """
     by_case = {record.case: record for record in records}
-    structures = completed(
-        table(by_case.values()), calibrator, aims.flags.bad if aims.flags else None
-    )
-    worst = worst_first(structures).drop_duplicates("case").set_index("case")
-    segmented, missing = structures[structures.pieces > 0], structures[structures.pieces == 0]
-    scans = worst[_OF_SCAN + _OF_WORST].assign(
-        is_empty=~worst.index.isin(segmented.case),
-        empty_structures=missing.groupby("case")["name"]
-        .agg("; ".join)
-        .reindex(worst.index, fill_value=""),
-        max_probability=structures.groupby("case").max_probability.max(),
-        lowest_predicted_dice=segmented.groupby("case").predicted_dice.min(),
-        worst_structure=worst["name"].where((worst.pieces > 0) | worst.score.notna(), None),
-    )
-    order = {"score": True, "max_probability": False, "case": True}
-    scans = scans.sort_values([*order], ascending=[*order.values()], na_position="first")
+    bad = None if aims.flags is None else aims.flags.bad
+    structures = completed(table(by_case.values()), calibrator, bad)
+    scans = _rank_scans(structures)
     structures = structures.set_index("case").loc[scans.index]
     structures["number"] = structures.groupby(level=0).cumcount()
-    odd = [calibrator.unlike(by_case[case].profile, aims.unlike) for case in scans.index]
-    scans["unlike_p"], scans["unlike"] = [p for p, _ in odd], [text for _, text in odd]
-    fragmented = calibrator.fragmented
-    reasons = []
-    for case, unlike in scans.unlike.items():
-        part, record = structures.loc[[case]], by_case[str(case)]
-        listed = {
-            *part["name"][part.key.isin(fragmented)],
-            *(structure.name for structure in record.findings),
-        }
-        reasons.append(reasons_to_look(part, aims.flags, unlike, record.differences, listed))
-    scans["reasons"], scans["is_flagged"] = (
-        pd.Series(reasons, scans.index, object),
-        list(map(bool, reasons)),
+    records_in_order = [by_case[case] for case in scans.index]
+
+    unlike = [calibrator.unlike(record.profile, aims.unlike) for record in records_in_order]
+    scans["unlike_p"] = [p_value for p_value, _ in unlike]
+    scans["unlike"] = [text for _, text in unlike]
+    reasons_by_case = find_reasons(
+        structures,
+        aims.flags,
+        unlike=scans.unlike.to_dict(),
+        differences={record.case: record.differences for record in records_in_order},
+        is_listed=_are_listed(structures, by_case, calibrator),
     )
-    others = [case for case, why in zip(scans.index, reasons) if not why]
-    chosen = _chosen_by_chance(others, aims.also)
+    reasons = [reasons_by_case[case] for case in scans.index]
+    scans["reasons"] = pd.Series(reasons, scans.index, object)
+    scans["is_flagged"] = [bool(reasons_of_scan) for reasons_of_scan in reasons]
+
+    without_flag = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
+    chosen = _choose_by_chance(without_flag, aims.also)
     scans["is_random"] = scans.index.isin(chosen)
-    scans["why"] = [
-        "; ".join(why) or "chosen by chance" * chance
-        for why, chance in zip(reasons, scans.is_random)
-    ]
-    left_out = set(others[NEXT:] if aims.pages == "flagged" else ()).difference(chosen)
-    scans["has_page"] = [aims.pages != "none" and case not in left_out for case in scans.index]
+    why = ["; ".join(reasons_of_scan) for reasons_of_scan in reasons]
+    scans["why"] = np.where(scans.is_random, "chosen by chance", np.array(why, object))
+    scans["has_page"] = _have_page(scans.index, without_flag, chosen, aims.pages)
+    batch = _compare_batch(records_in_order, scans, calibrator, aims.unlike)
+    return ReviewList(scans, structures, by_case, calibrator, aims, batch, about)
+
+
+def _rank_scans(structures: pd.DataFrame) -> pd.DataFrame:
+    """A row for each scan with what follows from its structures, in the order of the list."""
+    worst = worst_first(structures).drop_duplicates("case").set_index("case")
+    segmented = structures[structures.pieces > 0]
+    missing = structures[structures.pieces == 0]
+    names_of_missing = missing.groupby("case")["name"].agg("; ".join)
+    has_worst = (worst.pieces > 0) | worst.score.notna()
+    scans = worst[_OF_SCAN + _OF_WORST].assign(
+        is_empty=~worst.index.isin(segmented.case),
+        empty_structures=names_of_missing.reindex(worst.index, fill_value=""),
+        max_probability=structures.groupby("case").max_probability.max(),
+        lowest_predicted_dice=segmented.groupby("case").predicted_dice.min(),
+        worst_structure=worst["name"].where(has_worst, None),
+    )
+    is_ascending = {"score": True, "max_probability": False, "case": True}
+    return scans.sort_values(
+        list(is_ascending), ascending=list(is_ascending.values()), na_position="first"
+    )
+
+
+def _are_listed(
+    structures: pd.DataFrame, records: Mapping[str, CaseRecord], calibrator: Calibrator
+) -> np.ndarray:
+    """Of each row whether several components are no surprise: the map says so, or they are
+    findings."""
+    with_findings = set[tuple[str, str]]()
+    for case, record in records.items():
+        for structure in record.findings:
+            with_findings.add((case, structure.name))
+    case_and_name = zip(structures.index, structures["name"])
+    are_findings = np.array([pair in with_findings for pair in case_and_name], bool)
+    return are_findings | structures.key.isin(calibrator.fragmented).to_numpy()
+
+
+def _have_page(
+    cases: Iterable[str], without_flag: Sequence[str], chosen: set[str], pages: str
+) -> list[bool]:
+    """Whether each scan has a page, see :class:`Aims`."""
+    left_out = set[str]()
+    if pages == "none":
+        left_out = set(cases)
+    elif pages == "flagged":
+        left_out = set(without_flag[NEXT:]) - chosen
+    return [case not in left_out for case in cases]
+
+
+def _compare_batch(
+    records: Sequence[CaseRecord], scans: pd.DataFrame, calibrator: Calibrator, level: float
+) -> UnlikeScans | None:
+    """How many of the scans are unlike the calibration scans; None where nobody knows these."""
+    if calibrator.quality is None or not calibrator.quality.profiles:
+        return None
+    is_compared = scans.unlike_p.notna()
     compared = [
-        np.array(by_case[case].profile, float) for case in scans.index[scans.unlike_p.notna()]
+        np.array(record.profile, float) for record, compare in zip(records, is_compared) if compare
     ]
-    profiles = calibrator.quality.profiles if calibrator.quality is not None else None
-    of_batch = UnlikeScans.of(profiles, compared, aims.unlike) if profiles else None
-    return ReviewList(scans, structures, by_case, calibrator, aims, of_batch, about)
+    return UnlikeScans.of(calibrator.quality.profiles, compared, level)
 
 
 def completed(
@@ -287,7 +327,7 @@ def completed(
     return made
 
 
-def _chosen_by_chance(cases: Sequence[str], number: int) -> set[str]:
+def _choose_by_chance(cases: Sequence[str], number: int) -> set[str]:
     """So many of the cases, by a hash of their names: of more cases, most that were chosen stay
     so."""
     order = {case: sha256(f"0 {case}".encode(errors="surrogateescape")).digest() for case in cases}

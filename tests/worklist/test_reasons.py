@@ -11,7 +11,7 @@ from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import table
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, least_certain_place
 from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.worklist.reasons import reasons_to_look
+from nnunet_nacl.worklist.reasons import find_reasons
 from nnunet_nacl.worklist.review_list import completed
 from tests.worklist.records import calibrator, record, structure
 
@@ -59,7 +59,14 @@ def looked(*structures, flags=None, unlike="", differences=(), listed=(), **lear
     """The reasons of a scan."""
     known = calibrator(**learned) if learned else Calibrator()
     rows = completed(table([record("case", *structures)]), known, flags.bad if flags else None)
-    return [*reasons_to_look(rows, flags, unlike, differences, listed)]
+    reasons_by_case = find_reasons(
+        rows.set_index("case"),
+        flags,
+        unlike={"case": unlike},
+        differences={"case": differences},
+        is_listed=rows["name"].isin(listed),
+    )
+    return list(reasons_by_case["case"])
 
 
 def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> None:
