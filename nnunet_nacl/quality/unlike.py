@@ -87,6 +87,11 @@ class CalibrationProfiles:
         return np.array(self.values, float)
 
     @cached_property
+    def _reference(self) -> _ReferenceScans:
+        """All of them, for new scans; their scale is found once."""
+        return _ReferenceScans(self._profiles)
+
+    @cached_property
     def scores(self) -> np.ndarray:
         """(n,) of the calibration scans, each found without the scans of its patient.
 
@@ -98,13 +103,13 @@ class CalibrationProfiles:
         for number in range(self.n_patients):
             is_left_out = self.patient == number
             left_out = self._profiles[is_left_out]
-            others = self._profiles[~is_left_out]
-            scores[is_left_out] = _mean_distance_to_nearest(left_out, others)
+            others = _ReferenceScans(self._profiles[~is_left_out])
+            scores[is_left_out] = others.mean_distance_to_nearest(left_out)
         return scores
 
     def score(self, profile: np.ndarray) -> float:
         """Score of a new scan by its (F,) profile."""
-        return float(_mean_distance_to_nearest(profile[None], self._profiles)[0])
+        return float(self._reference.mean_distance_to_nearest(profile[None])[0])
 
     def p_value(self, profile: np.ndarray) -> float:
         """How probable a score as large as that of an (F,) profile is for a scan like these.
@@ -123,9 +128,7 @@ class CalibrationProfiles:
 
         Such as ``noise 0.31 (0.02 to 0.08)``; of a logarithm the number itself.
         """
-        median, spread = _median_and_spread(self._profiles)
-        deviation = np.nan_to_num(np.abs(profile - median) / spread)
-        farthest = int(np.argmax(deviation))
+        farthest = int(np.argmax(np.abs(self._reference.scale(profile))))
         name = self.names[farthest]
         known = self._profiles[:, farthest]
         value_and_range = np.array([profile[farthest], np.nanmin(known), np.nanmax(known)])
@@ -225,31 +228,35 @@ def _test_larger_scores(profiles: CalibrationProfiles, scans: Sequence[np.ndarra
     return float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
 
 
-def _median_and_spread(profiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(F,) median and spread of (n, F) profiles; NaN and 1 of a number that no scan has."""
-    num_numbers = profiles.shape[1]
-    median = np.full(num_numbers, math.nan)
-    spread = np.ones(num_numbers)
-    is_known = ~np.isnan(profiles).all(axis=0)
-    known = profiles[:, is_known]
-    median[is_known] = np.nanmedian(known, axis=0)
-    absolute_deviation = np.abs(known - median[is_known])
-    robust = _MAD_TO_STANDARD_DEVIATION * np.nanmedian(absolute_deviation, axis=0)
-    standard_deviation = np.nanstd(known, axis=0)
-    usual = np.where(robust > _LEAST_SPREAD, robust, standard_deviation)
-    spread[is_known] = np.maximum(usual, _LEAST_SPREAD)
-    return median, spread
+class _ReferenceScans:
+    """Profiles that distances are measured to, in units of their own median and spread.
 
-
-def _mean_distance_to_nearest(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(m,) mean Euclidean distance of (m, F) profiles to the five nearest of (n, F) others.
-
-    Numbers are scaled by median and spread of the others; a gap counts as the median.
+    Attributes:
+        median: (F,) of each number; NaN of a number that no scan has.
+        spread: (F,) of each number; 1 of a number that no scan has.
     """
-    from scipy.spatial.distance import cdist
 
-    median, spread = _median_and_spread(others)
-    scaled = np.nan_to_num((profiles - median) / spread)
-    scaled_others = np.nan_to_num((others - median) / spread)
-    nearest = np.sort(cdist(scaled, scaled_others), axis=1)[:, :_NEIGHBOURS]
-    return nearest.mean(axis=1)
+    def __init__(self, profiles: np.ndarray) -> None:
+        num_numbers = profiles.shape[1]
+        self.median = np.full(num_numbers, math.nan)
+        self.spread = np.ones(num_numbers)
+        is_known = ~np.isnan(profiles).all(axis=0)
+        known = profiles[:, is_known]
+        self.median[is_known] = np.nanmedian(known, axis=0)
+        absolute_deviation = np.abs(known - self.median[is_known])
+        robust = _MAD_TO_STANDARD_DEVIATION * np.nanmedian(absolute_deviation, axis=0)
+        standard_deviation = np.nanstd(known, axis=0)
+        usual = np.where(robust > _LEAST_SPREAD, robust, standard_deviation)
+        self.spread[is_known] = np.maximum(usual, _LEAST_SPREAD)
+        self._scaled_profiles = self.scale(profiles)
+
+    def scale(self, profiles: np.ndarray) -> np.ndarray:
+        """(..., F) profiles in units of the spread, from the median; a gap counts as the median."""
+        return np.nan_to_num((profiles - self.median) / self.spread)
+
+    def mean_distance_to_nearest(self, profiles: np.ndarray) -> np.ndarray:
+        """(m,) mean Euclidean distance of (m, F) profiles to the five nearest of these."""
+        from scipy.spatial.distance import cdist
+
+        distances = cdist(self.scale(profiles), self._scaled_profiles)
+        return np.sort(distances, axis=1)[:, :_NEIGHBOURS].mean(axis=1)

@@ -7,12 +7,14 @@ import csv
 import math
 import re
 
+import numpy as np
 import pytest
 
 from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from nnunet_nacl.worklist.review_list import About, Aims, review_list
+from tests.reference.reasons import reasons_of_scan
 from tests.worklist.records import calibrator, record, structure
 from tools.files_page import files_page
 
@@ -60,6 +62,45 @@ def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
     assert review_list([missed, healthy], calibrator(always=["1"])).scans.score.tolist() == [0, 0]
     # as near to a structure as each other
     assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]
+
+
+def random_structure(rng: np.random.Generator) -> dict:
+    """Values of few digits, so that some are equal; a quarter is not segmented."""
+    if rng.random() < 0.25:
+        return structure(**GONE, largest=round(rng.random(), 1))
+    return structure(
+        dice=round(rng.random(), 1),
+        pieces=int(rng.integers(1, 5)),
+        largest_piece=round(rng.random(), 1),
+        members_dice=rng.choice([NAN, round(rng.random(), 1)]),
+    )
+
+
+def test_a_scan_has_the_same_reasons_in_a_list_of_many_as_row_by_row():
+    rng = np.random.default_rng(0)
+    probabilities = np.array([NAN, 0.2, 0.4, 0.5, 0.9])
+    known = calibrator(dice=(0.1, 0.9))
+    known.presence.present_probability = lambda key, rows: rng.choice(probabilities, len(rows))
+    known.fragmented = ("3",)
+    records = []
+    for i in range(200):
+        found = (StructureFindings("s1", ()),) if rng.random() < 0.5 else ()
+        structures = [random_structure(rng) for _ in range(1 if i < 20 else 4)]
+        differences = ("odd",) if rng.random() < 0.2 else ()
+        profile = (1.0,) if rng.random() < 0.2 else ()
+        values = {"findings": found, "differences": differences, "profile": profile}
+        records.append(record(f"{i:03}", *structures, **values))
+    bad = {f"s{i}": 0.5 for i in range(4)}
+    flags = limit(-0.2, **bad)
+    listed = review_list(records, known, Aims(flags))
+    expected = {}
+    for case, rows in listed.structures.groupby(level=0):
+        of_case = listed.records[case]
+        names = {"s2"} | {structure.name for structure in of_case.findings}
+        unlike = "unlike: odd" if of_case.profile else ""
+        expected[case] = reasons_of_scan(rows, -0.2, unlike, of_case.differences, names)
+    assert {case: list(reasons) for case, reasons in listed.scans.reasons.items()} == expected
+    assert len(set(map(str, expected.values()))) > 100  # they do differ
 
 
 def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
