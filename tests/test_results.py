@@ -17,8 +17,16 @@ import torch
 
 from nnunet_nacl.calibration.fitting import fit_affine
 from nnunet_nacl.calibration.voxels import Voxels
+from nnunet_nacl.nnunet.profile import profile_names
+from nnunet_nacl.quality.unlike import CalibrationProfiles
 from tests.pages import ROOT
-from tests.runs.lung_nodules import OUTER_CASES, VALIDATION_CASES, make_small_study
+from tests.runs.lung_nodules import (
+    OTHER_SCANNER,
+    OUTER_CASES,
+    SCANNER_CASES,
+    VALIDATION_CASES,
+    make_small_study,
+)
 
 sys.path.insert(0, str(ROOT / "research" / "results"))  # its scripts import each other
 MODULES = {
@@ -27,7 +35,18 @@ MODULES = {
 cases, losses, measure, render, rows = (
     MODULES[name] for name in ("cases", "losses", "measure", "render", "rows")
 )
-PARTS = ("records", "learn", "calibration", "patients", "raters", "recall", "losses", "scans")
+PARTS = (
+    "records",
+    "learn",
+    "calibration",
+    "patients",
+    "raters",
+    "recall",
+    "unlike",
+    "own",
+    "losses",
+    "scans",
+)
 
 
 def test_a_statistic_is_that_of_scikit_learn_and_of_a_look_at_the_list() -> None:
@@ -138,6 +157,13 @@ def other_scans() -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def profiles_like_none(records, patients, model) -> CalibrationProfiles:
+    """In place of those of preprocessed images, which the small study has not."""
+    names = profile_names(model.labels, model.opened.channel_names)
+    values = np.random.default_rng(2).normal(size=(len(records), len(names)))
+    return CalibrationProfiles.learn(names, values, patients)
+
+
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
     """A small study, and folders in which the scripts write; names of the functions that nobody has
@@ -161,6 +187,9 @@ def measured(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "DRAWS", 20)
     monkeypatch.setattr(MODULES["few_patients"], "SIZES", (4,))
     monkeypatch.setattr(MODULES["few_patients"], "N_DRAWS", 2)
+    monkeypatch.setattr(MODULES["few_patients"], "OWN_SIZES", (6,))
+    monkeypatch.setattr(MODULES["few_patients"], "N_OWN_DRAWS", 2)
+    monkeypatch.setattr(MODULES["other_scanner"], "learn_profiles", profiles_like_none)
     monkeypatch.setitem(
         sys.modules, "fiducio", SimpleNamespace(CDC=EvenCalibrator, CMSop=EvenCalibrator)
     )
@@ -194,20 +223,22 @@ def test_every_function_runs_and_every_table_has_its_values(
     assert sorted(not_called.values()) == []
 
     scans = rows.read_csv("lidc_scans.csv").set_index("case")
-    assert set(scans.index) == set(VALIDATION_CASES | OUTER_CASES)
+    assert set(scans.index) == set(VALIDATION_CASES | OUTER_CASES | SCANNER_CASES)
     assert scans.present[list(OUTER_CASES)].between(0, 1).all(), (
         "three patients with and three without are known"
     )
     assert scans.predicted_dice[scans.volume > 0].between(0, 1).all()
     values = rows.results()
     present = values[values.value.notna()]
-    assert set(present.cases) >= {"folds", "outer"}
+    assert set(present.cases) >= {"folds", "outer", OTHER_SCANNER}
     expected = {
         "NLL predicted",
         "gap to share of raters",
         "missed",
         "refused, share of draws",
         "AUROC",
+        "p of the batch, by patients",
+        "NLL all, mean over draws",
     }
     assert expected <= set(present.quantity)
     trained = set(values.trainer[values.quantity == "Dice where present"])

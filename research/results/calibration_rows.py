@@ -67,7 +67,7 @@ def log_probabilities(odds: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(odds[:1]), odds]).log_softmax(0).T.float()
 
 
-def methods_of(cases: Cases, part: Part) -> dict[str, Any]:
+def methods_of(cases: Cases, part: Part, peers: Sequence[str]) -> dict[str, Any]:
     """By method a map, or a peer that does what `under` needs of one, all fitted to the same cases;
     None: no map."""
     maps = {
@@ -76,7 +76,7 @@ def methods_of(cases: Cases, part: Part) -> dict[str, Any]:
         "shift": part.learned.maps["shift"],
         MAP: part.learned.map,
     }
-    return {**maps, **{name: Fiducio(name, cases, part.learning_cases) for name in PEERS}}
+    return {**maps, **{name: Fiducio(name, cases, part.learning_cases) for name in peers}}
 
 
 def calibration_rows(study: Study) -> None:
@@ -87,7 +87,7 @@ def calibration_rows(study: Study) -> None:
         by_method: dict[str, list[CaseRecord]] = {}
         for part in case_set.parts:
             records = [case_set.cases.records[name] for name in part.names]
-            for method, calibration in methods_of(study.folds, part).items():
+            for method, calibration in methods_of(study.folds, part, study.peers).items():
                 calibrated = (
                     [under(record, calibration) for record in records]
                     if calibration is not None
@@ -103,7 +103,7 @@ def calibration_rows(study: Study) -> None:
             {method: scores(records) for method, records in by_method.items()}, patient
         )
         put(rows, **study.common, cases=case_set.kind)
-    write_csv("curve_reliability.csv", pd.concat(curves), 4)
+    write_csv(study.file("curve_reliability"), pd.concat(curves), 4)
 
 
 def effect_rows(

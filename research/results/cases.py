@@ -150,11 +150,17 @@ class Cases:
         dice = np.where(segmented > 0, 2 * shared / (expected + segmented), np.nan)
         return rows.assign(predicted_dice=dice, predicted_volume=expected * rows.voxel_volume)
 
-    def learn(self, names: Sequence[str]) -> Learned:
-        """All that `calibrate` learns from these cases; nothing of the others is looked at."""
+    def learn(self, names: Sequence[str], prior_map: LogOddsMap | None = None) -> Learned:
+        """All that `calibrate` learns from these cases; nothing of the others is looked at.
+
+        Args:
+            names: Of the cases, of nine patients at least.
+            prior_map: Map of a model that their own is shrunk towards; None: it has none.
+        """
         patients = self.patients(names)
         folds = assign_cross_fit_folds(patients)
-        cross_fits = quick_cross_fit([self.voxels[name] for name in names], folds, patients)
+        voxels = [self.voxels[name] for name in names]
+        cross_fits = quick_cross_fit(voxels, folds, patients, prior_map)
         chosen = choose(cross_fits)
         left_out = []
         for fold, fitted in chosen.fold_maps.items():
@@ -225,12 +231,15 @@ def are_flagged(
 
 
 def quick_cross_fit(
-    cases: Sequence[Voxels], folds: Sequence[str], patients: Sequence[str]
+    cases: Sequence[Voxels],
+    folds: Sequence[str],
+    patients: Sequence[str],
+    prior_map: LogOddsMap | None = None,
 ) -> list[CrossFit]:
     """`cross_fit` of cases on the grid; each fit sees the voxels of its cases as those of one,
     which is the same."""
     with pooled_fits():
-        return crossfit.cross_fit(cases, folds, groups=patients)
+        return crossfit.cross_fit(cases, folds, groups=patients, prior_map=prior_map)
 
 
 @contextmanager
@@ -318,15 +327,22 @@ def measure_folds(model: Path, work: Work, records: Path) -> None:
         measure(folder, work, records, f"fold {fold}")
 
 
-def measure_outer(
-    model: Path, work: Work, records: Path, images: Path, truth: Path, cases: Sequence[str]
+def measure_images(
+    model: Path,
+    work: Work,
+    records: Path,
+    images: Path,
+    truth: Path,
+    cases: Sequence[str] | None = None,
 ) -> None:
-    """Records of cases in no fold, predicted by the ensemble of all five folds."""
+    """Records of cases in no fold, or of all images of a folder, predicted by the ensemble of all
+    folds that are trained."""
     source = Images.find(
         TrainedModel.open(model), NetworkSettings(device="cpu"), images, references=truth
     )
-    source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
-    measure(source, work, records, "cases in no fold")
+    if cases is not None:
+        source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
+    measure(source, work, records, records.name)
 
 
 def measure(source: Source, work: Work, records: Path, title: str) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from calibration_rows import predicted_bins
 from cases import Cases, measure, quick_cross_fit, read_cases
 from rows import Row, mean_row, pooled_gap_row, put, remove
-from study import MAP, RAW, STRUCTURE, Study
+from study import MAP, RAW, Study
 
 from nnunet_nacl.calibration.crossfit import choose
 from nnunet_nacl.cases.measure import under
@@ -55,10 +55,10 @@ def losses_rows(study: Study) -> None:
         if not own:
             continue
         keys = {
-            "dataset": "LIDC",
+            "dataset": study.name,
             "configuration": study.configuration,
             "cases": "folds",
-            "structure": STRUCTURE,
+            "structure": study.structure,
             "trainer": f"{loss}_{SCHEDULE}",
         }
         paired = [training for training in own if training.twin in values and loss != REFERENCE]

@@ -1,15 +1,18 @@
-"""Measures the lung nodules (LIDC) and writes the rows of results.csv, a command for each part.
+"""Measures the lung nodules (LIDC), or with `-name` another data set, and writes the rows of
+results.csv, a command for each part.
 
     python research/results/measure.py records -task TASK -work WORK [--outer]
-    python research/results/measure.py learn calibration patients raters recall losses -task TASK
-    -work WORK python research/results/measure.py scans
+    python research/results/measure.py learn calibration patients raters recall losses
+        -task TASK -work WORK
+    python research/results/measure.py scans
 
 TASK is the folder of the task: patients.json, outer_test.json and votes/. Networks are those of the
 nnUNet_* variables, trained by protocol.sh; WORK keeps records, so that a part is done again in
 minutes. `records` measures the validation cases, with --outer also the cases in no fold, by the
 ensemble of all five. `learn` writes lidc_scans.csv, what `predict` would say of each scan; `scans`
-makes the rows on lists, orders and intervals from that file and from other_scans.csv, and needs no
-networks. Each scan is judged by a map and limits that have not seen its patient.
+makes the rows on lists, orders and intervals from such files, and needs no networks. A task with a
+folder `shift` has images and labels of other scanners there; `unlike` and `own` are about these.
+Each scan is judged by a map and limits that have not seen its patient.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from calibration_rows import calibration_rows
-from few_patients import patients_rows
+from calibration_rows import PEERS, calibration_rows
+from few_patients import own_rows, patients_rows
 from losses import losses_rows
+from other_scanner import unlike_rows
 from raters import raters_rows
 from recall_rows import recall_rows
 from scans import learn_scans, scan_rows
@@ -34,6 +38,8 @@ PARTS: dict[str, Callable[[Study], None]] = {
     "patients": patients_rows,
     "raters": raters_rows,
     "recall": recall_rows,
+    "unlike": unlike_rows,
+    "own": own_rows,
     "losses": losses_rows,
 }
 """Parts that need the records of the study, or its networks."""
@@ -54,13 +60,40 @@ def main() -> None:
         default="DiceCE_25epochs_100iters_adam",
         help="behind nnUNetTrainer (default: %(default)s)",
     )
-    parser.add_argument("--outer", action="store_true", help="open the cases in no fold")
+    parser.add_argument("-name", default="LIDC", help="of the data set (default: %(default)s)")
+    parser.add_argument("-structure", default="nodule", help="its name (default: %(default)s)")
+    parser.add_argument(
+        "-bad",
+        type=float,
+        default=0.5,
+        help="Dice below which a scan is bad in patients and own (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-peers",
+        nargs="*",
+        default=PEERS,
+        choices=PEERS,
+        help="calibrators of fiducio to measure (default: all)",
+    )
+    parser.add_argument(
+        "--outer", action="store_true", help="open the cases in no fold and of other scanners"
+    )
     args = parser.parse_args()
     needs_study = set(args.parts) != {"scans"}
     if needs_study and (args.task is None or args.work is None):
         parser.error("these parts need -task and -work")
     torch.set_num_threads(1)
-    study = Study(args.task, args.work, args.d, args.tr, args.c)
+    study = Study(
+        task=args.task,
+        work=args.work,
+        dataset=args.d,
+        trainer=args.tr,
+        configuration=args.c,
+        name=args.name,
+        structure=args.structure,
+        bad=args.bad,
+        peers=args.peers,
+    )
     measures: dict[str, Callable[[Study], None]] = {
         "records": partial(make_records, with_outer=args.outer),
         **PARTS,

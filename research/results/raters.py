@@ -23,6 +23,8 @@ def raters_rows(study: Study) -> None:
     between raters."""
     curves = []
     for case_set in study.case_sets():
+        if case_set.kind in study.scanners:
+            continue  # they have no votes
         votes = read_votes(study, case_set)
         between_raters = pd.Series(
             {name: dice_between_raters(counts) for name, counts in votes.items()}
@@ -40,7 +42,7 @@ def raters_rows(study: Study) -> None:
             curve.insert(0, "cases", case_set.kind)
             curves.append(curve)
         put(rows, **study.common, cases=case_set.kind)
-    write_csv("curve_raters.csv", pd.concat(curves), 4)
+    write_csv(study.file("curve_raters"), pd.concat(curves), 4)
 
 
 def read_votes(study: Study, case_set: CaseSet) -> dict[str, np.ndarray]:

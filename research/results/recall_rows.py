@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from cases import Cases
 from rows import Row, mean_row, put
-from study import Part, Study
+from study import Study
 
 from nnunet_nacl.quality.recall import RECALLS, THRESHOLDS, LearnedRecall, learn_recall
 
@@ -21,7 +21,8 @@ def recall_rows(study: Study) -> None:
     for case_set in study.case_sets():
         by_method: dict[str, list[pd.DataFrame]] = {}
         for part in case_set.parts:
-            for method, place in places_of(learned_recall(study, part)).items():
+            learned = learned_recall(study.folds, part.learning_cases)
+            for method, place in places_of(learned).items():
                 by_method.setdefault(method, []).append(
                     sensitive(case_set.cases, part.names, place)
                 )
@@ -29,12 +30,10 @@ def recall_rows(study: Study) -> None:
             put(method_rows(method, pd.concat(tables)), **study.common, cases=case_set.kind)
 
 
-def learned_recall(study: Study, part: Part) -> LearnedRecall:
-    """What the validation cases of a part's learning cases teach of the one structure."""
-    counts = [addable_of(study.folds, name) for name in part.learning_cases]
-    (learned,) = learn_recall(
-        study.folds.table.loc[part.learning_cases], counts, study.patient
-    ).values()
+def learned_recall(cases: Cases, names: Sequence[str]) -> LearnedRecall:
+    """What some cases teach of what labels miss of the one structure."""
+    counts = [addable_of(cases, name) for name in names]
+    (learned,) = learn_recall(cases.table.loc[list(names)], counts, cases.patient).values()
     return learned
 
 

@@ -37,14 +37,14 @@ BAD = 0.5
 
 def draw_reliability(axes: Sequence[Axes]) -> None:
     """Share of segmented voxels that are right, by confidence."""
-    draw_curves(axes, "curve_reliability.csv", "accuracy")
+    draw_curves(axes, "lidc_curve_reliability.csv", "accuracy")
     axes[0].set_ylabel("share of segmented voxels that are right")
     axes[0].legend()
 
 
 def draw_raters(axes: Sequence[Axes]) -> None:
     """Share of the raters who marked a voxel, by confidence."""
-    draw_curves(axes, "curve_raters.csv", "raters")
+    draw_curves(axes, "lidc_curve_raters.csv", "raters")
     axes[0].set_ylabel("share of the four raters who marked the voxel")
     axes[0].legend()
 
@@ -68,7 +68,7 @@ def draw_curves(axes: Sequence[Axes], file: str, share: str) -> None:
 
 def draw_patients(axes: Sequence[Axes]) -> None:
     """What a list finds and flags that was learned from few patients."""
-    draws = read_csv("curve_patients.csv")
+    draws = read_csv("lidc_curve_patients.csv")
     # colour, and how far to the right
     looks = {"outer": ("tab:blue", -0.17), "folds": ("tab:orange", 0.18)}
     for axis, name in zip(axes, ("found", "flagged")):
@@ -158,9 +158,9 @@ class DrawnFigure:
 
 
 FIGURES = (
-    DrawnFigure("results_reliability", draw_reliability, "curve_reliability.csv"),
-    DrawnFigure("results_raters", draw_raters, "curve_raters.csv"),
-    DrawnFigure("results_patients", draw_patients, "curve_patients.csv"),
+    DrawnFigure("results_reliability", draw_reliability, "lidc_curve_reliability.csv"),
+    DrawnFigure("results_raters", draw_raters, "lidc_curve_raters.csv"),
+    DrawnFigure("results_patients", draw_patients, "lidc_curve_patients.csv"),
     DrawnFigure("results_list", draw_orders, "lidc_scans.csv"),
 )
 

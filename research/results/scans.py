@@ -43,7 +43,7 @@ COLUMNS = {
 
 
 def learn_scans(study: Study) -> None:
-    """Part `learn`: lidc_scans.csv."""
+    """Part `learn`: the table of what `predict` would say of each scan."""
     tables = []
     for case_set in study.case_sets():
         for part in case_set.parts:
@@ -56,7 +56,7 @@ def learn_scans(study: Study) -> None:
             }
             values = judged[list(COLUMNS)].rename(columns=COLUMNS).assign(**keys)
             tables.append(values[[*keys, *COLUMNS.values()]].join(judged[list(AIMS)]))
-    write_csv("lidc_scans.csv", pd.concat(tables))
+    write_csv(study.file("scans"), pd.concat(tables))
 
 
 SET = ["dataset", "trainer", "configuration", "training", "cases"]
@@ -73,7 +73,7 @@ MEMBERS = "members' Dice"
 
 def scan_rows() -> None:
     """Part `scans`: rows on lists, orders and intervals."""
-    for name in ("lidc_scans.csv", "other_scans.csv"):
+    for name in ("lidc_scans.csv", "busbra_scans.csv", "other_scans.csv"):
         table = read_csv(name)
         if table.empty:
             continue

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cases import Cases, Learned, WithVotes, measure_folds, measure_outer, read_cases
+from cases import Cases, Learned, WithVotes, measure_folds, measure_images, read_cases
 
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.places import find_references, model_folder
+from nnunet_nacl.nnunet.records import Work
 
-STRUCTURE = "nodule"
 CV, ENSEMBLE = "folds", "outer"
 """Kinds of cases, as results.csv calls them."""
 RAW, MAP = "as trained", "map"
@@ -40,7 +40,7 @@ class CaseSet:
     """All cases of one kind.
 
     Attributes:
-        kind: ``CV`` or ``ENSEMBLE``.
+        kind: ``CV``, ``ENSEMBLE``, or another scanner.
         cases: Their records.
         parts: The cases in parts, each with what was learned without its patients.
     """
@@ -58,6 +58,10 @@ class Study:
         task: Folder of the task.
         work: Folder of records.
         dataset, trainer, configuration: Whose networks.
+        name: Of the data set, as results.csv calls it.
+        structure: The one that is segmented.
+        bad: Dice below which a scan is bad where few calibration patients are studied.
+        peers: Calibrators of other packages that are measured beside the map.
     """
 
     task: Path
@@ -65,17 +69,25 @@ class Study:
     dataset: str
     trainer: str
     configuration: str
+    name: str
+    structure: str
+    bad: float
+    peers: Sequence[str]
 
     @property
     def common(self) -> dict[str, str]:
         """Keys that the rows of all parts have."""
         return {
-            "dataset": "LIDC",
+            "dataset": self.name,
             "trainer": self.trainer,
             "configuration": self.configuration,
             "training": f"folds {' '.join(self.trained_folds)}",
-            "structure": STRUCTURE,
+            "structure": self.structure,
         }
+
+    def file(self, what: str) -> str:
+        """Name of a table beside results.csv, such as lidc_scans.csv of `scans`."""
+        return f"{self.name.lower().replace('-', '')}_{what}.csv"
 
     @cached_property
     def patient(self) -> dict[str, str]:
@@ -109,6 +121,20 @@ class Study:
         folder = self.records(ENSEMBLE)
         return read_cases(folder, self.patient) if folder.is_dir() else None
 
+    @property
+    def scanners(self) -> list[str]:
+        """Other scanners, whose images and labels the task has apart."""
+        return sorted(path.name for path in (self.task / "shift").glob("*"))
+
+    @cached_property
+    def of_scanner(self) -> dict[str, Cases]:
+        """By other scanner its cases, by the ensemble; none before they were opened."""
+        return {
+            scanner: read_cases(self.records(scanner), self.patient)
+            for scanner in self.scanners
+            if self.records(scanner).is_dir()
+        }
+
     @cached_property
     def parts(self) -> list[Part]:
         """The validation cases in ten parts by patient, with what the other nine teach."""
@@ -127,26 +153,29 @@ class Study:
         return self.folds.learn(list(self.folds.records))
 
     def case_sets(self) -> Iterator[CaseSet]:
-        """The validation cases, then, once they were opened, the cases in no fold."""
+        """The validation cases, then, once they were opened, the cases in no fold and those of
+        other scanners."""
         yield CaseSet(CV, self.folds, self.parts)
-        if self.outer:
-            part = Part(list(self.outer.records), list(self.folds.records), self.all_cases_teach)
-            yield CaseSet(ENSEMBLE, self.outer, [part])
+        outer = {} if self.outer is None else {ENSEMBLE: self.outer}
+        for kind, cases in (outer | self.of_scanner).items():
+            part = Part(list(cases.records), list(self.folds.records), self.all_cases_teach)
+            yield CaseSet(kind, cases, [part])
 
 
 def make_records(study: Study, *, with_outer: bool) -> None:
-    """Part `records`: measures the validation cases and, if asked for, the cases in no fold.
+    """Part `records`: measures the validation cases and, if asked for, the cases in no fold and
+    those of other scanners.
 
     Args:
         study: Whose cases.
-        with_outer: Whether to open the cases in no fold.
+        with_outer: Whether to open the cases in no fold and those of other scanners.
     """
     model = study.model(study.trainer)
     measure_folds(model, work_of(study, CV), study.records(CV))
     if with_outer:
         dataset = model.parent.name
         outer_cases = json.loads((study.task / "outer_test.json").read_text(encoding="utf-8"))
-        measure_outer(
+        measure_images(
             model,
             work_of(study, ENSEMBLE),
             study.records(ENSEMBLE),
@@ -154,13 +183,23 @@ def make_records(study: Study, *, with_outer: bool) -> None:
             truth=find_references(dataset, model),
             cases=outer_cases,
         )
+        for scanner in study.scanners:
+            of_scanner = study.task / "shift" / scanner
+            measure_images(
+                model,
+                work_of(study, scanner),
+                study.records(scanner),
+                images=of_scanner / "images",
+                truth=of_scanner / "labels",
+            )
 
 
-def work_of(study: Study, kind: str) -> WithVotes:
-    """What is measured of each case of a kind."""
-    return WithVotes(
-        with_sample=True, votes=study.task / "votes", counts=study.records(f"votes_{kind}")
-    )
+def work_of(study: Study, kind: str) -> Work:
+    """What is measured of each case of a kind; votes where the task has those of its kind."""
+    votes = study.task / "votes"
+    if not votes.is_dir() or kind in study.scanners:
+        return Work(with_sample=True)
+    return WithVotes(with_sample=True, votes=votes, counts=study.records(f"votes_{kind}"))
 
 
 def raw_images(dataset: str) -> Path:

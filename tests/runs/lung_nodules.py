@@ -17,9 +17,11 @@ TRAINER = "DiceCE_25epochs_100iters_adam"
 CONFIGURATION = "3d_fullres"
 VALIDATION_CASES = {f"nodule_{i}": f"patient_{i}" for i in range(6)}
 OUTER_CASES = {"nodule_6": "patient_6", "nodule_7": "patient_6"}
-PATIENTS = VALIDATION_CASES | OUTER_CASES
+OTHER_SCANNER = "other"
+SCANNER_CASES = {f"shifted_{i}": f"shifted_patient_{i}" for i in range(9)}
+PATIENTS = VALIDATION_CASES | OUTER_CASES | SCANNER_CASES
 FOLDS = 5
-_ABSENT = ("nodule_1", "nodule_3", "nodule_5", "nodule_7")
+_ABSENT = ("nodule_1", "nodule_3", "nodule_5", "nodule_7", "shifted_1")
 """Nodules that one rater marked, so that the truth has none."""
 
 
@@ -63,8 +65,12 @@ def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
     model = made.rename(made.with_name(f"nnUNetTrainer{TRAINER}__nnUNetPlans__{CONFIGURATION}"))
     images = root / "raw" / model.parent.name / "imagesTr"
     truths = root / "preprocessed" / model.parent.name / "gt_segmentations"
-    task, votes = root / "task", root / "task" / "votes"
-    for folder in (images, truths, votes):
+    task = root / "task"
+    votes = task / "votes"
+    of_scanner = task / "shift" / OTHER_SCANNER
+    scanner_images = of_scanner / "images"
+    scanner_truths = of_scanner / "labels"
+    for folder in (images, truths, votes, scanner_images, scanner_truths):
         folder.mkdir(parents=True)
     write_json(task / "patients.json", PATIENTS)
     write_json(task / "outer_test.json", list(OUTER_CASES))
@@ -72,9 +78,12 @@ def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
     for i, case in enumerate(PATIENTS):
         marked = raters_of(rng, case in _ABSENT)
         write_image(marked, votes / f"{case}.nii.gz", SPACING_MM)
-        write_image((marked >= 2).astype(np.uint8), truths / f"{case}.nii.gz", SPACING_MM)
+        is_shifted = case in SCANNER_CASES
+        truth_folder = scanner_truths if is_shifted else truths
+        write_image((marked >= 2).astype(np.uint8), truth_folder / f"{case}.nii.gz", SPACING_MM)
         image = (rng.normal(50, 20, SHAPE) + 40 * marked).astype(np.float32)
-        write_image(image, images / f"{case}_0000.nii.gz", SPACING_MM)
+        image_folder = scanner_images if is_shifted else images
+        write_image(image, image_folder / f"{case}_0000.nii.gz", SPACING_MM)
         if case in VALIDATION_CASES:
             validation = model / f"fold_{i % FOLDS}" / "validation"
             validation.mkdir(exist_ok=True)
