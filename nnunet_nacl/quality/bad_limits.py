@@ -21,7 +21,7 @@ def check_bad(
     find: float | None = None,
     miss: float | None = None,
 ) -> None:
-    """UserError where what goes with the Dice below which a scan is bad is given without that."""
+    """UserError where something is given that makes sense only with ``bad``, but ``bad`` is not."""
     if bad is not None:
         return
     for option, value in {"find": find, "miss": miss, "structures": structures}.items():
@@ -31,11 +31,17 @@ def check_bad(
             )
 
 
+def share_of(value: float | None, flag: str) -> float | None:
+    """The value of ``-find`` or ``-miss``; UserError where it is not above 0 and below 1."""
+    if value is not None and not 0 < value < 1:
+        raise UserError(f"{flag} is a share, above 0 and below 1, got {value:g}.")
+    return value
+
+
 def read_bad(
     given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the
-    user calls bad.
+    """By nnU-Net's key of each structure that counts, the Dice below which it is bad.
 
     Args:
         given: One Dice, or by name or key; or texts, such as ``0.7`` and ``Infarct=0.5``.
@@ -47,40 +53,50 @@ def read_bad(
         UserError: A text says no Dice, there is no such structure, one has two values or none, or a
             value is no Dice.
     """
-    by_key: dict[str, float] = {}
-    for name, value in _name_and_dice(given):
-        key = name if name == _ALL else _key_of(name, structures, "-bad")
-        if not 0 < value <= 1:  # neither is NaN
-            raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
-        if key in by_key:
-            named = structures.get(key, "all structures")
-            raise UserError(f"-bad: {named} cannot have two values, {by_key[key]:g} and {value:g}.")
-        by_key[key] = value
-
+    limits = _limits_by_key(given, structures)
     counted = set(structures)
     if count is not None:
         counted = {_key_of(name, structures, "-structures") for name in count}
-    result: dict[str, float] = {}
-    without: list[str] = []
-    for key, label in structures.items():
-        if key in counted:
-            limit = by_key.get(key, by_key.get(_ALL))
-            if limit is None:
-                without.append(label)
-            else:
-                result[key] = limit
-    if count and without:
+    bad: dict[str, float] = {}
+    without_limit: list[str] = []
+    for key, name in structures.items():
+        limit = limits.get(key, limits.get(_ALL))
+        if key not in counted:
+            continue
+        if limit is None:
+            without_limit.append(name)
+        else:
+            bad[key] = limit
+    if count and without_limit:
         raise UserError(
-            f"-structures {some(without)}: -bad does not say below which Dice it is bad."
+            f"-structures {some(without_limit)}: -bad does not say below which Dice it is bad."
         )
-    if not result:
+    if not bad:
         raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
-    return result
+    return bad
+
+
+def _limits_by_key(given: BadSpec, structures: Mapping[str, str]) -> dict[str, float]:
+    """The Dice that is given of each structure, by nnU-Net's key, or of ``_ALL``."""
+    limits: dict[str, float] = {}
+    for name, value in _names_and_dice(given):
+        key = name
+        if name != _ALL:
+            key = _key_of(name, structures, "-bad")
+        if not 0 < value <= 1:  # neither is NaN
+            raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
+        if key in limits:
+            named = structures.get(key, "all structures")
+            raise UserError(f"-bad: {named} cannot have two values, {limits[key]:g} and {value:g}.")
+        limits[key] = value
+    return limits
 
 
 def _key_of(name: str, structures: Mapping[str, str], flag: str) -> str:
-    """nnU-Net's key of a structure that has this name or key; UserError, which begins with the
-    flag, for another."""
+    """nnU-Net's key of a structure that has this name or key.
+
+    UserError, which begins with the flag, for another.
+    """
     if name in structures:
         return name
     for key, label in structures.items():
@@ -90,36 +106,37 @@ def _key_of(name: str, structures: Mapping[str, str], flag: str) -> str:
     raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
 
 
-def _name_and_dice(given: BadSpec) -> list[tuple[str, float]]:
-    """Name of a structure, or ``_ALL``, and Dice, as they were given."""
+def _names_and_dice(given: BadSpec) -> list[tuple[str, float]]:
+    """Names of structures, or ``_ALL``, and Dice, as they were given."""
     if isinstance(given, Real):  # NumPy's numbers are such, too
         return [(_ALL, float(given))]
     if isinstance(given, Mapping):
-        by_name: list[tuple[str, float]] = []
-        for name, value in given.items():
-            if not isinstance(value, Real):
-                raise UserError(f"-bad {name}: a Dice is expected, such as 0.7, got {value!r}.")
-            by_name.append((name, float(value)))
-        return by_name
+        return [(name, _check_number(name, value)) for name, value in given.items()]
+    if isinstance(given, str):
+        return [_parse(given)]
     if isinstance(given, Sequence) and all(isinstance(text, str) for text in given):
-        return [_parsed(text) for text in ([given] if isinstance(given, str) else given)]
+        return [_parse(text) for text in given]
     raise UserError(
         "-bad is a Dice, such as 0.7, or by structure, such as {'Infarct': 0.5}, got"
         f" {given!r:.80}."
     )
 
 
-def _parsed(text: str) -> tuple[str, float]:
+def _check_number(name: str, value: object) -> float:
+    """The Dice of a structure; UserError where it is no number."""
+    if not isinstance(value, Real):
+        raise UserError(f"-bad {name}: a Dice is expected, such as 0.7, got {value!r}.")
+    return float(value)
+
+
+def _parse(text: str) -> tuple[str, float]:
+    """Name, or ``_ALL``, and Dice of a text such as ``Infarct=0.5`` or ``0.7``."""
     name, equals, value = text.rpartition("=")
+    if equals and not name:
+        value = ""  # which is no number
     try:
-        return name, float(value if name or not equals else "")
+        return name, float(value)
     except ValueError:
-        expected = "a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
-        raise UserError(f"-bad {text}: {expected}") from None
-
-
-def share_of(value: float | None, flag: str) -> float | None:
-    """The value of ``-find`` or ``-miss``; UserError where it is not above 0 and below 1."""
-    if value is not None and not 0 < value < 1:
-        raise UserError(f"{flag} is a share, above 0 and below 1, got {value:g}.")
-    return value
+        raise UserError(
+            f"-bad {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,14 @@ LIMITS = (0.5, 0.6, 0.7, 0.8)
 _DRAWS = 200
 
 
+@dataclass(frozen=True)
+class _Aim:
+    """Which scans are bad, by the Dice of each structure that counts, and the share to be found."""
+
+    bad: Mapping[str, float]
+    find: float
+
+
 def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd.DataFrame:
     """What it costs to find bad scans.
 
@@ -31,53 +40,63 @@ def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd
 
     Returns:
         Columns: ``find``, the share to be found; ``bad``, the lowest Dice of the structures below
-            which a scan is bad;
-        ``share_bad``, the share of the calibration scans that are; ``n_patients``, patients with a
-        bad one; ``flagged``, the share of the scans that is, NaN where there are too few patients,
-        and its 95 % ``interval`` by the bootstrap over patients; ``by_entropy``, that share where
-        the mean entropy orders the scans; ``at_random``, where nothing orders them.
+        which a scan is bad; ``share_bad``, the share of the calibration scans that are;
+        ``n_patients``, patients with a bad one; ``flagged``, the share of the scans that is, NaN
+        where there are too few patients, and its 95 % ``interval`` by the bootstrap over patients;
+        ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``, where
+        nothing orders them.
     """
     if bad is None:
-        aims = [(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
+        aims = [_Aim(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
     else:
-        aims = [(dict(bad), find) for find in FINDS]
+        aims = [_Aim(bad, find) for find in FINDS]
     n_patients = int(scores.patient.max()) + 1
     drawn = np.vstack([np.ones(n_patients), resamples(n_patients, _DRAWS, 0)])
+    return pd.DataFrame([_cost_of_aim(scores, aim, drawn) for aim in aims])
+
+
+def _cost_of_aim(scores: ScanScores, aim: _Aim, drawn: np.ndarray) -> dict[str, object]:
+    """A row of :func:`flag_costs`.
+
+    Args:
+        scores: The calibration scans.
+        aim: Which of them are bad, and the share to be found.
+        drawn: (D, patients) how often each patient counts; once in the first row.
+    """
+    are_bad = scores.are_bad(aim.bad)
+    n_bad_patients = len(set(scores.patient[are_bad]))
+    rate = 1 - aim.find
+    shares = _shares_flagged(scores.of_scans(aim.bad), are_bad, scores.patient, rate, drawn)
     certainty = -np.array(scores.entropy, float)
-    costs = []
-    for limits, find in aims:
-        are_bad = scores.are_bad(limits)
-        n_bad_patients = len(set(scores.patient[are_bad]))
-        rate = 1 - find
-        shares = _shares_flagged(scores.of_scans(limits), are_bad, scores.patient, rate, drawn)
-        drawn_shares = shares[1:]
+    by_entropy = _shares_flagged(certainty, are_bad, scores.patient, rate, drawn)
+    if n_bad_patients < patients_needed(rate):
+        interval = percentile_interval(shares[:0])  # NaN
         at_random = math.nan
-        if n_bad_patients < patients_needed(rate):
-            drawn_shares = shares[:0]
-        else:
-            at_random = 1 - (rate * (n_bad_patients + 1) - 1) / n_bad_patients
-        costs.append(
-            {
-                "find": find,
-                "bad": min(limits.values()),
-                "share_bad": are_bad.mean(),
-                "n_patients": n_bad_patients,
-                "flagged": shares[0],
-                "interval": percentile_interval(drawn_shares),
-                "by_entropy": _shares_flagged(certainty, are_bad, scores.patient, rate, drawn)[0],
-                "at_random": at_random,
-            }
-        )
-    return pd.DataFrame(costs)
+    else:
+        interval = percentile_interval(shares[1:])
+        at_random = 1 - (rate * (n_bad_patients + 1) - 1) / n_bad_patients
+    return {
+        "find": aim.find,
+        "bad": min(aim.bad.values()),
+        "share_bad": are_bad.mean(),
+        "n_patients": n_bad_patients,
+        "flagged": shares[0],
+        "interval": interval,
+        "by_entropy": by_entropy[0],
+        "at_random": at_random,
+    }
 
 
 def _shares_flagged(
     score: np.ndarray, are_bad: np.ndarray, patient: np.ndarray, rate: float, drawn: np.ndarray
 ) -> np.ndarray:
-    """(D,) share of the scans that is flagged, in each (D, patients) draw; NaN where there are too
-    few patients."""
-    thresholds = smallest_thresholds(score, are_bad, patient, rate, drawn=drawn)[:, None]
+    """(D,) share of the scans that is flagged, in each draw.
+
+    Arguments are those of :func:`~nnunet_nacl.quality.risk_control.smallest_thresholds`. NaN where
+    there are too few patients.
+    """
+    thresholds = smallest_thresholds(score, are_bad, patient, rate, drawn=drawn)
     weights = drawn[:, patient]
-    is_flagged = ~(score > thresholds)
+    is_flagged = ~(score > thresholds[:, None])
     shares = (weights * is_flagged).sum(1) / weights.sum(1)
-    return np.where(np.isnan(thresholds[:, 0]), math.nan, shares)
+    return np.where(np.isnan(thresholds), math.nan, shares)

@@ -24,8 +24,7 @@ DEFAULT_FIND = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """By which score scans are flagged, what that aims at, and what it does to the calibration
-    scans."""
+    """By which score scans are flagged, its aim, and what it does to the calibration scans."""
 
     bad: Annotated[
         dict[str, float],
@@ -60,35 +59,39 @@ class Flags:
     ) -> Flags:
         """The flags of a site's choice, by the scores of the calibration scans.
 
-        ``bad`` is, by nnU-Net's key of each structure that counts, the Dice below which it is bad,
-        ``names`` the name of each structure. ``find`` is ``DEFAULT_FIND`` where neither is given.
-        UserError where there are too few patients for a share.
+        Args:
+            scores: Of the calibration scans.
+            bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad.
+            names: Name of each structure by nnU-Net's key.
+            find: Share of the bad scans to be flagged; ``DEFAULT_FIND`` where neither this nor
+                ``miss`` is given.
+            miss: Share of all scans that may be bad and not flagged.
+
+        Raises:
+            UserError: There are too few patients for a share that is given. For the default one
+                nothing is flagged then, and ``why_not`` says why.
         """
         score = scores.of_scans(bad)
         are_bad = scores.are_bad(bad)
-        n_bad_patients = len(set(scores.patient[are_bad]))
         is_default = find is None and miss is None
         if is_default:
             find = DEFAULT_FIND
-        thresholds = [-math.inf]
-        why_not = ""
+        learned = []
         if find is not None:
-            (threshold,) = smallest_thresholds(score, are_bad, scores.patient, 1 - find)
-            thresholds.append(float(threshold))
-            if math.isnan(threshold):
-                why_not = _explain_find(find, n_bad_patients)
-                if not is_default:
-                    raise UserError(f"{why_not}.")
+            learned.append(_learn_find_threshold(score, are_bad, scores.patient, find))
         if miss is not None:
-            (threshold,) = smallest_thresholds(score, are_bad, scores.patient, miss, of_bad=False)
-            thresholds.append(float(threshold))
-            if math.isnan(threshold):
-                raise UserError(f"{_explain_miss(miss, len(set(scores.patient)))}.")
-        highest = max(thresholds)
-        if why_not:
-            is_flagged = np.zeros(len(score), bool)
-        else:
+            learned.append(_learn_miss_threshold(score, are_bad, scores.patient, miss))
+
+        refused = [threshold.why_not for threshold in learned if threshold.why_not]
+        if refused and not is_default:
+            raise UserError(f"{refused[0]}.")
+        highest = max(threshold.value for threshold in learned)
+        is_flagged = np.zeros(len(score), bool)
+        if not refused:
             is_flagged = ~(score > highest)  # NaN, no score, is flagged
+        share_found = math.nan
+        if are_bad.any():
+            share_found = float(is_flagged[are_bad].mean())
         counted = ""
         if len(bad) < len(names):
             counted = some([names[key] for key in bad])
@@ -98,29 +101,32 @@ class Flags:
             miss=miss,
             threshold=highest if math.isfinite(highest) else None,
             n_scans=len(score),
-            n_bad_patients=n_bad_patients,
+            n_bad_patients=_count_patients(scores.patient[are_bad]),
             share_bad=float(are_bad.mean()),
-            share_found=float(is_flagged[are_bad].mean()) if are_bad.any() else math.nan,
+            share_found=share_found,
             share_flagged=float(is_flagged.mean()),
-            why_not=why_not,
+            why_not=refused[0] if refused else "",
             counted=counted,
         )
 
     @property
     def called_bad(self) -> str:
-        """``Dice below 0.7``, ``Dice of infarct below 0.7``, ``Dice below 0.8 (LV cavity), 0.5
-        (infarct)``."""
+        """What is called bad, in words.
+
+        ``Dice below 0.7``, ``Dice of infarct below 0.7``, ``Dice below 0.8 (LV cavity), 0.5
+        (infarct)``.
+        """
         limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
         if len(limits) > 1:
-            return f"Dice below {some([f'{limit:g} ({name})' for name, limit in self.bad.items()])}"
+            by_structure = [f"{limit:g} ({name})" for name, limit in self.bad.items()]
+            return f"Dice below {some(by_structure)}"
         if self.counted:
             return f"Dice of {self.counted} below {limits[0]}"
         return f"Dice below {limits[0]}"
 
     @property
     def aim(self) -> str:
-        """What flags by predicted Dice aim at, beside the calibration scans; or why no scan is
-        flagged by it."""
+        """What flags aim at, beside the calibration scans; or why no scan is flagged."""
         if self.why_not:
             return f"Flagging by predicted Dice is off: no limit could be learned ({self.why_not})."
         share_bad = f"{100 * self.share_bad:.0f} %"
@@ -140,20 +146,58 @@ class Flags:
         )
 
 
-def _explain_find(find: float, n_bad_patients: int) -> str:
-    """Why a share of the bad scans cannot be aimed at, and the largest that can."""
-    largest = math.floor(1000 * n_bad_patients / (n_bad_patients + 1)) / 1000
-    text = (
+@dataclass(frozen=True)
+class _Threshold:
+    """A threshold that was learned, -inf where none need be flagged, or why it was not."""
+
+    value: float
+    why_not: str = ""
+
+
+def _learn_find_threshold(
+    score: np.ndarray, are_bad: np.ndarray, patient: np.ndarray, find: float
+) -> _Threshold:
+    """The threshold that finds a share of the bad scans.
+
+    Args:
+        score: (n,) of the calibration scans.
+        are_bad: (n,) whether they are bad.
+        patient: (n,) to whom they belong.
+        find: The share.
+    """
+    threshold = float(smallest_thresholds(score, are_bad, patient, 1 - find)[0])
+    if not math.isnan(threshold):
+        return _Threshold(threshold)
+    n_bad_patients = _count_patients(patient[are_bad])
+    why_not = (
         f"-find {find:g} takes {patients_needed(1 - find)} calibration patients with a bad scan, "
         f"there are {n_bad_patients}"
     )
-    return f"{text}; -find {largest:g} can be had" if n_bad_patients else text
+    if n_bad_patients:
+        largest = math.floor(1000 * n_bad_patients / (n_bad_patients + 1)) / 1000
+        why_not += f"; -find {largest:g} can be had"
+    return _Threshold(-math.inf, why_not)
 
 
-def _explain_miss(miss: float, n_patients: int) -> str:
-    """Why a share of missed scans cannot be aimed at, and the smallest that can."""
+def _learn_miss_threshold(
+    score: np.ndarray, are_bad: np.ndarray, patient: np.ndarray, miss: float
+) -> _Threshold:
+    """The threshold that leaves a share of all scans bad and not flagged.
+
+    Arguments are those of :func:`_learn_find_threshold`; ``miss`` is the share.
+    """
+    threshold = float(smallest_thresholds(score, are_bad, patient, miss, of_bad=False)[0])
+    if not math.isnan(threshold):
+        return _Threshold(threshold)
+    n_patients = _count_patients(patient)
     smallest = math.ceil(1000 / (n_patients + 1)) / 1000
-    return (
+    why_not = (
         f"-miss {miss:g} takes {patients_needed(miss)} calibration patients, "
         f"there are {n_patients}; -miss {smallest:g} can be had"
     )
+    return _Threshold(-math.inf, why_not)
+
+
+def _count_patients(patient: np.ndarray) -> int:
+    """How many patients (n,) scans belong to."""
+    return len(set(patient))

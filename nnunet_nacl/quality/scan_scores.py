@@ -19,10 +19,10 @@ DIGITS = 4
 
 
 def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool) -> np.ndarray:
-    """(...) score of a structure: its predicted Dice where it was segmented, else 1 - p; NaN where
-    p is not known.
+    """(...) score of a structure: its predicted Dice where it was segmented, else 1 - p.
 
-    Four digits put scans that are alike on one side of a threshold.
+    NaN where p is needed and not known. Four digits put scans that are alike on one side of a
+    threshold.
 
     Args:
         predicted_dice: (...) NaN where the structure was not segmented.
@@ -68,8 +68,10 @@ class ScanScores:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
-        """(n,) score of each scan by the Dice below which a structure that counts is bad; NaN
-        without any score."""
+        """(n,) score of each scan; NaN without any score.
+
+        ``bad`` is, by key of each structure that counts, the Dice below which it is bad.
+        """
         margins = [np.array(self.score[key]) - limit for key, limit in bad.items()]
         return np.fmin.reduce(margins)
 
