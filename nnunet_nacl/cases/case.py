@@ -1,13 +1,14 @@
-"""A case in memory: structures, segmentation, probabilities that come block by block, and the truth
-if there is one."""
+"""A case in memory: structures, segmentation, probabilities that come block by block, and truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.file_key import FileKey
 from nnunet_nacl.cases.geometry import Geometry
@@ -39,6 +40,8 @@ LARGEST_RADIUS_MM = 100.0
 class Labels:
     """The structures of a data set in the order of the probability channels.
 
+    K is the number of classes with the background, R that of regions.
+
     Attributes:
         names: Name of each channel; for classes the first is the background.
         values: Label value of each class, or the tuple of label values of each region.
@@ -59,10 +62,11 @@ class Labels:
     @property
     def foreground(self) -> tuple[int, ...]:
         """Indices of the channels that are structures."""
-        return tuple(range(0 if self.regions else 1, len(self.values)))
+        first = 0 if self.regions else 1
+        return tuple(range(first, len(self.values)))
 
     @property
-    def meaning(self) -> list[Any]:
+    def meaning(self) -> list[object]:
         """All that decides what is measured, as JSON holds it."""
         values = [list(value) if isinstance(value, tuple) else value for value in self.values]
         return [list(self.names), values, self.ignore_label, list(self.order)]
@@ -84,17 +88,13 @@ class Labels:
         return segmentation == value
 
     def channels_of(self, label_map: np.ndarray) -> np.ndarray:
-        """The label map itself for classes; for regions (R, *spatial) whether a voxel lies in
-        each."""
-        return (
-            np.stack([self.mask(label_map, c) for c in self.foreground])
-            if self.regions
-            else label_map
-        )
+        """The label map itself for classes; for regions (R, *spatial) whether a voxel is inside."""
+        if not self.regions:
+            return label_map
+        return np.stack([self.mask(label_map, channel) for channel in self.foreground])
 
     def label_map(self, probs: np.ndarray) -> np.ndarray:
-        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial)
-        probabilities."""
+        """(*spatial) label map that nnU-Net makes of (K or R, *spatial) probabilities."""
         if self.regions:
             painted = np.zeros(probs.shape[1:], np.int64)
             for inside, label in zip(probs, self.order):
@@ -102,64 +102,81 @@ class Labels:
             return smallest_type(painted)
         import torch
 
-        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large
-        # arrays
-        parts = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1).split(1 << 16, dim=1)
-        return (
-            torch.cat([part.max(0)[1].short() for part in parts]).numpy().reshape(probs.shape[1:])
-        )
+        # in parts: NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        voxels = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1)
+        labels_of_parts = []
+        for part in voxels.split(1 << 16, dim=1):
+            _, label = part.max(0)
+            labels_of_parts.append(label.short())
+        return torch.cat(labels_of_parts).numpy().reshape(probs.shape[1:])
 
     def check(self, segmentation: np.ndarray, path: Path, *, is_truth: bool) -> None:
-        """UserError where a label map, in the file ``path``, holds values that dataset.json does
-        not have.
+        """UserError where a label map holds values that dataset.json does not have.
 
-        The ground truth alone may hold the ignore label.
+        Args:
+            segmentation: (*spatial) label map.
+            path: Its file, for the message.
+            is_truth: Whether it is a ground truth, which alone may hold the ignore label.
         """
-        allowed = {
-            *self.all_values,
-            *([self.ignore_label] if is_truth and self.ignore_label is not None else []),
-        }
-        if unknown := [
-            str(value).removesuffix(".0")
-            for value in np.unique(segmentation)
-            if value not in allowed
-        ]:
-            what = "ground truth" if is_truth else "prediction"
-            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-            raise UserError(
-                f"{path}: the {what} holds the label {shown}, which dataset.json does not have "
-                f"({', '.join(map(str, sorted(allowed)))}); correct the file or dataset.json."
-            )
+        what = "prediction"
+        allowed = set(self.all_values)
+        if is_truth:
+            what = "ground truth"
+            if self.ignore_label is not None:
+                allowed.add(self.ignore_label)
+        unknown = [value for value in np.unique(segmentation) if value not in allowed]
+        if not unknown:
+            return
+        listed = ", ".join(str(value).removesuffix(".0") for value in unknown[:5])
+        if len(unknown) > 5:
+            listed += ", ..."
+        raise UserError(
+            f"{path}: the {what} holds the label {listed}, which dataset.json does not have "
+            f"({', '.join(map(str, sorted(allowed)))}); correct the file or dataset.json."
+        )
 
     @classmethod
     def of(cls, manager: Any, dataset_json: dict[str, Any], source: Path) -> Labels:
-        """What nnU-Net's label manager knows, with the names of dataset.json, which belongs to the
-        folder ``source``.
+        """What nnU-Net's label manager knows, with the names of dataset.json.
 
-        UserError where the classes are not 0, 1, 2, ...
+        Args:
+            manager: nnU-Net's label manager.
+            dataset_json: Content of dataset.json.
+            source: Folder that it belongs to, for the message.
+
+        Raises:
+            UserError: The classes are not 0, 1, 2, ...
         """
-        all_values, regions = tuple(map(int, manager.all_labels)), bool(manager.has_regions)
-        if not regions and all_values != tuple(range(len(all_values))):
+        all_values = tuple(map(int, manager.all_labels))
+        regions = bool(manager.has_regions)
+        values: tuple[int | tuple[int, ...], ...] = all_values
+        order: tuple[int, ...] = ()
+        if regions:
+            values = tuple(map(_as_value, manager.foreground_regions))
+            order = tuple(map(int, manager.regions_class_order))
+        elif all_values != tuple(range(len(all_values))):
             raise UserError(
                 f"dataset.json of {source}: labels must be 0, 1, 2, ..., got {all_values}."
             )
-        values = tuple(map(_as_value, manager.foreground_regions)) if regions else all_values
-        by_value = {_as_value(value): name for name, value in dataset_json["labels"].items()}
-        names = tuple(by_value.get(value, str(value)) for value in values)
-        order = tuple(map(int, manager.regions_class_order)) if regions else ()
+        name_of = {_as_value(value): name for name, value in dataset_json["labels"].items()}
+        names = tuple(name_of.get(value, str(value)) for value in values)
         return cls(names, values, regions, manager.ignore_label, all_values, order)
 
 
 def smallest_type(segmentation: np.ndarray) -> np.ndarray:
     """The label map in the smallest signed type that holds its labels."""
     largest = segmentation.max(initial=0)
-    return segmentation.astype(
-        next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max)
-    )
+    for kind in (np.int16, np.int32):
+        if largest <= np.iinfo(kind).max:
+            return segmentation.astype(kind)
+    return segmentation.astype(np.int64)
 
 
 def _as_value(value: Any) -> int | tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else int(value)
+    """A label, or the labels of a region, as nnU-Net or dataset.json has them."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(int, value))
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -180,7 +197,8 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         check_n_bins(self.n_bins)
         for name in ("dilation_mm", "boundary_mm"):
-            if not 0 <= (radius := getattr(self, name)) <= LARGEST_RADIUS_MM:
+            radius = getattr(self, name)
+            if not 0 <= radius <= LARGEST_RADIUS_MM:
                 raise ValueError(
                     f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got"
                     f" {radius!r}."
@@ -192,12 +210,42 @@ class EvaluationSettings:
         return f"{self.dilation_mm:g} mm (dilated, near) and {self.boundary_mm:g} mm (boundary)"
 
     def differing(self, other: EvaluationSettings) -> str:
-        """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where
-        nothing is."""
-        pairs = ((name, mine, vars(other)[name]) for name, mine in vars(self).items())
-        return ", ".join(
-            f"{name} {mine}, not {theirs}" for name, mine, theirs in pairs if mine != theirs
-        )
+        """What is measured in another way than under ``other``: ``n_bins 10, not 15``.
+
+        Empty where nothing is.
+        """
+        differences = []
+        for name, value in vars(self).items():
+            other_value = vars(other)[name]
+            if value != other_value:
+                differences.append(f"{name} {value}, not {other_value}")
+        return ", ".join(differences)
+
+
+class InferenceSettings(TypedDict, total=False):
+    """Settings of the networks on which the numbers of a case depend.
+
+    Attributes:
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Whether mirrored copies were predicted too.
+    """
+
+    step_size: Annotated[float, Field(gt=0, le=1)]
+    mirroring: bool
+
+
+class MadeBy(InferenceSettings, total=False):
+    """How the probabilities of a case were made, as far as it is known.
+
+    Attributes:
+        checkpoint: SHA-256 of the one network.
+        checkpoints: The same of several, by fold.
+        model_files: SHA-256 of what lies beside them, such as plans.json.
+    """
+
+    checkpoint: str
+    checkpoints: dict[str, str]
+    model_files: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +293,7 @@ class Case:
     geometry: Geometry
     segmentation: np.ndarray
     probabilities: CaseProbabilities = CaseProbabilities()
-    truth: Any = None
+    truth: np.ndarray | None = None
     properties: dict[str, Any] = field(default_factory=dict)
     saved: Path | None = None
     images: tuple[Path, ...] = ()
@@ -254,7 +302,7 @@ class Case:
     disagreement: Disagreement | None = None
     differences: tuple[str, ...] = ()
     profile: tuple[float, ...] = ()
-    made_by: dict[str, Any] = field(default_factory=dict)
+    made_by: MadeBy = field(default_factory=MadeBy)
     files: dict[str, FileKey] = field(default_factory=dict)
 
     @property
@@ -263,14 +311,16 @@ class Case:
         return self.geometry.spacing_mm
 
     def read_truth(self, settings: EvaluationSettings) -> Truth | None:
-        """The truth and the masks around it, with the radii of the settings; None where there is
-        none."""
+        """The truth and the masks around it, with the settings' radii; None where there is none."""
         if self.truth is None:
             return None
-        truth, ignore = self.truth, self.labels.ignore_label
-        valid = None if ignore is None else truth != ignore
-        if valid is not None:
-            truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
+        truth = self.truth
+        valid = None
+        if self.labels.ignore_label is not None:
+            is_valid = truth != self.labels.ignore_label
+            if not is_valid.all():
+                valid = is_valid
+                truth = np.where(valid, truth, 0)
         around = {
             "dilated": dilated_mask(truth, settings.dilation_mm, self.spacing_mm, valid=valid),
             "boundary": boundary_mask(truth, settings.boundary_mm, self.spacing_mm, valid=valid),

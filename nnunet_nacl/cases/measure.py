@@ -1,12 +1,10 @@
-"""Measures a case in one pass over its probabilities, and estimates from a record what a map would
-change."""
+"""Measures a case in one pass over its probabilities; estimates from a record what a map changes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +13,8 @@ from nnunet_nacl.calibration.log_odds import is_label, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Truth
 from nnunet_nacl.cases.findings import FindingSums, label_components, structure_boxes
-from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.cases.sample import MASK_BITS, Sample, draw_sample, pack
+from nnunet_nacl.cases.record import CaseRecord, ScanValues
+from nnunet_nacl.cases.sample import MASK_BITS, Sample, class_type, draw_sample, pack
 from nnunet_nacl.cases.sums import CaseSums
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
@@ -62,7 +60,10 @@ def measure(
     truth = case.read_truth(settings)
     sizes, finding_sums = _components_of(case, findings)
     sums = CaseSums(case, truth, settings.n_bins)
-    for where in network.boxes(network.box if truth is None else None):
+    counted_box = None  # the whole image
+    if truth is None:
+        counted_box = network.box
+    for where in network.boxes(counted_box):
         probs, raw = network.under(calibration, where)
         sums.add(where, probs, raw)
         for structure in finding_sums:
@@ -76,18 +77,23 @@ def measure(
             case.labels.foreground,
             case.spacing_mm,
         )
-    return CaseRecord(
+    record = CaseRecord(
         case.name,
         _structure_table(case, truth, sums, sizes),
         _scan_values(case, truth, sums),
-        bins={mask: sums.bins[mask] for mask in MASKS if sums.bins},
-        addable=None if truth is None else sums.addable,
-        sample=_sample(case, truth, settings) if with_sample and truth is not None else None,
         findings=tuple(structure.findings() for structure in finding_sums),
         differences=case.differences,
         profile=case.profile,
         files=case.files,
         made_by=case.made_by,
+    )
+    if truth is None:
+        return record
+    return replace(
+        record,
+        bins={mask: sums.bins[mask] for mask in MASKS if sums.bins},
+        addable=sums.addable,
+        sample=_sample(case, truth, settings) if with_sample else None,
     )
 
 
@@ -111,12 +117,14 @@ def _components_of(
     return sizes, [finding_sums[channel] for channel in findings]
 
 
-def _scan_values(case: Case, truth: Truth | None, sums: CaseSums) -> dict[str, Any]:
+def _scan_values(case: Case, truth: Truth | None, sums: CaseSums) -> ScanValues:
     """Values of the case as a whole, see :func:`nnunet_nacl.cases.record.table`."""
-    values: dict[str, Any] = {
+    mean_uncertainty = sums.mean_uncertainty
+    values: ScanValues = {
         "unit": case.geometry.unit,
         "voxel_volume": case.geometry.voxel_size,
-        **sums.mean_uncertainty,
+        "entropy": mean_uncertainty["entropy"],
+        "confidence": mean_uncertainty["confidence"],
         "mutual_information": math.nan,
         "n_members": float(len(case.networks)),
     }
@@ -135,8 +143,13 @@ def _structure_table(
     labels = case.labels
     voxel_size = case.geometry.voxel_size
     expected_voxels, n_voxels, _ = sums.expected
-    rows = [{}] * len(labels.foreground) if truth is None else _compare_with_truth(case, truth)
-    table = pd.DataFrame(rows, list(labels.structures)).assign(
+    table = pd.DataFrame(index=list(labels.structures))
+    if truth is not None:
+        table = pd.DataFrame(_compare_with_truth(case, truth), table.index)
+    members_dice: np.ndarray | float = math.nan
+    if case.disagreement:
+        members_dice = case.disagreement.dice
+    table = table.assign(
         pieces=[len(component_sizes[channel]) for channel in labels.foreground],
         largest_piece=[_largest_share(component_sizes[channel]) for channel in labels.foreground],
         volume=n_voxels * voxel_size,
@@ -145,7 +158,7 @@ def _structure_table(
         max_probability=sums.max_probability,
         network_volume=sums.network[1].sum(1) * voxel_size,
         network_dice=largest_dice(sums.network),
-        members_dice=case.disagreement.dice if case.disagreement else math.nan,
+        members_dice=members_dice,
     )
     if case.disagreement:
         for network, voxels in zip(case.networks, case.disagreement.voxels):
@@ -215,7 +228,7 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
         masks = (labels.mask(truth.labels, channel) for channel in labels.foreground)
         target = pack(masks, len(labels.values))
     else:
-        target = truth.labels.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
+        target = truth.labels.astype(class_type(len(labels.values)))
 
     # by the network, from which the segmentation may differ
     def near(is_predicted: np.ndarray) -> np.ndarray:
@@ -268,13 +281,17 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     )
     n_bins = DEFAULT_N_BINS
     if record.bins:
-        n_bins = next(iter(record.bins.values())).n_bins
+        n_bins = record.bins["all"].n_bins
     return replace(
         record,
         structures=table.assign(
             predicted_dice=mapped_dice, predicted_volume=expected_voxels * voxel_size
         ),
-        scan=record.scan | mean_values,
+        scan={
+            **record.scan,
+            "entropy": mean_values["entropy"],
+            "confidence": mean_values["confidence"],
+        },
         bins=_count_sample(sample, probs, n_bins),
     )
 

@@ -1,33 +1,27 @@
 """The record of a case: what was measured of it, and a key of everything that this depends on, in
-one file.
-
-The key holds digests of the contents of files, wherever they lie and whenever they were written,
-and settings.
-"""
+one file; and the tables that are made of records."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BeforeValidator, Field, InstanceOf, NonNegativeInt, TypeAdapter
+from pydantic import Field, InstanceOf, NonNegativeInt
 from typing_extensions import TypedDict
 
-from nnunet_nacl.cases.case import MASKS
-from nnunet_nacl.cases.file_key import FileKey, file_key
+from nnunet_nacl.cases.case import MASKS, MadeBy
+from nnunet_nacl.cases.file_key import FileKey
 from nnunet_nacl.cases.findings import StructureFindings
+from nnunet_nacl.cases.record_file import decode_header, is_replaceable_record, read_arrays
+from nnunet_nacl.cases.record_key import Key
 from nnunet_nacl.cases.sample import Sample
-from nnunet_nacl.errors import UserError, first_line, some
-from nnunet_nacl.files import regular_only, replacing, to_json_text
+from nnunet_nacl.errors import UserError, describe, first_line, some
+from nnunet_nacl.files import replacing, to_json_text
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.json_types import Number, Size
 from nnunet_nacl.metrics.binning import BinStats
@@ -39,6 +33,21 @@ RECORDS = "records"
 
 FORMAT = 3
 """Raise it when a number changes for the same files, or the file holds something else."""
+
+_ALWAYS = frozenset(
+    {
+        "predicted_dice",
+        "network_dice",
+        "members_dice",
+        "max_probability",
+        "largest_piece",
+        "pieces",
+        "volume",
+        "predicted_volume",
+        "network_volume",
+    }
+)
+"""Columns that every record has of a structure, beside ``volume FOLD`` of each network."""
 
 WITH_TRUTH = (
     "TP",
@@ -56,8 +65,7 @@ WITH_TRUTH = (
 """Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the
 structure."""
 
-_COUNTS = ["pieces", "TP", "FP", "FN", "TN", "true_pieces"]
-_SHARES = [
+_SHARES = (
     "predicted_dice",
     "network_dice",
     "members_dice",
@@ -65,26 +73,20 @@ _SHARES = [
     "largest_piece",
     "Dice",
     "IoU",
-]
-_ALWAYS = {*_SHARES[:5], "pieces", "volume", "predicted_volume", "network_volume"}
+)
+"""Columns of values that are at most 1."""
+
+_COUNTS = ("pieces", "TP", "FP", "FN", "TN", "true_pieces")
+"""Columns of whole numbers."""
+
+_MAX_NETWORKS = 1000  # whose mean a segmentation is
 _SUMS = tuple(field.name for field in fields(BinStats))
-_MOST_BYTES = 1 << 28  # of all arrays together: a small file can promise more than memory holds
-_MOST_HEADER_BYTES, _MOST_HEADER_VALUES = 1 << 24, 1 << 19
-"""Of JSON, which takes many times as much in memory; of 120 structures of 100 components each it is
-3 MB, 90,000."""
-_MOST_MEMBERS = 1000  # networks whose mean a segmentation is
 _Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
 
 
-class Key(TypedDict):
-    """What a record depends on: files by name, None for one that never was, such as deleted
-    probabilities; settings."""
+class ScanValues(TypedDict, total=False):
+    """Values of a case as a whole, as :func:`table` says; the last two need a ground truth."""
 
-    files: dict[InstanceOf[str], FileKey | None]
-    settings: dict[str, Any]
-
-
-class _Scan(TypedDict, total=False):
     unit: Literal["ml", "mm2", "pixels"]
     voxel_volume: Size
     entropy: Number
@@ -95,26 +97,16 @@ class _Scan(TypedDict, total=False):
     largest_label: _Count
 
 
-class _MadeBy(TypedDict, total=False):
-    checkpoint: str
-    checkpoints: dict[str, str]
-    model_files: dict[str, str]
-    step_size: Annotated[float, Field(gt=0, le=1)]
-    mirroring: bool
+_SCAN_WITH_TRUTH = frozenset({"n_changed_voxels", "largest_label"})
+_SCAN_ALWAYS = ScanValues.__annotations__.keys() - _SCAN_WITH_TRUTH
 
 
-class _Table(TypedDict):
+class _StructureTable(TypedDict):
+    """The table of structures as the header of a file holds it."""
+
     keys: Annotated[list[str], Field(min_length=1)]
     names: list[str]
     columns: dict[str, list[Size]]
-
-
-def _as(kind: Any) -> BeforeValidator:
-    return BeforeValidator(TypeAdapter(kind).validate_python)
-
-
-_OF_TRUTH = {*WITH_TRUTH, "n_changed_voxels", "largest_label"}
-_ALWAYS |= _Scan.__annotations__.keys() - _OF_TRUTH
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +140,7 @@ class CaseRecord:
 
     case: InstanceOf[str]
     structures: InstanceOf[pd.DataFrame]
-    scan: Annotated[dict[str, Any], _as(_Scan)]
+    scan: ScanValues
     bins: dict[str, BinStats] = field(default_factory=dict)
     addable: InstanceOf[np.ndarray] | None = None
     sample: InstanceOf[Sample] | None = None
@@ -161,40 +153,50 @@ class CaseRecord:
     image: InstanceOf[str] = ""
     pictures: bytes = b""
     files: dict[InstanceOf[str], FileKey] = field(default_factory=dict)
-    made_by: Annotated[dict[str, Any], _as(_MadeBy)] = field(default_factory=dict)
+    made_by: MadeBy = field(default_factory=MadeBy)
     key: Key = field(default_factory=lambda: Key(files={}, settings={}))
 
     def save(self, path: Path) -> None:
-        """Write the file under a temporary name, then rename it; UserError where that is not
-        possible."""
-        apart = ("structures", "bins", "addable", "sample", "pictures")
-        header = {
+        """Write the file under a temporary name, then rename it; UserError where that fails."""
+        arrays = self._arrays()
+        with replacing(path) as temporary, open(temporary, "xb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """What the file holds, by name."""
+        arrays = {"header": _as_bytes(to_json_text(self._header()).encode())}
+        if self.bins:
+            for name in _SUMS:
+                arrays[f"bins_{name}"] = np.stack(
+                    [getattr(self.bins[mask], name) for mask in MASKS]
+                )
+        if self.addable is not None:
+            arrays["addable"] = self.addable
+        if self.sample is not None:
+            for name, values in vars(self.sample).items():
+                arrays[f"sample_{name}"] = np.asarray(values)
+        if self.pictures:
+            arrays["pictures"] = _as_bytes(self.pictures)
+        return arrays
+
+    def _header(self) -> dict[str, object]:
+        """What the file holds as JSON: all but what is an array of its own."""
+        values = self.structures.drop(columns="name").astype(float)
+        header: dict[str, object] = {
             "format": FORMAT,
             "keys": list(self.structures.index),
             "names": list(self.structures["name"]),
-            "columns": self.structures.drop(columns="name").astype(float).to_dict("list"),
-            **{
-                field.name: getattr(self, field.name)
-                for field in fields(self)
-                if field.name not in apart
-            },
-            "findings": list(map(asdict, self.findings)),
+            "columns": values.to_dict("list"),
         }
-        arrays: dict[str, Any] = {"header": np.frombuffer(to_json_text(header).encode(), np.uint8)}
-        if self.bins:
-            arrays |= {
-                f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS])
-                for name in _SUMS
-            }
-            arrays["addable"] = self.addable
-        if self.sample is not None:
-            arrays |= {
-                f"sample_{name}": np.asarray(values) for name, values in vars(self.sample).items()
-            }
-        if self.pictures:
-            arrays["pictures"] = np.frombuffer(self.pictures, np.uint8)
-        with replacing(path) as temporary, open(temporary, "xb") as file:
-            np.savez_compressed(file, **arrays)
+        for name in (attribute.name for attribute in fields(self)):
+            if name not in ("structures", "bins", "addable", "sample", "pictures"):
+                header[name] = getattr(self, name)
+        header["findings"] = [asdict(findings) for findings in self.findings]
+        return header
+
+
+def _as_bytes(content: bytes) -> np.ndarray:
+    return np.frombuffer(content, np.uint8)
 
 
 def read_record(path: Path) -> CaseRecord:
@@ -205,124 +207,167 @@ def read_record(path: Path) -> CaseRecord:
             together.
     """
     try:
-        arrays = _read_arrays(path, lambda name: name != "pictures")
-        header = _read_header(arrays["header"])
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']}, not {FORMAT}")
-        rows = decode(_Table, header, path)
-        _check_columns(rows)
-        structures = pd.DataFrame(rows["columns"], index=rows["keys"])
-        structures.insert(0, "name", rows["names"])
-        kept: dict[str, Any] = header | {"structures": structures}
-        if "Dice" in structures:
-            sums = [arrays[f"bins_{name}"] for name in _SUMS]
-            kept["bins"] = {
-                mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)
-            }
-            kept["addable"] = arrays["addable"]
-        if "sample_log_odds" in arrays:
-            drawn: dict[str, Any] = {
-                name[7:]: array for name, array in arrays.items() if name[:7] == "sample_"
-            }
-            kept["sample"] = Sample(**drawn | {"regions": bool(drawn["regions"])})
-        record = decode(CaseRecord, kept, path)
-        _check(record)
-        return record
+        return _read_record(path)
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         raise UserError(
             f"{path}: not a record of this version of nnunet_nacl ({first_line(error)})."
         ) from None
 
 
-def _read_header(content: np.ndarray) -> dict[str, Any]:
-    text = content.tobytes()
-    if text.count(b",") > _MOST_HEADER_VALUES:
-        raise ValueError("its header is too large")
-    return json.loads(text)
+def _read_record(path: Path) -> CaseRecord:
+    """As :func:`read_record`, but it raises anything."""
+    arrays = read_arrays(path, lambda name: name != "pictures")
+    header = decode_header(arrays["header"])
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}, not {FORMAT}")
+    structures = _make_structures(decode(_StructureTable, header, path))
+    values: dict[str, object] = {**header, "structures": structures}
+    if "Dice" in structures:
+        values["bins"] = _make_bins(arrays)
+        values["addable"] = arrays["addable"]
+    if "sample_log_odds" in arrays:
+        values["sample"] = _make_sample(arrays)
+    record = decode(CaseRecord, values, path)
+    _check_record(record)
+    return record
 
 
-def _check_columns(table: _Table) -> None:
-    """ValueError where columns are not those of a record: a small file can ask for a frame of a
-    million."""
-    of_members = [name for name in table["columns"] if name.startswith("volume ")]
-    others = table["columns"].keys() - of_members
-    if others - _ALWAYS - _OF_TRUTH or len(of_members) > _MOST_MEMBERS:
+def _make_structures(table: _StructureTable) -> pd.DataFrame:
+    """The frame of a table; ValueError for one that is not a record's.
+
+    It is checked before, since a small file can ask for a frame of a million columns.
+    """
+    columns = table["columns"]
+    of_networks = [name for name in columns if name.startswith("volume ")]
+    others = columns.keys() - of_networks
+    if not others <= _ALWAYS.union(WITH_TRUTH) or len(of_networks) > _MAX_NETWORKS:
         raise ValueError("its columns are not those of this version")
-    if any(len(values) != len(table["keys"]) for values in table["columns"].values()):
+    if any(len(values) != len(table["keys"]) for values in columns.values()):
         raise ValueError("a column has not as many values as there are structures")
+    structures = pd.DataFrame(columns, index=table["keys"])
+    structures.insert(0, "name", table["names"])
+    return structures
 
 
-def _check(record: CaseRecord) -> None:
+def _make_bins(arrays: Mapping[str, np.ndarray]) -> dict[str, BinStats]:
+    sums = {name: arrays[f"bins_{name}"] for name in _SUMS}
+    if any(len(by_mask) != len(MASKS) for by_mask in sums.values()):
+        raise ValueError("the sums are not of its masks")
+    bins = {}
+    for number, mask in enumerate(MASKS):
+        sums_of_mask = {name: by_mask[number] for name, by_mask in sums.items()}
+        bins[mask] = BinStats(**sums_of_mask)
+    return bins
+
+
+def _make_sample(arrays: Mapping[str, np.ndarray]) -> Sample:
+    prefix = "sample_"
+    values = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    regions = bool(values.pop("regions"))
+    return Sample(**values, regions=regions)
+
+
+def _check_record(record: CaseRecord) -> None:
     """ValueError where the numbers of a record do not belong together."""
-    table, bins, addable, sample = record.structures, record.bins, record.addable, record.sample
-    num, found = (
-        len(table),
-        {name for name in (*table, *record.scan) if name[:7] != "volume "} - {"name"},
-    )
-    if not table.index.is_unique or found != (_ALWAYS | _OF_TRUTH if bins else _ALWAYS):
-        raise ValueError("its columns are not those of this version")
-    if (table.reindex(columns=_SHARES) > 1 + 1e-6).any(axis=None):
+    structures = record.structures
+    _check_columns(record)
+    if (structures.filter(items=_SHARES) > 1 + 1e-6).any(axis=None):
         raise ValueError("a share is above 1")
-    if (table[_COUNTS if bins else _COUNTS[:1]] % 1 != 0).any(axis=None):
+    if (structures.filter(items=_COUNTS) % 1 != 0).any(axis=None):
         raise ValueError("a count is no whole number")
-    if bins and (len(bins["all"].count), bins["all"].num_classes) not in ((1, num + 1), (num, num)):
-        raise ValueError("the sums are not of its structures")
-    if addable is not None and (
-        addable.shape != (2, num, len(THRESHOLDS))
-        or addable.dtype != np.int64
-        or (addable < 0).any()
-        or (addable[0] > addable[1]).any()
-        or (addable[0].sum(axis=1) > table.FN).any()
-    ):
+    if record.bins:
+        n_tables = len(record.bins["all"].count)
+        n_channels = record.bins["all"].num_classes
+        n_structures = len(structures)
+        of_classes = (1, n_structures + 1)
+        of_regions = (n_structures, n_structures)
+        if (n_tables, n_channels) not in (of_classes, of_regions):
+            raise ValueError("the sums are not of its structures")
+    if record.addable is not None:
+        _check_addable(record.addable, structures)
+    if record.sample is not None:
+        _check_sample(record.sample, record)
+
+
+def _check_columns(record: CaseRecord) -> None:
+    """ValueError where a record has not the columns of one with, or without, a ground truth."""
+    columns = {name for name in record.structures if not name.startswith("volume ")}
+    expected = {"name", *_ALWAYS}
+    expected_of_scan = set(_SCAN_ALWAYS)
+    if record.bins:
+        expected.update(WITH_TRUTH)
+        expected_of_scan |= _SCAN_WITH_TRUTH
+    is_unique = record.structures.index.is_unique
+    if not is_unique or columns != expected or record.scan.keys() != expected_of_scan:
+        raise ValueError("its columns are not those of this version")
+
+
+def _check_addable(addable: np.ndarray, structures: pd.DataFrame) -> None:
+    """ValueError where counts are not what ``count_addable`` gives for these structures."""
+    is_possible = addable.shape == (2, len(structures), len(THRESHOLDS))
+    is_possible &= addable.dtype == np.int64
+    if is_possible:
+        true_voxels, voxels = addable
+        missed_voxels = structures["FN"]
+        is_possible &= bool((addable >= 0).all() and (true_voxels <= voxels).all())
+        is_possible &= bool((true_voxels.sum(axis=1) <= missed_voxels).all())
+    if not is_possible:
         raise ValueError("no counts of the voxels that may be added")
-    if sample and (
-        not bins or (sample.num_structures, sample.regions) != (num, bins["all"].num_classes == num)
-    ):
-        raise ValueError("the sample is not of its structures")
+
+
+def _check_sample(sample: Sample, record: CaseRecord) -> None:
+    """ValueError where a sample is not of the structures, or the record is without a truth."""
+    n_structures = len(record.structures)
+    if record.bins and sample.num_structures == n_structures:
+        has_regions = record.bins["all"].num_classes == n_structures
+        if sample.regions == has_regions:
+            return
+    raise ValueError("the sample is not of its structures")
 
 
 def read_pictures(path: Path) -> dict[str, Any]:
-    """The pictures in a record's file, see :attr:`CaseRecord.pictures`; none where it is damaged or
-    has none."""
-    try:
-        return json.loads(_read_pictures_text(path))
-    except ValueError:
+    """The pictures in a record's file, see :attr:`CaseRecord.pictures`; empty where it has none.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    text = _read_pictures_text(path)
+    if not text:
         return {}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _damaged_pictures(path, error) from None
 
 
 def save_again(record: CaseRecord, path: Path) -> None:
-    """Write a record that was read from this file anew, such as with another key; its pictures stay
-    as they are."""
+    """Write a record that was read from this file anew, such as with another key.
+
+    Its pictures stay as they are. UserError where these are damaged, or the file cannot be written.
+    """
     replace(record, pictures=_read_pictures_text(path)).save(path)
 
 
 def _read_pictures_text(path: Path) -> bytes:
-    """JSON of the pictures in a record's file; empty where it is damaged or has none."""
+    """JSON of the pictures in a record's file; empty where it has none, UserError if damaged."""
     try:
-        return _read_arrays(path, "pictures".__eq__)["pictures"].tobytes()
-    except Exception:  # zipfile, zlib and NumPy raise anything on broken bytes
-        return b""
+        arrays = read_arrays(path, "pictures".__eq__)
+    except OSError as error:
+        raise UserError(describe(error, path)) from None
+    except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
+        raise _damaged_pictures(path, error) from None
+    return arrays["pictures"].tobytes() if "pictures" in arrays else b""
 
 
-def _read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """Arrays of numbers in an npz file, by name; what is no finite number, or not as large as it
-    says, is an error."""
-    arrays = dict[str, np.ndarray]()
-    with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        members = {name: member for name, member in members.items() if wanted(name)}
-        if sum(member.file_size for member in members.values()) > _MOST_BYTES:
-            raise ValueError("its arrays are too large")
-        if "header" in members and members["header"].file_size > _MOST_HEADER_BYTES:
-            raise ValueError("its header is too large")
-        for name, member in members.items():
-            array: Any = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
-            if array.dtype.kind not in "buif":
-                raise ValueError(f"{name} is no array of numbers")
-            if not np.isfinite(array).all() or (name.startswith("bins_") and (array < 0).any()):
-                raise ValueError(f"{name} holds a number that is not finite, or below 0")
-            arrays[name] = array
-    return arrays
+def _damaged_pictures(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: its pictures cannot be read ({first_line(error)}); delete this file, and run"
+        " again."
+    )
 
 
 def record_path(folder: Path, case: str) -> Path:
@@ -340,74 +385,14 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
     return record if record.case == case else None
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """What a record of any version says in words and single numbers; it raises anything where the
-    file is none."""
-    header = _read_header(_read_arrays(path, "header".__eq__)["header"])
-    if not {"format", "case"} <= header.keys():
-        raise ValueError("the header is not that of a record")
-    return header
-
-
-def is_record(path: Path) -> bool:
-    """Whether a file is a record, by its format: of any version, and also one that was damaged."""
-    try:
-        read_header(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        # cut short, but hardly before the first name in it
-        with open(path, "rb", opener=regular_only) as file:
-            start = file.read(40)
-        return start[:4] == b"PK\3\4" and start[30:] == b"header.npy"
-    except Exception:  # NumPy and JSON raise anything on the files of others
-        return False
-    return True
-
-
 def check_records(folder: Path, cases: Iterable[str]) -> None:
-    """UserError, before any work, where the record of a case would replace a file that is no
-    record."""
+    """UserError, before any work, where the record of a case would replace a file that is none."""
     paths = [record_path(folder, case) for case in cases]
     others = [str(path) for path in paths if not is_replaceable_record(path)]
     if others:
         raise UserError(
             f"{some(others)}: not written by nnunet_nacl, and would be lost; move it away."
         )
-
-
-def is_replaceable_record(path: Path) -> bool:
-    """Whether no file of others lies where a record goes: nothing at all, an empty file, or a
-    record."""
-    if not os.path.lexists(path):
-        return True
-    return path.is_file() and (path.stat().st_size == 0 or is_record(path))
-
-
-def make_key(
-    files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None
-) -> Key:
-    """The key of a case as it is now, of files by name and JSON values; OSError where a file cannot
-    be read.
-
-    A file that is gone counts as it did in the key of an ``earlier`` record: deleted probabilities
-    are no reason to measure again.
-    """
-    before = earlier["files"] if earlier else {}
-    keys: dict[str, FileKey | None] = {}
-    for name, path in files.items():
-        try:
-            keys[name] = None if path is None else file_key(path, before.get(name))
-        except FileNotFoundError:
-            keys[name] = before.get(name)
-    return {"files": keys, "settings": dict(settings)}
-
-
-def same_contents(first: Key, second: Key) -> bool:
-    """Whether two keys are of the same settings and the same contents of files."""
-    first_files, second_files = (
-        {name: file and (file["size"], file["digest"]) for name, file in key["files"].items()}
-        for key in (first, second)
-    )
-    return first["settings"] == second["settings"] and first_files == second_files
 
 
 def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
@@ -422,12 +407,14 @@ def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
     same in all rows of a case, what its ``scan`` has: ``unit`` of volumes, ``voxel_volume``,
     ``entropy`` and ``confidence`` over the segmented structures, and so on.
     """
-    if not (records := list(records)):
+    rows_by_case = []
+    cases = []
+    for record in records:
+        rows_by_case.append(record.structures.assign(**record.scan))
+        cases.append(record.case)
+    if not cases:
         return pd.DataFrame(columns=["case", "key", "name", *WITH_TRUTH])
-    rows = [record.structures.assign(**record.scan) for record in records]
-    return pd.concat(
-        rows, keys=[record.case for record in records], names=["case", "key"]
-    ).reset_index()
+    return pd.concat(rows_by_case, keys=cases, names=["case", "key"]).reset_index()
 
 
 def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
@@ -435,8 +422,9 @@ def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
     ``n_voxels:all`` and so on."""
     rows = {}
     for record in records:
-        by_mask = {mask: mask_metrics(record.bins[mask]).items() for mask in MASKS}
-        rows[record.case] = {
-            f"{metric}:{mask}": value for mask, found in by_mask.items() for metric, value in found
-        }
+        row = {}
+        for mask in MASKS:
+            for metric, value in mask_metrics(record.bins[mask]).items():
+                row[f"{metric}:{mask}"] = value
+        rows[record.case] = row
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -167,7 +167,9 @@ def calibrate(
         )
     patients = read_groups(groups, list(held_out.records)) if groups else None
 
-    inference = {} if trained is None else inference_of(held_out.records.values())
+    inference = Inference()
+    if trained is not None:
+        inference = inference_of(held_out.records.values())
     of_folds = None
     if trained is not None and images is not None:
         of_folds = _map_of_folds(trained, held_out, inference)
@@ -187,7 +189,7 @@ def calibrate(
         calibration_map.origin,
         source=str(model or Path(predictions or "").resolve()),
         folds=sorted(set(held_out.fold.values())),
-        inference=cast(Inference, inference),
+        inference=inference,
         checkpoint_sha256={} if trained is None else dict(zip(trained.folds, trained.hashes)),
         versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
         settings=held_out.settings,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from nnunet_nacl.cases.case import MadeBy
 from nnunet_nacl.evaluation.calibration_report import FILE_NAME
 from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.files import checksum, remove_leftovers
@@ -24,9 +25,9 @@ def make_export(
     is not known or gone, records do not say which network made them.
     """
     validation_folder.mkdir(parents=True, exist_ok=True)
-    made_by = {}
+    made_by = MadeBy()
     if checkpoint is not None and checkpoint.is_file():
-        made_by = {"checkpoint": checksum(checkpoint), **NNUNETS_OWN}
+        made_by = MadeBy(checkpoint=checksum(checkpoint), **NNUNETS_OWN)
     return MeasuredExport(PredictionFolder.open(validation_folder, truth_folder), made_by)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.cases.case import MadeBy
 from nnunet_nacl.cases.probabilities import Box, CaseProbabilities, common_box
 from nnunet_nacl.cases.record import RECORDS, check_records, is_replaceable_record, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -155,7 +156,7 @@ class MeasuredExport:
     """
 
     folder: PredictionFolder
-    made_by: Mapping[str, Any] = field(default_factory=dict)
+    made_by: MadeBy = field(default_factory=MadeBy)
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
         """As nnU-Net's function, which runs itself where it cannot be watched; the case then has no
@@ -194,7 +195,7 @@ class MeasuredExport:
         made = folder.case(case, probabilities=False)
         exported = ExportedLogits(made.segmentation, logits, properties, axes, folder.label_manager)
         work = Work(settings=folder.settings, with_sample=True)
-        record = work.make_record(replace(made, probabilities=exported, made_by=dict(self.made_by)))
+        record = work.make_record(replace(made, probabilities=exported, made_by=self.made_by))
         key = folder.key(case, work.key, None)
         check_records(folder.folder / RECORDS, [case])
         replace(record, key=key).save(record_path(folder.folder / RECORDS, case))

@@ -1,5 +1,4 @@
-"""Gets the records of cases that a network was not trained on: reads them, measures predictions, or
-predicts first."""
+"""Records of cases that a network was not trained on: read, measured, or predicted first."""
 
 from __future__ import annotations
 
@@ -9,9 +8,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from nnunet_nacl.cases.case import EvaluationSettings, Labels
+from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings, Labels
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, find_record, record_path
 from nnunet_nacl.errors import Failed, UserError, list_problems, some
 from nnunet_nacl.files import remove_leftovers
@@ -25,7 +23,7 @@ from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 _LOG = logging.getLogger(__name__)
-NNUNETS_OWN: dict[str, Any] = {"step_size": 0.5, "mirroring": True}
+NNUNETS_OWN: InferenceSettings = {"step_size": 0.5, "mirroring": True}
 """How nnU-Net predicts validation cases."""
 
 
@@ -55,8 +53,11 @@ class HeldOut:
         outcomes: Mapping[str, CaseRecord | Failed],
         folder: PredictionFolder | None = None,
     ) -> None:
-        """Take the records of a fold, and the folder of its predictions; UserError where a case
-        lies in two."""
+        """Take the records of a fold, and the folder of its predictions.
+
+        Raises:
+            UserError: A case lies in another fold, too.
+        """
         if folder is not None:
             self.folders[fold] = folder
         for name, outcome in sorted(outcomes.items()):
@@ -79,24 +80,25 @@ class HeldOut:
         return self
 
 
-def inference_of(records: Iterable[CaseRecord]) -> dict[str, Any]:
+def inference_of(records: Iterable[CaseRecord]) -> InferenceSettings:
     """``step_size`` and ``mirroring`` of cases: nnU-Net's own, unless a record says otherwise."""
-    recorded = next((record.made_by for record in records if record.made_by), {})
-    return {name: recorded.get(name, value) for name, value in NNUNETS_OWN.items()}
+    for record in records:
+        if record.made_by:
+            return {
+                "step_size": record.made_by.get("step_size", NNUNETS_OWN["step_size"]),
+                "mirroring": record.made_by.get("mirroring", NNUNETS_OWN["mirroring"]),
+            }
+    return NNUNETS_OWN
 
 
 def kept_settings(folder: Path) -> EvaluationSettings | None:
-    """As the cases of a folder of predictions that have a record were measured; None where none has
-    one."""
-    place = records_in(folder)
-    for path in sorted(place.glob("*.npz")):
-        if record := find_record(place, path.stem):
-            return decode(
-                EvaluationSettings,
-                record.key["settings"].get("measured"),
-                place,
-                fix="delete this folder",
-            )
+    """As the first case with a record in a folder of predictions was measured; None without any."""
+    records = records_in(folder)
+    for path in sorted(records.glob("*.npz")):
+        record = find_record(records, path.stem)
+        if record is not None:
+            settings = record.key["settings"].get("measured")
+            return decode(EvaluationSettings, settings, records, fix="delete this folder")
     return None
 
 
@@ -108,45 +110,61 @@ def measure_folders(
     chill: bool = True,
     title: str = "",
 ) -> HeldOut:
-    """The records of folders of predictions, of one or of several folds; what is wrong with one
-    costs only itself.
+    """The records of folders of predictions, of one or of several folds.
 
     They lie in ``records`` in each folder; under a map in ``calibrated/records``, so that they do
-    not replace what was measured of the predictions as they are. A single folder may have the empty
-    name. With ``chill`` expected cases that have no prediction are no problems; without a ``title``
-    there are no progress bars. UserError where no case could be measured, or one lies in two folds.
+    not replace what was measured of the predictions as they are. What is wrong with one of several
+    folders costs only itself.
+
+    Args:
+        folders: By fold; a single one may have the empty name.
+        work: What is measured.
+        jobs: Cases at the same time.
+        chill: Whether expected cases that have no prediction are no problems.
+        title: Of the progress bars; empty shows none.
+
+    Raises:
+        UserError: No case could be measured, or one lies in two folds.
     """
-    first = next(iter(folders.values()))
-    result = HeldOut(first.labels, work.settings, folders=dict(folders))
+    first_folder = next(iter(folders.values()))
+    held_out = HeldOut(first_folder.labels, work.settings, folders=dict(folders))
     _check_records(folders.values(), work)
     for fold, folder in folders.items():
-        place = _records_under(work, folder)
-        shown = title and ", fold ".join(filter(None, (title, fold)))
+        title_of_fold = title
+        if title and fold:
+            title_of_fold = f"{title}, fold {fold}"
         try:
-            # once, not once for every case
-            if not any(place.glob("*.npz")) and not any(folder.folder.glob("*.npz")):
-                raise UserError(
-                    f"{folder.folder}: its predictions have no probabilities (there is no *.npz);"
-                    f" {RERUN}."
-                )
-            outcomes = dict(records_of(folder, work, place, jobs=jobs, title=shown))
+            outcomes = _measure_folder(folder, work, jobs, title_of_fold)
         except UserError as error:
             if len(folders) == 1:
                 raise
-            result.problems[f"fold {fold}"] = str(error)
+            held_out.problems[f"fold {fold}"] = str(error)
             continue
         problems = dict(folder.problems)
         if not chill:
             problems |= folder.missing
         not_measured = {case: Failed(case, reason) for case, reason in problems.items()}
-        result.add(fold, not_measured | outcomes)
-    return result.checked(first.folder)
+        held_out.add(fold, not_measured | outcomes)
+    return held_out.checked(first_folder.folder)
+
+
+def _measure_folder(
+    folder: PredictionFolder, work: Work, jobs: int, title: str
+) -> dict[str, CaseRecord | Failed]:
+    """The records of a folder; UserError, once for all cases, where it has no probabilities."""
+    records = _records_under(work, folder)
+    if not any(records.glob("*.npz")) and not any(folder.folder.glob("*.npz")):
+        raise UserError(
+            f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {RERUN}."
+        )
+    return dict(records_of(folder, work, records, jobs=jobs, title=title))
 
 
 def _records_under(work: Work, folder: PredictionFolder) -> Path:
-    """Where the records of a folder lie: under a map apart from those of the predictions as they
-    are."""
-    return folder.records if work.calibration is None else folder.folder / "calibrated" / RECORDS
+    """Where records of a folder lie: under a map apart from those of the predictions as they are."""
+    if work.calibration is None:
+        return folder.records
+    return folder.folder / "calibrated" / RECORDS
 
 
 def _check_records(folders: Iterable[PredictionFolder], work: Work) -> None:
@@ -168,8 +186,7 @@ def measure_validation(
     any_age: bool = False,
     anew: bool = False,
 ) -> HeldOut:
-    """The records of a model's validation cases; where neither probabilities nor records were kept,
-    they are predicted.
+    """The records of a model's validation cases, which are predicted where nothing was kept.
 
     What an earlier run has finished is not done again. nnU-Net's ``validation/`` is that of
     checkpoint_final.pth; others have folders of their own, as has what is predicted here.
@@ -229,35 +246,46 @@ class FoldPlan:
 def plan_fold(
     model: TrainedModel, network: NetworkSettings, work: Work, *, jobs: int = 1, anew: bool = False
 ) -> FoldPlan:
-    """Find, or measure, the records of one fold of a model, and say which cases have to be
-    predicted.
+    """Find, or measure, the records of one fold of a model, and say which cases to predict.
 
     Arguments are those of :func:`measure_validation`; the model has one fold.
     """
     (fold,) = model.folds
-    validation = None if anew else _open_nnunets_validation(model, fold)
-    kept: dict[str, CaseRecord | Failed] = {}
-    if validation is not None:
-        kept = dict(records_of(validation, work, validation.records, jobs=jobs, title="measure"))
-    if validation is None or not any(isinstance(outcome, CaseRecord) for outcome in kept.values()):
-        source = ValidationCases(model, network, open_predicted(model, fold))
-        earlier = _predicted_before(source, source.names, work)
-        to_predict = [case for case in source.names if case not in earlier]
-        return FoldPlan(fold, source.folder, earlier, source=source, cases_to_predict=to_predict)
-    lost = {
-        case
-        for case, outcome in kept.items()
-        if isinstance(outcome, Failed) and not validation.path(case).is_file()
-    }
-    lost |= validation.missing.keys()
+    if not anew:
+        validation = _open_nnunets_validation(model, fold)
+        if validation is not None:
+            outcomes = records_of(validation, work, validation.records, jobs=jobs, title="measure")
+            kept = dict(outcomes)
+            if any(isinstance(outcome, CaseRecord) for outcome in kept.values()):
+                return _plan_beside_validation(model, network, work, validation, kept)
+    source = ValidationCases(model, network, open_predicted(model, fold))
+    earlier = _predicted_before(source, source.names, work)
+    to_predict = [case for case in source.names if case not in earlier]
+    return FoldPlan(fold, source.folder, earlier, source=source, cases_to_predict=to_predict)
+
+
+def _plan_beside_validation(
+    model: TrainedModel,
+    network: NetworkSettings,
+    work: Work,
+    validation: PredictionFolder,
+    kept: Mapping[str, CaseRecord | Failed],
+) -> FoldPlan:
+    """What to predict beside nnU-Net's validation, of which records were ``kept``."""
+    (fold,) = model.folds
+    lost = set(validation.missing)
+    for case, outcome in kept.items():
+        if isinstance(outcome, Failed) and not validation.path(case).is_file():
+            lost.add(case)
     if not lost:
-        return FoldPlan(fold, validation, kept, is_nnunets=True)
+        return FoldPlan(fold, validation, dict(kept), is_nnunets=True)
     source = ValidationCases(model, network, open_predicted(model, fold))
     earlier = _predicted_before(source, sorted(lost), work)
+    not_lost = {case: outcome for case, outcome in kept.items() if case not in lost}
     return FoldPlan(
         fold,
         validation,
-        {case: outcome for case, outcome in kept.items() if case not in lost} | earlier,
+        not_lost | earlier,
         is_nnunets=True,
         source=source,
         cases_to_predict=sorted(lost - earlier.keys()),
@@ -265,8 +293,7 @@ def plan_fold(
 
 
 def _open_nnunets_validation(model: TrainedModel, fold: str) -> PredictionFolder | None:
-    """nnU-Net's validation of a fold, which is that of its final checkpoint; None where nothing of
-    it was kept."""
+    """nnU-Net's validation of a fold, that of its final checkpoint; None where nothing was kept."""
     validation = model.folder / f"fold_{fold}" / "validation"
     if model.checkpoint != FINAL or not is_measured(validation):
         return None
@@ -279,25 +306,20 @@ def _open_nnunets_validation(model: TrainedModel, fold: str) -> PredictionFolder
 def _predicted_before(
     source: ValidationCases, cases: Sequence[str], work: Work
 ) -> dict[str, CaseRecord | Failed]:
-    """The records of cases that the same network has predicted in the same way, in an earlier
-    run."""
+    """Records of cases that the same network has predicted in the same way, in an earlier run."""
     found, _ = find_records(source, work, source.folder.records, cases)
-    return {
-        case: record
-        for case, record in found.items()
-        if isinstance(record, CaseRecord) and record.made_by == source.made_by
-    }
+    earlier: dict[str, CaseRecord | Failed] = {}
+    for case, record in found.items():
+        if isinstance(record, CaseRecord) and record.made_by == source.made_by:
+            earlier[case] = record
+    return earlier
 
 
 def _check_one_kind_of_prediction(plans: Sequence[FoldPlan], network: NetworkSettings) -> None:
-    """UserError where nnU-Net has predicted some cases in one way, and others would be predicted in
-    another."""
+    """UserError where nnU-Net has predicted some cases, and others would be predicted otherwise."""
     predicted_here = [plan.fold for plan in plans if plan.source is not None]
-    if (
-        any(plan.is_nnunets for plan in plans)
-        and predicted_here
-        and network.inference != NNUNETS_OWN
-    ):
+    has_both = predicted_here and any(plan.is_nnunets for plan in plans)
+    if has_both and network.inference != NNUNETS_OWN:
         raise UserError(
             f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(predicted_here)}"
             f" would be with {network.inference}: a map is fitted to predictions of one kind. Leave"
@@ -327,8 +349,7 @@ def _check_files(plan: FoldPlan) -> None:
 
 
 def _remove_predictions_of_others(plan: FoldPlan) -> None:
-    """Remove what another network, or this one with other settings, has predicted of the cases to
-    predict."""
+    """Remove what other networks, or other settings, have predicted of the cases to predict."""
     if plan.source is None or not plan.cases_to_predict:
         return
     folder = plan.source.folder
@@ -343,8 +364,7 @@ def _remove_predictions_of_others(plan: FoldPlan) -> None:
 def _predict_validation_cases(
     plan: FoldPlan, work: Work, jobs: int
 ) -> dict[str, CaseRecord | Failed]:
-    """The records of the cases that a plan has to predict; ``jobs`` are worked on at the same
-    time."""
+    """The records of the cases that a plan has to predict, ``jobs`` at the same time."""
     if plan.source is None or not plan.cases_to_predict:
         return {}
     outcomes = records_of(
@@ -362,8 +382,7 @@ def _predict_validation_cases(
 def _check_made_by(
     model: TrainedModel, outcomes: Mapping[str, CaseRecord | Failed], any_age: bool
 ) -> None:
-    """UserError where another network made the predictions of a model's one fold, or may have made
-    them."""
+    """UserError where another network made, or may have made, predictions of a model's one fold."""
     (fold,) = model.folds
     (digest,) = model.hashes
     checkpoint = model.folder / f"fold_{fold}" / model.checkpoint
@@ -371,20 +390,19 @@ def _check_made_by(
         if isinstance(record, Failed):
             continue
         made_by = record.made_by.get("checkpoint")
-        files = record.key["files"]
-        if made_by not in (None, digest):
+        if made_by == digest:
+            continue
+        if made_by is not None:
             raise UserError(
                 f"{record.case} of fold {fold} was predicted by another network than {checkpoint};"
                 " predict again with `nnUNetv2_train ... --val --npz`, or name that network with"
                 " -chk."
             )
-        written = files.get("probabilities") or files.get("segmentation")
-        if (
-            made_by is None
-            and not any_age
-            and written
-            and written["mtime_ns"] < checkpoint.stat().st_mtime_ns
-        ):
+        files = record.key["files"]
+        prediction = files.get("probabilities") or files.get("segmentation")
+        if any_age or prediction is None:
+            continue
+        if prediction["mtime_ns"] < checkpoint.stat().st_mtime_ns:
             raise UserError(
                 f"predictions of fold {fold} are older than {model.checkpoint}: this network did"
                 " not make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass"
@@ -408,64 +426,101 @@ def open_predicted(model: TrainedModel, fold: str) -> PredictionFolder:
 def measure_images(
     source: Images, records: Path, work: Work, *, jobs: int, training_cases: bool
 ) -> HeldOut:
-    """Predict labelled images by all folds of a model, and measure them; what an earlier run
-    finished is kept.
+    """Predict labelled images by all folds of a model, and measure them.
 
-    Those that nobody has labelled are left out. UserError where the model is a cascade, no image
-    has a label map, or folds were trained on some of the cases, unless ``training_cases`` are
-    allowed.
+    What an earlier run finished is kept. Images that nobody has labelled are left out.
+
+    Args:
+        source: The images, with the folder of their labels.
+        records: Folder of the records.
+        work: What is measured.
+        jobs: Cases at the same time.
+        training_cases: Whether cases that folds were trained on are allowed.
+
+    Raises:
+        UserError: The model is a cascade, no image has a label map, or folds were trained on some
+            of the cases.
     """
-    if stage := source.model.previous_stage:
+    stage = source.model.previous_stage
+    if stage is not None:
         raise UserError(
             f"{source.model.folder.name} is a cascade, which needs segmentations of {stage} beside"
             " images: predict them with nnUNetv2_predict ... --save_probabilities, and give that"
             " folder without a model."
         )
-    truths = {name: source.files(name)["reference"] for name in source.names}
-    source.scans = {
-        name: scan
-        for name, scan in source.scans.items()
-        if (truth := truths[name]) and truth.is_file()
-    }
-    if not source.scans:
-        none = (
-            f"{source.references}: holds the label map (CASE{source.model.opened.file_ending}) of"
-            " none of the "
+    _leave_out_unlabelled(source)
+    if not training_cases:
+        _check_not_trained_on(source)
+    held_out = HeldOut(source.labels, work.settings, problems=source.problems)
+    held_out.add("", dict(records_of(source, work, records, jobs=jobs, title="predict")))
+    return held_out
+
+
+def _leave_out_unlabelled(source: Images) -> None:
+    """Leave out the images without a label map; UserError where none has one."""
+    n_images = len(source.scans)
+    labelled = {}
+    for name, scan in source.scans.items():
+        truth = source.files(name)["reference"]
+        if truth is not None and truth.is_file():
+            labelled[name] = scan
+    source.scans = labelled
+    if not labelled:
+        ending = source.model.opened.file_ending
+        raise UserError(
+            f"{source.references}: holds the label map (CASE{ending}) of none of the"
+            f" {n_images} images.{list_problems(source.problems)}"
         )
-        raise UserError(f"{none}{len(truths)} images.{list_problems(source.problems)}")
-    if seen := [] if training_cases else _trained_on(source):
+
+
+def _check_not_trained_on(source: Images) -> None:
+    """UserError where folds were trained on some of the images."""
+    seen = _trained_on(source)
+    if seen:
         raise UserError(
             f"{len(seen)} of {len(source.scans)} cases were used to train these folds:"
             f" {some(seen)}. On them networks are right too often: give other cases, or pass"
             " --allow-training-cases."
         )
-    result = HeldOut(source.labels, work.settings, problems=source.problems)
-    result.add("", dict(records_of(source, work, records, jobs=jobs, title="predict")))
-    return result
 
 
 def _trained_on(source: Images) -> list[str]:
-    """Names of the cases in the training part of a fold, with the label map or the first channel
-    that nnU-Net had."""
+    """Names of the cases that folds were trained on.
+
+    They are in the training part of a fold, and have the label map or the first channel that
+    nnU-Net had: other cases may have the same names.
+    """
     dataset = source.model.opened.plans.get("dataset_name") or os.devnull
-    splits = splits_of(dataset)
-    trained = set[str]()
-    # fold_all, and random splits beyond those of the file, may have seen any case
-    for fold in source.model.folds:
-        is_listed = fold != "all" and int(fold) < len(splits)
-        trained |= set(splits[int(fold)]["train"] if is_listed else source.names)
-    preprocessed, raw = (
-        Path(os.environ.get(f"nnUNet_{kind}") or os.devnull) for kind in ("preprocessed", "raw")
-    )
+    preprocessed = Path(os.environ.get("nnUNet_preprocessed") or os.devnull)
+    raw = Path(os.environ.get("nnUNet_raw") or os.devnull)
+    names_in_training = _names_in_training(source, dataset)
     seen = []
-    for case in filter(trained.__contains__, source.names):
-        truth, image = source.files(case)["reference"] or Path(), source.path(case)
-        theirs = (
-            preprocessed / dataset / "gt_segmentations" / truth.name,
-            raw / dataset / "imagesTr" / image.name,
-        )
-        if any(
-            b.is_file() and filecmp.cmp(a, b, shallow=False) for a, b in zip((truth, image), theirs)
-        ):
+    for case in source.names:
+        if case not in names_in_training:
+            continue
+        truth = source.files(case)["reference"] or Path()
+        image = source.path(case)
+        if _is_same_file(
+            truth, preprocessed / dataset / "gt_segmentations" / truth.name
+        ) or _is_same_file(image, raw / dataset / "imagesTr" / image.name):
             seen.append(case)
     return seen
+
+
+def _names_in_training(source: Images, dataset: str) -> set[str]:
+    """Names of the cases in the training part of one of a model's folds.
+
+    fold_all, and random splits beyond those of the file, may have seen any case.
+    """
+    splits = splits_of(dataset)
+    names: set[str] = set()
+    for fold in source.model.folds:
+        if fold == "all" or int(fold) >= len(splits):
+            return set(source.names)
+        names |= set(splits[int(fold)]["train"])
+    return names
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    """Whether another file is there, and holds the same."""
+    return other.is_file() and filecmp.cmp(path, other, shallow=False)

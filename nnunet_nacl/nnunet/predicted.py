@@ -1,5 +1,4 @@
-"""Networks -> logits -> nnU-Net's export -> case: of new images (`scans.py`), or of a fold's
-validation cases."""
+"""Networks -> logits -> nnU-Net's export -> case: of images (`scans.py`), or of validation cases."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
-from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.case import Case, InferenceSettings, MadeBy
 from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case
@@ -43,8 +42,7 @@ _OVERFLOW = (
 
 
 def find_device(name: str) -> str:
-    """A device by its name, ``auto`` for the first that there is; UserError for one that is none,
-    or is not here."""
+    """A device by its name, ``auto`` for the first that there is; UserError for one not here."""
     devices = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -78,7 +76,7 @@ class NetworkSettings:
     verbose: bool = False
 
     @property
-    def inference(self) -> dict[str, Any]:
+    def inference(self) -> InferenceSettings:
         """What numbers depend on, in JSON values."""
         return {"step_size": self.step_size, "mirroring": self.mirroring}
 
@@ -131,28 +129,39 @@ class Network:
 
     @torch.inference_mode()
     def predict(self, case: GridCase) -> GridCase:
-        """The average of the folds' logits, bit by bit nnU-Net's on the CPU, and what they disagree
-        on; UserError."""
-        labels, manager = self._model.labels, self._model.opened.label_manager
-        sums = MemberSums(
+        """The case with the average of the folds' logits, and what they disagree on.
+
+        On the CPU logits are nnU-Net's, bit by bit. UserError where they are no numbers.
+        """
+        data = torch.from_numpy(case.values)
+        first_weights, *other_weights = self._weights
+        total = self._answer(first_weights, data)
+        if not other_weights:
+            return replace(case, values=total.numpy())
+        sums = self._member_sums()
+        sums.add(total.numpy())
+        for weights in other_weights:
+            logits = self._answer(weights, data)
+            sums.add(logits.numpy())
+            total += logits  # in half precision, and in the order of the folds: as nnU-Net does
+        total /= len(self._weights)
+        disagreement = sums.result(total.numpy())
+        in_half_precision = disagreement.mutual_information.astype(np.float16)
+        return replace(
+            case,
+            values=total.numpy(),
+            disagreement=replace(disagreement, mutual_information=in_half_precision),
+        )
+
+    def _member_sums(self) -> MemberSums:
+        labels = self._model.labels
+        manager = self._model.opened.label_manager
+        return MemberSums(
             [labels.values[channel] for channel in labels.foreground],
             lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
             regions=labels.regions,
             to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
         )
-        data = torch.from_numpy(case.values)
-        total = self._answer(self._weights[0], data)
-        if len(self._weights) == 1:
-            return replace(case, values=total.numpy())
-        sums.add(total.numpy())
-        for weights in self._weights[1:]:
-            logits = self._answer(weights, data)
-            sums.add(logits.numpy())
-            total += logits  # in half precision, and in the order of the folds: as nnU-Net does
-        total /= len(self._weights)
-        found = sums.result(total.numpy())
-        found = replace(found, mutual_information=found.mutual_information.astype(np.float16))
-        return replace(case, values=total.numpy(), disagreement=found)
 
     def _answer(self, weights: Any, data: torch.Tensor) -> torch.Tensor:
         """(C, *grid) logits of a fold on the CPU."""
@@ -192,49 +201,50 @@ class NetworkSource(Source):
     with_disagreement: bool = False
 
     def __post_init__(self) -> None:
-        self.labels, self.problems = self.model.labels, {}
+        self.labels = self.model.labels
+        self.problems = {}
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        """Networks, files beside them and settings that decide about the numbers, in JSON
-        values."""
-        return {"checkpoints": dict(zip(self.model.folds, self.model.hashes)), **self._used}
+    def made_by(self) -> MadeBy:
+        """Networks, files beside them and settings that decide about the numbers."""
+        made_by = self._made_without_weights
+        made_by["checkpoints"] = dict(zip(self.model.folds, self.model.hashes))
+        return made_by
 
     @property
-    def _used(self) -> dict[str, Any]:
+    def _made_without_weights(self) -> MadeBy:
         """How the networks are used, whatever their weights."""
-        return {"model_files": dict(self.model.file_hashes), **self.network.inference}
+        return MadeBy(model_files=dict(self.model.file_hashes), **self.network.inference)
 
     @abstractmethod
     def read(self, name: str) -> GridCase:
         """What the network is given of a case; UserError where it cannot be predicted."""
 
     def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
-        """Each case's record: the next cases are read, and those before worked on, while one is
-        predicted here."""
-        exporters = self.exporters or (jobs if jobs > 1 else 0)
+        """Each case's record.
+
+        While one case is predicted here, the next are read, and those before are worked on.
+        """
+        exporters = self.exporters
+        if exporters == 0 and jobs > 1:
+            exporters = jobs
         networks = Network(self.model, self.network)
-        read = through(
-            partial(_read, self), ((name, None) for name in names), self.readers, self.path
-        )
+        named = ((name, None) for name in names)
+        read = through(partial(_read, self), named, self.readers, self.path)
         answered = through(lambda name, prepared: networks.predict(prepared), read, 0, self.path)
         yield from through(partial(_work_on, self, work), answered, exporters, self.path)
 
     def finish(self, answered: GridCase) -> Case:
         """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
-        case, name = (
-            predicted_case(self.model, answered, with_disagreement=self.with_disagreement),
-            answered.case,
-        )
+        case = predicted_case(self.model, answered, with_disagreement=self.with_disagreement)
         truth: np.ndarray | None = None
         if self.references is not None:
-            opened, place = (
-                self.model.opened,
-                (f"image of {name}", case.geometry, case.segmentation.shape),
+            opened = self.model.opened
+            truth, _ = opened.read_labels(
+                self.references / f"{case.name}{opened.file_ending}",
+                is_truth=True,
+                like=(f"image of {case.name}", case.geometry, case.segmentation.shape),
             )
-            truth = opened.read_labels(
-                self.references / f"{name}{opened.file_ending}", is_truth=True, like=place
-            )[0]
         return replace(case, truth=truth, made_by=self.made_by)
 
 
@@ -261,7 +271,8 @@ class ValidationCases(NetworkSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.names, self.references = self.folder.expected or (), self.folder.reference_folder
+        self.names = self.folder.expected or ()
+        self.references = self.folder.reference_folder
         self.output = self.folder.folder
 
     @cached_property
@@ -269,9 +280,11 @@ class ValidationCases(NetworkSource):
         return preprocessed_cases(self.model, self.names)
 
     @property
-    def made_by(self) -> dict[str, Any]:
+    def made_by(self) -> MadeBy:
         """The one checkpoint, and how it was used; in the record, not in the key."""
-        return {"checkpoint": self.model.hashes[0], **self._used}
+        made_by = self._made_without_weights
+        made_by["checkpoint"] = self.model.hashes[0]
+        return made_by
 
     def files(self, name: str) -> dict[str, Path | None]:
         """Those of the predicted case in its folder."""
@@ -291,15 +304,16 @@ class ValidationCases(NetworkSource):
         return GridCase(name, data, properties, None, channels, ())
 
     def finish(self, answered: GridCase) -> Case:
-        """The case, once its segmentation lies in the folder; UserError where one lies there that
-        others made.
+        """The case, once its segmentation lies in the folder.
 
-        One that is the same stays, whoever made it.
+        One that is the same stays, whoever made it; UserError for another that others made.
         """
         case = super().finish(answered)
         path = self.path(case.name)
-        if path.is_file() and np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
-            return replace(case, files={path.name: file_key(path)})
+        if path.is_file():
+            earlier, _ = self.folder.read_labels(path)
+            if np.array_equal(earlier, case.segmentation):
+                return replace(case, files={path.name: file_key(path)})
         files = self.files_of(case.name)
         if files.others([path.name]):
             raise UserError(f"{path} is not what this network predicts; move it away.")
@@ -307,8 +321,7 @@ class ValidationCases(NetworkSource):
         return replace(case, files=files.written)
 
     def check_files(self, names: Sequence[str]) -> None:
-        """UserError, before any work, where files of others would be replaced, or lie beside
-        another segmentation.
+        """UserError, before any work, where files of others are in the way.
 
         Of a segmentation that no record names it shows only later whether the network predicts the
         same.
@@ -331,56 +344,67 @@ class ValidationCases(NetworkSource):
 def predicted_case(
     model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False
 ) -> Case:
-    """The case of a network's answer, on the image's grid, by nnU-Net's own export, without its
-    truth."""
-    plans, properties, manager = (
-        model.plans_manager,
-        answered.properties,
-        model.opened.label_manager,
-    )
+    """The case of a network's answer, on the image's grid, by nnU-Net's own export.
+
+    Without its truth; ``with_disagreement`` with the image of what the folds disagree about.
+    """
     with quiet():
         exported = export_logits(
-            answered.values, properties, model.configuration_manager, plans, manager
+            answered.values,
+            answered.properties,
+            model.configuration_manager,
+            model.plans_manager,
+            model.opened.label_manager,
         )
-    members, segmentation = answered.disagreement, exported.segmentation
-    if members is not None:
-        members = _on_image(members, model, exported, with_map=with_disagreement)
-    seen = profile(
-        answered.channels, segmentation, model.labels, properties, plans.transpose_forward
+    disagreement = answered.disagreement
+    if disagreement is not None:
+        disagreement = _on_image(disagreement, model, exported, with_map=with_disagreement)
+    profile_of_scan = profile(
+        answered.channels,
+        exported.segmentation,
+        model.labels,
+        answered.properties,
+        model.plans_manager.transpose_forward,
     )
     return Case(
         answered.case,
         model.labels,
-        Geometry.of(properties),
-        segmentation,
+        Geometry.of(answered.properties),
+        exported.segmentation,
         exported,
-        properties=properties,
+        properties=answered.properties,
         image=answered.image,
         networks=tuple(f"fold_{fold}" for fold in model.folds),
-        disagreement=members,
+        disagreement=disagreement,
         differences=answered.differences,
-        profile=tuple(seen.tolist()),
+        profile=tuple(profile_of_scan.tolist()),
     )
 
 
 def _on_image(
     folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool
 ) -> Disagreement:
-    """What the folds disagree about, in voxels of the image; ``with_map`` also its map, resampled
-    as logits are."""
-    folds = replace(
-        folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size)
-    )
+    """What the folds disagree about, in voxels of the image.
+
+    ``with_map`` also the image of their mutual information, resampled as logits are.
+    """
+    image_voxels_per_grid_voxel = exported.logits[0].size / folds.mutual_information.size
+    folds = replace(folds, voxels=folds.voxels * image_voxels_per_grid_voxel)
     if not with_map:
         return folds
     configuration = model.configuration_manager
-    image_mm = [
-        exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward
-    ]
+    spacing = exported.properties["spacing"]
+    image_mm = [spacing[axis] for axis in model.plans_manager.transpose_forward]
     # 2D: slices stay apart
     grid_mm = [*image_mm[: len(image_mm) - len(configuration.spacing)], *configuration.spacing]
-    values, shape = folds.mutual_information[None].astype(np.float32), exported.logits.shape[1:]
-    inside = np.asarray(configuration.resampling_fn_probabilities(values, shape, grid_mm, image_mm))
+    (resampled,) = np.asarray(
+        configuration.resampling_fn_probabilities(
+            folds.mutual_information[None].astype(np.float32),
+            exported.logits.shape[1:],
+            grid_mm,
+            image_mm,
+        )
+    )
     information = np.zeros(exported.shape, np.float32)
-    information[exported.crop] = inside[0].clip(0, 1).transpose(exported.transpose_backward)
+    information[exported.crop] = resampled.clip(0, 1).transpose(exported.transpose_backward)
     return replace(folds, mutual_information=information)

@@ -17,14 +17,12 @@ from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import files_of_case, pending_path
 from nnunet_nacl.cases.record import (
     CaseRecord,
-    Key,
     check_records,
     find_record,
-    make_key,
     record_path,
-    same_contents,
     save_again,
 )
+from nnunet_nacl.cases.record_key import Key, make_key, same_contents
 from nnunet_nacl.errors import Failed, UserError, describe, one_line
 from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file

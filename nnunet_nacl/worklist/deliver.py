@@ -24,7 +24,8 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.findings import finding_channels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case, read_pending
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, is_record, record_path
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, record_path
+from nnunet_nacl.cases.record_file import is_record
 from nnunet_nacl.cases.views import FRACTIONAL, Views, choose_maps, names_of_images, plain_name
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import Failed, UserError, list_problems, one_line

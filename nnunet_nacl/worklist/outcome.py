@@ -22,8 +22,9 @@ from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.cases.case import Labels
+from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.record import RECORDS, file_key, find_record
+from nnunet_nacl.cases.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError, describe, some
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number, doc

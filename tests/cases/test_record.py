@@ -15,7 +15,13 @@ import pytest
 
 from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.findings import Finding, StructureFindings
-from nnunet_nacl.cases.record import CaseRecord, find_record, read_pictures, read_record
+from nnunet_nacl.cases.record import (
+    CaseRecord,
+    find_record,
+    read_pictures,
+    read_record,
+    save_again,
+)
 from nnunet_nacl.errors import UserError
 from tests.nnunet.measuring import measured
 from tests.runs.folders import make_model
@@ -47,9 +53,8 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["case_00.npz"]
     back = find_record(tmp_path / "records", "case_00")
     pd.testing.assert_frame_equal(back.structures, whole.structures)
-    assert back.scan == pytest.approx(whole.scan, nan_ok=True) and list(back.bins) == list(
-        whole.bins
-    )
+    assert back.scan == pytest.approx(whole.scan, nan_ok=True)
+    assert list(back.bins) == list(whole.bins)
     for mask, stats in whole.bins.items():
         for name, sums in vars(stats).items():
             np.testing.assert_array_equal(getattr(back.bins[mask], name), sums)
@@ -57,18 +62,41 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
         np.testing.assert_array_equal(getattr(back.sample, name), values)
     assert back.profile == pytest.approx(whole.profile, nan_ok=True)
     np.testing.assert_array_equal(back.addable, whole.addable)
-    apart = ("structures", "scan", "bins", "addable", "sample", "profile", "pictures")
-    for field in fields(CaseRecord):
-        assert field.name in apart or getattr(back, field.name) == getattr(whole, field.name), (
-            field.name
-        )
-    # only where a page asks for them
+    # pictures are read only where a page asks for them
+    compared_above = ("structures", "scan", "bins", "addable", "sample", "profile", "pictures")
+    for name in (field.name for field in fields(CaseRecord)):
+        if name not in compared_above:
+            assert getattr(back, name) == getattr(whole, name), name
     assert read_pictures(tmp_path / "records" / "case_00.npz") == {"slices": []}
-    assert (
-        find_record(tmp_path, "case_00") is None and read_pictures(tmp_path / "case_00.npz") == {}
-    )
-    os.rename(tmp_path / "records" / "case_00.npz", tmp_path / "records" / "case_01.npz")
-    assert find_record(tmp_path / "records", "case_01") is None  # it is of another case
+
+
+def test_a_record_is_found_by_the_name_of_its_case(whole, tmp_path):
+    assert find_record(tmp_path, "case_00") is None
+    whole.save(tmp_path / "case_01.npz")
+    assert find_record(tmp_path, "case_01") is None  # it is of another case
+
+
+def test_pictures_that_are_damaged_are_no_missing_pictures(whole, tmp_path):
+    path = tmp_path / "case_00.npz"
+    replace(whole, pictures=b"").save(path)
+    assert read_pictures(path) == {}
+    replace(whole, pictures=b'{"slices": [').save(path)
+    with pytest.raises(UserError, match=r"case_00\.npz: its pictures cannot be read"):
+        read_pictures(path)
+
+
+def test_damaged_pictures_are_not_lost_with_a_new_key(whole, tmp_path):
+    path = tmp_path / "case_00.npz"
+    whole.save(path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist()[-1] == "pictures.npy"
+        end = archive.start_dir
+    content = bytearray(path.read_bytes())
+    content[end - 10 : end] = bytes(10)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its pictures cannot be read"):
+        save_again(read_record(path), path)
+    assert path.read_bytes() == content
 
 
 def test_names_need_not_be_utf8(whole, tmp_path):

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.cases.record import RECORDS, read_pictures, read_record, record_path
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist import pages as module
 from nnunet_nacl.worklist.list_files import page_of
@@ -178,6 +178,11 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
         path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")
     } == pages
     assert again.about.run == run
-    record_path(tmp_path / "out" / RECORDS, "b").write_text("{")
+    record = record_path(tmp_path / "out" / RECORDS, "b")
+    read_record(record).save(record)  # without its pictures
     text = scan_page(again, "b", tmp_path / "out")
     assert "There is no picture" in text and not Page(text).faults
+    record.write_text("{")
+    problems = write_list(again, tmp_path / "out")
+    assert list(problems) == ["review/b.html"]
+    assert f"{record}: its pictures cannot be read" in problems["review/b.html"]
