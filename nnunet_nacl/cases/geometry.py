@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-_SPACING_TOLERANCE, _DIRECTION_TOLERANCE = 1e-2, 1e-2  # the first relative; file formats round
+_SPACING_TOLERANCE = 1e-2  # relative; file formats round
+_DIRECTION_TOLERANCE = 1e-2
 _ORIGIN_TOLERANCE_VOXELS = 0.5
 _SAME_SPACING = 1.01
 # NIfTI's patient coordinates to DICOM's: x and y grow the other way
@@ -17,8 +18,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Position, orientation and voxel size of an array as one of nnU-Net's readers returned it,
-    turned or not.
+    """Position, orientation and voxel size of an array as one of nnU-Net's readers returned it.
 
     Attributes:
         spacing_mm: In the order of the array axes (z, y, x). nnU-Net's readers give 2D images a
@@ -34,19 +34,20 @@ class Geometry:
 
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> Geometry:
-        """The geometry in the properties that a reader of nnU-Net returned, or that a prediction's
-        pkl holds."""
+        """The geometry in the properties of a reader of nnU-Net, or of a prediction's pkl."""
         spacing = tuple(float(value) for value in properties["spacing"])
-        if (stuff := properties.get("sitk_stuff")) is not None:
-            n = len(stuff["origin"])
+        sitk_stuff = properties.get("sitk_stuff")
+        if sitk_stuff is not None:
+            n = len(sitk_stuff["origin"])
+            directions = np.reshape(sitk_stuff["direction"], (n, n))
             affine = np.eye(n + 1)
-            affine[:n, :n] = np.reshape(stuff["direction"], (n, n)) * np.asarray(stuff["spacing"])
-            affine[:n, n] = stuff["origin"]
+            affine[:n, :n] = directions * np.asarray(sitk_stuff["spacing"])
+            affine[:n, n] = sitk_stuff["origin"]
             return cls(spacing, affine)
-        if (stuff := properties.get("nibabel_stuff")) is not None:
-            affine = np.asarray(
-                stuff.get("reoriented_affine", stuff["original_affine"]), dtype=float
-            )
+        nibabel_stuff = properties.get("nibabel_stuff")
+        if nibabel_stuff is not None:
+            original = nibabel_stuff["original_affine"]
+            affine = np.asarray(nibabel_stuff.get("reoriented_affine", original), dtype=float)
             return cls(spacing, _RAS_TO_LPS @ affine)
         return cls(spacing)
 
@@ -56,27 +57,38 @@ class Geometry:
         return len(self.spacing_mm) == 3 and self.spacing_mm[0] > 900 * max(self.spacing_mm[1:])
 
     @property
-    def unit(self) -> str:
-        """Of a voxel's size: ``ml``, ``mm2`` in 2D, ``pixels`` for pictures, whose spacing is no
-        length."""
-        return "ml" if not self.is_2d else "pixels" if self.affine is None else "mm2"
+    def unit(self) -> Literal["ml", "mm2", "pixels"]:
+        """Of a voxel's size: ``pixels`` is for pictures, whose spacing is no length."""
+        if not self.is_2d:
+            return "ml"
+        if self.affine is None:
+            return "pixels"
+        return "mm2"
 
     @property
     def voxel_size(self) -> float:
         """Volume or area of a voxel in ``unit``."""
         if self.unit == "ml":
             return float(np.prod(self.spacing_mm)) / 1000
-        return float(np.prod(self.spacing_mm[1:])) if self.unit == "mm2" else 1.0
+        if self.unit == "mm2":
+            return float(np.prod(self.spacing_mm[1:]))
+        return 1.0
 
     @property
     def directions(self) -> np.ndarray | None:
-        """(n, n) unit vectors, a column for each axis (x, y, z); NaN for an axis of no length, None
-        if unknown."""
+        """(n, n) unit vectors, a column for each axis (x, y, z); None where they are not known.
+
+        NaN for an axis of no length.
+        """
         if self.affine is None:
             return None
-        axes = self.affine[:-1, :-1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return axes / np.linalg.norm(axes, axis=0)
+        return _directions_of(self.affine)
+
+
+def _directions_of(affine: np.ndarray) -> np.ndarray:
+    axes = affine[:-1, :-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return axes / np.linalg.norm(axes, axis=0)
 
 
 def geometry_difference(
@@ -91,25 +103,40 @@ def geometry_difference(
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"
-    compared: list[Any] = [("spacing", first.spacing_mm, second.spacing_mm, _SPACING_TOLERANCE, 0)]
     if first.affine is not None and second.affine is not None:
         if first.affine.shape != second.affine.shape:
             return f"{len(first.affine) - 1} and {len(second.affine) - 1} dimensions"
-        half_voxel = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing_mm)
-        compared += [
-            ("direction", first.directions, second.directions, 0, _DIRECTION_TOLERANCE),
-            ("origin", first.affine[:-1, -1], second.affine[:-1, -1], 0, half_voxel),
-        ]
-    for name, a, b, relative, absolute in compared:
-        if not np.allclose(a, b, relative, absolute, equal_nan=True):
-            shown = (str(tuple(np.ravel(np.round(place, 4) + 0.0).tolist())) for place in (a, b))
-            return f"{name} {' and '.join(shown)}"
+    spacing = np.array(first.spacing_mm)
+    other_spacing = np.array(second.spacing_mm)
+    if not np.allclose(spacing, other_spacing, rtol=_SPACING_TOLERANCE, atol=0, equal_nan=True):
+        return f"spacing {_as_text(spacing)} and {_as_text(other_spacing)}"
+    if first.affine is None or second.affine is None:
+        return ""
+    half_voxel = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing_mm)
+    compared = (
+        (
+            "direction",
+            _directions_of(first.affine),
+            _directions_of(second.affine),
+            _DIRECTION_TOLERANCE,
+        ),
+        ("origin", first.affine[:-1, -1], second.affine[:-1, -1], half_voxel),
+    )
+    for name, values, other_values, tolerance in compared:
+        if not np.allclose(values, other_values, rtol=0, atol=tolerance, equal_nan=True):
+            return f"{name} {_as_text(values)} and {_as_text(other_values)}"
     return ""
 
 
+def _as_text(values: np.ndarray) -> str:
+    return str(tuple(np.ravel(np.round(values, 4) + 0.0).tolist()))  # -0.0 + 0.0 is 0.0
+
+
 def slicing_axis(spacing_mm: Sequence[float]) -> int:
-    """The array axis across the slices: the first of the thickest slices, so that what is shown has
-    the finest grid."""
-    return next(
-        axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= max(spacing_mm)
-    )
+    """The array axis across the slices: the first of the thickest ones.
+
+    What is shown of a slice then has the finest grid.
+    """
+    thickest = max(spacing_mm)
+    is_thickest = [spacing * _SAME_SPACING >= thickest for spacing in spacing_mm]
+    return is_thickest.index(True)

@@ -14,42 +14,59 @@ from nnunet_nacl.metrics.overlap import Detected
 
 
 def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
-    """The patient of each case, by a .json file or a regular expression; each its own where none is
-    given.
+    """The patient of each case; each case is a patient where nothing is ``given``.
 
-    The file holds ``{"case": "patient"}``; the expression is searched in the case's name, and its
-    first group, or the whole match, is the patient. UserError where it cannot be used, or leaves a
-    case without a patient.
+    Args:
+        given: A .json file that holds ``{"case": "patient"}``, or a regular expression that is
+            searched in a case's name: its first group, or the whole match, is the patient.
+        cases: Their names.
+
+    Raises:
+        UserError: The file or the expression cannot be used, or leaves a case without a patient.
     """
     if given is None:
         return {case: case for case in cases}
     if given.endswith(".json"):
-        fix = "it must be an object with the patient of each case, as text"
-        table = decode(dict[str, str | int], read_dict(Path(given)), given, fix=fix)
-        found = {case: str(table[case]) if case in table else None for case in cases}
+        patients = _read_patients(given)
     else:
-        try:
-            pattern = re.compile(given)
-        except re.error as error:
-            raise UserError(
-                f"-groups {given!r} is neither a .json file nor a regular expression ({error}); "
-                "for patient001_frame01 it would be '^(patient[0-9]+)'."
-            ) from None
-        matches = {case: pattern.search(case) for case in cases}
-        found = {
-            case: match and match.group(1 if pattern.groups else 0)
-            for case, match in matches.items()
-        }
-    missing = [case for case, group in found.items() if group is None]
+        patients = _match_patients(given, cases)
+    missing = [case for case in cases if case not in patients]
     if missing:
         raise UserError(
             f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])}"
             " first."
         )
-    return {case: str(group) for case, group in found.items()}
+    return {case: patients[case] for case in cases}
+
+
+def _read_patients(file: str) -> dict[str, str]:
+    """The patients by case that a JSON file holds."""
+    fix = "it must be an object with the patient of each case, as text"
+    patients = decode(dict[str, str | int], read_dict(Path(file)), file, fix=fix)
+    return {case: str(patient) for case, patient in patients.items()}
+
+
+def _match_patients(expression: str, cases: Sequence[str]) -> dict[str, str]:
+    """The patients by case, of those whose name a regular expression matches."""
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UserError(
+            f"-groups {expression!r} is neither a .json file nor a regular expression ({error}); "
+            "for patient001_frame01 it would be '^(patient[0-9]+)'."
+        ) from None
+    group = min(pattern.groups, 1)  # 0 is the whole match
+    patients: dict[str, str] = {}
+    for case in cases:
+        match = pattern.search(case)
+        if match and match[group] is not None:
+            patients[case] = match[group]
+    return patients
 
 
 def detected_in(cases: pd.DataFrame) -> dict[str, Detected]:
-    """By structure, what the segmentations find of it, by the rows of
-    :func:`nnunet_nacl.cases.record.table`."""
+    """What the segmentations find of each structure, by its key.
+
+    ``cases`` are rows of :func:`nnunet_nacl.cases.record.table`.
+    """
     return {str(key): Detected.of(rows) for key, rows in cases.groupby("key", sort=False)}

@@ -3,9 +3,8 @@ memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -41,8 +40,10 @@ class CaseProbabilities:
 
     @property
     def crop(self) -> Box | None:
-        """The part of the image that the network saw; outside, all is background for certain. None:
-        there is none."""
+        """The part of the image that the network saw; None where it saw none.
+
+        Outside, all is background for certain.
+        """
         raise ValueError("the case has no probabilities.")
 
     @property
@@ -60,29 +61,27 @@ class CaseProbabilities:
         network = self.in_box(where)
         if calibration is None:
             return network, network
-        shared = self.crop and common_box(where, self.crop)
-        return calibration(
-            network, shared[0] if shared else tuple(slice(0, 0) for _ in where)
-        ), network
+        seen = tuple(slice(0, 0) for _ in where)  # nothing of the block
+        if self.crop is not None:
+            shared = common_box(where, self.crop)
+            if shared is not None:
+                seen, _ = shared
+        return calibration(network, seen), network
 
     def whole(self, calibration: LogOddsMap | None = None) -> np.ndarray:
         """(C, *spatial) probabilities through a map, all of them in memory."""
-        result: Any = None
+        whole = np.empty(0)
         for where in self.boxes():
-            probs = self.under(calibration, where)[0]
-            result = (
-                np.empty((self.num_channels, *self.shape), probs.dtype)
-                if result is None
-                else result
-            )
-            result[(slice(None), *where)] = probs
-        return result
+            probs, _ = self.under(calibration, where)
+            if not whole.size:  # only the first block tells the type
+                whole = np.empty((self.num_channels, *self.shape), probs.dtype)
+            whole[(slice(None), *where)] = probs
+        return whole
 
     def boxes(self, within: Box | None = None) -> Iterator[Box]:
         """Where blocks lie that cover a box of the image once; None: the image."""
-        return layers_of(
-            within or whole_box(self.shape), max(1, self.block_bytes // (4 * self.num_channels))
-        )
+        max_voxels = self.block_bytes // (4 * self.num_channels)  # of float32
+        return layers_of(within or whole_box(self.shape), max(1, max_voxels))
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
         """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the
@@ -92,7 +91,8 @@ class CaseProbabilities:
 
     def crop_layers(self) -> Iterator[Box]:
         """Boxes of whole layers that cover the crop once."""
-        return iter(()) if self.crop is None else layers_of(self.crop, _BLOCK_VOXELS)
+        if self.crop is not None:
+            yield from layers_of(self.crop, _BLOCK_VOXELS)
 
 
 class SavedProbabilities(CaseProbabilities):
@@ -101,8 +101,10 @@ class SavedProbabilities(CaseProbabilities):
     block_bytes = 64 << 20  # nothing is made for a block but what is computed from it
 
     def __init__(self, probs: np.ndarray, regions: bool) -> None:
-        self.probs, self.regions = probs, regions
-        self.shape, self.num_channels = probs.shape[1:], len(probs)
+        self.probs = probs
+        self.regions = regions
+        self.num_channels = len(probs)
+        self.shape = probs.shape[1:]
 
     @cached_property
     def crop(self) -> Box | None:
@@ -120,29 +122,39 @@ class SavedProbabilities(CaseProbabilities):
 
 
 def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:
-    """What two boxes share, counted from the corner of the one and of the other; None where they
-    share nothing."""
-    ends = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other)]
-    if any(start >= stop for start, stop in ends):
-        return None
-    first, second = (
-        tuple(
-            slice(start - side.start, stop - side.start) for (start, stop), side in zip(ends, box)
-        )
-        for box in (one, other)
+    """What two boxes share, counted from the corner of the one and of the other.
+
+    None where they share nothing.
+    """
+    shared = []
+    for a, b in zip(one, other):
+        start = max(a.start, b.start)
+        stop = min(a.stop, b.stop)
+        if start >= stop:
+            return None
+        shared.append(slice(start, stop))
+    return _counted_from(one, shared), _counted_from(other, shared)
+
+
+def _counted_from(outer: Box, box: Sequence[slice]) -> Box:
+    """A box inside another one, counted from the corner of that."""
+    return tuple(
+        slice(part.start - side.start, part.stop - side.start) for part, side in zip(box, outer)
     )
-    return first, second
 
 
 def layers_of(box: Box, max_voxels: int) -> Iterator[Box]:
-    """Blocks of whole layers along a box's first axis that is longer than 1, of ``max_voxels`` or a
-    single layer."""
-    shape, whole = [part.stop - part.start for part in box], list(box)
+    """Blocks that cover a box once: whole layers along its first axis that is longer than 1.
+
+    Each has ``max_voxels`` at most, or is a single layer.
+    """
+    shape = [part.stop - part.start for part in box]
     axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
-    step = max(1, max_voxels * shape[axis] // max(1, int(np.prod(shape))))
+    n_layers = max_voxels * shape[axis] // max(1, int(np.prod(shape)))
+    step = max(1, n_layers)
     for start in range(box[axis].start, box[axis].stop, step):
-        whole[axis] = slice(start, min(start + step, box[axis].stop))
-        yield tuple(whole)
+        layers = slice(start, min(start + step, box[axis].stop))
+        yield (*box[:axis], layers, *box[axis + 1 :])
 
 
 def whole_box(shape: tuple[int, ...]) -> Box:

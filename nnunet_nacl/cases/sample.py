@@ -27,14 +27,13 @@ MASK_BITS = ("dilated", "boundary", "near")
 """Bits of a voxel's masks, lowest first; the other masks follow from its truth and its label."""
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
-_PIECE = 1 << 13  # voxels whose log-odds stay in the cache
+_PART_VOXELS = 1 << 13  # voxels whose log-odds stay in the cache
 _LARGEST = 65504.0  # of float16
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Voxels drawn from one case; m is the number of structures. ValueError where the arrays do not
-    belong together.
+    """Voxels drawn from one case; m is the number of structures.
 
     Attributes:
         log_odds: (m, n) float16, against the background, or in against out of each region.
@@ -47,6 +46,9 @@ class Sample:
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the
             network did not see.
         regions: Whether the structures are regions.
+
+    Raises:
+        ValueError: The arrays do not belong together.
     """
 
     log_odds: np.ndarray
@@ -59,26 +61,34 @@ class Sample:
     regions: bool
 
     def __post_init__(self) -> None:
-        odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)
-        tables = self.drawn_of, self.outside
-        largest_code = (1 << len(odds)) - 1 if self.regions else len(odds)
-        if not (
-            odds.ndim == 2
-            and odds.dtype == np.float16
-            and np.isfinite(odds).all()
-            and all(values.shape == odds.shape[1:] for values in of_voxels)
-            and [table.shape[1:] for table in tables] == [(2,), (3,)]
-            and all(
-                values.dtype.kind in "iu" and (values >= 0).all()
-                for values in (*of_voxels, *tables)
-            )
-            and all(
-                (codes <= largest_code).all()
-                for codes in (self.target, self.label, self.outside[:, 0])
-            )
-            and (self.stratum < len(self.drawn_of)).all()
-        ):
+        if not (self._has_shapes() and self._has_possible_values()):
             raise ValueError("the arrays of the sample do not belong together")
+
+    def _has_shapes(self) -> bool:
+        """Whether arrays have the shapes and types that the class says."""
+        values_of_voxels = (self.target, self.label, self.masks, self.stratum)
+        tables = (self.drawn_of, self.outside)
+        return (
+            self.log_odds.ndim == 2
+            and self.log_odds.dtype == np.float16
+            and all(values.shape == self.log_odds.shape[1:] for values in values_of_voxels)
+            and [table.shape[1:] for table in tables] == [(2,), (3,)]
+            and all(values.dtype.kind in "iu" for values in (*values_of_voxels, *tables))
+        )
+
+    def _has_possible_values(self) -> bool:
+        """Whether numbers are finite and not below 0, and classes, regions and strata exist."""
+        largest_code = len(self.log_odds)
+        if self.regions:
+            largest_code = (1 << len(self.log_odds)) - 1
+        codes = (self.target, self.label, self.outside[:, 0])
+        integers = (*codes, self.masks, self.stratum, self.drawn_of, self.outside)
+        return bool(
+            np.isfinite(self.log_odds).all()
+            and all((values >= 0).all() for values in integers)
+            and all((values <= largest_code).all() for values in codes)
+            and (self.stratum < len(self.drawn_of)).all()
+        )
 
     @property
     def num_structures(self) -> int:
@@ -88,31 +98,33 @@ class Sample:
     @property
     def weights(self) -> np.ndarray:
         """(n,) how many voxels of the case each drawn one stands for."""
-        drawn, of = self.drawn_of.astype(np.float64).T
-        return (of / np.maximum(drawn, 1))[self.stratum]
+        drawn, present = self.drawn_of.astype(np.float64).T
+        weight_of_stratum = present / np.maximum(drawn, 1)
+        return weight_of_stratum[self.stratum]
 
     def voxels(self) -> Voxels:
         """The voxels with their weights, for a fit."""
-        label, truth = (
-            torch.from_numpy(self.unpacked(codes)) for codes in (self.label, self.target)
+        return Voxels(
+            torch.from_numpy(self.log_odds.astype(np.float32)),
+            torch.from_numpy(self.unpacked(self.label)),
+            torch.from_numpy(self.unpacked(self.target)),
+            torch.from_numpy(self.weights),
         )
-        odds = torch.from_numpy(self.log_odds.astype(np.float32))
-        return Voxels(odds, label, truth, torch.from_numpy(self.weights))
 
     def unpacked(self, codes: np.ndarray) -> np.ndarray:
-        """(n,) classes, or (m, n) whether voxels are in each region, of labels or targets as they
-        are kept."""
+        """(n,) classes, or (m, n) whether voxels are in each region, of (n,) labels or targets."""
         if not self.regions:
             return codes.astype(np.int64)
-        inside = codes >> np.arange(self.num_structures, dtype=codes.dtype)[
-            :, None
-        ] & codes.dtype.type(1)
+        bit_of_region = np.arange(self.num_structures, dtype=codes.dtype)[:, None]
+        inside = codes >> bit_of_region & codes.dtype.type(1)
         return inside.astype(np.uint8)
 
 
 def most_bytes(num_channels: int) -> int:
-    """Size of a sample's arrays at most: 60 kB for each channel, 800 kB for all, less what a file
-    needs beside them."""
+    """Size of a sample's arrays at most: 60 kB for each channel, 800 kB for all.
+
+    Less what a file needs beside them.
+    """
     return min(60_000 * num_channels, 800_000) - 4096
 
 
@@ -143,17 +155,15 @@ def draw_sample(
     Raises:
         ValueError: The network saw no voxel that has a truth.
     """
-    regions, crop = probabilities.regions, probabilities.crop
-    label, stratum = np.zeros(target.shape, target.dtype), np.zeros(target.shape, np.uint16)
-    for where, odds in probabilities.odds_blocks():
-        chosen = _labels(odds, regions).astype(target.dtype)
-        label[where] = chosen
-        stratum[where] = _strata(
-            odds.flatten(1), chosen.ravel(), target[where].ravel(), regions
-        ).reshape(chosen.shape)
+    regions = probabilities.regions
+    label, stratum = _find_strata(probabilities, target)
     seen = np.zeros(target.shape, bool)
-    if crop is not None:
-        seen[crop] = True if valid is None else valid[crop]
+    if probabilities.crop is not None:
+        seen[probabilities.crop] = True
+    not_seen = ~seen
+    if valid is not None:
+        seen &= valid
+        not_seen &= valid
     if not seen.any():
         raise ValueError(
             "nothing but certain background, or nothing with a ground truth; leave this case out."
@@ -161,34 +171,71 @@ def draw_sample(
     masks = {name: np.zeros(target.shape, bool) for name in MASK_BITS} | dict(around or {})
     if near is not None:
         masks["near"] = near(label != 0)
-    bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
+    mask_bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
 
-    key = stratum[seen]
-    present = np.bincount(key, minlength=1)
-    num = probabilities.num_channels - (not regions)
-    bytes_per_voxel = 2 * num + 2 * target.itemsize + 3
-    limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
-    wanted, rng = _shares(present, limit // bytes_per_voxel), np.random.default_rng(seed)
-    is_drawn = np.zeros(len(key), bool)
-    for s in np.flatnonzero(wanted).tolist():
-        is_drawn[np.flatnonzero(key == s)[rng.choice(present[s], wanted[s], replace=False)]] = True
-    drawn = np.zeros(target.shape, bool)
-    drawn[seen] = is_drawn
-    taken = [odds[:, torch.from_numpy(drawn[where])] for where, odds in probabilities.odds_blocks()]
-    # log-odds of probabilities do not exceed 88, but those of logits can be beyond half precision
-    log_odds = torch.cat(taken, 1).clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16)
-    not_seen = ~seen if valid is None else valid & ~seen
-    kinds = (
-        pd.Series(target[not_seen].astype(np.int64) << len(MASK_BITS) | bits[not_seen])
-        .value_counts()
-        .sort_index()
+    if limit_bytes is None:
+        limit_bytes = most_bytes(probabilities.num_channels)
+    num_structures = probabilities.num_channels if regions else probabilities.num_channels - 1
+    bytes_per_voxel = 2 * num_structures + 2 * target.itemsize + 3
+    stratum_of_seen = stratum[seen]
+    present = np.bincount(stratum_of_seen, minlength=1)
+    wanted = _shares(present, limit_bytes // bytes_per_voxel)
+    is_drawn = np.zeros(target.shape, bool)
+    is_drawn[seen] = _draw(stratum_of_seen, wanted, seed)
+    return Sample(
+        log_odds=_log_odds_of(probabilities, is_drawn),
+        target=target[is_drawn],
+        label=label[is_drawn],
+        masks=mask_bits[is_drawn],
+        stratum=stratum[is_drawn],
+        drawn_of=np.stack([wanted, present], 1),
+        outside=_count_kinds(target[not_seen], mask_bits[not_seen]),
+        regions=regions,
     )
-    codes = kinds.index.to_numpy()
-    outside = np.stack(
-        [codes >> len(MASK_BITS), codes & (1 << len(MASK_BITS)) - 1, kinds.to_numpy()], 1
-    )
-    of_voxels = target[drawn], label[drawn], bits[drawn], stratum[drawn]
-    return Sample(log_odds, *of_voxels, np.stack([wanted, present], 1), outside, regions)
+
+
+def _find_strata(probabilities: Probabilities, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(*spatial) label that the network chose, as ``target`` has it, and stratum; 0 outside it."""
+    label = np.zeros(target.shape, target.dtype)
+    stratum = np.zeros(target.shape, np.uint16)
+    for where, odds in probabilities.odds_blocks():
+        chosen = _labels(odds, probabilities.regions).astype(target.dtype)
+        strata = _strata(
+            odds.flatten(1), chosen.ravel(), target[where].ravel(), probabilities.regions
+        )
+        label[where] = chosen
+        stratum[where] = strata.reshape(chosen.shape)
+    return label, stratum
+
+
+def _draw(stratum: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) whether a voxel is drawn, by its stratum and how many are ``wanted`` of each."""
+    rng = np.random.default_rng(seed)
+    is_drawn = np.zeros(len(stratum), bool)
+    for number in np.flatnonzero(wanted).tolist():
+        in_stratum = np.flatnonzero(stratum == number)
+        chosen = rng.choice(len(in_stratum), wanted[number], replace=False)
+        is_drawn[in_stratum[chosen]] = True
+    return is_drawn
+
+
+def _log_odds_of(probabilities: Probabilities, is_drawn: np.ndarray) -> np.ndarray:
+    """(m, n) float16 log-odds of the voxels that are drawn."""
+    drawn = [
+        odds[:, torch.from_numpy(is_drawn[where])] for where, odds in probabilities.odds_blocks()
+    ]
+    # those of probabilities do not exceed 88, but those of logits can be beyond half precision
+    return torch.cat(drawn, 1).clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16)
+
+
+def _count_kinds(target: np.ndarray, mask_bits: np.ndarray) -> np.ndarray:
+    """(V, 3) target, masks and number of voxels, for each pair of target and masks that occurs."""
+    n_bits = len(MASK_BITS)
+    codes = pd.Series(target.astype(np.int64) << n_bits | mask_bits)
+    counts = codes.value_counts().sort_index()
+    kinds = counts.index.to_numpy()
+    masks_of_kinds = kinds & (1 << n_bits) - 1
+    return np.stack([kinds >> n_bits, masks_of_kinds, counts.to_numpy()], 1)
 
 
 def sample_arrays(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Sample:
@@ -196,8 +243,12 @@ def sample_arrays(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Sampl
 
     ValueError where shapes or labels do not fit, or there is nothing but certain background.
     """
-    expected = probs.shape if regions else probs.shape[1:]
-    highest = 1 if regions else len(probs) - 1
+    if regions:
+        expected = probs.shape
+        highest = 1
+    else:
+        expected = probs.shape[1:]
+        highest = len(probs) - 1
     if labels.dtype.kind not in "biuf":
         raise ValueError(f"labels must be numbers, got an array of {labels.dtype}.")
     if labels.dtype.kind == "f" and (labels != np.rint(labels)).any():  # NaN is not equal to itself
@@ -215,53 +266,84 @@ def sample_arrays(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Sampl
     if regions:
         target = pack(labels.astype(bool), len(labels))
     else:
-        target = labels.astype(np.uint8 if len(probs) <= 256 else np.uint16)
+        target = labels.astype(class_type(len(probs)))
     return draw_sample(SavedProbabilities(probs, regions), target)
+
+
+def class_type(num_classes: int) -> type[np.unsignedinteger]:
+    """The type in which classes are kept, of which there are so many with the background."""
+    return np.uint8 if num_classes <= 256 else np.uint16
 
 
 def _labels(odds: Tensor, regions: bool) -> np.ndarray:
     """(*block) what the network chose, by (m, *block) log-odds: the lower one of equal classes."""
     if regions:
         return pack((odds > 0).numpy(), len(odds))
-    largest, place = odds.max(0)
-    return torch.where(largest > 0, place + 1, 0).numpy()
+    largest, structure = odds.max(0)
+    return torch.where(largest > 0, structure + 1, 0).numpy()
 
 
 def _strata(odds: Tensor, label: np.ndarray, target: np.ndarray, regions: bool) -> np.ndarray:
-    """(n,) stratum: chosen label (regions: whether in any), decade of 1 - the largest probability,
-    right.
+    """(n,) stratum of voxels: chosen label, decade of their uncertainty, whether they are right.
 
-    The probability of regions is that of the least certain one.
+    Of regions it is told whether the voxel was found in any.
+
+    Args:
+        odds: (m, n) log-odds.
+        label: (n,) what the network chose.
+        target: (n,) what is true.
+        regions: Whether the structures are regions.
     """
     decades = []
-    for piece in odds.split(_PIECE, 1):
-        if regions:
-            doubt = torch.sigmoid(-piece.abs()).amax(0)
-        else:
-            largest = piece.amax(0)
-            top = largest.clamp_min(0)
-            # the largest one's own term is 1
-            others = (piece - top).exp_().sum(0) + (-top).exp() - 1
-            doubt = others / (1 + others)
-        decades.append(np.floor(-np.log10(np.maximum(doubt.numpy(), 1e-30))))
+    for part in odds.split(_PART_VOXELS, 1):
+        uncertainty = _uncertainty(part, regions).numpy()
+        decades.append(np.floor(-np.log10(np.maximum(uncertainty, 1e-30))))
     decade = np.clip(np.concatenate(decades), 0, _DECADES).astype(np.uint16)
-    chosen = (label != 0 if regions else label).astype(np.uint16)
+    if regions:
+        chosen = (label != 0).astype(np.uint16)
+    else:
+        chosen = label.astype(np.uint16)
     return 2 * ((_DECADES + 1) * chosen + decade) + (label == target)
 
 
+def _uncertainty(odds: Tensor, regions: bool) -> Tensor:
+    """(n,) 1 - largest probability, by (m, n) log-odds; of regions that of the least certain."""
+    if regions:
+        return torch.sigmoid(-odds.abs()).amax(0)
+    largest = odds.amax(0)
+    top = largest.clamp_min(0)
+    # the largest one's own term is 1
+    others = (odds - top).exp_().sum(0) + (-top).exp() - 1
+    return others / (1 + others)
+
+
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:
-    """How many of each stratum: one, the rest as said above, none more than it has, what is left
-    shared again."""
-    shares = np.minimum(present, 1 if np.count_nonzero(present) <= budget else 0)
+    """(S,) how many voxels to draw of each stratum.
+
+    Of each one, if the budget has so many; the rest half evenly, half as said at the top. None gets
+    more than it has; what that leaves is shared again.
+
+    Args:
+        present: (S,) voxels of each stratum in the case.
+        budget: Voxels in all.
+    """
+    shares = np.zeros_like(present)
+    if np.count_nonzero(present) <= budget:
+        shares = np.minimum(present, 1)
     decade = np.arange(len(present)) // 2 % (_DECADES + 1)
     variance = present * 10.0 ** (-decade / 2)
-    while (left := budget - int(shares.sum())) > 0 and (open_ := shares < present).any():
-        worth = open_ * (variance / max(variance[open_].sum(), 1e-30) + 1 / open_.sum()) / 2
+    while True:
+        left = budget - int(shares.sum())
+        has_more = shares < present
+        if left <= 0 or not has_more.any():
+            return shares
+        by_variance = variance / max(variance[has_more].sum(), 1e-30)
+        evenly = 1 / has_more.sum()
+        worth = has_more * (by_variance + evenly) / 2
         more = np.minimum(np.floor(left * worth).astype(np.int64), present - shares)
         if not more.any():
-            break
+            return shares
         shares += more
-    return shares
 
 
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
