@@ -194,7 +194,9 @@ def draw_sample(
     )
 
 
-def _find_strata(probabilities: Probabilities, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _find_strata(
+    probabilities: CaseProbabilities, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(*spatial) label that the network chose, as ``target`` has it, and stratum; 0 outside it."""
     label = np.zeros(target.shape, target.dtype)
     stratum = np.zeros(target.shape, np.uint16)
@@ -219,7 +221,7 @@ def _draw(stratum: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
     return is_drawn
 
 
-def _log_odds_of(probabilities: Probabilities, is_drawn: np.ndarray) -> np.ndarray:
+def _log_odds_of(probabilities: CaseProbabilities, is_drawn: np.ndarray) -> np.ndarray:
     """(m, n) float16 log-odds of the voxels that are drawn."""
     drawn = [
         odds[:, torch.from_numpy(is_drawn[where])] for where, odds in probabilities.odds_blocks()
