@@ -136,29 +136,40 @@ def first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def errors_name_arguments(arguments: Mapping[str, str]) -> Iterator[None]:
-    """Errors within name arguments in place of options, ``bad=0.7`` for ``-bad 0.7``, but not on a
-    command line.
-
-    Options in commands, which stand in backquotes, stay. ``arguments`` are by the name of the
-    option without its first dash, as ``{"bad": "bad", "-any_size": "any_size=True"}``.
-    """
-
-    def named(match: re.Match) -> str:
-        option, value = match[1], match[2]
-        if option is None:  # a command
-            return match[0]
-        if value is None:
-            return arguments[option]
-        return f"{arguments[option]}={value.strip()}"
-
+    """Errors within name arguments in place of options, see :func:`name_arguments`, but not on a
+    command line."""
     try:
         yield
     except UserError as error:
         if ON_COMMAND_LINE.get():
             raise
-        options = "|".join(map(re.escape, arguments))
-        pattern = rf"`[^`]*`|(?<![\w-])-({options})\b(?!-)( [\d.]*\d)?"
-        raise UserError(re.sub(pattern, named, str(error))) from error
+        raise UserError(name_arguments(str(error), arguments)) from error
+
+
+def name_arguments(text: str, arguments: Mapping[str, str]) -> str:
+    """The text with arguments in place of options, ``bad=0.7`` for ``-bad 0.7``.
+
+    Options in commands, which stand in backquotes, stay.
+
+    Args:
+        text: A message.
+        arguments: By the name of an option without its first dash, the argument that stands for
+            it, as ``{"bad": "bad", "-any_size": "any_size=True"}``.
+    """
+
+    def replace_option(match: re.Match) -> str:
+        option = match["option"]
+        if option is None:  # a command
+            return match[0]
+        value = match["value"]
+        if value is None:
+            return arguments[option]
+        return f"{arguments[option]}={value.strip()}"
+
+    options = "|".join(map(re.escape, arguments))
+    command = "`[^`]*`"
+    option_and_value = rf"(?<![\w-])-(?P<option>{options})\b(?!-)(?P<value> [\d.]*\d)?"
+    return re.sub(f"{command}|{option_and_value}", replace_option, text)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.commands.evaluate import EvaluationResult
 from nnunet_nacl.errors import one_line
+from nnunet_nacl.evaluation.calibration_report import MaskScores, MetricMeans
 from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.reports.quality_texts import detected_text, presence_text, quality_text
@@ -23,8 +24,8 @@ def evaluation_text(result: EvaluationResult) -> str:
     heading = one_line(f"{result.name}: {len(evaluation.records)} cases")
     tables = [
         _structures_text(evaluation),
-        _calibration_text(evaluation, "mean", "mean over cases", "n_cases"),
-        _calibration_text(evaluation, "pooled", "pooled voxels", "n_voxels"),
+        _calibration_text(evaluation.calibration["mean"], "mean over cases", "n_cases"),
+        _calibration_text(evaluation.calibration["pooled"], "pooled voxels", "n_voxels"),
         _masks_text(evaluation),
         _changed_text(evaluation),
         detected_text(result.detected, evaluation.names),
@@ -46,7 +47,8 @@ def _structures_text(evaluation: Evaluation) -> str:
     no_counts = {"cases": "", "with distances": ""}
     mean = {"structure": "mean"} | _segmentation(evaluation.foreground_mean) | no_counts
     lines = [text_of([*shown, mean], decimals=4), *more]
-    if any(cases for by_key in evaluation.undefined.values() for cases in by_key.values()):
+    undefined = evaluation.undefined
+    if undefined["Dice"] or undefined["HD95_mm"] or undefined["calibration"]:
         lines.append(
             "Cases without a value (absent, missed or invented) are in no mean; `undefined` in the"
             " report names them."
@@ -54,14 +56,20 @@ def _structures_text(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _segmentation(mean: Mapping[str, float]) -> dict[str, float]:
+def _segmentation(mean: MetricMeans) -> dict[str, float]:
     return {"Dice": mean["Dice"], "HD95 mm": mean["HD95_mm"], "ASSD mm": mean["ASSD_mm"]}
 
 
-def _calibration_text(evaluation: Evaluation, aggregate: str, heading: str, count: str) -> str:
-    """The scores of each mask, and of how many cases or voxels they are."""
+def _calibration_text(scores_by_mask: Mapping[str, MaskScores], heading: str, count: str) -> str:
+    """The scores of each mask, and of how many cases or voxels they are.
+
+    Args:
+        scores_by_mask: By name of the mask.
+        heading: Of what they are scores.
+        count: ``n_cases`` or ``n_voxels``, the key of their number among the scores.
+    """
     rows = []
-    for mask, values in evaluation.calibration[aggregate].items():
+    for mask, values in scores_by_mask.items():
         row: dict[str, Any] = {"mask": mask}
         row |= {score: values[score] for score in _SCORES}
         row[count.removeprefix("n_")] = f"{values[count]:,}"

@@ -39,8 +39,10 @@ _ARGUMENTS = {
     "tr": "methods",
     "d": "datasets",
     "c": "configuration",
+    "p": "plans",
     "-allow-training-cases": "allow_training_cases=True",
 }
+"""By option, arguments that other functions do not have, or by another name."""
 
 
 @python_function(**_ARGUMENTS)

@@ -38,7 +38,7 @@ from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 _LOG = logging.getLogger(__name__)
 
 
-@python_function(i="predictions")
+@python_function()
 def evaluate(
     predictions: str | PathLike | None = None,
     labels: str | PathLike | None = None,

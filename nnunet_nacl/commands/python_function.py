@@ -3,72 +3,98 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 from nnunet_nacl.errors import errors_name_arguments
 from nnunet_nacl.nnunet.trust import trusting
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 _ARGUMENTS = {
+    "i": "predictions",
+    "gt": "labels",
+    "m": "model",
+    "f": "folds",
+    "chk": "checkpoint",
+    "map": "calibration_map",
+    "djfile": "dataset_json",
+    "pfile": "plans_json",
+    "o": "output",
     "bad": "bad",
     "structures": "structures",
     "find": "find",
     "miss": "miss",
-    "also": "also",
     "unlike": "unlike",
-    "recall": "recall",
-    "maps": "maps",
-    "findings": "findings",
+    "also": "also",
     "pages": "pages",
+    "maps": "maps",
+    "recall": "recall",
+    "findings": "findings",
+    "-slicer": "slicer=True",
+    "-save_probabilities": "save_probabilities=True",
     "codes": "codes",
     "orientation": "orientation",
+    "back": "output",
+    "marks": "marks",
+    "corrected": "corrected",
     "groups": "groups",
     "form": "form",
-    "f": "folds",
-    "m": "model",
-    "chk": "checkpoint",
-    "map": "calibration_map",
-    "gt": "labels",
-    "o": "output",
-    "djfile": "dataset_json",
-    "pfile": "plans_json",
+    "bins": "n_bins",
+    "dilated": "dilation_mm",
+    "boundary": "boundary_mm",
+    "-chill": "chill=True",
+    "-csv": "csv=True",
+    "-predict": "predict=True",
+    "unranked": "unranked",
+    "-allow-missing": "allow_missing=True",
+    "-allow-training-cases": "training_cases=True",
+    "-any_age": "any_age=True",
+    "-any_size": "any_size=True",
+    "-overwrite": "overwrite=True",
+    "device": "device",
+    "step_size": "step_size",
+    "-disable_tta": "mirroring=False",
+    "-not_on_device": "everything_on_device=False",
+    "prev_stage_predictions": "previous_stage",
+    "num_parts": "num_parts",
+    "part_id": "part",
     "np": "num_processes",
     "npp": "num_readers",
     "nps": "num_exporters",
-    "num_parts": "num_parts",
-    "part_id": "part",
-    "device": "device",
-    "step_size": "step_size",
-    "prev_stage_predictions": "previous_stage",
-    "unranked": "unranked",
-    "-disable_tta": "mirroring=False",
-    "-any_size": "any_size=True",
-    "-overwrite": "overwrite=True",
-    "-any_age": "any_age=True",
-    "-allow-training-cases": "training_cases=True",
-    "-allow-missing": "allow_missing=True",
+    "-verbose": "verbose=True",
+    "-disable_progress_bar": "progress=False",
     "-trust_checkpoint": "trust_checkpoint=True",
 }
-"""By option of the commands, which messages name, the argument that stands for it."""
+"""By option of the commands, without its first dash, the argument that stands for it."""
+
+ARGUMENTS_OF_FUNCTIONS: dict[str, Mapping[str, str]] = {}
+"""By name of a function of a command, the same as it is for this function."""
 
 
-def python_function(**arguments: str) -> Callable[[_Function], _Function]:
+def python_function(
+    **arguments: str,
+) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
     """Decorator of a command's function: its errors name arguments, and ``trust_checkpoint`` holds
     while it runs.
 
-    ``arguments`` are those of this function that are named otherwise, by option.
+    Args:
+        **arguments: By option, arguments that have another name in this function.
     """
     by_option = _ARGUMENTS | arguments
 
-    def decorate(function: _Function) -> _Function:
-        @functools.wraps(function)
-        def call(*given: Any, **named: Any) -> Any:
-            is_trusted = bool(named.get("trust_checkpoint"))
-            with errors_name_arguments(by_option), trusting(is_trusted):
-                return function(*given, **named)
+    def decorate(
+        function: Callable[_Parameters, _Result],
+    ) -> Callable[_Parameters, _Result]:
+        ARGUMENTS_OF_FUNCTIONS[function.__name__] = by_option
 
-        return cast(_Function, call)
+        @functools.wraps(function)
+        def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+            is_trusted = bool(kwargs.get("trust_checkpoint"))
+            with errors_name_arguments(by_option), trusting(is_trusted):
+                return function(*args, **kwargs)
+
+        return call
 
     return decorate

@@ -23,7 +23,7 @@ from nnunet_nacl.worklist.outcome import Outcome, outcome_page, read_outcome
 from nnunet_nacl.worklist.sources import review_run
 
 
-@python_function(i="predictions")
+@python_function()
 def review(
     predictions: str | PathLike,
     output: str | PathLike,

@@ -445,7 +445,7 @@ def measure_images(
     if stage is not None:
         raise UserError(
             f"{source.model.folder.name} is a cascade, which needs segmentations of {stage} beside"
-            " images: predict them with nnUNetv2_predict ... --save_probabilities, and give that"
+            " images: predict them with `nnUNetv2_predict ... --save_probabilities`, and give that"
             " folder without a model."
         )
     _leave_out_unlabelled(source)

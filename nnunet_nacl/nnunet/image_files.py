@@ -26,8 +26,8 @@ from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_whole, quiet, read_header
 
 RERUN = (
-    "predict these cases again: nnUNetv2_predict with --save_probabilities; the validation cases of"
-    " a model by `nnunet_nacl evaluate ... --predict`, or nnU-Net with --npz"
+    "predict these cases again: nnUNetv2_predict with `--save_probabilities`; the validation cases of"
+    " a model by `nnunet_nacl evaluate ... --predict`, or nnU-Net with `--npz`"
 )
 """What to do where probabilities are missing or damaged."""
 
