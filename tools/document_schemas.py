@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from nnunet_nacl.calibrator import calibration_map
 from nnunet_nacl.evaluation import calibration_report, comparison_report
-from nnunet_nacl.worklist import list_files, outcome
+from nnunet_nacl.worklist import outcome_document, prediction_document
 from tools.docstrings import as_markdown, described_attributes, text_before_sections
 
 JsonObject = dict[str, Any]
@@ -30,8 +30,10 @@ PUBLISHED = {
     ),
     "comparison": Document(comparison_report.ComparisonReport, comparison_report.SCHEMA_VERSION),
     "calibration_map": Document(calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
-    "outcome": Document(outcome.Outcome, outcome.SCHEMA_VERSION),
-    "prediction": Document(list_files.PredictionRecord, list_files.SCHEMA_VERSION),
+    "outcome": Document(outcome_document.Outcome, outcome_document.SCHEMA_VERSION),
+    "prediction": Document(
+        prediction_document.PredictionRecord, prediction_document.SCHEMA_VERSION
+    ),
 }
 """By name of the file, without .json."""
 

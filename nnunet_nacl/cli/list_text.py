@@ -10,7 +10,8 @@ from nnunet_nacl.errors import one_line, some
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE
 from nnunet_nacl.reports.tables import text_of
 from nnunet_nacl.worklist.deliver import NOT_YET, DeliveredScans
-from nnunet_nacl.worklist.list_files import PAGE, PAGES, RESEARCH, REVIEW, SCANS, STRUCTURES
+from nnunet_nacl.worklist.list_files import PAGE, PAGES, REVIEW, SCANS, STRUCTURES
+from nnunet_nacl.worklist.prediction_document import RESEARCH
 from nnunet_nacl.worklist.reasons import dice_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
 from nnunet_nacl.worklist.slicer import TO_EDIT

@@ -104,7 +104,7 @@ def _back(args: argparse.Namespace) -> int:
     """See what came of a list; exit status 1 where the page alone could not be made."""
     from nnunet_nacl.commands.review import read_back
     from nnunet_nacl.worklist.list_files import OUTCOME_PAGE
-    from nnunet_nacl.worklist.outcome import outcome_lines
+    from nnunet_nacl.worklist.outcome_text import outcome_lines
 
     result = read_back(args.back, args.marks, args.corrected)
     written = result.write()

@@ -16,7 +16,9 @@ from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.bad_limits import BadSpec
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.worklist.deliver import DeliveredScans, ListOptions, deliver, plan_delivery
+from nnunet_nacl.worklist.case_delivery import plan_delivery
+from nnunet_nacl.worklist.deliver import DeliveredScans, deliver
+from nnunet_nacl.worklist.options import ListOptions
 from nnunet_nacl.worklist.sources import check_previous_stage, make_dicom_maker, predict_run
 
 _LOG = logging.getLogger(__name__)

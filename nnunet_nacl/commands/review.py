@@ -17,9 +17,13 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.quality.bad_limits import BadSpec
 from nnunet_nacl.reports.rendering import write_page
-from nnunet_nacl.worklist.deliver import DeliveredScans, ListOptions, deliver, plan_delivery
+from nnunet_nacl.worklist.case_delivery import plan_delivery
+from nnunet_nacl.worklist.deliver import DeliveredScans, deliver
 from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
-from nnunet_nacl.worklist.outcome import Outcome, outcome_page, read_outcome
+from nnunet_nacl.worklist.options import ListOptions
+from nnunet_nacl.worklist.outcome import read_outcome
+from nnunet_nacl.worklist.outcome_document import Outcome
+from nnunet_nacl.worklist.outcome_text import outcome_page
 from nnunet_nacl.worklist.sources import review_run
 
 

@@ -21,7 +21,8 @@ from markupsafe import Markup
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.reports.rendering import render_page, write_page
-from nnunet_nacl.worklist.list_files import PAGE, csv_texts, page_of, remove_list
+from nnunet_nacl.worklist.list_files import PAGE, page_of, remove_list
+from nnunet_nacl.worklist.list_tables import csv_texts
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
 

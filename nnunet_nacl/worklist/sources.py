@@ -1,10 +1,11 @@
-"""What documents of `predict` and `review` say of where the cases come from, and what goes with
-them."""
+"""Where the cases of a run come from, and what documents of `predict` and `review` say of it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +20,73 @@ from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.worklist.deliver import Run
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the cases of a run come from, and what documents say of it.
+
+    Attributes:
+        folder: That the cases come from, which the output must not lie in.
+        arguments: Name and content of the file that tells whose the output folder is.
+        document: What prediction.json says of cases, networks, map and settings.
+        notes: What whoever uses the list must know.
+        applied: What calibration_applied.json says; empty writes none.
+        command: As it was given.
+        num_parts: Runs that share the cases, each with a number of its own.
+        part: Which of them this is, from 0.
+    """
+
+    folder: Path
+    arguments: tuple[str, Mapping[str, Any]]
+    document: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    applied: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    num_parts: int = 1
+    part: int = 0
+
+    def names_of_part(self, names: Sequence[str]) -> list[str]:
+        """Of all cases those that this part does."""
+        return list(names[self.part :: self.num_parts])
 
 
 def review_run(
     folder: PredictionFolder, calibrator: Calibrator = Calibrator(), command: str = ""
 ) -> Run:
-    """What documents say of a folder of predictions, opened without a truth, and of the map on
-    them.
+    """What documents say of a folder of predictions, and of the map on them.
 
-    UserError where the folder holds no probabilities.
+    Args:
+        folder: Opened without a truth.
+        calibrator: The map that it is calibrated by, and what it has learned.
+        command: As it was given.
+
+    Raises:
+        UserError: The folder holds no probabilities.
     """
     place = folder.folder
     if next(place.glob("*.npz"), None) is None:
         raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
     made_by = {"generated_by": "nnunet_nacl review"}
+    form = "classes"
+    if folder.labels.regions:
+        form = "least certain region of each voxel"
     document = {
         "predictions": {"folder": os.path.abspath(place)} | map_of(place),
         "dataset": folder.plans.get("dataset_name"),
-        "form": "least certain region of each voxel" if folder.labels.regions else "classes",
+        "form": form,
         "structures": folder.labels.structures,
         "calibration_map": calibrator.used_map(),
     }
     applied = _applied_map(place, calibrator)
+    if applied:
+        applied |= made_by
     return Run(
         folder=place,
         arguments=("review_args.json", made_by | {"predictions": os.path.abspath(place)}),
         document=document,
         notes=calibrator.notes,
-        applied=applied | made_by if applied else {},
+        applied=applied,
         command=command,
     )
 
@@ -66,8 +105,11 @@ def _applied_map(folder: Path, calibrator: Calibrator) -> dict[str, Any]:
 
 
 def check_previous_stage(model: TrainedModel, previous_stage: Path | None) -> None:
-    """UserError unless the segmentations of the stage before are given where, and only where, a
-    cascade needs them."""
+    """Refuse a cascade without the segmentations of the stage before, or others with them.
+
+    Raises:
+        UserError: They are missing, or not needed.
+    """
     if model.previous_stage and previous_stage is None:
         raise UserError(
             f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict"
@@ -92,14 +134,25 @@ def predict_run(
 ) -> Run:
     """What documents say of scans in a folder, and of the networks and the map that predict them.
 
-    ``num_parts`` runs share the scans, and this is ``part`` of them, from 0; UserError where there
-    is no such part.
+    Args:
+        source: The scans, and the networks.
+        calibrator: The map, and what it has learned.
+        folder: Of the scans.
+        num_parts: Runs that share the scans.
+        part: Which of them this is, from 0.
+        command: As it was given.
+
+    Raises:
+        UserError: There is no such part.
     """
     if not 0 <= part < num_parts:
         raise UserError(
             f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}."
         )
     model = source.model
+    compared_with = None
+    if len(model.training.sizes_mm):
+        compared_with = "the training"
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in calibrator.missing]
     notes += calibrator.other_inference(source.network.inference)
     notes += calibrator.caveats((), several=len(model.folds) > 1)
@@ -118,7 +171,7 @@ def predict_run(
         "calibration_map": calibrator.used_map(),
         "step_size": source.network.step_size,
         "mirroring": source.network.mirroring,
-        "training_range": "the training" if len(model.training.sizes_mm) else None,
+        "training_range": compared_with,
     }
     arguments = {
         "list_of_lists_or_source_folder": str(folder.resolve()),
@@ -140,8 +193,17 @@ def predict_run(
 def make_dicom_maker(
     source: Images, folder: Path, codes: Path | None, orientation: str
 ) -> DicomMaker | None:
-    """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or
-    not needed."""
+    """What writes the objects of DICOM series; None for other scans.
+
+    Args:
+        source: The scans, and the networks.
+        folder: Of the scans, for messages.
+        codes: File with the code of each structure; None where none was given.
+        orientation: Letters that were asked for; empty for none.
+
+    Raises:
+        UserError: Codes are missing, or something is given that other scans do not need.
+    """
     if not source.orientation:
         if codes or orientation:
             raise UserError(

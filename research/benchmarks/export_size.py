@@ -133,7 +133,7 @@ def predicting(root: Path, which: str, classes: int):
     from nnunet_nacl.calibration.log_odds_map import map_from_tables
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.trained_model import TrainedModel
-    from nnunet_nacl.worklist.deliver import CaseDelivery
+    from nnunet_nacl.worklist.case_delivery import CaseDelivery
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)

@@ -20,7 +20,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.worklist import deliver
+from nnunet_nacl.worklist import case_delivery
 from tests.nnunet.measuring import Watch
 from tests.nnunet.untrained import digests
 from tests.processes import WARM, full_disk
@@ -147,7 +147,7 @@ def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path
 
 def killed(folder, output):
     """A review that is killed when its third segmentation lies there, and nothing says so yet."""
-    written, write = [], deliver.write_case
+    written, write = [], case_delivery.write_case
 
     def write_and_die(*arguments, **options):
         written.append(write(*arguments, **options))
@@ -155,7 +155,7 @@ def killed(folder, output):
             os.kill(os.getpid(), signal.SIGKILL)
         return written[-1]
 
-    deliver.write_case = write_and_die
+    case_delivery.write_case = write_and_die
     reviewed(folder, output, findings=(1,))
 
 

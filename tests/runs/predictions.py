@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.worklist.deliver import CaseDelivery, deliver
+from nnunet_nacl.worklist.case_delivery import CaseDelivery
+from nnunet_nacl.worklist.deliver import deliver
 from nnunet_nacl.worklist.review_list import ReviewList
 from nnunet_nacl.worklist.sources import review_run
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction

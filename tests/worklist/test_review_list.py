@@ -12,7 +12,8 @@ import pytest
 
 from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
+from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES
+from nnunet_nacl.worklist.list_tables import csv_texts
 from nnunet_nacl.worklist.review_list import About, Aims, review_list
 from tests.reference.reasons import reasons_of_scan
 from tests.worklist.records import calibrator, record, structure

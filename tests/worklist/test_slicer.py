@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.worklist.marks import read_marks
 from nnunet_nacl.worklist.slicer import (
     TO_EDIT,
     cases_of_images,
     check_images,
     corrected_files,
-    read_marks,
     write_mapping,
 )
 
