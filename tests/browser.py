@@ -18,12 +18,13 @@ BROWSERS = (
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A browser."""
+    """The first browser of BROWSERS that is on PATH, started; without one the tests are skipped."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if executable is None:
+    executables = [shutil.which(name) for name in BROWSERS]
+    installed = [path for path in executables if path is not None]
+    if not installed:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is on PATH")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=installed[0], args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -49,24 +49,20 @@ SHARED = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a group for each shared fixture, else for each file; what takes
-    longest comes first."""
+    """Group tests for `--dist loadgroup`: by shared fixture, else by file; the longest come first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        group = next((SHARED[name] for name in SHARED if name in fixtures), item.path.stem)
+        shared_groups = [group for name, group in SHARED.items() if name in fixtures]
+        group = shared_groups[0] if shared_groups else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: "integration" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
 def clean_environ() -> dict[str, str]:
-    """The environment variables for another Python: those of this one without what configures
-    Python or nnU-Net."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "nnUNet_", "VIRTUAL_ENV", "__PYVENV"))
-    }
+    """This process's environment variables without what configures Python or nnU-Net."""
+    configuring = ("PYTHON", "nnUNet_", "VIRTUAL_ENV", "__PYVENV")
+    return {name: value for name, value in os.environ.items() if not name.startswith(configuring)}
 
 
 @pytest.fixture(scope="session")

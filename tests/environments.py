@@ -36,20 +36,19 @@ def copy_sources(target: Path) -> Path:
 
 
 def link_libraries(target: Path) -> Path:
-    """A folder with all that is installed in the running Python, but for this package and all
-    startup files."""
+    """Link all that is installed in the running Python, but for this package and startup files."""
     target.mkdir()
-    # .pth files add folders
-    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]
-    for folder in dict.fromkeys(path for path in installed if Path(path).name == "site-packages"):
-        for entry in Path(folder).iterdir():
-            there = (target / entry.name).is_symlink()  # the first one counts, as in an import
-            if (
-                not there
-                and "nnunet_nacl" not in entry.name
-                and entry.suffix not in (".pth", ".start")
-            ):
-                (target / entry.name).symlink_to(entry)
+    # .pth files have added folders to sys.path
+    search_path = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]
+    site_packages = [Path(path) for path in search_path if Path(path).name == "site-packages"]
+    for folder in dict.fromkeys(site_packages):
+        for entry in folder.iterdir():
+            is_ours = "nnunet_nacl" in entry.name
+            is_startup_file = entry.suffix in (".pth", ".start")
+            link = target / entry.name
+            if is_ours or is_startup_file or link.is_symlink():  # the first counts, as in an import
+                continue
+            link.symlink_to(entry)
     return target
 
 
@@ -60,11 +59,14 @@ class Environment:
         venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(folder)
         self.folder = folder
         self.environ = environ
-        self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
-        self.python = self.scripts / ("python.exe" if os.name == "nt" else "python")
-        self.site_packages = Path(
-            self.run("import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-        )
+        if os.name == "nt":
+            self.scripts = folder / "Scripts"
+            self.python = self.scripts / "python.exe"
+        else:
+            self.scripts = folder / "bin"
+            self.python = self.scripts / "python"
+        printed = self.run("import sysconfig; print(sysconfig.get_path('purelib'))")
+        self.site_packages = Path(printed.strip())
 
     def add_to_path(self, folder: Path) -> None:
         """Makes a folder's packages importable, without processing the startup files there."""
@@ -73,15 +75,8 @@ class Environment:
     def pip(self, *arguments: str, **variables: str) -> None:
         """Runs the pip of the running Python on this environment."""
         command = [sys.executable, "-m", "pip", "--python", str(self.python), *arguments]
-        _run(
-            command,
-            {
-                **self.environ,
-                "PIP_NO_INDEX": "1",
-                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-                **variables,
-            },
-        )
+        offline = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        _run(command, self.environ | offline | variables)
 
     def run(self, code: str, *flags: str, **variables: str) -> str:
         """Runs a piece of Python and returns what it printed."""
@@ -95,11 +90,8 @@ class Environment:
 
     def files(self) -> set[str]:
         """All files in it, for comparison."""
-        return {
-            str(path.relative_to(self.folder))
-            for path in self.folder.rglob("*")
-            if not path.is_dir()
-        }
+        paths = [path for path in self.folder.rglob("*") if not path.is_dir()]
+        return {str(path.relative_to(self.folder)) for path in paths}
 
     def recorded_files(self) -> set[str]:
         """What pip has recorded of this package, and would remove again."""
@@ -117,14 +109,8 @@ def build_wheel(source: Path, target: Path, environ: dict[str, str]) -> Path:
 
 def install_editable(environment: Environment, source: Path, libraries: Path) -> None:
     """`pip install --editable`; the build backend comes from the running Python."""
-    arguments = [
-        "install",
-        "--no-deps",
-        "--no-build-isolation",
-        "--config-settings",
-        "editable_mode=lenient",
-    ]
-    environment.pip(*arguments, "--editable", str(source), PYTHONPATH=str(libraries))
+    options = "--no-deps --no-build-isolation --config-settings editable_mode=lenient".split()
+    environment.pip("install", *options, "--editable", str(source), PYTHONPATH=str(libraries))
 
 
 def _run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

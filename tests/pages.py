@@ -19,10 +19,10 @@ def name(page: Path) -> str:
 
 def blocks(text: str) -> list[tuple[str, str]]:
     """(language, code) of each block: fenced, or indented by four spaces (language '')."""
-    found = [(fence[1], fence[2]) for fence in _FENCE.finditer(text)]
-    rest = _FENCE.sub("", text)
-    return found + [
-        ("", re.sub("^ {4}", "", one, flags=re.MULTILINE))
-        for one in _INDENTED.findall(rest)
-        if one.strip()
-    ]
+    fenced = [(fence[1], fence[2]) for fence in _FENCE.finditer(text)]
+    indented = []
+    for block in _INDENTED.findall(_FENCE.sub("", text)):
+        if block.strip():
+            code = re.sub("^ {4}", "", block, flags=re.MULTILINE)
+            indented.append(("", code))
+    return fenced + indented

@@ -35,35 +35,35 @@ multiprocessing.set_forkserver_preload(
         "pandas",
         "pytest",
         "scipy.optimize",
+        "nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
+        "scipy.stats",
+        "SimpleITK",
     ]
-    + ["nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "scipy.stats", "SimpleITK"]
 )
 
 
 class _Process(ForkServerProcess):
-    """Has the environment and the folder that are set when it is made, as a process that is
-    spawned."""
+    """Has the environment and the folder that are set when it is made, as a spawned process has."""
 
     def __init__(self, *arguments, environ: Mapping[str, str] | None = None, **keywords) -> None:
         super().__init__(*arguments, **keywords)
-        self._given = dict(os.environ if environ is None else environ), os.getcwd()
+        self._environ = dict(os.environ if environ is None else environ)
+        self._folder = os.getcwd()
 
     def __reduce__(self) -> tuple:
         forkserver._forkserver.ensure_running()
+        server = forkserver._forkserver._forkserver_address
         state = bytes(ForkingPickler.dumps(self.__dict__))
-        return _as_spawned, (
-            type(self),
-            *self._given,
-            forkserver._forkserver._forkserver_address,
-            state,
-        )
+        return _as_spawned, (type(self), self._environ, self._folder, server, state)
 
 
 def _as_spawned(
     kind: type, environ: dict[str, str], folder: str, server: str, state: bytes
 ) -> _Process:
-    """The process, in itself, once all is as it was where it was made; its own processes come from
-    the same server."""
+    """The process, as it sees itself: with the environment and the folder it was made with.
+
+    Its own processes come from the same server.
+    """
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
@@ -83,20 +83,18 @@ class _Context(ForkServerContext):
 WARM = _Context()
 
 FORGET = "NNUNET_NACL_TESTS_FORGET_NNUNET"
-"""Environment variable: new processes load nnU-Net themselves, which reads its folders from the
-environment then."""
+"""Environment variable: new processes load nnU-Net again, which then reads its folders' variables."""
+
+FORGOTTEN = ("nnunetv2", "nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge")
 
 
 def forget_nnunet() -> None:
-    """As if neither nnU-Net nor this package had been loaded: it takes a moment to load them,
-    PyTorch takes seconds."""
+    """Leave this process as if neither nnU-Net nor this package had been loaded.
+
+    To load these again takes a moment; PyTorch, which takes seconds, stays.
+    """
     for name in list(sys.modules):
-        if name.split(".")[0] in (
-            "nnunetv2",
-            "nnunet_nacl",
-            "nnunet_nacl_trainers",
-            "nnunet_nacl_bridge",
-        ):
+        if name.split(".")[0] in FORGOTTEN:
             del sys.modules[name]
     random.seed()  # the server's state is every process's
     numpy.random.seed()
@@ -105,12 +103,12 @@ def forget_nnunet() -> None:
 
 
 def spawn_warm() -> None:
-    """What this process starts as nnU-Net does, by `spawn`, comes from the server from now on."""
+    """From now on what this process starts as nnU-Net does, by `spawn`, comes from the server."""
     multiprocessing.context._concrete_contexts["spawn"] = WARM
 
 
 def run_script(path: Path, arguments: Sequence[str]) -> None:
-    """Runs a console script in this process, and its processes from the server."""
+    """Run a console script in this process; what it spawns comes from the server."""
     spawn_warm()
     sys.argv = [str(path), *arguments]
     runpy.run_path(str(path), run_name="__main__")
@@ -118,7 +116,7 @@ def run_script(path: Path, arguments: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended (minus the signal that killed it), and what it wrote."""
+    """Exit status of a process (minus the signal that killed it), and what it wrote."""
 
     returncode: int
     stdout: str
@@ -132,36 +130,44 @@ def run_warm(
     environ: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> Ended:
-    """Calls a function, which can be pickled, in a process of its own; what it prints lies in
-    ``folder`` until then."""
+    """Call a function in a process of its own, which is killed after ``timeout_s``.
+
+    Args:
+        function: Any that can be pickled, as can its arguments; what it returns is the exit status.
+        folder: Holds a temporary folder with what the process prints, until it has ended.
+        environ: The process's environment variables; by default those of this process.
+    """
     with tempfile.TemporaryDirectory(prefix=".printed_", dir=folder) as printed:
-        outputs = [Path(printed) / stream for stream in ("stdout", "stderr")]
+        stdout = Path(printed) / "stdout"
+        stderr = Path(printed) / "stderr"
         process = WARM.Process(
-            target=_redirected, args=(function, arguments, outputs), environ=environ
+            target=_call_redirected, args=(function, arguments, stdout, stderr), environ=environ
         )
         process.start()
         process.join(timeout_s)
         process.kill()
         process.join()
-        written = [
-            path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-            for path in outputs
-        ]
-    return Ended(process.exitcode, *written)
+        return Ended(process.exitcode, _read_output(stdout), _read_output(stderr))
 
 
-def _redirected(function: Callable, arguments: tuple, outputs: list[Path]) -> None:
-    for stream, path in enumerate(outputs, 1):
+def _call_redirected(function: Callable, arguments: tuple, stdout: Path, stderr: Path) -> None:
+    for stream, path in ((1, stdout), (2, stderr)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, stream)
         os.close(descriptor)
     sys.exit(function(*arguments))
 
 
+def _read_output(path: Path) -> str:
+    """What a process wrote; nothing where it ended before it opened the file."""
+    if not path.exists():
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 @contextlib.contextmanager
 def full_disk(largest_file: int) -> Iterator[None]:
-    """No file of this process grows over so many bytes meanwhile; more is an error, as on a disk
-    that is full."""
+    """Meanwhile a file that grows over ``largest_file`` bytes is an error, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, hard))
     try:
@@ -170,22 +176,35 @@ def full_disk(largest_file: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+ZOMBIE = "Z"
+"""The state of a process that has ended and that its parent has not noticed yet."""
+
+
 def children(parent: int) -> set[int]:
     """The running children of a process."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    running = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        process = int(folder.name)
         try:
-            state, its_parent = path.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
+            state, parent_of_process = _state_and_parent(process)
+        except OSError:  # it has ended since the folders were listed
             continue
-        if int(its_parent) == parent and state != "Z":
-            found.add(int(path.parent.name))
-    return found
+        if parent_of_process == parent and state != ZOMBIE:
+            running.add(process)
+    return running
 
 
 def is_alive(process: int) -> bool:
     """Whether a process runs; one that only waits to be noticed does not."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state, _ = _state_and_parent(process)
     except OSError:
         return False
+    return state != ZOMBIE
+
+
+def _state_and_parent(process: int) -> tuple[str, int]:
+    """Two fields of Linux's /proc/<process>/stat, whose second, the name, may hold any sign."""
+    after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+    state, parent = after_name.split()[:2]
+    return state, int(parent)

@@ -21,8 +21,7 @@ ValueAndGradient = tuple[float, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """One loss: function, Module, slow reference, and a value of each setting that is not the
-    default."""
+    """One loss: function, Module, slow reference, and for each setting a value but the default."""
 
     function: Callable[..., torch.Tensor]
     module: type[losses.SegmentationLoss]
@@ -57,21 +56,22 @@ def other_settings(method: Method) -> Settings:
         settings[name] = OTHER_VALUES_OF.get((method.name, name), OTHER_VALUES[name])
     unchanged = [name for name, value in settings.items() if value == method.defaults[name]]
     if unchanged:
-        raise ValueError(
-            f"OTHER_VALUES has the default of {', '.join(unchanged)} of {method.name}."
-        )
+        names = ", ".join(unchanged)
+        raise ValueError(f"OTHER_VALUES has the default of {names} of {method.name}.")
     return settings
 
 
-CASES = {
-    method.function: Case(
-        getattr(losses, method.function),
-        getattr(losses, method.loss_class),
-        getattr(reference, method.function),
-        other_settings(method),
+def case_of(method: Method) -> Case:
+    """The parts of one method, found by the names in its row."""
+    return Case(
+        function=getattr(losses, method.function),
+        module=getattr(losses, method.loss_class),
+        reference=getattr(reference, method.function),
+        settings=other_settings(method),
     )
-    for method in METHODS.values()
-}
+
+
+CASES = {method.function: case_of(method) for method in METHODS.values()}
 NAMES = list(CASES)
 
 AT_DEFAULTS: list[tuple[str, Settings]] = [(name, {}) for name in NAMES]
@@ -91,44 +91,45 @@ PENALTY_FORMS = [
 
 
 def pairwise(**values: Sequence) -> pytest.MarkDecorator:
-    """Parametrises a test by few combinations of values, which hold each pair of values of two
-    factors.
+    """Parametrise a test by few combinations, which hold each pair of values of two factors.
 
     A factor is an argument of the test, or several that vary together: ``a__b`` has tuples of two
     values.
     """
     factors = [list(of_factor) for of_factor in values.values()]
-    rows = _rows_with_every_pair([len(factor) for factor in factors])
-    arguments = [name.split("__") for name in values]
+    arguments_of_factor = [name.split("__") for name in values]
     parameters = []
     ids = []
-    for row in rows:
+    for row in _rows_with_every_pair([len(factor) for factor in factors]):
         chosen = [factor[number] for factor, number in zip(factors, row)]
         parameter = []
-        for names, value in zip(arguments, chosen):
-            parameter += value if len(names) > 1 else [value]
+        for arguments, value in zip(arguments_of_factor, chosen):
+            if len(arguments) > 1:
+                parameter.extend(value)
+            else:
+                parameter.append(value)
         parameters.append(parameter)
         ids.append("-".join(map(str, chosen)))
-    return pytest.mark.parametrize(
-        list(itertools.chain(*arguments)),
-        parameters,
-        ids=ids,
-    )
+    all_arguments = list(itertools.chain(*arguments_of_factor))
+    return pytest.mark.parametrize(all_arguments, parameters, ids=ids)
 
 
 def _rows_with_every_pair(sizes: list[int]) -> list[tuple[int, ...]]:
-    """Few rows of one number below each size, among which each pair of two numbers is found,
-    greedily."""
-    columns = list(itertools.combinations(range(len(sizes)), 2))
+    """Few rows of one number below each size, in which any two numbers of two columns meet.
+
+    Chosen greedily: each row is one with most pairs that no row before it holds.
+    """
+    pairs_of_columns = list(itertools.combinations(range(len(sizes)), 2))
     pairs_of_row = {}
     for row in itertools.product(*map(range, sizes)):
-        pairs_of_row[row] = {(i, row[i], j, row[j]) for i, j in columns}
+        pairs_of_row[row] = {(i, row[i], j, row[j]) for i, j in pairs_of_columns}
+
     missing = set().union(*pairs_of_row.values())
     rows = []
     while missing:
-        row = max(pairs_of_row, key=lambda row: len(pairs_of_row[row] & missing))
-        rows.append(row)
-        missing -= pairs_of_row[row]
+        best = max(pairs_of_row, key=lambda row: len(pairs_of_row[row] & missing))
+        rows.append(best)
+        missing -= pairs_of_row[best]
     return rows
 
 
@@ -145,8 +146,10 @@ def problem(
     channels: int = 3,
     scale: float = 2.0,
 ) -> tuple[torch.Tensor, torch.Tensor, Settings]:
-    """Random float64 logits, a target of which a third may be ignored, and the arguments that name
-    the label space."""
+    """Random logits (float64), a target, and the arguments of a loss that name the label space.
+
+    Three in ten voxels are ignored where the label space, one of ``LABEL_SPACES``, can say so.
+    """
     random = np.random.default_rng(seed)
     logits = torch.from_numpy(random.normal(0, scale, (batch, channels, *spatial)))
     labels = random.integers(0, channels, (batch, 1, *spatial))
@@ -186,8 +189,7 @@ def assert_same(
     gradient_tolerance: float = 1e-5,
     message: str = "",
 ) -> None:
-    """Values and gradients are close; the gradient is compared relative to its own largest
-    entry."""
+    """Values and gradients are close; gradients relative to the largest entry of the expected."""
     value, gradient = result
     expected_value, expected_gradient = expected
     np.testing.assert_allclose(

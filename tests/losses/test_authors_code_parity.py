@@ -20,8 +20,7 @@ AUTHORS_GAUSSIAN = {"prior": "svls", "sigma": 1.0, "padding": "replicate"}
 
 
 def authors_losses() -> dict[str, tuple[str, dict[str, Any], str]]:
-    """Key in the file of their outputs -> name of our function, its settings, and which of their
-    inputs."""
+    """By key in the file of their outputs: our function, its settings, which of their inputs."""
     cases = {
         "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
         "nacl_gaussian_sigma2": ("nacl", {**AUTHORS_GAUSSIAN, "sigma": 2.0}, "2d"),

@@ -1,5 +1,4 @@
-"""What cannot be meant raises ValueError that names what was received, and TypeError what is no
-tensor."""
+"""A value that cannot be meant raises ValueError that names it; what is no tensor, TypeError."""
 
 from __future__ import annotations
 
@@ -45,10 +44,9 @@ BAD_VALUES: dict[str, list[Any]] = {
 
 
 def raises_naming(*received: object):
-    """ValueError whose message holds each of the received values."""
-    return pytest.raises(
-        ValueError, match="(?s)" + "".join(f"(?=.*{re.escape(str(value))})" for value in received)
-    )
+    """ValueError whose message holds each of the received values, in any order."""
+    followed_by_each = [f"(?=.*{re.escape(str(value))})" for value in received]
+    return pytest.raises(ValueError, match="(?s)" + "".join(followed_by_each))
 
 
 @ALL_SETTINGS
@@ -112,35 +110,30 @@ def test_regions_have_no_ignore_label(name):
         CASES[name].module(regions=True, ignore_label=2)
 
 
+BAD_SHAPES_OF_CLASSES = [
+    (1, 1, 4, 5),
+    (2, 1, 5, 4),
+    (2, 2, 4, 5),
+    (2, 3, 4, 5),
+    (2, 4),
+    (2, 1, 4),
+    (2, 1, 4, 5, 1),
+]
+BAD_SHAPES_OF_REGIONS = [
+    (2, 1, 4, 5),
+    (2, 2, 4, 5),
+    (2, 5, 4, 5),
+    (1, 3, 4, 5),
+    (2, 3, 5, 4),
+    (2, 4, 5),
+    (2, 3, 4),
+]
+
+
 @ALL_LOSSES
 @pytest.mark.parametrize(
     ("regions", "shapes"),
-    [
-        (
-            False,
-            [
-                (1, 1, 4, 5),
-                (2, 1, 5, 4),
-                (2, 2, 4, 5),
-                (2, 3, 4, 5),
-                (2, 4),
-                (2, 1, 4),
-                (2, 1, 4, 5, 1),
-            ],
-        ),
-        (
-            True,
-            [
-                (2, 1, 4, 5),
-                (2, 2, 4, 5),
-                (2, 5, 4, 5),
-                (1, 3, 4, 5),
-                (2, 3, 5, 4),
-                (2, 4, 5),
-                (2, 3, 4),
-            ],
-        ),
-    ],
+    [(False, BAD_SHAPES_OF_CLASSES), (True, BAD_SHAPES_OF_REGIONS)],
     ids=["classes", "regions"],
 )
 def test_targets_of_another_shape_are_named(name, regions, shapes):
@@ -150,27 +143,35 @@ def test_targets_of_another_shape_are_named(name, regions, shapes):
 
 
 @ALL_LOSSES
-def test_logits_without_or_with_too_many_axes_and_of_whole_numbers_are_named(name):
+def test_logits_without_spatial_axes_or_with_four_are_named(name):
     for spatial in ((), (2, 2, 2, 2)):
         with raises_naming((2, 3, *spatial)):
             CASES[name].function(torch.zeros(2, 3, *spatial), torch.zeros(2, 1, *spatial))
+
+
+@ALL_LOSSES
+def test_logits_of_whole_numbers_are_named(name):
     with raises_naming(torch.int64):
         CASES[name].function(LOGITS.long(), LABELS)
 
 
 @ALL_LOSSES
-def test_what_is_no_tensor_is_named_with_what_to_do(name):
+def test_a_list_of_logits_is_answered_with_what_to_do_about_deep_supervision(name):
     loss = CASES[name].module()
-    scales = [LOGITS, LOGITS[..., ::2, ::2]]
-    with pytest.raises(
-        TypeError, match="logits must be one tensor, got a list of 2: for deep supervision"
-    ):
-        loss(scales, [LABELS, LABELS[..., ::2, ::2]])
+    logits_of_scales = [LOGITS, LOGITS[..., ::2, ::2]]
+    labels_of_scales = [LABELS, LABELS[..., ::2, ::2]]
+    message = "logits must be one tensor, got a list of 2: for deep supervision"
+    with pytest.raises(TypeError, match=message):
+        loss(logits_of_scales, labels_of_scales)
+
+
+@ALL_LOSSES
+def test_a_target_that_is_no_tensor_is_named(name):
+    loss = CASES[name].module()
     with pytest.raises(TypeError, match="target must be one tensor, got a tuple of 1"):
         loss(LOGITS, (LABELS,))
-    with pytest.raises(
-        TypeError, match="target must be a torch.Tensor, got ndarray; torch.as_tensor"
-    ):
+    message = "target must be a torch.Tensor, got ndarray; torch.as_tensor"
+    with pytest.raises(TypeError, match=message):
         loss(LOGITS, LABELS.numpy())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -79,7 +79,8 @@ def test_the_svls_centre_weighs_one_half_in_every_kernel(kernel_size):
 
 
 def test_proportions_of_regions_that_overlap():
-    larger, smaller = [1, 1, 1, 0], [0, 1, 0, 0]
+    larger = [1, 1, 1, 0]
+    smaller = [0, 1, 0, 0]
     tau = losses.neighborhood_proportions(torch.tensor([[larger, smaller]]), None)
     np.testing.assert_allclose(tau[0], [[1, 1, 2 / 3, 1 / 2], [1 / 2, 1 / 3, 1 / 3, 0]], atol=1e-6)
 
@@ -104,10 +105,13 @@ SOFTMAX = {"space": "softmax"}
 SCALED = {"prior_scale": 5.0}
 
 
-def of_one_voxel(name: str, label: int = 0, logits: Any = LOGITS, **settings: Any) -> float:
-    logits = torch.tensor(logits, dtype=torch.float64)[None, :, None, None]
-    loss = getattr(losses, name)(logits, torch.full((1, 1, 1, 1), label), **settings)
-    return loss.item()
+def loss_of_one_voxel(
+    name: str, label: int = 0, logits: Sequence[float] = LOGITS, **settings: object
+) -> float:
+    """Loss of a batch of one image of one voxel; for a region ``label`` is 1 inside."""
+    batch = torch.tensor(logits, dtype=torch.float64)[None, :, None, None]
+    target = torch.full((1, 1, 1, 1), label)
+    return getattr(losses, name)(batch, target, **settings).item()
 
 
 PENALTIES = [
@@ -141,14 +145,13 @@ WITHOUT_PENALTY = [
 @pytest.mark.parametrize("name, settings, penalty", PENALTIES)
 def test_penalties_of_one_voxel(name, settings, penalty):
     cross_entropy = BCE if "regions" in settings else CE
-    assert of_one_voxel(name, penalty_weight=0.2, **settings) == pytest.approx(
-        cross_entropy + 0.2 * penalty
-    )
+    loss = loss_of_one_voxel(name, penalty_weight=0.2, **settings)
+    assert loss == pytest.approx(cross_entropy + 0.2 * penalty)
 
 
 @pytest.mark.parametrize("name, settings, expected", WITHOUT_PENALTY)
 def test_losses_of_one_voxel(name, settings, expected):
-    assert of_one_voxel(name, **settings) == pytest.approx(expected)
+    assert loss_of_one_voxel(name, **settings) == pytest.approx(expected)
 
 
 def test_every_loss_has_a_value_that_a_person_can_work_out():
@@ -158,13 +161,11 @@ def test_every_loss_has_a_value_that_a_person_can_work_out():
 
 def test_average_calibration_error_by_bins_and_images():
     """Two images in one batch do not share bins, and one that is wholly ignored does not count."""
-    probs = torch.tensor(
-        [[0.92, 0.93, 0.22], [0.92, 0.22, 0.23], [0.5, 0.5, 0.5]], dtype=torch.float64
-    )
-    inside = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]])
-    ignored = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
-    logits = probs.logit()[:, None]
-    target = torch.stack([inside, ignored], 1)
+    probs = [[0.92, 0.93, 0.22], [0.92, 0.22, 0.23], [0.5, 0.5, 0.5]]
+    inside = [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    ignored = [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
+    logits = torch.tensor(probs, dtype=torch.float64).logit()[:, None]
+    target = torch.stack([torch.tensor(inside), torch.tensor(ignored)], dim=1)
     # two voxels above 0.9, one of them inside; one at 0.22, outside
     first = (abs(0.925 - 1 / 2) + 0.22) / 2
     second = (1 - 0.92 + abs(0.225 - 1 / 2)) / 2

@@ -1,5 +1,4 @@
-"""The Modules: thin, printable, picklable, and the same as the functions; torch.compile takes each
-whole.
+"""The Modules are thin, printable, picklable, as the functions, and compiled whole.
 
 The eager backend runs what dynamo captured: this finds graph breaks without needing a compiler.
 """
@@ -36,32 +35,38 @@ def test_module_equals_function_and_shows_every_setting(name, settings):
         for made in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
             assert made(logits, target).item() == expected.item()
             assert repr(made) == repr(module)
-        shown = module.extra_repr()  # what a training log keeps of the loss
+        logged_settings = module.extra_repr()  # what a training log keeps of the loss
         for argument, value in {**settings, **where}.items():
-            assert f"{argument}={value!r}" in shown
+            assert f"{argument}={value!r}" in logged_settings
 
 
 @ALL_METHODS
-def test_unknown_settings_and_settings_without_a_name_are_refused(method):
-    function = CASES[method.function].function
-    module = CASES[method.function].module
+def test_unknown_settings_are_refused(method):
     with pytest.raises(TypeError, match="colour"):
-        module(colour=1)
-    with pytest.raises(TypeError):
-        module(0.1)
+        CASES[method.function].module(colour=1)
+
+
+@ALL_METHODS
+def test_settings_without_a_name_are_refused(method):
+    """What they set would depend on an order that nobody remembers."""
     logits, target, _ = problem("classes", (2, 2))
-    with pytest.raises(TypeError):  # a third positional argument could be anything
-        function(logits, target, 0.1)
+    with pytest.raises(TypeError):
+        CASES[method.function].module(0.1)
+    with pytest.raises(TypeError):
+        CASES[method.function].function(logits, target, 0.1)
 
 
-def test_a_setting_can_be_changed_and_is_checked_again():
+def test_a_setting_that_is_changed_holds_from_the_next_call():
     logits, target, _ = problem("classes", (4, 5))
     module = CASES["nacl"].module()
     module.penalty_weight = 0.3
-    assert (
-        module(logits, target).item()
-        == CASES["nacl"].function(logits, target, penalty_weight=0.3).item()
-    )
+    expected = CASES["nacl"].function(logits, target, penalty_weight=0.3)
+    assert module(logits, target).item() == expected.item()
+
+
+def test_a_setting_that_is_changed_is_checked_again():
+    logits, target, _ = problem("classes", (4, 5))
+    module = CASES["nacl"].module()
     module.penalty_weight = -1
     with pytest.raises(ValueError, match="penalty_weight"):
         module(logits, target)
@@ -73,20 +78,19 @@ def compile_and_compare(name, settings, label_space, spatial):
     module = CASES[name].module(**settings, **where)
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     logits = logits.float()
-    assert_same(
-        value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target)
-    )
+    expected = value_and_gradient(module, logits, target)
+    assert_same(value_and_gradient(compiled, logits, target), expected)
     return compiled, module, target
 
 
 @ALL_LOSSES
-def test_each_loss_in_one_graph(name, settings):
-    label_space = "regions_mask" if settings else "classes_ignore"
+def test_each_loss_is_one_graph_that_also_serves_a_batch_in_which_nothing_is_valid(name, settings):
+    label_space, ignored_label = ("regions_mask", 1) if settings else ("classes_ignore", IGNORE)
     compiled, _, target = compile_and_compare(name, settings, label_space, (5, 4))
-    # no branch on the data: the graph also serves a batch in which nothing is valid
-    nothing = torch.full_like(target, IGNORE if label_space == "classes_ignore" else 1)
-    value, gradient = value_and_gradient(compiled, torch.randn(2, 3, 5, 4), nothing)
-    assert value == 0 and not gradient.any()
+    nothing_valid = torch.full_like(target, ignored_label)
+    value, gradient = value_and_gradient(compiled, torch.randn(2, 3, 5, 4), nothing_valid)
+    assert value == 0
+    assert not gradient.any()
 
 
 @pytest.mark.parametrize("name", ["nacl", "svls", "focal", "ace"])
@@ -95,6 +99,5 @@ def test_shapes_that_change(name):
     compiled, module, _ = compile_and_compare(name, {}, "classes_ignore", (8, 6))
     for spatial in ((4, 3), (6, 9), (8, 6)):
         logits, target, _ = problem("classes_ignore", spatial, seed=42)
-        assert_same(
-            value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target)
-        )
+        expected = value_and_gradient(module, logits, target)
+        assert_same(value_and_gradient(compiled, logits, target), expected)

@@ -32,9 +32,8 @@ def assert_is_reference(name, label_space, spatial, settings, dtype=torch.float6
     logits, target, where = problem(label_space, spatial, seed=seed)
     logits = logits.to(dtype)
     result = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
-    assert_same(
-        result, CASES[name].reference(logits, target, **settings, **where), message=str(settings)
-    )
+    expected = CASES[name].reference(logits, target, **settings, **where)
+    assert_same(result, expected, message=str(settings))
 
 
 @pairwise(prior=PRIORS, padding=PADDINGS, label_space=LABEL_SPACES, spatial=SPATIAL)
@@ -42,13 +41,8 @@ def test_nacl_in_every_prior_padding_penalty_space_reduction_and_scale(
     prior, padding, label_space, spatial
 ):
     for form, scale in itertools.product(PENALTY_FORMS, (1.0, 5.0)):
-        settings = {
-            "prior": prior,
-            "padding": padding,
-            "penalty_weight": 0.4,
-            "prior_scale": scale,
-            **form,
-        }
+        neighborhood = {"prior": prior, "padding": padding}
+        settings = neighborhood | form | {"penalty_weight": 0.4, "prior_scale": scale}
         assert_is_reference("nacl", label_space, spatial, settings)
 
 
@@ -88,9 +82,7 @@ def test_proportions_take_labels_with_a_channel_axis_and_any_value_where_not_val
     valid = torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=torch.bool)[None]
     expected = losses.neighborhood_proportions(labels, 2, valid=valid)
     spoiled = torch.where(valid, labels, 255)
-    for given, known in (
-        (spoiled, valid),
-        (spoiled[:, None], valid[:, None]),
-        (spoiled.float(), valid),
-    ):
-        torch.testing.assert_close(losses.neighborhood_proportions(given, 2, valid=known), expected)
+    with_channel_axis = (spoiled[:, None], valid[:, None])
+    for given, mask in ((spoiled, valid), with_channel_axis, (spoiled.float(), valid)):
+        proportions = losses.neighborhood_proportions(given, 2, valid=mask)
+        torch.testing.assert_close(proportions, expected)
