@@ -58,6 +58,8 @@ def _list_lines(delivered: DeliveredScans, name: str) -> list[str]:
     lines = []
     if len(listed.scans):
         shown = f"{min(_SHOWN, len(listed.scans))} of {len(listed.scans)} {name}s"
+        if listed.unlike_batch is not None:
+            lines.append(f"{listed.elsewhere_text} {listed.remedy_text}\n")
         lines.append(
             f"{listed.summary}\nPredicted Dice, the lowest first ({shown}):\n{_table_text(listed)}"
         )
@@ -65,7 +67,7 @@ def _list_lines(delivered: DeliveredScans, name: str) -> list[str]:
         lines.append(
             "In brackets: 90 % intervals, for patients like those that the map was learned from."
         )
-    if any(listed.scans.unlike[:_SHOWN]):
+    if not all(listed.is_supported(case) for case in listed.scans.index[:_SHOWN]):
         lines.append("!: not supported, the scan is unlike those.")
     for case in listed.cases("is_flagged")[:_SHOWN]:
         reasons = listed.reasons(case)
@@ -96,7 +98,7 @@ def _table_text(listed: ReviewList) -> str:
             structures = worst_first(structures)[:_WORST]
         of_scan: list[Any] = list(structures.itertuples())
         for number, structure in enumerate(of_scan, 1):
-            cell = _cell_text(structure, bool(scan.unlike))
+            cell = _cell_text(structure, not listed.is_supported(str(scan.Index)))
             if is_many:
                 row[f"worst {number}"] = f"{structure.name} {cell}"
             else:

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     groups = {
         "the scans and the model": "-i -o -d -c -tr -f -m -map -orientation",
-        "which scans to flag": f"{FLAGS} -unlike -also",
+        "which scans to flag": f"{FLAGS} -unlike -groups -also",
         "what else to write": "-pages -maps -recall -findings --slicer --save_probabilities -codes",
         "how to run": (
             "-device --disable_tta --any_size -num_parts --trust_checkpoint --quiet --overwrite"
@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
             find=args.find,
             miss=args.miss,
             unlike=args.unlike,
+            groups=args.groups,
             also=whole_number(args.also, "-also", "", 1) or 0,
             pages=args.pages,
             maps=args.maps,

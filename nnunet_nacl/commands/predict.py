@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.nnunet.places import FINAL
 from nnunet_nacl.nnunet.predicted import NetworkSettings
@@ -40,6 +41,7 @@ def predict(
     find: float | None = None,
     miss: float | None = None,
     unlike: float = DEFAULT_UNLIKE,
+    groups: str | None = None,
     also: int = 0,
     pages: str = "flagged",
     maps: Sequence[str] | None = None,
@@ -90,6 +92,9 @@ def predict(
         miss: With ``bad``, share of all scans that may be bad and not flagged.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration
             scans.
+        groups: Patient of each scan: a .json file ``{"scan": "patient"}``, or a regular expression
+            whose first group is the patient; None: each scan is of its own. A batch is compared
+            with the calibration scans by patients.
         also: Scans to be chosen by chance among those without a flag: they show how many bad ones
             are not flagged.
         pages: Which scans have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
@@ -184,8 +189,15 @@ def predict(
     dicom = make_dicom_maker(
         source, Path(scans), None if codes is None else Path(codes), orientation
     )
+    patients = None if groups is None else read_groups(groups, list(source.names))
     run = predict_run(
-        source, calibrator, Path(scans), num_parts=num_parts, part=part, command=command
+        source,
+        calibrator,
+        Path(scans),
+        num_parts=num_parts,
+        part=part,
+        patients=patients,
+        command=command,
     )
     for note in (*calibrator.missing, *calibrator.other_inference(network.inference)):
         _LOG.info("note: %s", note)

@@ -30,14 +30,12 @@ DEFAULT_UNLIKE = 0.05
 """Level: a scan is unlike the calibration scans if its p-value is at most this."""
 LOG = "log "
 """Begins the name of a number that is a logarithm."""
-FEWEST_TO_COMPARE = 20
-"""Scans of a batch without which its scores are not compared with those of the calibration
-scans."""
 _DIGITS = 5  # of the numbers of a profile that are kept
 _NEIGHBOURS = 5  # whose mean distance is the score
 _LEAST_SPREAD = 0.05  # of a number, where all calibration scans are nearly alike
 _MAD_TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution
-_ROUNDING = 1e-9  # how far a p-value may exceed the level, and level (n + 1) miss a whole number
+ROUNDING = 1e-9
+"""How far a p-value may exceed the level, and level (n + 1) miss a whole number."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -136,96 +134,6 @@ class CalibrationProfiles:
             value_and_range = np.exp(value_and_range)
         value, lowest, highest = value_and_range
         return f"{name.removeprefix(LOG)} {value:.3g} ({lowest:.3g} to {highest:.3g})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnlikeScans:
-    """How many scans of a batch are unlike the calibration scans.
-
-    Attributes:
-        level: A scan is unlike if its p-value is at most this.
-        n_scans: Scans of the batch.
-        n_unlike: How many of them are unlike.
-        n_patients: Patients of the calibration scans.
-        probability: Of as many unlike scans or more, were all scans like the calibration scans;
-            NaN where it is not known.
-        two_sample: P-value of larger scores in the batch than among the calibration scans
-            (Mann-Whitney, one-sided); NaN with fewer than ``FEWEST_TO_COMPARE`` scans.
-        why_not: Why none could be unlike, in words; else empty.
-    """
-
-    level: float
-    n_scans: int
-    n_unlike: int
-    n_patients: int
-    probability: float
-    two_sample: float
-    why_not: str = ""
-
-    @classmethod
-    def of(
-        cls, profiles: CalibrationProfiles, scans: Sequence[np.ndarray], level: float
-    ) -> UnlikeScans:
-        """Compare the (F,) profiles of a batch with those of the calibration scans."""
-        why_not = profiles.why_not(level)
-        n_unlike = 0
-        probability = math.nan
-        two_sample = math.nan
-        if scans and not why_not:
-            p_values = np.array([profiles.p_value(scan) for scan in scans])
-            n_unlike = int(np.count_nonzero(p_values <= level + _ROUNDING))
-            probability = batch_probability(n_unlike, len(scans), profiles.n_patients, level)
-            if len(scans) >= FEWEST_TO_COMPARE:
-                two_sample = _test_larger_scores(profiles, scans)
-        return cls(
-            level=level,
-            n_scans=len(scans),
-            n_unlike=n_unlike,
-            n_patients=profiles.n_patients,
-            probability=probability,
-            two_sample=two_sample,
-            why_not=why_not,
-        )
-
-    @property
-    def text(self) -> str:
-        """One sentence; empty where neither a scan nor the batch is unlike."""
-        if self.n_unlike:
-            verb = "is" if self.n_unlike == 1 else "are"
-            return (
-                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans"
-                f" (by chance p = {self.probability:.2g}):"
-                " intervals and flags are not supported there."
-            )
-        if self.two_sample <= self.level:  # NaN is not
-            return (
-                f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}),"
-                " though no single scan is: rely less on intervals and flags."
-            )
-        return ""
-
-
-def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
-    """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like these.
-
-    P-values that share their calibration scans are not independent: the number of small ones is
-    beta-binomial with k and n + 1 - k, k = floor(level (n + 1)), n the calibration patients (Bates
-    et al., Annals of Statistics 51, 2023). NaN where no p is so small.
-    """
-    from scipy.stats import betabinom
-
-    k = math.floor(level * (n_patients + 1) + _ROUNDING)
-    if not k:
-        return math.nan
-    return float(betabinom.sf(n_unlike - 1, m, k, n_patients + 1 - k))
-
-
-def _test_larger_scores(profiles: CalibrationProfiles, scans: Sequence[np.ndarray]) -> float:
-    """One-sided p-value of Mann-Whitney's test: are scores of the batch larger than theirs?"""
-    from scipy.stats import mannwhitneyu
-
-    scores = [profiles.score(scan) for scan in scans]
-    return float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
 
 
 class _ReferenceScans:

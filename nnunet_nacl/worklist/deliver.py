@@ -317,7 +317,7 @@ def _write_list(
         document=run.document,
     )
     records = [progress.done[name] for name in sorted(progress.done)]
-    listed = review_list(records, delivery.calibrator, delivery.aims, about)
+    listed = review_list(records, delivery.calibrator, delivery.aims, about, run.patients)
     lost_pages = write_list(listed, delivery.output)
     document = prediction_document(
         listed,

@@ -15,7 +15,7 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.recall import SensitiveAim
-from nnunet_nacl.quality.unlike import UnlikeScans
+from nnunet_nacl.quality.unlike_batch import UnlikeBatch, UnlikeScans
 from nnunet_nacl.worklist.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.worklist.review_list import ReviewList
 
@@ -75,6 +75,12 @@ class PredictionRecord(TypedDict):
     unlike: Annotated[
         UnlikeScans | None,
         doc("Scans that look different; null if the map does not know how they look."),
+    ]
+    unlike_batch: NotRequired[
+        Annotated[
+            UnlikeBatch | None,
+            doc("How the batch differs, such as of another scanner; null if it does not."),
+        ]
     ]
     members_dice_threshold: Annotated[
         float | None, doc("A lower Dice between folds is a reason to look; null with one fold.")
@@ -157,6 +163,7 @@ def prediction_document(
         "flags": encode(listed.aims.flags),
         "sensitive": encode(listed.aims.sensitive),
         "unlike": encode(listed.unlike),
+        "unlike_batch": encode(listed.unlike_batch),
         "members_dice_threshold": threshold,
         "notes": [*listed.about.notes, RESEARCH],
         "n_cases": len(listed.scans),

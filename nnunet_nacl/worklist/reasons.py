@@ -28,8 +28,7 @@ def find_reasons(
     structures: pd.DataFrame,
     flags: Flags | None,
     *,
-    unlike: Mapping[str, str],
-    differences: Mapping[str, Sequence[str]],
+    oddities: Mapping[str, Mapping[str, str]],
     is_listed: Sequence[bool] | np.ndarray,
 ) -> dict[str, dict[str, str]]:
     """By scan all reasons to look at it, and the kind of each, such as ``folds disagree``.
@@ -41,8 +40,8 @@ def find_reasons(
         structures: Rows of all scans, see :func:`~nnunet_nacl.worklist.review_list.completed`; the
             index is the case.
         flags: By which score scans are flagged; None: by none.
-        unlike: By case what is odd about the image among calibration scans; empty: nothing.
-        differences: By case how the image differs from the training's.
+        oddities: By case what is odd about the image, and the kind of each, see
+            :func:`oddities_of_image`; nothing is odd about those that are not named.
         is_listed: Of each row whether the components of its structure are findings: that there are
             several of them is no reason then.
     """
@@ -75,10 +74,7 @@ def find_reasons(
     is_reason = structures.members_dice < LOWEST_MEMBERS_DICE
     _add_reasons(reasons, "folds disagree", named[is_reason], "members_dice", _disagreement_text)
     for case, reasons_of_case in reasons.items():
-        if unlike[case]:
-            reasons_of_case[unlike[case]] = "the image is unlike the calibration scans"
-        for difference in differences[case]:
-            reasons_of_case[difference] = "the image differs from the training images"
+        reasons_of_case.update(oddities.get(case, {}))
     _add_reasons(
         reasons,
         "a structure is in pieces",
@@ -87,6 +83,26 @@ def find_reasons(
         _fragmented_text,
     )
     return reasons
+
+
+def oddities_of_image(unlike: str, differences: Sequence[str]) -> dict[str, str]:
+    """What is odd about an image, and the kind of each.
+
+    Args:
+        unlike: What is odd among the calibration scans; empty: nothing.
+        differences: How it differs from the training's images.
+    """
+    oddities = {}
+    if unlike:
+        oddities[unlike] = "the image is unlike the calibration scans"
+    for difference in differences:
+        oddities[difference] = "the image differs from the training images"
+    return oddities
+
+
+def oddities_in_batch() -> dict[str, str]:
+    """What is odd about an image that stands out of a batch of another scanner, and the kind."""
+    return {"unlike the other scans of this batch": "the image is unlike the other scans"}
 
 
 def _add_reasons(

@@ -19,11 +19,19 @@ from nnunet_nacl.cases.record import CaseRecord, table
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.recall import SensitiveAim
 from nnunet_nacl.quality.scan_scores import structure_score
-from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.worklist.reasons import find_reasons, worst_first
+from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.quality.unlike_batch import UnlikeBatch, UnlikeScans, find_unlike_batch
+from nnunet_nacl.worklist.reasons import (
+    find_reasons,
+    oddities_in_batch,
+    oddities_of_image,
+    worst_first,
+)
 
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
+SCANS_TO_LABEL = 40
+"""So many labelled scans of another scanner, or more, are asked for (docs/calibrate.md)."""
 MEMBER = "volume "
 """Begins the column with the volumes that one network of several segmented; its name follows."""
 
@@ -100,6 +108,8 @@ class ReviewList:
         aims, about: What was asked for, and what is said beside the list.
         unlike: How many scans are unlike the calibration scans; None where nobody knows what these
             look like.
+        unlike_batch: How the whole batch differs from the calibration scans; None where it does
+            not, or nobody knows.
     """
 
     scans: pd.DataFrame
@@ -108,6 +118,7 @@ class ReviewList:
     calibrator: Calibrator
     aims: Aims
     unlike: UnlikeScans | None
+    unlike_batch: UnlikeBatch | None
     about: About
 
     def cases(self, column: str) -> list[str]:
@@ -131,7 +142,43 @@ class ReviewList:
     @property
     def summary(self) -> str:
         """How many are flagged, by what, and what flags by predicted Dice aim at."""
-        return f"{self.counts} {self.aim} {self.unlike.text if self.unlike else ''}".strip()
+        return " ".join(text for text in (self.counts, self.aim, self.unlike_text) if text)
+
+    @property
+    def unlike_text(self) -> str:
+        """How many scans are unlike the calibration scans; empty where none is, or where the whole
+        batch is and :meth:`elsewhere_text` says it."""
+        if self.unlike is None or self.unlike_batch is not None:
+            return ""
+        return self.unlike.text
+
+    @property
+    def elsewhere_text(self) -> str:
+        """What holds in a batch that is unlike the calibration scans; empty in others."""
+        if self.unlike_batch is None:
+            return ""
+        return (
+            f"These scans differ from the calibration scans ({self.unlike_batch.differences}),"
+            " as scans of another scanner do. Predicted Dice still orders them, as far as we have"
+            " seen; intervals, volumes and -recall do not hold."
+        )
+
+    @property
+    def remedy_text(self) -> str:
+        """How to calibrate for a batch that is unlike the calibration scans."""
+        model = self.about.document.get("model", {})
+        dataset = model.get("dataset") or "DATASET"  # it is not known of every folder
+        configuration = model.get("configuration", "CONFIGURATION")
+        return (
+            f"Calibrate with {SCANS_TO_LABEL} labelled scans or more of this scanner: `nnunet_nacl"
+            f" calibrate -i IMAGES -gt LABELS -d {dataset} -c {configuration} -o"
+            " this_scanner.json`, then `nnunet_nacl predict ... -map this_scanner.json`."
+        )
+
+    def is_supported(self, case: str) -> bool:
+        """Whether intervals hold for a scan, as far as is known: neither it nor the batch is unlike
+        the calibration scans."""
+        return self.unlike_batch is None and not self.scans.unlike[case]
 
     @property
     def counts(self) -> str:
@@ -180,6 +227,7 @@ def review_list(
     calibrator: Calibrator = Calibrator(),
     aims: Aims = Aims(),
     about: About = About(),
+    patients: Mapping[str, str] | None = None,
 ) -> ReviewList:
     """Rank scans, and say why they need a look.
 
@@ -188,6 +236,10 @@ def review_list(
     predicting something. Columns of ``scans`` are those of :mod:`~nnunet_nacl.worklist.list_files`,
     with ``unit``; ``reasons`` to look, and the kind of each; ``is_random`` for those chosen by
     chance; and ``has_page``.
+
+    A batch that is unlike the calibration scans, as of another scanner, is compared with itself: of
+    what is odd about an image only that it stands out of its batch flags it. The batch is compared
+    by the ``patients`` of its scans; None: each scan is of a patient of its own.
     """
     by_case = {record.case: record for record in records}
     bad = None if aims.flags is None else aims.flags.bad
@@ -200,11 +252,21 @@ def review_list(
     unlike = [calibrator.unlike(record.profile, aims.unlike) for record in records_in_order]
     scans["unlike_p"] = [p_value for p_value, _ in unlike]
     scans["unlike"] = [text for _, text in unlike]
+    compared = scans.index[scans.unlike_p.notna()].tolist()
+    unlike_scans, unlike_batch = _compare_batch(
+        {case: by_case[case].profile for case in compared}, calibrator, aims.unlike, patients
+    )
+    if unlike_batch is None:
+        oddities = {
+            record.case: oddities_of_image(scans.unlike[record.case], record.differences)
+            for record in records_in_order
+        }
+    else:
+        oddities = {case: oddities_in_batch() for case in unlike_batch.stand_outs}
     reasons_by_case = find_reasons(
         structures,
         aims.flags,
-        unlike=scans.unlike.to_dict(),
-        differences={record.case: record.differences for record in records_in_order},
+        oddities=oddities,
         is_listed=_are_listed(structures, by_case, calibrator),
     )
     reasons = [reasons_by_case[case] for case in scans.index]
@@ -217,8 +279,9 @@ def review_list(
     why = ["; ".join(reasons_of_scan) for reasons_of_scan in reasons]
     scans["why"] = np.where(scans.is_random, "chosen by chance", np.array(why, object))
     scans["has_page"] = _have_page(scans.index, without_flag, chosen, aims.pages)
-    batch = _compare_batch(records_in_order, scans, calibrator, aims.unlike)
-    return ReviewList(scans, structures, by_case, calibrator, aims, batch, about)
+    return ReviewList(
+        scans, structures, by_case, calibrator, aims, unlike_scans, unlike_batch, about
+    )
 
 
 def _rank_scans(structures: pd.DataFrame) -> pd.DataFrame:
@@ -268,16 +331,27 @@ def _have_page(
 
 
 def _compare_batch(
-    records: Sequence[CaseRecord], scans: pd.DataFrame, calibrator: Calibrator, level: float
-) -> UnlikeScans | None:
-    """How many of the scans are unlike the calibration scans; None where nobody knows these."""
+    profiles: Mapping[str, Sequence[float]],
+    calibrator: Calibrator,
+    level: float,
+    patients: Mapping[str, str] | None,
+) -> tuple[UnlikeScans | None, UnlikeBatch | None]:
+    """How many scans are unlike the calibration scans, and how the whole batch is.
+
+    Args:
+        profiles: Of the scans that can be compared, by case.
+        calibrator: Which may know the calibration scans.
+        level: Of a single scan.
+        patients: Of the scans; None: each is of its own.
+    """
     if calibrator.quality is None or not calibrator.quality.profiles:
-        return None
-    is_compared = scans.unlike_p.notna()
-    compared = [
-        np.array(record.profile, float) for record, compare in zip(records, is_compared) if compare
-    ]
-    return UnlikeScans.of(calibrator.quality.profiles, compared, level)
+        return None, None
+    known = calibrator.quality.profiles
+    cases = list(profiles)
+    of_scans = [np.array(profile, float) for profile in profiles.values()]
+    of_patients = cases if patients is None else [patients[case] for case in cases]
+    unlike_scans = UnlikeScans.of(known, of_scans, of_patients, level)
+    return unlike_scans, find_unlike_batch(known, np.array(of_scans), cases, of_patients)
 
 
 def completed(

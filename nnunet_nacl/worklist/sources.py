@@ -35,6 +35,7 @@ class Run:
         command: As it was given.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
+        patients: To whom each case belongs; None: each is of a patient of its own.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Run:
     command: str = ""
     num_parts: int = 1
     part: int = 0
+    patients: Mapping[str, str] | None = None
 
     def names_of_part(self, names: Sequence[str]) -> list[str]:
         """Of all cases those that this part does."""
@@ -130,6 +132,7 @@ def predict_run(
     *,
     num_parts: int = 1,
     part: int = 0,
+    patients: Mapping[str, str] | None = None,
     command: str = "",
 ) -> Run:
     """What documents say of scans in a folder, and of the networks and the map that predict them.
@@ -140,6 +143,7 @@ def predict_run(
         folder: Of the scans.
         num_parts: Runs that share the scans.
         part: Which of them this is, from 0.
+        patients: To whom each scan belongs; None: each is of a patient of its own.
         command: As it was given.
 
     Raises:
@@ -187,6 +191,7 @@ def predict_run(
         command=command,
         num_parts=num_parts,
         part=part,
+        patients=patients,
     )
 
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.quality.unlike import CalibrationProfiles, UnlikeScans, batch_probability
+from nnunet_nacl.quality.unlike import CalibrationProfiles
+from nnunet_nacl.quality.unlike_batch import UnlikeScans
 
 NAMES = ["noise", "log spacing along z", "in heart", "log volume of heart"]
 MIXING = np.random.default_rng(1).normal(size=(3, 6))
@@ -83,34 +83,6 @@ def test_one_patient_has_no_scores():
     assert math.isnan(of_one_patient.p_value(values[0]))
 
 
-def test_batches_share_their_calibration_scans():
-    assert batch_probability(4, 20, 60, 0.05) == pytest.approx(0.032, abs=5e-4)
-    assert binom.sf(3, 20, 3 / 61) == pytest.approx(0.016, abs=1e-3)  # were they independent
-    assert batch_probability(0, 20, 60, 0.05) == 1
-    assert math.isnan(batch_probability(1, 20, 18, 0.05))
-
-
-def test_a_batch_is_counted(like):
-    rng = np.random.default_rng(1)
-    near = [*rng.normal(size=(20, 4))]
-    far = [*rng.normal(8, 1, size=(4, 4))]
-    n_near = UnlikeScans.of(like, near, 0.05).n_unlike
-    batch = UnlikeScans.of(like, [*near, *far], 0.05)
-    assert batch.n_scans == 24
-    assert batch.n_unlike == n_near + 4
-    assert batch.n_patients == 60
-    assert batch.probability == batch_probability(n_near + 4, 24, 60, 0.05)
-    assert f"{n_near + 4} of 24 are unlike" in batch.text
-    assert UnlikeScans.of(like, [], 0.05).text == ""
-
-
-def test_a_batch_of_20_scans_is_compared_as_a_whole(like):
-    near = np.random.default_rng(1).normal(size=(20, 4))
-    assert UnlikeScans.of(like, [*near], 0.05).two_sample > 1e-9
-    assert UnlikeScans.of(like, [*(near + 8)], 0.05).two_sample < 1e-9
-    assert math.isnan(UnlikeScans.of(like, [*(near[:19] + 8)], 0.05).two_sample)
-
-
 @pytest.mark.parametrize(("level", "needed"), [(0.05, 19), (0.01, 99)])
 def test_too_few_patients_can_tell_nothing(level, needed):
     values = np.random.default_rng(0).normal(size=(needed, 3))
@@ -118,12 +90,12 @@ def test_too_few_patients_can_tell_nothing(level, needed):
     enough = learned(values)
     assert enough.why_not(level) == ""
     assert enough.p_value(far) == pytest.approx(level)
-    assert UnlikeScans.of(enough, [far], level).n_unlike == 1
+    assert UnlikeScans.of(enough, [far], [0], level).n_unlike == 1
 
     few = learned(values[1:])
     why = f"it takes {needed} patients to tell at {level:g}, there are {needed - 1}"
     assert few.why_not(level) == why
-    batch = UnlikeScans.of(few, [far], level)
+    batch = UnlikeScans.of(few, [far], [0], level)
     assert (batch.n_unlike, batch.text, batch.why_not) == (0, "", why)
 
 

@@ -11,7 +11,7 @@ from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import table
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, least_certain_place
 from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.worklist.reasons import find_reasons
+from nnunet_nacl.worklist.reasons import find_reasons, oddities_of_image
 from nnunet_nacl.worklist.review_list import completed
 from tests.worklist.records import calibrator, record, structure
 
@@ -62,8 +62,7 @@ def looked(*structures, flags=None, unlike="", differences=(), listed=(), **lear
     reasons_by_case = find_reasons(
         rows.set_index("case"),
         flags,
-        unlike={"case": unlike},
-        differences={"case": differences},
+        oddities={"case": oddities_of_image(unlike, differences)},
         is_listed=rows["name"].isin(listed),
     )
     return list(reasons_by_case["case"])
