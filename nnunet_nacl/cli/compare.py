@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.comparison_text import comparison_text
     from nnunet_nacl.commands.compare import compare
     from nnunet_nacl.evaluation.methods import read_method
-    from nnunet_nacl.evaluation.page import PAGE_NAME
+    from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 
     result = compare(
         [read_method(text, option) for option, text in args.methods],

@@ -15,6 +15,7 @@ from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison
+from nnunet_nacl.evaluation.comparison_json import comparison_to_json
 from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.methods import (
     ComparedMethod,
@@ -22,15 +23,15 @@ from nnunet_nacl.evaluation.methods import (
     label_methods,
     read_method,
 )
-from nnunet_nacl.evaluation.page import (
+from nnunet_nacl.evaluation.output_folder import (
     PAGE_NAME,
     check_output_folder,
-    comparison_page,
-    comparison_to_json,
     files_of_comparison,
     write_comparison,
 )
-from nnunet_nacl.evaluation.tables import Table, comparison_tables, write_tables
+from nnunet_nacl.evaluation.page import comparison_page
+from nnunet_nacl.evaluation.table import Table, write_tables
+from nnunet_nacl.evaluation.tables import comparison_tables
 from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
 from nnunet_nacl.reports.rendering import write_page
 

@@ -18,7 +18,7 @@ from nnunet_nacl.demo.processes import LoggedCommand, run_together
 from nnunet_nacl.demo.small_configuration import add_small_configuration
 from nnunet_nacl.demo.virtual_brains import write_virtual_brains
 from nnunet_nacl.errors import UserError, termination_as_interrupt
-from nnunet_nacl.evaluation.page import PAGE_NAME
+from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 from nnunet_nacl.files import locked, write_atomically
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.methods import PREFIX

@@ -11,7 +11,8 @@ import pytest
 
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, Comparison
 from nnunet_nacl.evaluation.dataset import few_cases
-from nnunet_nacl.evaluation.tables import Table, comparison_tables
+from nnunet_nacl.evaluation.table import Table
+from nnunet_nacl.evaluation.tables import comparison_tables
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.statistics import holm, paired_difference, wilcoxon_p

@@ -13,14 +13,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunet_nacl.evaluation.figures import (
-    _DIFFERENCES,
-    draw_differences,
-    draw_reliability,
-    places_of_figures,
-    write_figures,
-)
-from nnunet_nacl.evaluation.page import files_of_comparison
+from nnunet_nacl.evaluation.differences_figure import draw_differences
+from nnunet_nacl.evaluation.figures import SHOWN_DIFFERENCES, write_figures
+from nnunet_nacl.evaluation.file_names import places_of_figures
+from nnunet_nacl.evaluation.output_folder import files_of_comparison
+from nnunet_nacl.evaluation.reliability_figure import draw_reliability
 from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.reports.layout import GREEN, VERMILLION
 from tests.evaluation.synthetic import THREE, make_comparison
@@ -71,7 +68,7 @@ def test_the_headline_names_the_differences_that_their_tests_show_and_no_others(
     comparison = make_comparison(THREE, cases=cases)
     told = write_figures([comparison], files_of_comparison(tmp_path))[0]["alt"]
     tests = comparison.statistics
-    shown = tests[tests["column"].isin(_DIFFERENCES) & tests.verdict.isin(["better", "worse"])]
+    shown = tests[tests["column"].isin(SHOWN_DIFFERENCES) & tests.verdict.isin(["better", "worse"])]
     expected = {
         (comparison.columns[row.column].title, row.verdict, comparison.labels[row.trainer])
         for row in shown.itertuples()

@@ -11,13 +11,14 @@ import pytest
 
 from nnunet_nacl.cases.file_key import digest_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.page import (
+from nnunet_nacl.evaluation.comparison_json import comparison_to_json
+from nnunet_nacl.evaluation.file_names import places_of_tables
+from nnunet_nacl.evaluation.output_folder import (
     check_output_folder,
-    comparison_to_json,
     files_of_comparison,
     write_comparison,
 )
-from nnunet_nacl.evaluation.tables import places_of_tables, write_tables
+from nnunet_nacl.evaluation.table import write_tables
 from nnunet_nacl.metrics.overlap import Overlap
 from tests.evaluation.synthetic import make_comparison, with_structure
 from tests.evaluation.test_comparison import tables_of

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.evaluation.comparison_json import comparison_to_json
 from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
-from nnunet_nacl.evaluation.page import PAGE_NAME, comparison_page, comparison_to_json
-from nnunet_nacl.evaluation.tables import Table
+from nnunet_nacl.evaluation.output_folder import PAGE_NAME
+from nnunet_nacl.evaluation.page import comparison_page
+from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.reports.tables import frames
 from tests.evaluation.synthetic import THREE, make_comparison

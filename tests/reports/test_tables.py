@@ -9,7 +9,7 @@ import math
 import pandas as pd
 import pytest
 
-from nnunet_nacl.evaluation.tables import Table
+from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.reports.tables import frames, ten_worst
 
 

@@ -71,8 +71,10 @@ class Dataset(BaseModel):
 
 
 class Comparison(BaseModel):
-    """comparison.json, as far as it is needed; nnunet_nacl/evaluation/page.py says what its keys
-    mean."""
+    """comparison.json, as far as it is needed.
+
+    nnunet_nacl/evaluation/comparison_report.py says what its keys mean.
+    """
 
     settings: dict[str, Any]
     trainers: list[dict[str, Any]]

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.evaluation.comparison import Comparison
+from nnunet_nacl.evaluation.comparison_json import comparison_to_json
 from nnunet_nacl.evaluation.methods import label_methods, read_method
-from nnunet_nacl.evaluation.page import comparison_to_json, files_of_comparison, write_comparison
-from nnunet_nacl.evaluation.tables import write_tables
+from nnunet_nacl.evaluation.output_folder import files_of_comparison, write_comparison
+from nnunet_nacl.evaluation.table import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
