@@ -43,15 +43,15 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import MbLSLoss as MbLSLoss
     from nnunet_nacl.losses import NACLLoss as NACLLoss
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
-    from nnunet_nacl.metrics.counting import CalibrationMetric as CalibrationMetric
-    from nnunet_nacl.metrics.expected_dice import decide_for_dice as decide_for_dice
+    from nnunet_nacl.metrics.calibration_metric import CalibrationMetric as CalibrationMetric
+    from nnunet_nacl.metrics.dice_decision import decide_for_dice as decide_for_dice
     from nnunet_nacl.worklist.predictor import Predictor as Predictor
 
 _MODULE_OF_NAME = {
     "ACELoss": "nnunet_nacl.losses",
     "CELoss": "nnunet_nacl.losses",
     "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
-    "CalibrationMetric": "nnunet_nacl.metrics.counting",
+    "CalibrationMetric": "nnunet_nacl.metrics.calibration_metric",
     "CalibrationOptions": "nnunet_nacl.commands.calibrate",
     "ECPLoss": "nnunet_nacl.losses",
     "FocalLoss": "nnunet_nacl.losses",
@@ -63,7 +63,7 @@ _MODULE_OF_NAME = {
     "calibrate": "nnunet_nacl.commands.calibrate",
     "calibrate_model": "nnunet_nacl.commands.calibrate",
     "compare": "nnunet_nacl.commands.compare",
-    "decide_for_dice": "nnunet_nacl.metrics.expected_dice",
+    "decide_for_dice": "nnunet_nacl.metrics.dice_decision",
     "evaluate": "nnunet_nacl.commands.evaluate",
     "predict": "nnunet_nacl.commands.predict",
     "read_back": "nnunet_nacl.commands.review",

@@ -45,7 +45,7 @@ from nnunet_nacl.calibration.log_odds import (
     probabilities,
     total_log_odds,
 )
-from nnunet_nacl.metrics.binning import most_probable
+from nnunet_nacl.metrics.inputs import find_most_probable
 
 _BLOCK = 1 << 20  # probabilities at a time
 
@@ -106,7 +106,7 @@ class LogOddsMap(ABC):
 
         Args:
             odds: (m, n) log-odds as :func:`~nnunet_nacl.calibration.log_odds.log_odds` gives them.
-            label: What :func:`~nnunet_nacl.metrics.binning.most_probable` gives.
+            label: What :func:`~nnunet_nacl.metrics.inputs.find_most_probable` gives.
         """
         mapped = self._map(odds, label)
         unchanged = probabilities(odds, self.regions)
@@ -169,9 +169,9 @@ class LogOddsMap(ABC):
         if not len(where):
             return block
         if len(where) == block.shape[1]:
-            return self._map(log_odds(block, self.regions), most_probable(block, self.regions))
+            return self._map(log_odds(block, self.regions), find_most_probable(block, self.regions))
         unsure = block.index_select(1, where)
-        mapped = self._map(log_odds(unsure, self.regions), most_probable(unsure, self.regions))
+        mapped = self._map(log_odds(unsure, self.regions), find_most_probable(unsure, self.regions))
         return block.to(mapped.dtype, copy=True).index_copy_(1, where, mapped)
 
 

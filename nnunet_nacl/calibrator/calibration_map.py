@@ -39,8 +39,8 @@ from nnunet_nacl.cases.sample import sample_arrays
 from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
-from nnunet_nacl.metrics.binning import check_chunk
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
+from nnunet_nacl.metrics.inputs import check_not_masked, check_probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 
@@ -419,7 +419,7 @@ def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
             f"probabilities must have voxels, got an empty array of shape {array.shape}."
         )
     try:
-        check_chunk(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
+        check_probabilities(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
     except ValueError as error:
         low, high = float(array.min()), float(array.max())
         looks = (
@@ -431,12 +431,10 @@ def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
     return array
 
 
-def _without_mask(array: np.ndarray | Tensor, what: str) -> np.ndarray:
+def _without_mask(array: np.ndarray | Tensor, name: str) -> np.ndarray:
     """An array or tensor as a plain array; ValueError where voxels are masked, which no map knows
     of."""
-    if np.ma.is_masked(array):
-        raise ValueError(
-            f"{what}: a masked array has masked voxels, which would count; fill them, or leave it"
-            " out."
-        )
-    return np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)
+    check_not_masked(array, name, "fill them, or leave it out")
+    if isinstance(array, Tensor):
+        array = array.detach().cpu()
+    return np.asarray(array)

@@ -19,7 +19,8 @@ from nnunet_nacl.cases.sums import CaseSums
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.metrics.expected_dice import dice_of, largest_dice
+from nnunet_nacl.metrics.expected_dice import dice_of
+from nnunet_nacl.metrics.largest_dice import largest_dice
 from nnunet_nacl.metrics.overlap import (
     assd,
     bounding_box,

@@ -12,7 +12,8 @@ from nnunet_nacl.metrics.calibration_error import (
     nll,
     root_brier,
 )
-from nnunet_nacl.metrics.counting import CalibrationMetric, count_masks
+from nnunet_nacl.metrics.calibration_metric import CalibrationMetric
+from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 
 __all__ = ["BinStats", "CalibrationMetric", "count_masks", "count_overlap"]

@@ -1,4 +1,4 @@
-"""Counts the calibration sums of all masks of a case in one pass, and those of a stream of batches.
+"""Counts the calibration sums of all masks of a case in one pass.
 
 Masks overlap, but voxels fall into few disjoint groups (truth foreground x predicted foreground x
 each further mask), and every mask is a sum of groups. Most voxels are plain: labelled background,
@@ -10,36 +10,33 @@ p_r for regions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.metrics.binning import (
-    DEFAULT_N_BINS,
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, bin_index
+from nnunet_nacl.metrics.inputs import (
     SUM_TOLERANCE,
     AnyArray,
-    BinStats,
-    bin_index,
-    check_chunk,
-    most_probable,
-    parts,
+    check_probabilities,
+    find_most_probable,
+    find_true,
     read_labels,
     read_mask,
     read_probs,
     read_tensor,
-    where_true,
+    split_range,
 )
-from nnunet_nacl.metrics.calibration_error import mask_metrics
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
 _MAX_EXTRA_MASKS = 5
 _CPU_PROBABILITIES = 1 << 18  # at a time: they stay in the cache
+_FEWEST_CPU_VOXELS = 1 << 12  # at a time
+_GPU_VOXELS = 1 << 22  # at a time
 _SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
 _SMALLEST = float(torch.finfo(torch.float32).tiny)
 
@@ -82,310 +79,306 @@ def count_masks(
         further ones.
 
     Raises:
-        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not
-            probabilities.
+        ValueError: Shapes do not fit, a label is none of the classes, an array is masked, or
+            probabilities are not probabilities.
     """
-    extra = extra_masks or {}
-    if built_in := extra.keys() & set(BUILT_IN_MASKS):
-        raise ValueError(
-            f"The mask {min(built_in)!r} is built in and cannot be given; use another name."
-        )
-    if len(extra) > _MAX_EXTRA_MASKS:
-        raise ValueError(f"At most {_MAX_EXTRA_MASKS} extra masks are possible, got {len(extra)}.")
+    masks = extra_masks or {}
+    _check_names_of_masks(masks)
     if ignore_label is not None and regions:
         raise ValueError(
             "ignore_label has no meaning with regions=True: give the mask of known voxels as valid."
         )
     probs = read_tensor(probs, "probs")
-    # it lacks double precision
-    probs = read_probs(probs.cpu() if probs.device.type == "mps" else probs, regions)
-    device = probs.device
-    delivered = (
-        None if segmentation is None else read_labels(segmentation, probs, LabelSpace(regions))[0]
+    if probs.device.type == "mps":
+        probs = probs.cpu()
+    probs = read_probs(probs, regions)
+    delivered = None
+    if segmentation is not None:
+        delivered, _ = read_labels(segmentation, probs, LabelSpace(regions))
+    known = None
+    if valid is not None:
+        known = read_mask(valid, "valid", probs)
+    truth, known = read_labels(truth, probs, LabelSpace(regions, ignore_label), known, name="truth")
+    case = _Case(
+        probs=probs.reshape(len(probs), -1),
+        truth=truth,
+        segmentation=delivered,
+        masks=[read_mask(mask, f"mask {name!r}", probs) for name, mask in masks.items()],
+        valid=known,
+        weights=_read_weights(weights, probs),
+        regions=regions,
     )
-    known = read_mask(valid, "valid", probs)
-    truth, valid = read_labels(truth, probs, LabelSpace(regions, ignore_label), known, name="truth")
-    masks: list[Any] = [read_mask(mask, f"mask {name!r}", probs) for name, mask in extra.items()]
-    flat = probs.reshape(len(probs), -1)
-    if weights is not None:
-        weights = torch.as_tensor(weights, device=device).double().flatten()
-        if len(weights) != flat.shape[1]:
-            raise ValueError(
-                f"one weight per voxel is needed, got {len(weights)} for {flat.shape[1]}."
-            )
-    sums = _GroupSums(
-        list(extra), BinStats.zeros(len(flat), n_bins=n_bins, regions=regions), regions, device
-    )
-    step = max(1 << 12, _CPU_PROBABILITIES // len(flat)) if device.type == "cpu" else 1 << 22
-    for part in parts(flat.shape[1], step):
-        chunk = flat[:, part]
-        if chunk.dtype not in (torch.float32, torch.float64):
-            chunk = chunk.float()
-        check_chunk(chunk, regions)
-        keep: Any = slice(None)
-        if valid is not None and not valid[part].all():
-            keep = where_true(valid[part])
-            chunk = chunk.index_select(1, keep)
-        if chunk.shape[1]:
-            labels = (
-                most_probable(chunk, regions)
-                if delivered is None
-                else delivered[..., part][..., keep]
-            )
-            share = None if weights is None else weights[part][keep]
-            sums.add(
-                chunk,
-                truth[..., part][..., keep],
-                labels,
-                [mask[part][keep] for mask in masks],
-                share,
-            )
+    zero = BinStats.zeros(len(probs), n_bins=n_bins, regions=regions)
+    sums = _GroupSums(list(masks), zero, regions, probs.device)
+    for part in split_range(case.probs.shape[1], case.voxels_at_a_time):
+        voxels = case.take_valid(part)
+        if voxels.number:
+            sums.add(voxels)
     return sums.by_mask()
 
 
+def _check_names_of_masks(extra_masks: Mapping[str, AnyArray]) -> None:
+    """ValueError where there are too many further masks, or one has the name of a built-in one."""
+    built_in = extra_masks.keys() & set(BUILT_IN_MASKS)
+    if built_in:
+        raise ValueError(
+            f"The mask {min(built_in)!r} is built in and cannot be given; use another name."
+        )
+    if len(extra_masks) > _MAX_EXTRA_MASKS:
+        raise ValueError(
+            f"At most {_MAX_EXTRA_MASKS} extra masks are possible, got {len(extra_masks)}."
+        )
+
+
+def _read_weights(weights: AnyArray | None, probs: Tensor) -> Tensor | None:
+    """(N,) double weights, one for each voxel; None of None."""
+    if weights is None:
+        return None
+    flat = read_tensor(weights, "weights").to(probs.device).double().flatten()
+    num_voxels = probs[0].numel()
+    if len(flat) != num_voxels:
+        raise ValueError(f"one weight per voxel is needed, got {len(flat)} for {num_voxels}.")
+    return flat
+
+
+@dataclass(frozen=True)
+class _Voxels:
+    """Voxels that count: a block of a case without what is not valid.
+
+    Attributes:
+        probs: (C, n) probabilities of K classes or R regions, float32 or float64.
+        truth: (n,) class indices, or (R, n) booleans.
+        labels: The delivered ones, as ``truth``.
+        masks: (n,) booleans of each further mask.
+        weights: (n,) how many voxels each stands for; None: one each.
+    """
+
+    probs: Tensor
+    truth: Tensor
+    labels: Tensor
+    masks: Sequence[Tensor]
+    weights: Tensor | None
+
+    @property
+    def number(self) -> int:
+        """How many these are."""
+        return self.probs.shape[1]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The arguments of :func:`count_masks`, checked, with the voxels in one row.
+
+    Attributes:
+        probs: (C, N) probabilities.
+        truth: (N,) class indices, or (R, N) booleans.
+        segmentation: Delivered labels, as ``truth``; None: the most probable ones.
+        masks: (N,) booleans of each further mask.
+        valid: (N,) booleans; None: all voxels are valid.
+        weights: (N,) double; None: each voxel stands for one.
+        regions: Whether the channels are regions.
+    """
+
+    probs: Tensor
+    truth: Tensor
+    segmentation: Tensor | None
+    masks: Sequence[Tensor]
+    valid: Tensor | None
+    weights: Tensor | None
+    regions: bool
+
+    @property
+    def voxels_at_a_time(self) -> int:
+        """Size of the blocks in which a case is counted."""
+        if self.probs.device.type != "cpu":
+            return _GPU_VOXELS
+        return max(_FEWEST_CPU_VOXELS, _CPU_PROBABILITIES // len(self.probs))
+
+    def take_valid(self, part: slice) -> _Voxels:
+        """The valid voxels of a part; ValueError where its probabilities, valid or not, are
+        none."""
+        probs = self.probs[:, part]
+        if probs.dtype not in (torch.float32, torch.float64):
+            probs = probs.float()
+        check_probabilities(probs, self.regions)
+        kept: slice | Tensor = slice(None)
+        if self.valid is not None and not self.valid[part].all():
+            kept = find_true(self.valid[part])
+            probs = probs.index_select(1, kept)
+        if self.segmentation is not None:
+            labels = self.segmentation[..., part][..., kept]
+        elif probs.shape[1]:
+            labels = find_most_probable(probs, self.regions)
+        else:
+            labels = self.truth[..., part][..., kept]  # of no voxel
+        weights = None
+        if self.weights is not None:
+            weights = self.weights[part][kept]
+        return _Voxels(
+            probs=probs,
+            truth=self.truth[..., part][..., kept],
+            labels=labels,
+            masks=[mask[part][kept] for mask in self.masks],
+            weights=weights,
+        )
+
+
 class _GroupSums:
-    """Sums of disjoint groups of voxels."""
+    """Sums of disjoint groups of voxels.
+
+    Bit i of a group's number tells whether its voxels are in the ith of the masks ``foreground``,
+    ``predicted`` and the further ones; group 0 is in none.
+    """
 
     def __init__(
-        self, extra: Sequence[str], zero: BinStats, regions: bool, device: torch.device
+        self, extra_masks: Sequence[str], zero: BinStats, regions: bool, device: torch.device
     ) -> None:
-        self._names, self._n_bins, self._regions = (
-            ["foreground", "predicted", *extra],
-            zero.n_bins,
-            regions,
-        )
-        arrays = {
-            field.name: torch.as_tensor(getattr(zero, field.name), device=device)
-            for field in fields(zero)
-        }
-        groups = 1 << len(self._names)
-        self._sums = {
-            name: array.double().repeat(groups, *[1] * array.ndim) for name, array in arrays.items()
-        }
+        self._masks = ["foreground", "predicted", *extra_masks]
+        self._n_bins = zero.n_bins
+        self._regions = regions
+        num_groups = 1 << len(self._masks)
+        self._sums: dict[str, Tensor] = {}  # by field of BinStats, with an axis of groups before
+        for field in fields(zero):
+            array = torch.as_tensor(getattr(zero, field.name), device=device).double()
+            self._sums[field.name] = array.repeat(num_groups, *[1] * array.ndim)
 
     def by_mask(self) -> dict[str, BinStats]:
-        """Sums of every mask, from those of the groups in it: bit i of a group's number is for the
-        ith name."""
-        groups = np.arange(len(self._sums["count"]))
-        chosen = {name: (groups >> bit & 1).astype(bool) for bit, name in enumerate(self._names)}
-        chosen |= {"all": groups >= 0, "union": chosen["foreground"] | chosen["predicted"]}
-        arrays = [sums.cpu().numpy() for sums in self._sums.values()]
-        return {
-            name: BinStats(*(array[which].sum(axis=0) for array in arrays))
-            for name, which in chosen.items()
-        }
+        """Sums of every mask, from those of the groups in it."""
+        group = np.arange(len(self._sums["count"]))
+        is_in_mask = {}
+        for bit, name in enumerate(self._masks):
+            is_in_mask[name] = (group >> bit & 1).astype(bool)
+        is_in_mask["all"] = group >= 0
+        is_in_mask["union"] = is_in_mask["foreground"] | is_in_mask["predicted"]
+        arrays = {name: sums.cpu().numpy() for name, sums in self._sums.items()}
+        stats = {}
+        for mask, is_in in is_in_mask.items():
+            stats[mask] = BinStats(
+                **{name: array[is_in].sum(axis=0) for name, array in arrays.items()}
+            )
+        return stats
 
-    def add(
-        self,
-        probs: Tensor,
-        truth: Tensor,
-        labels: Tensor,
-        masks: Sequence[Tensor],
-        weights: Tensor | None,
-    ) -> None:
-        """Add voxels: (K, n) probabilities, twice (n,) labels or (R, n) booleans, and (n,) booleans
-        and weights."""
-        if self._regions:
-            inside = [truth.any(0), labels.any(0), *masks]
-            plain = probs.amax(0) <= min(1 / self._n_bins, 0.5) - _SLACK
+    def add(self, voxels: _Voxels) -> None:
+        """Add voxels: the plain ones together, each other one by its bins."""
+        in_masks = [*self._find_foregrounds(voxels), *voxels.masks]
+        if voxels.weights is None:
+            is_plain = self._find_plain(voxels.probs, in_masks)
         else:
-            # above this background probability all others are in the lowest bin, and lower, even if
-            # the sum is not 1
-            inside = [truth > 0, labels > 0, *masks]
-            plain = probs[0] > max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
-        for mask in inside:
-            plain &= ~mask
-        if weights is not None:
-            plain = torch.zeros_like(plain)
-        where = where_true(~plain)
-        group = torch.stack([mask[where].long() << bit for bit, mask in enumerate(inside)]).sum(0)
-        weights = (
-            torch.ones(1, device=probs.device).double().expand(len(where))
-            if weights is None
-            else weights
+            is_plain = torch.zeros_like(in_masks[0])
+        singly = find_true(~is_plain)
+        bits = [in_mask[singly].long() << bit for bit, in_mask in enumerate(in_masks)]
+        group = torch.stack(bits).sum(0)
+        if voxels.weights is None:
+            weights = torch.ones(1, device=group.device).double().expand(len(singly))
+        else:
+            weights = voxels.weights
+        self._add_singly(
+            voxels.probs.index_select(-1, singly),
+            voxels.truth.index_select(-1, singly),
+            voxels.labels.index_select(-1, singly),
+            group,
+            weights,
         )
-        voxels, true, chosen = (array.index_select(-1, where) for array in (probs, truth, labels))
-        self._add_singly(voxels, true, chosen, group, weights)
-        if len(where) < probs.shape[1]:
-            self._add_plain(probs, plain)
+        if len(singly) < voxels.number:
+            self._add_plain(voxels.probs, is_plain)
+
+    def _find_foregrounds(self, voxels: _Voxels) -> tuple[Tensor, Tensor]:
+        """(n,) whether truth, and delivered label, are a structure."""
+        if self._regions:
+            return voxels.truth.any(0), voxels.labels.any(0)
+        return voxels.truth > 0, voxels.labels > 0
+
+    def _find_plain(self, probs: Tensor, in_masks: Sequence[Tensor]) -> Tensor:
+        """(n,) which voxels are in no mask and have their probabilities in the outermost bins."""
+        if self._regions:
+            is_plain = probs.amax(0) <= min(1 / self._n_bins, 0.5) - _SLACK
+        else:
+            # Above this background probability all others are in the lowest bin, and lower, even
+            # where the sum is not quite 1.
+            is_plain = probs[0] > max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
+        for in_mask in in_masks:
+            is_plain &= ~in_mask
+        return is_plain
 
     def _add_singly(
         self, probs: Tensor, truth: Tensor, labels: Tensor, group: Tensor, weights: Tensor
     ) -> None:
         """Voxels that are not plain, with the number of the group of each."""
-        double, rows = probs.double(), torch.arange(len(probs), device=probs.device)[:, None]
+        channel = torch.arange(len(probs), device=probs.device)[:, None]
+        double = probs.double()
         if self._regions:
-            right = labels == truth
-            confidence, of_truth = (torch.where(of, double, 1 - double) for of in (labels, truth))
-            brier = 2 * (1 - of_truth).square()
+            is_right = labels == truth
+            is_class = truth
+            confidence = torch.where(labels, double, 1 - double)
+            p_truth = torch.where(truth, double, 1 - double)
+            brier = 2 * (1 - p_truth).square()
         else:
-            truth, labels = truth.long()[None], labels.long()[None]
-            right = labels == truth
-            confidence, of_truth = probs.gather(0, labels), double.gather(0, truth)
-            brier = double.square().sum(0) + 1 - 2 * of_truth
+            class_index = truth.long()[None]
+            label_index = labels.long()[None]
+            is_right = label_index == class_index
+            is_class = channel == class_index
+            confidence = probs.gather(0, label_index)
+            p_truth = double.gather(0, class_index)
+            brier = double.square().sum(0) + 1 - 2 * p_truth
 
-        def add(name: str, key: Tensor, values: Tensor, among: Tensor | None = None) -> None:
-            values = (values * weights).expand(key.shape)
-            if among is not None:
-                key, values = key[among], values[among]
-            flat = self._sums[name].view(-1)  # the same place may come twice
-            flat += torch.bincount(
-                key.reshape(-1), weights=values.reshape(-1), minlength=flat.numel()
-            )
+        num_rows = len(p_truth)  # 1, or R
+        row = group * num_rows + channel[:num_rows]
+        place = row * self._n_bins + bin_index(confidence, self._n_bins)
+        self._add_at("count", place, weights)
+        self._add_at("confidence", place, confidence * weights)
+        self._add_at("correct", place, weights, is_right)
+        self._add_at("nll", row, -p_truth.clamp_min(_SMALLEST).log() * weights)
+        self._add_at("brier", row, brier * weights)
+        class_row = group * len(probs) + channel
+        class_place = class_row * self._n_bins + bin_index(probs, self._n_bins)
+        self._add_at("class_count", class_place, weights)
+        self._add_at("class_confidence", class_place, double * weights)
+        self._add_at("class_positive", class_place, weights, is_class)
 
-        row, one = group * len(of_truth) + rows[: len(of_truth)], torch.ones_like(weights)
-        key = row * self._n_bins + bin_index(confidence, self._n_bins)
-        add("count", key, one)
-        add("confidence", key, confidence)
-        add("correct", key, one, right)
-        add("nll", row, -of_truth.clamp_min(_SMALLEST).log())
-        add("brier", row, brier)
-        key = (group * len(probs) + rows) * self._n_bins + bin_index(probs, self._n_bins)
-        add("class_count", key, one)
-        add("class_confidence", key, double)
-        add("class_positive", key, one, truth if self._regions else rows == truth)
-
-    def _add_plain(self, probs: Tensor, plain: Tensor) -> None:
-        """The voxels where ``plain`` is true, all in the group 0."""
-        count, distance = int(plain.sum()), probs.double() * plain
-        if not self._regions:
-            distance[0] = plain.double() - distance[0]
-        total, squares = distance.sum(1), distance.square().sum(1)
-        sums = {name: values[0] for name, values in self._sums.items()}
-        rows, first = len(sums["count"]), 0 if self._regions else 1
-        for name in ("count", "correct"):
-            sums[name][:, -1] += count
-        sums["confidence"][:, -1] += count - total[:rows]
-        sums["class_count"][first:, 0] += count
-        sums["class_confidence"][first:, 0] += total[first:]
-        for name, value in (
-            ("class_count", count),
-            ("class_positive", count),
-            ("class_confidence", count - total[0]),
-        ):
-            # the background's of_truth probability lies in the top bin
-            sums[name][:first, -1] += value
-        sums["nll"] -= torch.log1p(-distance[:rows]).sum(1)
-        sums["brier"] += 2 * squares if self._regions else squares.sum()
-
-
-class CalibrationMetric:
-    """Calibration errors of everything seen so far, in a few kilobytes, with the life cycle of a
-    torchmetrics metric.
-
-    With torch.distributed initialised, :meth:`compute` adds the sums of all ranks first; every rank
-    must call it.
-
-    Args:
-        num_classes: K classes with the background, or R regions.
-        mask: ``all``, ``foreground``, ``predicted`` or ``union``, see ``count_masks``.
-        regions: Whether the heads are sigmoid regions.
-        ignore_label: Label of voxels to leave out (classes only).
-        n_bins: Number of confidence bins.
-        from_logits: Whether :meth:`update` gets logits rather than probabilities.
-
-    Raises:
-        ValueError: An argument is none of these.
-
-    Examples:
-        >>> metric = CalibrationMetric(num_classes=2)
-        >>> metric.update(torch.tensor([[[4.0, 0.0], [0.0, 4.0]]]), torch.tensor([[0, 0]]))
-        >>> round(metric.compute()["ECE"], 3)
-        0.482
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mask: str = "all",
-        regions: bool = False,
-        ignore_label: int | None = None,
-        n_bins: int = DEFAULT_N_BINS,
-        from_logits: bool = True,
+    def _add_at(
+        self, name: str, place: Tensor, values: Tensor, among: Tensor | None = None
     ) -> None:
-        if mask not in BUILT_IN_MASKS:
-            raise ValueError(f"mask must be one of {', '.join(BUILT_IN_MASKS)}, got {mask!r}.")
-        least = 1 if regions else 2
-        if not isinstance(num_classes, int) or num_classes < least:
-            raise ValueError(
-                f"num_classes must be an integer of at least {least}, got {num_classes!r}."
-            )
-        self.mask, self.regions, self.ignore_label, self.from_logits = (
-            mask,
-            regions,
-            ignore_label,
-            from_logits,
-        )
-        self._zero = self.stats = BinStats.zeros(num_classes, n_bins=n_bins, regions=regions)
-
-    def update(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Add a batch; ValueError where shapes or values do not fit.
+        """Add values at places of the flattened sums of a field, of which one may come twice.
 
         Args:
-            prediction: (B, K, *spatial), or (B, K) for a classifier.
-            target: Classes: (B, *spatial) or (B, 1, *spatial) labels. Regions: (B, R, *spatial).
-            valid: (B, *spatial) or (B, 1, *spatial), False where a voxel is ignored.
+            name: Field of ``BinStats``.
+            place: Indices.
+            values: What can be expanded to their shape.
+            among: Booleans of that shape: which of them count; None: all.
         """
-        channels, shape = self._zero.num_classes, tuple(prediction.shape)
-        if shape[1:2] != (channels,) or not prediction.is_floating_point():
-            raise ValueError(
-                f"prediction must be floating point, (B, {channels}, *spatial), got"
-                f" {prediction.dtype} {shape}."
-            )
-        # (K, B, *spatial): the batch is one more spatial axis
-        probs = prediction.detach().transpose(0, 1)
-        target = target.transpose(0, 1) if target.ndim == prediction.ndim else target
-        valid = (
-            valid.transpose(0, 1) if valid is not None and valid.ndim == prediction.ndim else valid
+        values = values.expand(place.shape)
+        if among is not None:
+            values = values[among]
+            place = place[among]
+        sums = self._sums[name].view(-1)
+        sums += torch.bincount(
+            place.reshape(-1), weights=values.reshape(-1), minlength=sums.numel()
         )
-        if self.from_logits:
-            probs = probs if probs.dtype == torch.float64 else probs.float()
-            probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
-        options: Any = {
-            "ignore_label": self.ignore_label,
-            "regions": self.regions,
-            "n_bins": self._zero.n_bins,
-        }
-        self.stats = self.stats + count_masks(probs, target, valid=valid, **options)[self.mask]
 
-    def __call__(
-        self, prediction: Tensor, target: Tensor, valid: Tensor | None = None
-    ) -> dict[str, float]:
-        """Add a batch, and return the metrics of it alone, as :meth:`update` and :meth:`compute`
-        would."""
-        before, self.stats = self.stats, self._zero
-        try:
-            self.update(prediction, target, valid)
-            result = self.compute()
-        finally:
-            self.stats = before + self.stats
-        return result
+    def _add_plain(self, probs: Tensor, is_plain: Tensor) -> None:
+        """The voxels where ``is_plain``, all in the group 0."""
+        count = int(is_plain.sum())
+        distance = probs.double() * is_plain  # from the truth, 0 elsewhere
+        if not self._regions:
+            distance[0] = is_plain.double() - distance[0]
+        total = distance.sum(1)
+        squares = distance.square().sum(1)
+        sums = {name: by_group[0] for name, by_group in self._sums.items()}
 
-    def to(self, device: Any) -> CalibrationMetric:
-        """Itself: batches are taken from any device, and the sums, a few kilobytes, stay on the
-        CPU."""
-        return self
-
-    def compute(self) -> dict[str, float]:
-        """The metrics of everything seen by all ranks: n_voxels, and those of ``MASK_METRICS`` by
-        name."""
-        stats = self.stats
-        # NCCL moves GPU tensors only, Gloo takes both
-        if dist.is_available() and dist.is_initialized():
-            device = (
-                torch.device("cuda", torch.cuda.current_device())
-                if dist.get_backend() == "nccl"
-                else "cpu"
-            )
-            sums = [
-                torch.tensor(getattr(stats, field.name), device=device) for field in fields(stats)
-            ]
-            for tensor in sums:
-                dist.all_reduce(tensor)
-            stats = BinStats(*(tensor.cpu().numpy() for tensor in sums))
-        return {name: float(value) for name, value in mask_metrics(stats).items()}
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self.stats = self._zero
+        num_rows = len(sums["count"])  # 1, or R
+        sums["count"][:, -1] += count
+        sums["correct"][:, -1] += count
+        sums["confidence"][:, -1] += count - total[:num_rows]
+        sums["nll"] -= torch.log1p(-distance[:num_rows]).sum(1)
+        if self._regions:
+            sums["brier"] += 2 * squares
+            first_structure = 0
+        else:
+            sums["brier"] += squares.sum()
+            first_structure = 1
+            # The background's own probability lies in the top bin.
+            sums["class_count"][0, -1] += count
+            sums["class_positive"][0, -1] += count
+            sums["class_confidence"][0, -1] += count - total[0]
+        sums["class_count"][first_structure:, 0] += count
+        sums["class_confidence"][first_structure:, 0] += total[first_structure:]

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.binning import check_chunk, parts, read_probs
 from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.metrics.inputs import check_probabilities, read_probs, split_range
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -76,10 +76,10 @@ def _compute_by_block(
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     flat = tensor.reshape(len(tensor), -1)
     result = torch.empty(flat.shape[1], dtype=dtype, device=tensor.device)
-    for part in parts(flat.shape[1], max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))):
+    for part in split_range(flat.shape[1], max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))):
         block = flat[:, part].to(dtype)
         if check:
-            check_chunk(block, regions)
+            check_probabilities(block, regions)
         result[part] = function(block, regions)
     result = result.reshape(tensor.shape[1:])
     if isinstance(probs, np.ndarray):
@@ -275,7 +275,7 @@ class MemberSums:
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         flat = values.reshape(len(values), -1)
-        for part in parts(flat.shape[1], _MEMBER_BLOCK_VOXELS):
+        for part in split_range(flat.shape[1], _MEMBER_BLOCK_VOXELS):
             yield part, self.to_probs(np.ascontiguousarray(flat[:, part]))
 
     def _entropies(self, probs: np.ndarray) -> np.ndarray:

@@ -226,7 +226,7 @@ def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
 
     Args:
         rows: With ``network_volume``, the sum of the network's probabilities times ``voxel``, and
-            ``network_dice``, of :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`, of which
+            ``network_dice``, of :func:`~nnunet_nacl.metrics.largest_dice.largest_dice`, of which
             0.001 is the least.
         voxel: Volume of a voxel.
     """
