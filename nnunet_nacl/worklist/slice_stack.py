@@ -1,0 +1,221 @@
+"""Draws the slices that the page of a scan lets its reader scroll through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from PIL import Image
+
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.cases.views import Views
+from nnunet_nacl.metrics.overlap import bounding_box
+from nnunet_nacl.worklist.drawing import COLORS, encode_picture, grey_picture, paint_structures
+from nnunet_nacl.worklist.slices import Grid, View
+
+MOST_SLICES = 64
+
+_LONG_SIDE = 320  # most pixels
+_JPEG_QUALITIES = (80, 65, 50, 35, 20)  # one after the other, until pictures are small enough
+_BEYOND = 0.1  # share of the structures' slices that is shown on either side, at least one slice
+_UNCERTAINTY_LEVELS = 16
+
+_CLEAR = (0, 0, 0, 0)
+_OUTLINE_COLORS = [_CLEAR, *((*color, 255) for color in COLORS[1:].tolist())]
+_UNCERTAINTY_COLORS = [
+    (255, 0, 255, round(170 * level / (_UNCERTAINTY_LEVELS - 1)))
+    for level in range(_UNCERTAINTY_LEVELS)
+]
+"""Clear where the network is certain, to magenta where the largest probability is a half or
+less."""
+
+
+class DrawnSlice(NamedTuple):
+    """One slice, each picture as a file in base64.
+
+    Attributes:
+        number: Of the slice, from 1.
+        grey: JPEG of the image.
+        outlines: PNG of the structures' outlines, else clear.
+        uncertainty: PNG of low confidence, else clear.
+    """
+
+    number: int
+    grey: str
+    outlines: str
+    uncertainty: str
+
+
+class SliceStack(TypedDict):
+    """Slices of a scan, in JSON values.
+
+    Attributes:
+        slices: A :class:`DrawnSlice` for each.
+        first: Number of the slice with the least certain place.
+        of: How many slices the image has.
+        axis: ``axial``, ``coronal`` or ``sagittal``; empty where that is unknown.
+        edges: Letters of the left, right, upper and lower edge.
+        size: Width and height of the outlines in pixels; other pictures are enlarged to it.
+    """
+
+    slices: list[DrawnSlice]
+    first: int
+    of: int
+    axis: str
+    edges: tuple[str, ...]
+    size: tuple[int, int]
+
+
+class _Layers(NamedTuple):
+    """A slice before its grey picture is compressed."""
+
+    number: int
+    grey: Image.Image
+    outlines: str
+    uncertainty: str
+
+
+def draw_slice_stack(
+    case: Case,
+    views: Views,
+    image: np.ndarray,
+    place: tuple[int, ...],
+    axis: int,
+    most_characters: int,
+) -> SliceStack:
+    """Draw slices through the structures, evenly spaced and with the least certain place.
+
+    All show the same part of the image in the same grey window. Grey values and uncertainty have
+    one pixel a voxel, outlines are finer. Outlines of labels that miss less are dotted.
+
+    Args:
+        case: The scan.
+        views: Its uncertainty and labels that miss less.
+        image: (*spatial) first channel.
+        place: Index of the least certain voxel.
+        axis: Across the slices.
+        most_characters: That all pictures may take; to this end the quality of the grey pictures is
+            lowered, then every second slice is left out.
+    """
+    box = _find_box(case, views.sensitive, place)
+    view = _view_box(case, box, place, axis)
+    grid_of_voxels = replace(view.grid, long_side=(1, _LONG_SIDE))
+    numbers = _choose_slices(box[axis], place[axis], image.shape[axis])
+    shown = [replace(view, index=number) for number in numbers]
+    values = [slice_view(image).astype(np.float32) for slice_view in shown]
+    window = _find_grey_window(values)
+    layers = []
+    for slice_view, slice_values in zip(shown, values):
+        grey = Image.fromarray(grey_picture(slice_values, grid_of_voxels, window))
+        outlines = _draw_outlines(case, views.sensitive, slice_view)
+        uncertainty = _draw_uncertainty(slice_view(views.uncertainty), grid_of_voxels)
+        layers.append(_Layers(slice_view.index + 1, grey, outlines, uncertainty))
+    first = place[axis] + 1
+    height, width = view.grid.pixels
+    return {
+        "slices": _compress(layers, first, most_characters),
+        "first": first,
+        "of": image.shape[axis],
+        "axis": view.plane,
+        "edges": view.edges,
+        "size": (width, height),
+    }
+
+
+def _find_box(case: Case, sensitive: np.ndarray | None, place: tuple[int, ...]) -> Box:
+    """The box around all labels and the least certain place; without labels the whole image."""
+    is_labelled = case.segmentation != 0
+    if sensitive is not None:
+        is_sensitive = sensitive != 0
+        if case.labels.regions:
+            is_sensitive = is_sensitive.any(axis=0)
+        is_labelled |= is_sensitive
+    box = bounding_box(is_labelled)
+    if box is None:
+        return tuple(slice(0, n) for n in case.segmentation.shape)
+    return tuple(
+        slice(min(part.start, index), max(part.stop, index + 1)) for part, index in zip(box, place)
+    )
+
+
+def _view_box(case: Case, box: Box, place: tuple[int, ...], axis: int) -> View:
+    """The view of the slice through the least certain place, with what surrounds the box."""
+    shape_of_slice = np.delete(case.segmentation.shape, axis)
+    occupied = np.zeros(shape_of_slice, bool)
+    occupied[tuple(part for other, part in enumerate(box) if other != axis)] = True
+    return View.around(occupied, axis, place[axis], case.geometry, (_LONG_SIDE, _LONG_SIDE))
+
+
+def _choose_slices(labelled: slice, least_certain: int, n_slices: int) -> list[int]:
+    """Indices of the slices that are shown, evenly spaced.
+
+    Args:
+        labelled: Range of the slices with labels.
+        least_certain: Index of the slice that is shown in any case.
+        n_slices: Of the image.
+    """
+    beyond = max(1, round(_BEYOND * (labelled.stop - labelled.start)))
+    first = max(labelled.start - beyond, 0)
+    last = min(labelled.stop + beyond, n_slices) - 1
+    n_shown = min(MOST_SLICES, last - first + 1)
+    indices = np.unique(np.linspace(first, last, n_shown).round().astype(int))
+    indices[np.abs(indices - least_certain).argmin()] = least_certain
+    return indices.tolist()
+
+
+def _find_grey_window(slices: Sequence[np.ndarray]) -> list[float]:
+    """The 1st and 99th percentile of all slices together, by every second voxel of each axis."""
+    return np.percentile(np.stack([values[::2, ::2] for values in slices]), (1, 99)).tolist()
+
+
+def _draw_outlines(case: Case, sensitive: np.ndarray | None, view: View) -> str:
+    """PNG with the outlines of the structures, and dotted ones of labels that miss less."""
+    labels = view.grid.enlarge(view(case.segmentation))
+    _, rims = paint_structures(labels, case.labels, 1)
+    if sensitive is not None:
+        if case.labels.regions:
+            masks = [view.grid.enlarge(view(mask)) for mask in sensitive]
+            _, wider_rims = paint_structures(np.stack(masks), case.labels, 1)
+        else:
+            wider_labels = view.grid.enlarge(view(sensitive))
+            _, wider_rims = paint_structures(wider_labels, case.labels, 1)
+        is_dot = np.indices(rims.shape).sum(axis=0) % 4 < 2
+        np.copyto(rims, wider_rims, where=(rims == 0) & is_dot)
+    # few colours take few bits a pixel
+    return _encode_palette(rims, _OUTLINE_COLORS[: len(case.labels.foreground) + 1])
+
+
+def _draw_uncertainty(uncertainty: np.ndarray, grid: Grid) -> str:
+    """PNG of (rows, columns) uncertainty, from 0 to 1 and full from a half on, in few levels."""
+    highest = _UNCERTAINTY_LEVELS - 1
+    levels = (grid.enlarge(uncertainty) * (2 * highest)).round().clip(0, highest)
+    return _encode_palette(levels.astype(np.uint8), _UNCERTAINTY_COLORS)
+
+
+def _encode_palette(indices: np.ndarray, colors: Sequence[Sequence[int]]) -> str:
+    """PNG of a picture of indices of colours, each red, green, blue and opacity."""
+    picture = Image.fromarray(indices)
+    opacities = bytes(color[3] for color in colors)
+    picture.putpalette([value for color in colors for value in color[:3]])
+    return encode_picture(picture, "PNG", compress_level=4, transparency=opacities)
+
+
+def _compress(layers: list[_Layers], first: int, most_characters: int) -> list[DrawnSlice]:
+    """Slices in so many characters, the one with the number ``first`` among them."""
+    while True:
+        for quality in _JPEG_QUALITIES:
+            slices = []
+            for number, grey, outlines, uncertainty in layers:
+                jpeg = encode_picture(grey, "JPEG", quality=quality)
+                slices.append(DrawnSlice(number, jpeg, outlines, uncertainty))
+            if sum(map(_count_characters, slices)) <= most_characters:
+                return slices
+        position = [slice_layers.number for slice_layers in layers].index(first)
+        layers = layers[position % 2 :: 2]
+
+
+def _count_characters(drawn: DrawnSlice) -> int:
+    return len(drawn.grey) + len(drawn.outlines) + len(drawn.uncertainty)
