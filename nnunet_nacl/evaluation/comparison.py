@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
@@ -89,6 +90,20 @@ def _calibration_column(metric: str, mask: str) -> Column:
     )
 
 
+class Draws(TypedDict):
+    """How the bootstrap draws, as arguments of :mod:`nnunet_nacl.metrics.statistics`.
+
+    Attributes:
+        n_bootstrap: Number of samples.
+        seed: Of the random numbers.
+        groups: Patient of each case, which are resampled; None where each case is its own.
+    """
+
+    n_bootstrap: int
+    seed: int
+    groups: list[str] | None
+
+
 class Promises(NamedTuple):
     """What is promised of a model's cases, beside what is true.
 
@@ -143,12 +158,15 @@ class Comparison:
     @property
     def cases(self) -> list[str]:
         """Names of the cases that all methods have, in the order of the records."""
-        return [record.case for record in next(iter(self.records.values()), ())]
+        records_of_first = next(iter(self.records.values()), [])
+        return [record.case for record in records_of_first]
 
     @property
     def groups(self) -> list[str] | None:
         """Patient of each case; None where each case is its own."""
-        return [self.patients[case] for case in self.cases] if self.patients else None
+        if not self.patients:
+            return None
+        return [self.patients[case] for case in self.cases]
 
     @property
     def unit(self) -> str:
@@ -179,14 +197,11 @@ class Comparison:
         return ", ".join(part for part in parts if part)
 
     @property
-    def draws(self) -> dict[str, Any]:
-        """Number and seed of the bootstrap's samples, and the patients that it resamples, as
-        arguments."""
-        return {
-            "n_bootstrap": self.options.n_bootstrap,
-            "seed": self.options.seed,
-            "groups": self.groups,
-        }
+    def draws(self) -> Draws:
+        """How the bootstrap draws."""
+        return Draws(
+            n_bootstrap=self.options.n_bootstrap, seed=self.options.seed, groups=self.groups
+        )
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -231,11 +246,8 @@ class Comparison:
         """
         result = self.values.mean().unstack(0).loc[list(self.records), list(self.columns)]
         for metric in OVERLAP:
-            result[metric] = (
-                result[[f"{metric}:{key}" for key in self.structures]]
-                .dropna(axis="columns")
-                .mean(axis=1)
-            )
+            of_structures = result[[f"{metric}:{key}" for key in self.structures]]
+            result[metric] = of_structures.dropna(axis="columns").mean(axis=1)
         return result
 
     @cached_property
@@ -265,9 +277,8 @@ class Comparison:
 
     def _with_verdicts(self, tests: pd.DataFrame) -> pd.DataFrame:
         """The tests with p after Holm's correction and a verdict each."""
-        higher_is_better = np.array(
-            [self.columns[column].better == "higher" for column in tests["column"]], bool
-        )
+        better = [self.columns[column].better for column in tests["column"]]
+        higher_is_better = np.array([direction == "higher" for direction in better], bool)
         n_lower = tests.pop("n_lower")
         n_higher = tests.pop("n_higher")
         tests["n_better"] = n_higher.where(higher_is_better, n_lower)
@@ -276,10 +287,14 @@ class Comparison:
         tests["p_holm"] = tests.groupby("family").p.transform(holm)
         mean_is_against_ranks = tests.difference * tests.rank_biserial <= 0
         is_better = (tests.difference > 0) == higher_is_better
-        conditions = [tests.p_holm.isna(), tests.p_holm >= ALPHA, mean_is_against_ranks, is_better]
-        return tests.assign(
-            verdict=np.select(conditions, ["untested", "none", "mixed", "better"], "worse")
-        )
+        conditions = {
+            "untested": tests.p_holm.isna(),
+            "none": tests.p_holm >= ALPHA,
+            "mixed": mean_is_against_ranks,
+            "better": is_better,
+        }
+        verdict = np.select(list(conditions.values()), list(conditions), "worse")
+        return tests.assign(verdict=verdict)
 
     @property
     def powerless(self) -> list[str]:
@@ -289,12 +304,13 @@ class Comparison:
         The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without
         any test are left out.
         """
-        families = (
-            self.statistics.query("verdict != 'untested'").groupby("family", sort=False).n_patients
-        )
-        return [
-            family for family, sizes in families if len(sizes) * 2.0 ** (1 - sizes.max()) >= ALPHA
-        ]
+        tested = self.statistics.query("verdict != 'untested'")
+        powerless = []
+        for family, tests in tested.groupby("family", sort=False):
+            smallest_p = 2.0 ** (1 - tests.n_patients.max())
+            if len(tests) * smallest_p >= ALPHA:
+                powerless.append(str(family))
+        return powerless
 
 
 def _counted(number: int, noun: str) -> str:

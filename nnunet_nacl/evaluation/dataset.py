@@ -1,13 +1,10 @@
-"""Finds the predictions of each method on a data set, and aligns their cases; and what is promised
-of these."""
+"""Finds the predictions of each method on a data set, and aligns their cases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pandas as pd
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
@@ -37,14 +34,14 @@ def locate(
     networks were trained.
     """
     models = [method for method in methods if method.is_model]
+    folds: list[str] = []
+    notes: list[str] = []
+    found = _FoundModels("", {}, [])
     if models:
         found = _find_models(dataset or "", models, options)
         folds, fold_notes = common_folds(found.dataset, found.folders, options)
-        name = found.dataset
-        notes = [*found.notes, *fold_notes]
+        notes += [*found.notes, *fold_notes]
     else:
-        found = _FoundModels("", {}, [])
-        folds, name, notes = [], "", []
         options = replace(options, plans="", configuration="")
     opened = []
     for method in methods:
@@ -54,8 +51,7 @@ def locate(
             opened.append(_open_folder(method, options))
     for method in opened:
         notes += check_training_cases(method, options.allow_training_cases)
-    if not name:
-        name = _name_of_data_set(dataset, opened)
+    name = found.dataset or _name_of_data_set(dataset, opened)
     return Comparison(name, tuple(folds), options, opened, notes)
 
 
@@ -73,8 +69,7 @@ def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> s
 
 @dataclass(frozen=True)
 class _FoundModels:
-    """The models of a data set: its full name, each model's folder by the method's name, and
-    notes."""
+    """The full name of a data set, its models' folders by the method's name, and notes."""
 
     dataset: str
     folders: Mapping[str, Path]
@@ -84,8 +79,7 @@ class _FoundModels:
 def _find_models(
     dataset: str, methods: Sequence[ComparedMethod], options: ComparisonOptions
 ) -> _FoundModels:
-    """Each trainer's model folder, and a note on each that is of another configuration than was
-    asked for."""
+    """Each trainer's model folder, and a note on each of another configuration than asked for."""
     folders = {}
     for method in methods:
         path = method.path
@@ -97,10 +91,8 @@ def _find_models(
     notes = []
     for method in methods:
         _, plans, configuration = folders[method.name].resolve().name.split("__")
-        if method.path is not None and (plans, configuration) != (
-            options.plans,
-            options.configuration,
-        ):
+        is_as_asked = plans == options.plans and configuration == options.configuration
+        if method.path is not None and not is_as_asked:
             notes.append(f"{method.label} is a model of {configuration}, {plans}.")
     by_name = [folders[method.name] for method in methods if method.path is None]
     if by_name:
@@ -122,10 +114,14 @@ def common_folds(
     UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
     """
     present = {name: _measurable_folds(model) for name, model in models.items()}
-    # fold_all holds the same cases as the folds: only on its own
-    numbered = {fold for folds in present.values() for fold in folds if fold != "all"}
-    wanted = list(dict.fromkeys(options.folds or sorted(numbered, key=int) or ["all"]))
-    common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
+    wanted = options.folds
+    if not wanted:
+        # fold_all holds the same cases as the folds: only on its own
+        numbered = set[str]().union(*present.values()) - {"all"}
+        wanted = sorted(numbered, key=int) or ["all"]
+    wanted = list(dict.fromkeys(wanted))
+    in_all = set(wanted).intersection(*present.values())
+    common = [fold for fold in wanted if fold in in_all]
     gaps = []
     for name, folds in present.items():
         lacking = [fold for fold in wanted if fold not in folds]
@@ -153,18 +149,20 @@ def common_folds(
 
 def _measurable_folds(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was; fold_all last."""
-    folders = places.fold_folders(model)
-    folds = [
-        fold for fold in folders if places.is_measured(places.validation_folder(folders[fold]))
-    ]
+    folds = []
+    for fold, folder in places.fold_folders(model).items():
+        if places.is_measured(places.validation_folder(folder)):
+            folds.append(fold)
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
 
 def _open_model(
     method: ComparedMethod, model: Path, dataset: str, folds: Sequence[str]
 ) -> ComparedMethod:
-    """The validation cases of a model's folds; UserError where it is of another data set, or has no
-    maps for them."""
+    """The validation cases of a model's folds.
+
+    UserError where it is of another data set, or has no maps for them.
+    """
     method = replace(method, folders=find_fold_folders(model, folds))
     trained_on = method.first.plans.get("dataset_name")
     if method.path is not None and trained_on != dataset:
@@ -176,7 +174,10 @@ def _open_model(
 
 
 def _open_folder(method: ComparedMethod, options: ComparisonOptions) -> ComparedMethod:
-    """A folder of predictions, and the map that calibrated it, if any has."""
+    """A folder of predictions, and the map that calibrated it, if any has.
+
+    UserError where that map cannot be read: what it knows of the cases would be missing.
+    """
     path = method.path or Path()
     folder = PredictionFolder.open(
         path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
@@ -186,8 +187,7 @@ def _open_folder(method: ComparedMethod, options: ComparisonOptions) -> Compared
 
 
 def _with_maps(model: ComparedMethod) -> ComparedMethod:
-    """A model with the map of each of its validation cases, which was fitted to the other parts of
-    the cross-fit.
+    """A model with a map for each of its validation cases, fitted without the case's part.
 
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
     """
@@ -211,8 +211,10 @@ def _with_maps(model: ComparedMethod) -> ComparedMethod:
 
 
 def check_training_cases(method: ComparedMethod, allowed: bool) -> list[str]:
-    """Notes on what was trained on cases, or fitted to them; UserError for networks that certainly
-    were."""
+    """Notes on networks that were trained on cases, and maps that were fitted to them.
+
+    UserError for networks that certainly were, unless that is ``allowed``.
+    """
     notes = []
     for fold, cases in method.cases().items():
         seen = _seen_in_training(method.folders[fold], fold, set(cases))
@@ -269,15 +271,17 @@ def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _
         seen = set[str]()
         if int(fold) < len(splits):
             seen = cases & set(splits[int(fold)]["train"])
-        reason = f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
-        return _SeenInTraining(bool(seen), reason)
+        if not seen:
+            return _SeenInTraining(False, "")
+        return _SeenInTraining(True, f"{_counted(seen)} in the training part of fold {fold}")
     if not splits:
         return _SeenInTraining(False, "there is no splits_final.json of its data set")
-    inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
+    in_splits = set[str]().union(*(split["train"] + split["val"] for split in splits))
+    inside = cases & in_splits
     if not inside:
         return _SeenInTraining(False, "")
-    in_no_fold = not any(inside <= set(split["val"]) for split in splits)
-    if in_no_fold and (folder.folder / places.PREDICT_ARGUMENTS).is_file():
+    is_in_one_fold = any(inside <= set(split["val"]) for split in splits)
+    if not is_in_one_fold and (folder.folder / places.PREDICT_ARGUMENTS).is_file():
         reason = (
             f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
         )
@@ -294,8 +298,7 @@ def _counted(cases: set[str]) -> str:
 
 
 def align(located: Comparison) -> Comparison:
-    """The cases that all have in common; what was not measured yet, or has changed, is measured
-    first.
+    """The cases that all have in common; what was not measured yet, or has changed, is measured.
 
     All are measured with the settings of the records that are there already, so that a user's
     choice of masks is kept. UserError where predictions cannot be evaluated, or not be compared
@@ -303,18 +306,20 @@ def align(located: Comparison) -> Comparison:
     """
     settings = _common_settings(located.methods)
     labels = _common_labels(located.methods)
-    measured = [
-        _measure_method(method, settings, located.options.num_processes)
-        for method in located.methods
-    ]
+    num_processes = located.options.num_processes
+    measured = [_measure_method(method, settings, num_processes) for method in located.methods]
     common = _common_cases(located, measured)
     patients, patient_notes = _patients(located, common.cases)
+    records = {}
+    for measured_method in measured:
+        by_case = measured_method.records
+        records[measured_method.name] = [by_case[case] for case in common.cases]
     aligned = replace(
         located,
         regions=labels.regions,
         structures=labels.structures,
         settings=settings,
-        records={each.method: [each.records[case] for case in common.cases] for each in measured},
+        records=records,
         patients=patients,
     )
     notes = [*located.notes, *common.notes, *patient_notes, *few_cases(aligned)]
@@ -323,10 +328,15 @@ def align(located: Comparison) -> Comparison:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured of a method: its name, records by case, and why there are none of
-    others."""
+    """What was measured of a method.
 
-    method: str
+    Attributes:
+        name: Of the method.
+        records: By case.
+        problems: By case, why there is no record.
+    """
+
+    name: str
     records: Mapping[str, CaseRecord]
     problems: Mapping[str, str]
 
@@ -334,8 +344,10 @@ class _Measured:
 def _measure_method(
     method: ComparedMethod, settings: EvaluationSettings, num_processes: int
 ) -> _Measured:
-    """The records of a method's cases; of a calibrated model each as a map that has not seen it
-    leaves it."""
+    """The records of a method's cases.
+
+    Of a calibrated model each is as a map leaves it that has not seen the case.
+    """
     work = Work(settings=settings, with_sample=method.calibrated)
     held_out = measure_folders(
         method.folders, work, jobs=num_processes, chill=False, title=method.label
@@ -350,11 +362,9 @@ def few_cases(comparison: Comparison) -> list[str]:
     """A note where there are too few patients for a test."""
     if comparison.n_patients >= FEWEST_FOR_A_TEST:
         return []
-    intervals = (
-        "intervals are too narrow to rely on."
-        if comparison.n_patients > 1
-        else "there are no intervals."
-    )
+    intervals = "there are no intervals."
+    if comparison.n_patients > 1:
+        intervals = "intervals are too narrow to rely on."
     return [
         f"{comparison.name}: only {comparison.size}, fewer than {FEWEST_FOR_A_TEST}: no test is"
         f" made, and {intervals}"
@@ -362,8 +372,10 @@ def few_cases(comparison: Comparison) -> list[str]:
 
 
 def _common_settings(methods: Sequence[ComparedMethod]) -> EvaluationSettings:
-    """As in the records that are there, else the defaults; UserError where two were measured with
-    others."""
+    """As in the records that are there, else the defaults.
+
+    UserError where two folders were measured with different ones.
+    """
     first: EvaluationSettings | None = None
     for method in methods:
         for fold, folder in method.folders.items():
@@ -407,28 +419,27 @@ class _CommonCases:
 
 
 def _common_cases(located: Comparison, measured: Sequence[_Measured]) -> _CommonCases:
-    """The cases that all have; UserError where some are missing, unless that is allowed and some
-    are left."""
+    """The cases that all have.
+
+    UserError where some are missing, unless that is allowed and some are left.
+    """
     names = set[str]()
-    for each in measured:
-        names |= each.records.keys()
+    for method in measured:
+        names |= method.records.keys()
         # of a whole fold no case is known
-        names |= {name for name in each.problems if not name.startswith("fold ")}
-    has_case = pd.DataFrame(
-        {each.method: [name in each.records for name in sorted(names)] for each in measured}
-    )
-    has_case.index = pd.Index(sorted(names))
-    common = has_case.index[has_case.all(axis=1)].tolist()
-    lacking = {each.method: has_case.index[~has_case[each.method]].tolist() for each in measured}
-    lacking = {method: cases for method, cases in lacking.items() if cases}
-    if not lacking:
-        return _CommonCases(common, [])
+        names |= {name for name in method.problems if not name.startswith("fold ")}
     total = len(names)
-    counts = [
-        f"{method} lacks {len(cases)} of {total} cases: {some(cases)}"
-        for method, cases in lacking.items()
-    ]
-    listed = f"{'; '.join(counts)}."
+    common = sorted(names.intersection(*(method.records.keys() for method in measured)))
+    gaps = []
+    problems: dict[str, str] = {}
+    for method in measured:
+        lacking = sorted(names - method.records.keys())
+        if lacking:
+            gaps.append(f"{method.name} lacks {len(lacking)} of {total} cases: {some(lacking)}")
+            problems |= method.problems
+    if not gaps:
+        return _CommonCases(common, [])
+    listed = f"{'; '.join(gaps)}."
     if common and located.options.allow_missing:
         note = (
             f"{located.name}: compared on the {len(common)} of {total} cases that all have."
@@ -438,18 +449,14 @@ def _common_cases(located: Comparison, measured: Sequence[_Measured]) -> _Common
     advice = "No case is left to compare."
     if common:
         advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
-    problems: dict[str, str] = {}
-    for each in measured:
-        if each.method in lacking:
-            problems |= each.problems
     raise UserError(f"{located.name}: {listed} {advice}{list_problems(problems)}")
 
 
 def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Of each case the patient, as the user or a compared model's calibration map says; empty if
-    each is its own.
+    """The patient of each case, and a note on each map that cannot be read.
 
-    And a note on each map that cannot be read: it may know of patients.
+    Patients are as the user or a compared model's calibration map says; empty if each case is its
+    own.
     """
     notes: list[str] = []
     if located.options.groups is not None:
@@ -463,8 +470,7 @@ def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str]
 
 
 def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str], list[str]]:
-    """The patients that the first model's map names that has some, and a note on each map that
-    cannot be read."""
+    """The patients that some model's map names, and a note on each map that cannot be read."""
     opened = {
         method.map_path: method.calibration_map for method in methods if method.calibration_map
     }
@@ -484,9 +490,9 @@ def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str
 
 
 def promises_of(comparison: Comparison) -> dict[str, Promises]:
-    """By name of every method; those of a calibrated model, and of folders that a map calibrated,
-    may have intervals.
+    """By name of every method, what is promised of its cases.
 
+    Those of a calibrated model, and of folders that a map calibrated, may have intervals.
     What a model's map learned, it learned from the validation cases. So of each of these the same
     is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie
     in one part, and count as one. Of other cases, in folders that `nnunet_nacl review -map` wrote,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.errors import some
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
+from nnunet_nacl.evaluation.comparison_report import TestedDifference
 from nnunet_nacl.evaluation.file_names import OVERVIEW, named_after
 from nnunet_nacl.evaluation.table import NOT_TESTED, Table
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
@@ -164,7 +165,9 @@ class _TableMaker:
         tests = self.comparison.statistics
         unit = self.comparison.unit
         draws = self.comparison.draws
-        rows = [self._statistics_row(test) for test in tests.itertuples()]
+        rows = []
+        for test in tests.to_dict("records"):
+            rows.append(self._statistics_row(cast(TestedDifference, test)))
         n_tests = tests.family.value_counts(sort=False)
         sizes = ", ".join(f"{family} {n}" for family, n in n_tests.items())
         powerless = ""
@@ -187,22 +190,24 @@ class _TableMaker:
         reference = self.comparison.methods[0].label
         return self.make("statistics", f"Differences to {reference}", caption, rows, csv=tests)
 
-    def _statistics_row(self, test: Any) -> dict[str, Any]:
-        """One tested difference, a row of the frame."""
-        column = self.comparison.columns[test.column]
+    def _statistics_row(self, test: TestedDifference) -> dict[str, Any]:
+        """One tested difference."""
+        column = self.comparison.columns[test["column"]]
         decimals = 2 if column.metric == "HD95_mm" else 3
-        low = number(test.low, decimals, "+")
-        high = number(test.high, decimals, "+")
+        difference = number(test["difference"], decimals, "+")
+        low = number(test["low"], decimals, "+")
+        high = number(test["high"], decimals, "+")
+        interval = "-" if low == "-" else f"[{low}, {high}]"
         verdicts = {"none": "", "untested": NOT_TESTED}
         return {
             "metric": column.title,
-            "method": self.comparison.labels[test.trainer],
-            "n": test.n_patients,
-            "difference": (test.difference, number(test.difference, decimals, "+")),
-            "95 % interval": (test.low, "-" if low == "-" else f"[{low}, {high}]"),
-            "p": (test.p, _p_text(test.p)),
-            "p (Holm)": (test.p_holm, _p_text(test.p_holm)),
-            "verdict": verdicts.get(test.verdict, test.verdict),
+            "method": self.comparison.labels[test["trainer"]],
+            "n": test["n_patients"],
+            "difference": (test["difference"], difference),
+            "95 % interval": (test["low"], interval),
+            "p": (test["p"], _p_text(test["p"])),
+            "p (Holm)": (test["p_holm"], _p_text(test["p_holm"])),
+            "verdict": verdicts.get(test["verdict"], test["verdict"]),
         }
 
     @cached_property
