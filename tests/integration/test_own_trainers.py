@@ -1,5 +1,4 @@
-"""The user's own class of docs/losses.md in nnU-Net's commands: trained, continued and used for
-prediction."""
+"""The user's own class of docs/losses.md in nnU-Net's commands: trains, goes on, predicts."""
 
 from __future__ import annotations
 
@@ -23,7 +22,8 @@ def test_the_documented_class_trains_goes_on_and_predicts(
     variables = {"nnUNet_extTrainer": str(tmp_path), "nnUNet_n_proc_DA": "0"}
     train = f"nnUNetv2_train {tiny.TASK_ID} 2d 0 -tr {OWN} -device cpu"
     example = example_of(OWN).replace("    epochs = 250\n", SCHEDULE)
-    assert "penalty_weight" in example and "{epochs}" in example
+    assert "penalty_weight" in example
+    assert "{epochs}" in example
 
     users_file.write_text(example.replace("{epochs}", "2"))
     workspace.run_warm(train, **variables)
@@ -36,9 +36,11 @@ def test_the_documented_class_trains_goes_on_and_predicts(
     workspace.run_warm(f"{train} --c", **variables)
     assert epochs_in(training_log(fold)) == [2]
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
-    assert checkpoint["trainer_name"] == OWN and checkpoint["current_epoch"] == 3
+    assert checkpoint["trainer_name"] == OWN
+    assert checkpoint["current_epoch"] == 3
 
     scans = workspace.images(tiny.TASK_ID)
+    output = tmp_path / "out"
     model = f"-d {tiny.TASK_ID} -c 2d -f 0 -tr {OWN} -device cpu -npp 0 -nps 0 --disable_tta"
-    workspace.run_warm(f"nnUNetv2_predict -i {scans} -o {tmp_path / 'out'} {model}", **variables)
-    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
+    workspace.run_warm(f"nnUNetv2_predict -i {scans} -o {output} {model}", **variables)
+    assert len(list(output.glob("*.nii.gz"))) == 1

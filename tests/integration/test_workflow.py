@@ -20,49 +20,40 @@ def test_killed_trainings_continue_and_what_is_finished_stays(
 ) -> None:
     pytest.importorskip("snakemake", reason="needs nnunet_nacl[workflow], Python 3.11")
     dataset = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
-    content = {
+    configuration = {
         "datasets": [dataset],
         "configurations": ["2d"],
         "folds": [0],
         "trainers": TRAINERS,
         "seeds": [7],
+        "keep": "documents",
+        "device": "cpu",
     }
-    path, out = tmp_path / "small.yaml", tmp_path / "out"
-    path.write_text(json.dumps(content | {"keep": "documents", "device": "cpu"}))
-    command = [
-        "snakemake",
-        "--snakefile",
-        SNAKEFILE,
-        "--configfile",
-        path,
-        "--directory",
-        out,
-        "--cores",
-        2,
-    ]
+    path = tmp_path / "small.yaml"
+    path.write_text(json.dumps(configuration))
+    output = tmp_path / "out"
+    files = ["--snakefile", SNAKEFILE, "--configfile", path, "--directory", output]
+    command = ["snakemake", *files, "--cores", 2]
     names = [f"{trainer}_seed7" for trainer in TRAINERS]
     folds = [workspace.results / dataset / f"{name}__nnUNetPlans__2d" / "fold_0" for name in names]
 
     process = workspace.start(*command)
     wait_for(lambda: all((fold / "checkpoint_best.pth").is_file() for fold in folds), process)
     kill(process)
-    before = [training_log(fold) for fold in folds]
-    assert not any("Training done" in log for log in before)
+    logs_before = [training_log(fold) for fold in folds]
+    assert not any("Training done" in log for log in logs_before)
     workspace.run(*command, "--unlock")
 
     workspace.run(*command)
-    for fold, log in zip(folds, before):
+    for fold, log_before in zip(folds, logs_before):
         first, *others = epochs_in(training_log(fold))
-        assert 0 < first <= max(epochs_in(log)) + 1 and others[-1] == 29
-        assert (
-            not list(fold.glob("validation/*.npz")) and not (fold / "checkpoint_best.pth").exists()
-        )
+        assert 0 < first <= max(epochs_in(log_before)) + 1
+        assert others[-1] == 29
         assert (fold / "checkpoint_final.pth").is_file()
-    comparison = out / "results" / "comparison" / "2d" / "all_seed7"
+        assert not (fold / "checkpoint_best.pth").exists()
+        assert not list(fold.glob("validation/*.npz"))
+    comparison = output / "results" / "comparison" / "2d" / "all_seed7"
     assert (comparison / "report.html").is_file()
-    entries = [
-        entry["name"]
-        for entry in json.loads((comparison / "comparison.json").read_text())["trainers"]
-    ]
-    assert entries == names
+    trainers = tiny.read_json(comparison / "comparison.json")["trainers"]
+    assert [trainer["name"] for trainer in trainers] == names
     assert "Nothing to be done" in workspace.run(*command)

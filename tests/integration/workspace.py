@@ -22,18 +22,25 @@ class Workspace:
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.folder = folder
-        self.raw, self.preprocessed, self.results = (
-            folder / kind for kind in ("raw", "preprocessed", "results")
-        )
+        self.raw = folder / "raw"
+        self.preprocessed = folder / "preprocessed"
+        self.results = folder / "results"
         folders = {
-            f"nnUNet_{path.name}": str(path) for path in (self.raw, self.preprocessed, self.results)
+            "nnUNet_raw": str(self.raw),
+            "nnUNet_preprocessed": str(self.preprocessed),
+            "nnUNet_results": str(self.results),
         }
-        few = {"nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "1"}
-        self.environ = environ | folders | few
+        few_processes = {"nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "1"}
+        self.environ = environ | folders | few_processes
 
     def start(self, command: str, *arguments: object, **environ: str) -> subprocess.Popen:
-        """Start a console script of this Python, words of its command line included; its output:
-        ``Popen.stdout``."""
+        """Start a console script of this Python; what it prints is in the process's ``stdout``.
+
+        Args:
+            command: The script's name, perhaps with the first words of its command line.
+            arguments: Further words, which may hold spaces.
+            environ: Further environment variables.
+        """
         program, *words = command.split()
         return subprocess.Popen(
             [sys.executable, str(_script(program)), *words, *map(str, arguments)],
@@ -58,9 +65,8 @@ class Workspace:
     def run_warm(self, command: str, *arguments: object, **environ: str) -> str:
         """Run it in a process that has PyTorch loaded: where the test is not about a new Python."""
         program, *words = command.split()
-        return self.call_warm(
-            run_script, _script(program), [*words, *map(str, arguments)], **environ
-        )
+        words += map(str, arguments)
+        return self.call_warm(run_script, _script(program), words, **environ)
 
     def call_warm(self, function: Callable, *arguments: object, **environ: str) -> str:
         """Call a function in such a process; its output. A failure shows that output."""
@@ -72,9 +78,8 @@ class Workspace:
 
     def model_folder(self, dataset_id: int, trainer: str, plans: str, configuration: str) -> Path:
         """Where nnU-Net keeps the trained model."""
-        return (
-            self.dataset_folder(self.results, dataset_id) / f"{trainer}__{plans}__{configuration}"
-        )
+        parent = self.dataset_folder(self.results, dataset_id)
+        return parent / f"{trainer}__{plans}__{configuration}"
 
     def images(self, dataset_id: int) -> Path:
         """The folder of the unlabelled case."""
@@ -82,8 +87,7 @@ class Workspace:
 
     @staticmethod
     def dataset_folder(parent: Path, dataset_id: int) -> Path:
-        """The data set's folder in one of nnU-Net's; that of results is there once something was
-        trained."""
+        """The data set's folder in one of nnU-Net's; in results once something was trained."""
         (folder,) = parent.glob(f"Dataset{dataset_id:03d}_*")
         return folder
 

@@ -1,17 +1,21 @@
-"""Slow, obvious implementations of the calibration map and its likelihood: one voxel at a time, in
-Python floats."""
+"""Slow, obvious calibration maps: one voxel at a time, in Python floats."""
 
 from __future__ import annotations
 
 import math
 
-CLIP, CERTAIN = 15.0, 1e-6
+CLIP = 15.0
+"""Log-odds beyond it count as it."""
+
+CERTAIN = 1e-6
+"""Where no structure is more probable, a map changes nothing."""
 
 
 def softmax(logits) -> list[float]:
     largest = max(logits)
-    parts = [math.exp(z - largest) for z in logits]
-    return [part / math.fsum(parts) for part in parts]
+    odds = [math.exp(logit - largest) for logit in logits]
+    total = math.fsum(odds)
+    return [value / total for value in odds]
 
 
 def sigmoid(logit: float) -> float:
@@ -25,8 +29,9 @@ def label_of(logits) -> int:
 
 def log_odds(logits) -> list[float]:
     """u_1 .. u_m of the clipped l_k."""
-    clipped = [max(z - max(logits), -CLIP) for z in logits]
-    return [one - clipped[0] for one in clipped[1:]]
+    largest = max(logits)
+    background, *structures = [max(logit - largest, -CLIP) for logit in logits]
+    return [value - background for value in structures]
 
 
 def calibrated(logits, slopes, offsets) -> list[float]:
@@ -34,15 +39,21 @@ def calibrated(logits, slopes, offsets) -> list[float]:
     probs = softmax(logits)
     if all(p <= CERTAIN for p in probs[1:]):
         return probs
-    c = label_of(logits)
-    return softmax([0.0, *(a * u + b for a, b, u in zip(slopes[c], offsets[c], log_odds(logits)))])
+    label = label_of(logits)
+    changed = [0.0]
+    for slope, offset, odds in zip(slopes[label], offsets[label], log_odds(logits)):
+        changed.append(slope * odds + offset)
+    return softmax(changed)
 
 
 def calibrated_regions(logits, slopes, offsets) -> list[float]:
     """Probabilities of the regions of one voxel; the rows of the map are out of and in a region."""
-    probs = [sigmoid(z) for z in logits]
+    probs = [sigmoid(logit) for logit in logits]
     if all(p <= CERTAIN for p in probs):
         return probs
-    inside = [int(z > 0) for z in logits]
-    odds = [min(max(z, -CLIP), CLIP) for z in logits]
-    return [sigmoid(slopes[c][r] * u + offsets[c][r]) for r, (c, u) in enumerate(zip(inside, odds))]
+    changed = []
+    for region, logit in enumerate(logits):
+        row = int(logit > 0)
+        odds = min(max(logit, -CLIP), CLIP)
+        changed.append(sigmoid(slopes[row][region] * odds + offsets[row][region]))
+    return changed

@@ -1,5 +1,4 @@
-"""Slow, obvious expected Dice, decisions and labels that miss less: what the fast ones are held
-against.
+"""Slow, obvious expected Dice and sensitive labels: what the fast ones are held against.
 
 Arrays are numpy: class probabilities (K, *spatial) with the background first, or region
 probabilities (R, *spatial).
@@ -14,18 +13,31 @@ import numpy as np
 
 
 def expected_dice(probs, segmentation, structures) -> list[float]:
-    """E of each structure, given as {channel: label values}; NaN where it is absent from the
-    segmentation."""
-    result = []
-    for channel, values in structures.items():
-        common = total = size = 0.0
-        for voxel in np.ndindex(segmentation.shape):
-            p = float(probs[(channel, *voxel)])
-            total += p
-            if segmentation[voxel] in values:
-                common, size = common + p, size + 1
-        result.append(2 * common / (total + size) if size else float("nan"))
-    return result
+    """E of each structure; NaN where it is absent from the segmentation.
+
+    Args:
+        structures: {channel: label values}.
+    """
+    return [
+        _expected_dice_of_structure(probs[channel], segmentation, values)
+        for channel, values in structures.items()
+    ]
+
+
+def _expected_dice_of_structure(probs, segmentation, values) -> float:
+    """2 sum of p inside / (sum of p + number of voxels inside)."""
+    p_inside = 0.0
+    p_everywhere = 0.0
+    size = 0
+    for voxel in np.ndindex(segmentation.shape):
+        p = float(probs[voxel])
+        p_everywhere += p
+        if segmentation[voxel] in values:
+            p_inside += p
+            size += 1
+    if size == 0:
+        return math.nan
+    return 2 * p_inside / (p_everywhere + size)
 
 
 def classes(num_classes: int) -> dict:
@@ -34,31 +46,49 @@ def classes(num_classes: int) -> dict:
 
 
 def largest_total(probs) -> float:
-    """The largest sum of E over all label maps whose classes all occur in the argmax; (K, N) with
-    small K and N."""
+    """The largest sum of E over all label maps whose classes all occur in the argmax.
+
+    Args:
+        probs: (K, N), both small: all label maps are tried.
+    """
+    num_classes, num_voxels = probs.shape
     present = sorted(set(probs.argmax(0)) | {0})
-    totals = (
-        np.nansum(expected_dice(probs, np.array(labels), classes(len(probs))))
-        for labels in itertools.product(present, repeat=probs.shape[1])
-    )
+    totals = []
+    for labels in itertools.product(present, repeat=num_voxels):
+        dice = expected_dice(probs, np.array(labels), classes(num_classes))
+        totals.append(np.nansum(dice))
     return max(totals)
 
 
 def sensitive(probs, inside, limits, regions: bool) -> np.ndarray:
-    """(structures, *spatial) whether a voxel is in each; ``inside`` says it of the delivered
-    labels.
+    """Whether each voxel is in each structure of the sensitive labels, (structures, *spatial).
 
-    ``limits`` are log-odds.
+    Args:
+        inside: The same of the delivered labels.
+        limits: Log-odds from which a voxel outside is added, by structure.
     """
-    made = inside.copy()
+    sensitive_labels = inside.copy()
     structures = probs if regions else probs[1:]
     for voxel in np.ndindex(probs.shape[1:]):
         p = [float(channel[voxel]) for channel in structures]
         for k, limit in enumerate(limits):
-            free = not inside[k][voxel] if regions else not any(other[voxel] for other in inside)
-            is_largest = regions or all(p[k] > q for q in p[:k]) and all(p[k] >= q for q in p[k:])
-            odds = (
-                math.inf if p[k] == 1 else -math.inf if p[k] == 0 else math.log(p[k] / (1 - p[k]))
-            )
-            made[k][voxel] |= free and is_largest and odds >= limit
-    return made
+            if regions:
+                may_be_added = not inside[k][voxel]
+            else:
+                is_background = not any(other[voxel] for other in inside)
+                may_be_added = is_background and _first_largest(p) == k
+            if may_be_added and _log_odds(p[k]) >= limit:
+                sensitive_labels[k][voxel] = True
+    return sensitive_labels
+
+
+def _first_largest(values: list[float]) -> int:
+    return values.index(max(values))
+
+
+def _log_odds(p: float) -> float:
+    if p == 0:
+        return -math.inf
+    if p == 1:
+        return math.inf
+    return math.log(p / (1 - p))

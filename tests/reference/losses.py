@@ -41,7 +41,10 @@ def kernel_weights(
     weights = {}
     for offset in itertools.product(*steps):
         squared_distance = sum(step * step for step in offset)
-        weights[offset] = 1.0 if prior == "mean" else math.exp(-squared_distance / (2 * sigma**2))
+        if prior == "mean":
+            weights[offset] = 1.0
+        else:
+            weights[offset] = math.exp(-squared_distance / (2 * sigma**2))
     if prior == "svls":
         centre = (0,) * num_axes
         weights[centre] = 0.0
@@ -61,7 +64,9 @@ def neighborhood_proportions(
 ) -> Array:
     """Share of each class in the neighbourhood, (B, K, *spatial); NaN where no neighbour counts."""
     labels = np.asarray(labels)
-    valid = np.ones(labels.shape, bool) if valid is None else np.asarray(valid, bool)
+    if valid is None:
+        valid = np.ones(labels.shape)
+    valid = np.asarray(valid, bool)
     spatial = labels.shape[1:]
     weights = kernel_weights(kernel_size, len(spatial), prior, sigma)
     tau = np.full((len(labels), num_classes, *spatial), np.nan)
@@ -70,10 +75,10 @@ def neighborhood_proportions(
             weight_of_class = _class_weights(
                 labels[image], valid[image], centre, weights, padding, num_classes
             )
-            if sum(weight_of_class) > 0:
-                tau[(image, slice(None), *centre)] = np.array(weight_of_class[:num_classes]) / sum(
-                    weight_of_class
-                )
+            total = sum(weight_of_class)
+            if total > 0:
+                shares = np.array(weight_of_class[:num_classes]) / total
+                tau[(image, slice(None), *centre)] = shares
     return tau
 
 
@@ -85,16 +90,16 @@ def _class_weights(
     padding: str,
     num_classes: int,
 ) -> list[float]:
-    """Weight of each class around one voxel of one image; the last number is what counts without a
-    class."""
+    """Weight of each class around one voxel of one image; the last is that of no class."""
     weight_of_class = [0.0] * (num_classes + 1)
     for offset, weight in weights.items():
-        place = tuple(c + step for c, step in zip(centre, offset))
+        neighbour = tuple(c + step for c, step in zip(centre, offset))
+        nearest = tuple(min(max(n, 0), size - 1) for n, size in zip(neighbour, labels.shape))
         if padding == "replicate":
-            place = tuple(min(max(p, 0), size - 1) for p, size in zip(place, labels.shape))
-        is_inside = all(0 <= p < size for p, size in zip(place, labels.shape))
-        if is_inside and valid[place]:
-            weight_of_class[int(labels[place])] += weight
+            neighbour = nearest
+        is_inside = neighbour == nearest
+        if is_inside and valid[neighbour]:
+            weight_of_class[int(labels[neighbour])] += weight
         elif not is_inside and padding == "background":
             weight_of_class[0] += weight
         elif not is_inside and padding == "zeros":
@@ -153,18 +158,14 @@ def focal_term(logits: Array, one_hot: Array, gamma: float) -> Array:
 def mbls_term(
     logits: Array, one_hot: Array, penalty_weight: float, margin: float, class_reduction: str
 ) -> Array:
-    terms = _relu(_highest(logits) - logits - margin)
-    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(
-        terms, class_reduction
-    )
+    penalty = _over_classes(_relu(_highest(logits) - logits - margin), class_reduction)
+    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * penalty
 
 
 def ecp_term(logits: Array, one_hot: Array, penalty_weight: float, class_reduction: str) -> Array:
     log_probs = _log_softmax(logits)
-    terms = -np.exp(log_probs) * log_probs
-    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(
-        terms, class_reduction
-    )
+    entropy = _over_classes(-np.exp(log_probs) * log_probs, class_reduction)
+    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * entropy
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,7 @@ def _rows(array: Array) -> Array:
 def _mean_over_valid(
     term: Callable[..., Array], logits: Array, valid: Array, *fixed: Array
 ) -> ValueAndGradient:
-    """Mean of term(logits, *fixed) over the valid voxels, and its gradient with respect to all
-    logits."""
+    """Mean of term(logits, *fixed) over valid voxels, and its gradient with respect to logits."""
     rows = _rows(logits)
     keep = np.asarray(valid).reshape(-1)
     num_valid = int(keep.sum())
@@ -260,7 +260,9 @@ def read_truth(target: Array, logits: Array, ignore_label: int | None, regions: 
         valid = target[:, -1] == 0 if has_mask else np.ones(target[:, 0].shape, bool)
         return Truth(target[:, :num_channels].astype(float), None, valid)
     labels = target[:, 0] if target.ndim == logits.ndim else target
-    valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+    valid = np.ones(labels.shape, bool)
+    if ignore_label is not None:
+        valid = labels != ignore_label
     labels = np.where(valid, labels, 0).astype(int)
     one_hot = np.stack([labels == k for k in range(num_channels)], axis=1).astype(float)
     return Truth(one_hot, labels, valid)
@@ -288,7 +290,9 @@ def _evaluate(
     logits = np.asarray(logits, float)
     truth = read_truth(target, logits, ignore_label, regions)
     num_classes = 2 if regions else logits.shape[1]
-    shares = truth.membership if soften is None else soften(truth.membership, num_classes)
+    shares = truth.membership
+    if soften is not None:
+        shares = soften(shares, num_classes)
     fixed = [shares]
     if neighborhood is not None and regions:
         fixed.append(region_proportions(truth.membership, valid=truth.valid, **neighborhood))
@@ -399,17 +403,13 @@ def nacl(
     **settings: Any,
 ) -> ValueAndGradient:
     penalty = NaclPenalty(**settings)
+    neighborhood = {"prior": prior, "sigma": sigma, "kernel_size": kernel_size, "padding": padding}
     return _evaluate(
         logits,
         target,
         penalty.term,
         region_term=penalty.region_term,
-        neighborhood={
-            "prior": prior,
-            "sigma": sigma,
-            "kernel_size": kernel_size,
-            "padding": padding,
-        },
+        neighborhood=neighborhood,
         ignore_label=ignore_label,
         regions=regions,
     )
@@ -424,8 +424,10 @@ def ace(
     ignore_label: int | None = None,
     regions: bool = False,
 ) -> ValueAndGradient:
-    """The bins of an image hold its voxels' places; the gradient is derived: d|mean p - share| / dp
-    = sign / n."""
+    """Cross-entropy plus the average calibration error, by image, channel and bin.
+
+    The gradient of the error is derived by hand: d|mean p - share| / dp = sign / n.
+    """
     logits = np.asarray(logits, float)
     truth = read_truth(target, logits, ignore_label, regions)
     value, gradient = cross_entropy(logits, target, ignore_label=ignore_label, regions=regions)
@@ -434,7 +436,8 @@ def ace(
         rows = _rows(logits[[image]])
         membership = _rows(truth.membership[[image]])
         valid_voxels = np.flatnonzero(truth.valid[image])
-        probs = np.exp(-np.logaddexp(0, -rows) if regions else _log_softmax(rows))
+        log_probs = -np.logaddexp(0, -rows) if regions else _log_softmax(rows)
+        probs = np.exp(log_probs)
         num_channels = probs.shape[1]
         weight = penalty_weight / len(images) / num_channels
         per_prob = np.zeros_like(probs)
@@ -445,15 +448,16 @@ def ace(
             value += weight * error
             per_prob[:, k] = weight * error_per_prob
         # dp_k / dl_j = p_k ([j = k] - p_j) for a softmax, p (1 - p) for a sigmoid
-        others = probs * per_prob if regions else (probs * per_prob).sum(axis=1, keepdims=True)
+        others = probs * per_prob
+        if not regions:
+            others = others.sum(axis=1, keepdims=True)
         per_logit = probs * (per_prob - others)
         gradient[image] += np.moveaxis(per_logit.reshape(*logits.shape[2:], num_channels), -1, 0)
     return value, gradient
 
 
 def _average_error(probs: Array, membership: Array, voxels: Array, n_bins: int) -> ValueAndGradient:
-    """Mean over the bins that hold a voxel of |mean p - share|, and its gradient with respect to
-    each p."""
+    """Mean of |mean p - share| over the bins that hold a voxel, and its gradient by p."""
     voxels_of_bin: dict[int, list[int]] = {}
     for voxel in voxels:
         voxels_of_bin.setdefault(bin_of(probs[voxel], n_bins), []).append(voxel)

@@ -1,5 +1,4 @@
-"""Slow, obvious implementations of the metrics: loops over voxels and bins, everything in Python
-floats."""
+"""Slow, obvious metrics: loops over voxels and bins, everything in Python floats."""
 
 from __future__ import annotations
 
@@ -23,19 +22,19 @@ def mean(values) -> float:
 
 
 def gap_table(confidences, outcomes, n_bins: int = 15):
-    """Per bin: number of voxels, mean confidence, mean outcome."""
+    """Per bin: number of voxels, mean confidence, mean outcome; 0 for both in an empty bin."""
+    confidences_of_bin = [[] for _ in range(n_bins)]
+    outcomes_of_bin = [[] for _ in range(n_bins)]
+    for p, outcome in zip(confidences, outcomes):
+        number = bin_of(float(p), n_bins)
+        confidences_of_bin[number].append(float(p))
+        outcomes_of_bin[number].append(float(outcome))
     table = []
-    members = [[] for _ in range(n_bins)]
-    for p, hit in zip(confidences, outcomes):
-        members[bin_of(float(p), n_bins)].append((float(p), float(hit)))
-    for voxels in members:
-        n = len(voxels)
-        mean = (
-            (math.fsum(p for p, _ in voxels) / n, math.fsum(h for _, h in voxels) / n)
-            if n
-            else (0.0, 0.0)
-        )
-        table.append((n, *mean))
+    for members, outcomes_of_members in zip(confidences_of_bin, outcomes_of_bin):
+        if members:
+            table.append((len(members), mean(members), mean(outcomes_of_members)))
+        else:
+            table.append((0, 0.0, 0.0))
     return table
 
 
@@ -43,9 +42,10 @@ def weighted_gap(confidences, outcomes, n_bins: int = 15) -> float:
     """Sum of bin share times |outcome - confidence|."""
     if len(confidences) == 0:
         return float("nan")
-    return math.fsum(
-        n / len(confidences) * abs(a - c) for n, c, a in gap_table(confidences, outcomes, n_bins)
-    )
+    weighted = []
+    for n, confidence, outcome in gap_table(confidences, outcomes, n_bins):
+        weighted.append(n / len(confidences) * abs(outcome - confidence))
+    return math.fsum(weighted)
 
 
 def bin_gaps(confidences, outcomes, n_bins: int = 15) -> list[float]:
@@ -61,59 +61,84 @@ def class_metrics(
     labels = [int(truth[tuple(index)]) for index in np.argwhere(mask)]
     if not voxels:
         return dict.fromkeys(NAMES, float("nan"))
-    winners = [max(range(len(p)), key=lambda k, p=p: (p[k], -k)) for p in voxels]
-    confidence = [p[w] for p, w in zip(voxels, winners)]
-    right = [w == y for w, y in zip(winners, labels)]
+    confidence = [max(p) for p in voxels]
+    winners = [p.index(max(p)) for p in voxels]  # of equal ones the lowest class
+    right = [winner == label for winner, label in zip(winners, labels)]
     gaps = bin_gaps(confidence, right, n_bins)
-    classes = [([p[k] for p in voxels], [y == k for y in labels]) for k in range(probs.shape[0])]
-    per_class = [weighted_gap(*of_class, n_bins) for of_class in classes]
-    brier = mean(
-        [
-            math.fsum((p - (k == y)) ** 2 for k, p in enumerate(voxel))
-            for voxel, y in zip(voxels, labels)
-        ]
-    )
+
+    per_class = []
+    average_gap_per_class = []
+    for k in range(len(probs)):
+        p_of_class = [p[k] for p in voxels]
+        is_class = [label == k for label in labels]
+        per_class.append(weighted_gap(p_of_class, is_class, n_bins))
+        average_gap_per_class.append(mean(bin_gaps(p_of_class, is_class, n_bins)))
+
+    p_of_truth = [float(p[label]) for p, label in zip(voxels, labels)]
+    brier = mean([_squared_error(p, label) for p, label in zip(voxels, labels)])
     return {
         "ECE": weighted_gap(confidence, right, n_bins),
         "CECE_sum": math.fsum(per_class),
         "CECE_mean": mean(per_class),
         "ACE": mean(gaps),
-        "marginal_ACE": mean([mean(bin_gaps(*of_class, n_bins)) for of_class in classes]),
+        "marginal_ACE": mean(average_gap_per_class),
         "MCE": max(gaps),
-        "NLL": mean([-math.log(max(float(p[y]), 2.0**-126)) for p, y in zip(voxels, labels)]),
+        "NLL": mean([_negative_log(p) for p in p_of_truth]),
         "Brier": brier,
         "root_Brier": math.sqrt(brier),
     }
 
 
+def _squared_error(probs: list[float], label: int) -> float:
+    """Sum over the classes of (p - 1)^2 for the label's and p^2 for the others."""
+    return math.fsum((p - (k == label)) ** 2 for k, p in enumerate(probs))
+
+
+def _negative_log(p: float) -> float:
+    """-log p, where p is no less than the smallest number of float32 with all its digits."""
+    return -math.log(max(p, 2.0**-126))
+
+
 def region_metrics(
     probs: np.ndarray, inside: np.ndarray, mask: np.ndarray, n_bins: int = 15
 ) -> dict[str, float]:
-    """All metrics of sigmoid regions on a mask: the mean over regions of two-class problems. probs
-    (R, *spatial)."""
-    rows = []
-    for p, y in zip(probs, inside):
-        p, y = [float(v) for v in p[mask]], [bool(v) for v in y[mask]]
-        if not p:
-            return dict.fromkeys(NAMES, float("nan"))
-        confidence = [v if v > 0.5 else 1 - v for v in p]
-        right = [(v > 0.5) == t for v, t in zip(p, y)]
-        gaps = bin_gaps(confidence, right, n_bins)
-        own = [v if t else 1 - v for v, t in zip(p, y)]
-        rows.append(
-            (
-                weighted_gap(confidence, right, n_bins),
-                weighted_gap(p, y, n_bins),
-                mean(gaps),
-                mean(bin_gaps(p, y, n_bins)),
-                max(gaps),
-                mean([-math.log(max(v, 2.0**-126)) for v in own]),
-                mean([2 * (1 - v) ** 2 for v in own]),
-                math.sqrt(mean([2 * (1 - v) ** 2 for v in own])),
-            )
-        )
-    ece, ce, *others = (mean(column) for column in zip(*rows))
-    return dict(zip(NAMES, (ece, ce * len(rows), ce, *others)))
+    """All metrics of sigmoid regions on a mask: means over regions of two-class problems.
+
+    Args:
+        probs, inside: (R, *spatial).
+    """
+    if not mask.any():
+        return dict.fromkeys(NAMES, float("nan"))
+    of_regions = [
+        _metrics_of_region(p[mask].tolist(), y[mask].tolist(), n_bins)
+        for p, y in zip(probs, inside)
+    ]
+    result = {}
+    for name in NAMES:
+        result[name] = mean([metrics[name] for metrics in of_regions])
+    result["CECE_sum"] = math.fsum(metrics["CECE_sum"] for metrics in of_regions)
+    return result
+
+
+def _metrics_of_region(probs: list[float], inside: list[bool], n_bins: int) -> dict[str, float]:
+    """All metrics of one region."""
+    confidence = [max(p, 1 - p) for p in probs]
+    right = [(p > 0.5) == y for p, y in zip(probs, inside)]
+    gaps = bin_gaps(confidence, right, n_bins)
+    calibration_error = weighted_gap(probs, inside, n_bins)
+    p_of_truth = [p if y else 1 - p for p, y in zip(probs, inside)]
+    brier = mean([2 * (1 - p) ** 2 for p in p_of_truth])
+    return {
+        "ECE": weighted_gap(confidence, right, n_bins),
+        "CECE_sum": calibration_error,
+        "CECE_mean": calibration_error,
+        "ACE": mean(gaps),
+        "marginal_ACE": mean(bin_gaps(probs, inside, n_bins)),
+        "MCE": max(gaps),
+        "NLL": mean([_negative_log(p) for p in p_of_truth]),
+        "Brier": brier,
+        "root_Brier": math.sqrt(brier),
+    }
 
 
 def distance_to_nearest(points: np.ndarray, others: np.ndarray, spacing_mm) -> np.ndarray:
@@ -124,22 +149,20 @@ def distance_to_nearest(points: np.ndarray, others: np.ndarray, spacing_mm) -> n
 
 def dilated(labels: np.ndarray, radius_mm: float, spacing_mm) -> np.ndarray:
     """Voxels within the radius of the foreground, all pairs."""
-    foreground, everywhere = np.argwhere(labels != 0), np.argwhere(np.ones_like(labels))
+    foreground = np.argwhere(labels != 0)
+    everywhere = np.argwhere(np.ones_like(labels))
     if not len(foreground):
         return np.zeros(labels.shape, dtype=bool)
-    return (distance_to_nearest(everywhere, foreground, spacing_mm) <= radius_mm + 1e-6).reshape(
-        labels.shape
-    )
+    distance_mm = distance_to_nearest(everywhere, foreground, spacing_mm)
+    return (distance_mm <= radius_mm + 1e-6).reshape(labels.shape)
 
 
 def boundary(labels: np.ndarray, width_mm: float, spacing_mm) -> np.ndarray:
     """Voxels with another label within the width, all pairs."""
-    everywhere = np.argwhere(np.ones_like(labels))
     result = np.zeros(labels.shape, dtype=bool)
-    for index in map(tuple, everywhere):
-        other = np.argwhere(labels != labels[index])
-        if len(other):
-            result[index] = (
-                distance_to_nearest(np.array([index]), other, spacing_mm)[0] <= width_mm + 1e-6
-            )
+    for voxel in np.ndindex(labels.shape):
+        others = np.argwhere(labels != labels[voxel])
+        if len(others):
+            (distance_mm,) = distance_to_nearest(np.array([voxel]), others, spacing_mm)
+            result[voxel] = distance_mm <= width_mm + 1e-6
     return result

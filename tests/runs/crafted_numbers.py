@@ -1,24 +1,24 @@
-"""Pickles of numbers as NumPy reads, but never writes them: some let it follow addresses that stand
-in the file."""
+"""Pickles of numbers that NumPy reads but never writes.
+
+With some of them it would follow an address that stands in the file.
+"""
 
 from __future__ import annotations
 
 import copyreg
-from typing import Any
 
 import numpy as np
 
 SCALAR = np.float64(0).__reduce__()[0]
 STATE = (3, "|", None, None, None, -1, -1, 0)
-"""What NumPy writes of a dtype: version, byte order, subarray, names, fields, size, alignment,
-flags."""
+"""What NumPy writes of a dtype: version, order, subarray, names, fields, size, alignment, flags."""
 BYTES = b"A" * 8
 
 
 class Crafted:
     """Pickles as a call, perhaps with a state."""
 
-    def __init__(self, *reduced: Any) -> None:
+    def __init__(self, *reduced: object) -> None:
         self.reduced = reduced
 
     def __reduce__(self) -> tuple:
@@ -31,12 +31,12 @@ class WithoutCall(Crafted):
     __class__ = np.dtype  # type: ignore[assignment]
 
 
-def dtype(kind: str, *state: Any) -> Crafted:
+def dtype(kind: str, *state: object) -> Crafted:
     return Crafted(np.dtype, (kind, False, True), state or STATE)
 
 
-def number(of: Any, data: bytes = BYTES) -> Crafted:
-    return Crafted(SCALAR, (of, data))
+def number(dtype_of_number: object, data: bytes = BYTES) -> Crafted:
+    return Crafted(SCALAR, (dtype_of_number, data))
 
 
 FIELDS = {"a": (dtype("O"), 0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ REGIONS_WITH_IGNORE = {**REGIONS, "ignore": 3}
 
 @dataclass
 class Model:
-    """Where everything lies; ``environment`` holds nnU-Net's three variables."""
+    """nnU-Net's three folders, below ``root``, with one model in them."""
 
     root: Path
     dataset: str
@@ -28,10 +29,9 @@ class Model:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            name: str(self.root / name)
-            for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-        }
+        """nnU-Net's three variables."""
+        names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        return {name: str(self.root / name) for name in names}
 
     @property
     def folder(self) -> Path:
@@ -62,37 +62,43 @@ def make_model(
     reader: str = "SimpleITKIO",
     dtype: str = "float32",
 ) -> Model:
-    """Write a model folder with ``folds`` validated folds of ``cases`` cases each, and the ground
-    truth."""
+    """Write a model folder with validated folds, and the ground truth of its data set.
+
+    Args:
+        cases: In each fold's validation.
+        sharpness: Logit of the true class above the others: the larger, the better the networks.
+        dtype: Of the saved probabilities.
+    """
     labels = dict(labels or CLASSES)
     model = Model(root, dataset, trainer)
     rng = np.random.default_rng(seed)
-    content, plans = describe(labels, cases * folds, file_ending, reader)
+    description, plans = describe(labels, cases * folds, file_ending, reader)
     for folder in (model.folder, model.references):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (model.folder, model.references.parent):
-        write_json(folder / "dataset.json", content)
+        write_json(folder / "dataset.json", description)
     write_json(model.folder / "plans.json", plans | {"dataset_name": dataset})
-    splits = []
-    for fold in range(folds):
-        names = [f"case_{fold}{i}" for i in range(cases)]
-        splits.append({"train": [], "val": names})
-        model.validation(fold).mkdir(parents=True)
+
+    cases_of_fold = [[f"case_{fold}{i}" for i in range(cases)] for fold in range(folds)]
+    for fold, names in enumerate(cases_of_fold):
+        validation = model.validation(fold)
+        validation.mkdir(parents=True)
         for name in names:
             truth, probs, segmentation = random_case(rng, labels, shape, sharpness)
             write_image(truth, model.references / f"{name}{file_ending}", spacing_mm)
-            write_prediction(
-                model.validation(fold),
-                name,
-                probs.astype(dtype),
-                segmentation,
-                spacing_mm,
-                file_ending,
-            )
-    for split in splits:
-        split["train"] = [name for other in splits if other is not split for name in other["val"]]
-    write_json(model.references.parent / "splits_final.json", splits)
+            probs = probs.astype(dtype)
+            write_prediction(validation, name, probs, segmentation, spacing_mm, file_ending)
+    write_json(model.references.parent / "splits_final.json", make_splits(cases_of_fold))
     return model
+
+
+def make_splits(cases_of_fold: list[list[str]]) -> list[dict[str, list[str]]]:
+    """Content of nnU-Net's splits_final.json: each fold trains on the cases of the others."""
+    splits = []
+    for fold, names in enumerate(cases_of_fold):
+        others = cases_of_fold[:fold] + cases_of_fold[fold + 1 :]
+        splits.append({"train": list(itertools.chain(*others)), "val": names})
+    return splits
 
 
 def describe(labels: dict, cases: int, file_ending: str, reader: str) -> tuple[dict, dict]:
@@ -118,18 +124,20 @@ def describe(labels: dict, cases: int, file_ending: str, reader: str) -> tuple[d
 
 
 def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.0):
-    """Truth with two touching structures, noisy probabilities, and nnU-Net's segmentation of
-    them."""
-    grid = np.stack(
-        np.meshgrid(
-            *(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape), indexing="ij"
-        )
-    )
+    """Truth with two touching structures, noisy probabilities, and nnU-Net's segmentation of them.
+
+    The structures, 1 and 2, are the halves of a ball along the last axis. With an ignore label the
+    first third of that axis is ignored in the truth.
+    """
+    coordinates = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape]
+    grid = np.stack(np.meshgrid(*coordinates, indexing="ij"))
     centre = rng.uniform(-0.25, 0.25, size=(len(shape),) + (1,) * len(shape))
     distance = np.sqrt(((grid - centre) ** 2).sum(0)) / rng.uniform(0.5, 0.75)
-    truth = np.where(distance < 1, np.where(grid[-1] > centre[-1], 2, 1), 0).astype(np.uint8)
-    noise = rng.normal(size=(3, *shape))
-    logits = noise + sharpness * (np.arange(3).reshape(3, *[1] * len(shape)) == truth)
+    half = np.where(grid[-1] > centre[-1], 2, 1)
+    truth = np.where(distance < 1, half, 0).astype(np.uint8)
+
+    is_class = np.stack([truth == label for label in range(3)])
+    logits = rng.normal(size=(3, *shape)) + sharpness * is_class
     softmax = np.exp(logits) / np.exp(logits).sum(0)
     if any(isinstance(value, list) for value in labels.values()):
         probs = np.stack((softmax[1] + softmax[2], softmax[2])).clip(0, 1)
@@ -137,7 +145,8 @@ def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.
         segmentation[probs[0] > 0.5] = 1
         segmentation[probs[1] > 0.5] = 2
     else:
-        probs, segmentation = softmax, softmax.argmax(0).astype(np.uint8)
+        probs = softmax
+        segmentation = softmax.argmax(0).astype(np.uint8)
     if "ignore" in labels:
         truth[..., : shape[-1] // 3] = labels["ignore"]
     return truth, probs, segmentation

@@ -42,72 +42,73 @@ class SmallStudy:
     @property
     def arguments(self) -> list[str]:
         """What tells measure.py which study it is."""
-        named = {
-            "-task": self.task,
-            "-work": self.work,
-            "-d": "999",
-            "-c": CONFIGURATION,
-            "-tr": TRAINER,
-        }
-        return [str(word) for pair in named.items() for word in pair]
+        folders = ["-task", str(self.task), "-work", str(self.work)]
+        return [*folders, "-d", "999", "-c", CONFIGURATION, "-tr", TRAINER]
 
 
 def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
-    """Writes a study.
+    """Write the study.
 
     Args:
         root: Folder that it is written to.
         losses: Trainers, without ``nnUNetTrainer``, that have validated one fold.
     """
-    results = root / "results"
-    # which segments a few voxels
-    made = make_model(results, labels=LABELS, folds=FOLDS, channels=("CT",), seed=2)
-    model = made.rename(made.with_name(f"nnUNetTrainer{TRAINER}__nnUNetPlans__{CONFIGURATION}"))
+    made = make_model(  # with this seed it segments a few voxels
+        root / "results", labels=LABELS, folds=FOLDS, channels=("CT",), seed=2
+    )
+    model = made.rename(model_folder(made.parent, TRAINER))
     images = root / "raw" / model.parent.name / "imagesTr"
     truths = root / "preprocessed" / model.parent.name / "gt_segmentations"
     task = root / "task"
-    votes = task / "votes"
-    of_scanner = task / "shift" / OTHER_SCANNER
-    scanner_images = of_scanner / "images"
-    scanner_truths = of_scanner / "labels"
-    for folder in (images, truths, votes, scanner_images, scanner_truths):
+    scanner_images = task / "shift" / OTHER_SCANNER / "images"
+    scanner_truths = task / "shift" / OTHER_SCANNER / "labels"
+    for folder in (images, truths, task / "votes", scanner_images, scanner_truths):
         folder.mkdir(parents=True)
     write_json(task / "patients.json", PATIENTS)
     write_json(task / "outer_test.json", list(OUTER_CASES))
     rng = np.random.default_rng(0)
     for i, case in enumerate(PATIENTS):
-        marked = raters_of(rng, case in _ABSENT)
-        write_image(marked, votes / f"{case}.nii.gz", SPACING_MM)
+        votes = draw_votes(rng, case in _ABSENT)
+        truth = (votes >= 2).astype(np.uint8)
+        image = (rng.normal(50, 20, SHAPE) + 40 * votes).astype(np.float32)
         is_shifted = case in SCANNER_CASES
         truth_folder = scanner_truths if is_shifted else truths
-        write_image((marked >= 2).astype(np.uint8), truth_folder / f"{case}.nii.gz", SPACING_MM)
-        image = (rng.normal(50, 20, SHAPE) + 40 * marked).astype(np.float32)
         image_folder = scanner_images if is_shifted else images
+        write_image(votes, task / "votes" / f"{case}.nii.gz", SPACING_MM)
+        write_image(truth, truth_folder / f"{case}.nii.gz", SPACING_MM)
         write_image(image, image_folder / f"{case}_0000.nii.gz", SPACING_MM)
         if case in VALIDATION_CASES:
             validation = model / f"fold_{i % FOLDS}" / "validation"
             validation.mkdir(exist_ok=True)
-            write_validation_case(validation, case, marked, rng)
+            write_validation_case(validation, case, votes, rng)
             write_json(validation / "summary.json", {})
     for loss in losses:
-        copied = model.with_name(f"nnUNetTrainer{loss}__nnUNetPlans__{CONFIGURATION}")
-        (copied / "fold_0").mkdir(parents=True)
-        for name in ("dataset.json", "plans.json"):
-            shutil.copy(model / name, copied / name)
-        shutil.copytree(model / "fold_0" / "validation", copied / "fold_0" / "validation")
+        copy_first_fold(model, model_folder(model.parent, loss))
     environment = {
-        "nnUNet_raw": "raw",
-        "nnUNet_preprocessed": "preprocessed",
-        "nnUNet_results": "results",
+        "nnUNet_raw": str(root / "raw"),
+        "nnUNet_preprocessed": str(root / "preprocessed"),
+        "nnUNet_results": str(root / "results"),
     }
-    return SmallStudy(
-        task, root / "work", {name: str(root / folder) for name, folder in environment.items()}
-    )
+    return SmallStudy(task, root / "work", environment)
 
 
-def raters_of(rng: np.random.Generator, is_absent: bool) -> np.ndarray:
+def model_folder(dataset_folder: Path, trainer: str) -> Path:
+    """The folder of a model in nnU-Net's results, of a trainer without ``nnUNetTrainer``."""
+    return dataset_folder / f"nnUNetTrainer{trainer}__nnUNetPlans__{CONFIGURATION}"
+
+
+def copy_first_fold(model: Path, target: Path) -> None:
+    """Write a model that has validated fold 0, with another model's predictions."""
+    (target / "fold_0").mkdir(parents=True)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copy(model / name, target / name)
+    shutil.copytree(model / "fold_0" / "validation", target / "fold_0" / "validation")
+
+
+def draw_votes(rng: np.random.Generator, is_absent: bool) -> np.ndarray:
     """How many of four raters marked each voxel of a nodule; of an absent one a single rater."""
-    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
+    coordinates = [np.linspace(-1, 1, n) for n in SHAPE]
+    grid = np.stack(np.meshgrid(*coordinates, indexing="ij"))
     distance = np.sqrt((grid**2).sum(0))
     if is_absent:
         return (distance < 0.4).astype(np.uint8)
@@ -116,10 +117,10 @@ def raters_of(rng: np.random.Generator, is_absent: bool) -> np.ndarray:
 
 
 def write_validation_case(
-    folder: Path, case: str, marked: np.ndarray, rng: np.random.Generator
+    folder: Path, case: str, votes: np.ndarray, rng: np.random.Generator
 ) -> None:
     """What a network predicted: surer where more raters marked a voxel, and noise."""
-    odds = 2.0 * marked - 4 + rng.normal(0, 1.5, marked.shape)
+    odds = 2.0 * votes - 4 + rng.normal(0, 1.5, votes.shape)
     probability = 1 / (1 + np.exp(-odds))
     probs = np.stack([1 - probability, probability]).astype(np.float32)
     write_prediction(folder, case, probs, probs.argmax(0).astype(np.uint8), SPACING_MM)

@@ -32,20 +32,19 @@ def predictions_in(parent: Path) -> Callable[..., Path]:
         shape: tuple[int, ...] = SHAPE,
         dtype: str = "float32",
     ) -> Path:
+        labels = labels or CLASSES
         folder = parent / name
         folder.mkdir()
-        labels = labels or CLASSES
         dataset, plans = describe(labels, cases, file_ending, reader)
         write_json(folder / "dataset.json", dataset)
         write_json(folder / "plans.json", plans)
         write_json(folder / "predict_from_raw_data_args.json", {})
         rng = np.random.default_rng(seed)
         for i in range(cases):
-            # ever less sure of the case
-            _, probs, segmentation = random_case(rng, labels, shape, sharpness=6 - 1.5 * i)
-            write_prediction(
-                folder, f"case_{i}", probs.astype(dtype), segmentation, SPACING_MM, file_ending
-            )
+            less_with_each_case = 6 - 1.5 * i
+            _, probs, segmentation = random_case(rng, labels, shape, less_with_each_case)
+            probs = probs.astype(dtype)
+            write_prediction(folder, f"case_{i}", probs, segmentation, SPACING_MM, file_ending)
         return folder
 
     return build
@@ -60,8 +59,8 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
 
 def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder, without a map."""
-    opened = PredictionFolder.open(folder, need_reference=False)
-    delivery = CaseDelivery(output=output, data=opened, **asked)
-    return deliver(
-        opened, delivery, review_run(opened), jobs=num_processes, again=overwrite
-    ).review_list
+    predictions = PredictionFolder.open(folder, need_reference=False)
+    delivery = CaseDelivery(output=output, data=predictions, **asked)
+    run = review_run(predictions)
+    delivered = deliver(predictions, delivery, run, jobs=num_processes, again=overwrite)
+    return delivered.review_list
