@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.overlap import bounding_box
+from nnunet_nacl.metrics.grid import bounding_box
 
 CLIP = 15.0
 """Log-odds to the most probable class beyond it count as this far: there is rounding, not

@@ -15,7 +15,7 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import CaseProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, check_n_bins
-from nnunet_nacl.metrics.overlap import boundary_mask, dilated_mask
+from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 
 MASK_NOTES = {

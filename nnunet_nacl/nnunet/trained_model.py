@@ -18,7 +18,7 @@ from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import Failed, UserError, first_line
 from nnunet_nacl.files import check_folder, checksum, is_file_name
 from nnunet_nacl.images import quiet
-from nnunet_nacl.metrics.overlap import bounding_box
+from nnunet_nacl.metrics.grid import bounding_box
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.places import FINAL, choose_folds

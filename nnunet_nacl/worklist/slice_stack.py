@@ -12,7 +12,7 @@ from PIL import Image
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.views import Views
-from nnunet_nacl.metrics.overlap import bounding_box
+from nnunet_nacl.metrics.grid import bounding_box
 from nnunet_nacl.worklist.drawing import COLORS, encode_picture, grey_picture, paint_structures
 from nnunet_nacl.worklist.slices import Grid, View
 

@@ -149,7 +149,7 @@ def surfaces(truth: np.ndarray) -> list[list[str]]:
     """Rows of the table of surface distances."""
     from medpy.metric import binary
 
-    from nnunet_nacl.metrics.overlap import assd, hausdorff, surface_distances
+    from nnunet_nacl.metrics.surfaces import assd, hausdorff, surface_distances
 
     rows = []
     for name, mask in (("one organ", truth == 1), ("all organs", truth > 0)):
@@ -184,7 +184,7 @@ def verdict_on(time_ratio: float, extra: float) -> str:
 
 def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
     """Markdown of one case."""
-    from nnunet_nacl.metrics.overlap import boundary_mask, dilated_mask
+    from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask
 
     probs, truth = make_case(classes, shape)
     size = probs.numel() * 4

@@ -18,7 +18,7 @@ from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.cases.sample import Sample, draw_sample, most_bytes, pack
-from nnunet_nacl.metrics.overlap import dilated_mask
+from nnunet_nacl.metrics.distance_masks import dilated_mask
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from tests.calibration.problems import chosen, drawn_from, identity
 from tests.nnunet.measuring import measured

@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.metrics import count_masks, count_overlap
-from nnunet_nacl.metrics.overlap import hausdorff, surface_distances, surface_voxels
+from nnunet_nacl.metrics.surfaces import hausdorff, surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.protocol import scores_of
 from tests.metrics.test_counting import random_classes
