@@ -16,8 +16,9 @@ import pytest
 from nnunet_nacl.cases.record import RECORDS, read_pictures, read_record, record_path
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist import pages as module
+from nnunet_nacl.worklist.editors import editor_lines
 from nnunet_nacl.worklist.list_files import page_of
-from nnunet_nacl.worklist.pages import editor_lines, review_page, scan_page, write_list
+from nnunet_nacl.worklist.pages import review_page, scan_page, write_list
 from nnunet_nacl.worklist.review_list import Aims, review_list
 from tests.reports.html_check import Page
 from tests.runs.predictions import reviewed
