@@ -27,9 +27,9 @@ __version__ = "0.5.0"
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
     from nnunet_nacl.calibrator.calibration_map import CalibrationMap as CalibrationMap
-    from nnunet_nacl.commands.calibrate import CalibrationOptions as CalibrationOptions
     from nnunet_nacl.commands.calibrate import calibrate as calibrate
-    from nnunet_nacl.commands.calibrate import calibrate_model as calibrate_model
+    from nnunet_nacl.commands.calibrate_model import CalibrationOptions as CalibrationOptions
+    from nnunet_nacl.commands.calibrate_model import calibrate_model as calibrate_model
     from nnunet_nacl.commands.compare import compare as compare
     from nnunet_nacl.commands.evaluate import evaluate as evaluate
     from nnunet_nacl.commands.predict import predict as predict
@@ -52,7 +52,7 @@ _MODULE_OF_NAME = {
     "CELoss": "nnunet_nacl.losses",
     "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
     "CalibrationMetric": "nnunet_nacl.metrics.calibration_metric",
-    "CalibrationOptions": "nnunet_nacl.commands.calibrate",
+    "CalibrationOptions": "nnunet_nacl.commands.calibrate_model",
     "ECPLoss": "nnunet_nacl.losses",
     "FocalLoss": "nnunet_nacl.losses",
     "LabelSmoothingLoss": "nnunet_nacl.losses",
@@ -61,7 +61,7 @@ _MODULE_OF_NAME = {
     "Predictor": "nnunet_nacl.worklist.predictor",
     "SVLSLoss": "nnunet_nacl.losses",
     "calibrate": "nnunet_nacl.commands.calibrate",
-    "calibrate_model": "nnunet_nacl.commands.calibrate",
+    "calibrate_model": "nnunet_nacl.commands.calibrate_model",
     "compare": "nnunet_nacl.commands.compare",
     "decide_for_dice": "nnunet_nacl.metrics.dice_decision",
     "evaluate": "nnunet_nacl.commands.evaluate",

@@ -12,29 +12,29 @@ import hashlib
 import inspect
 import math
 import os
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import (
     nnUNetTrainerNoDA,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses import SegmentationLoss
 from nnunet_nacl_trainers.calibration_log import CalibrationLog, measured_validation
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
+from nnunet_nacl_trainers.halfway_decay import HalfwayDecay
+from nnunet_nacl_trainers.seeds import make_seeds, seed_process
+from nnunet_nacl_trainers.training_loss import TrainingLoss
 
-LossSettings = Mapping[str, float | int | str | tuple[int, ...]]
+LossSetting = float | int | str | tuple[int, ...]
 
 _SET_BY_TRAINER = ("ignore_label", "regions", "check_labels")
 
@@ -57,7 +57,7 @@ class CalibrationTrainer(nnUNetTrainer):
     loss_class: ClassVar[type[SegmentationLoss]]
     """The loss, a class of :mod:`nnunet_nacl.losses` or one that takes the same arguments."""
 
-    loss_settings: ClassVar[LossSettings] = {}
+    loss_settings: ClassVar[Mapping[str, LossSetting]] = {}
     """Arguments of ``loss_class`` that differ from its defaults. What a subclass sets is laid over
     what its parents set. A whole number as ``kernel_size`` becomes 1 along axes with thick slices,
     see ``neighborhood_size``."""
@@ -116,8 +116,9 @@ class CalibrationTrainer(nnUNetTrainer):
         self._limit_threads()
         self._apply_schedule()
         regions = bool(self.label_manager.has_regions)
-        # nnU-Net appends the ignore mask to the target of regions: for them there is no label.
-        ignore_label = None if regions else self.label_manager.ignore_label
+        ignore_label = self.label_manager.ignore_label
+        if regions:  # nnU-Net appends the ignore mask to their target: there is no label for it
+            ignore_label = None
         self.label_space = LabelSpace(regions, ignore_label)
         self.calibration_log = CalibrationLog(self, self.label_space)
         self.frequency_start: FrequencyStart | None = None
@@ -174,15 +175,16 @@ class CalibrationTrainer(nnUNetTrainer):
                     f"{cls.__name__}.loss_settings: {cls.loss_class.__name__} has no setting "
                     f"{name!r}; it has {', '.join(known) or 'none'}."
                 )
+        make_loss: Callable[..., nn.Module] = cls.loss_class
         try:
-            cls.loss_class(**settings)
+            make_loss(**settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{cls.__name__}.loss_settings: {error}") from error
 
     @classmethod
-    def all_loss_settings(cls) -> dict[str, Any]:
+    def all_loss_settings(cls) -> dict[str, LossSetting]:
         """``loss_settings`` of the class laid over those of its parents."""
-        settings: dict[str, Any] = {}
+        settings: dict[str, LossSetting] = {}
         for parent in reversed(cls.__mro__):
             settings |= vars(parent).get("loss_settings", {})
         return settings
@@ -228,20 +230,23 @@ class CalibrationTrainer(nnUNetTrainer):
         loss.register_forward_pre_hook(self.calibration_log.on_loss)
         return loss
 
-    def _replace_loss(self, stock_loss: Any) -> nn.Module:
+    def _replace_loss(self, stock_loss: nn.Module) -> nn.Module:
         """The loss of one scale in place of nnU-Net's, whose Dice loss ``dc`` is taken over with
         ``with_dice``."""
         voxelwise_loss: Any = self._make_voxelwise_loss()
         if self._do_i_compile():
             voxelwise_loss = torch.compile(voxelwise_loss)
-        dice_loss = stock_loss.dc if self.with_dice else None
+        dice_loss = None
+        if self.with_dice:
+            dice_loss = stock_loss.get_submodule("dc")
         return TrainingLoss(voxelwise_loss, self.label_space, dice_loss)
 
     def _make_voxelwise_loss(self) -> nn.Module:
         settings = self.all_loss_settings()
         if "kernel_size" in inspect.signature(self.loss_class).parameters:
             settings["kernel_size"] = self.neighborhood_size()
-        return self.loss_class(
+        make_loss: Callable[..., nn.Module] = self.loss_class
+        return make_loss(
             **settings,
             ignore_label=self.label_space.ignore_label,
             regions=self.label_space.regions,
@@ -259,16 +264,23 @@ class CalibrationTrainer(nnUNetTrainer):
         kernel_size = self.all_loss_settings().get("kernel_size", default)
         if not isinstance(kernel_size, int):
             return tuple(kernel_size)
+        return tuple(1 if size == 1 else kernel_size for size in self._first_convolution())
+
+    def _first_convolution(self) -> Sequence[int]:
+        """Size of the plans' first convolution along every axis; 3 where they do not say it."""
         num_axes = len(self.configuration_manager.patch_size)
         stages = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
-        first_stage: Any = stages[0] if isinstance(stages, (list, tuple)) and stages else 3
-        if not isinstance(first_stage, (list, tuple)):
-            first_stage = (first_stage,) * num_axes
-        return tuple(1 if size == 1 else kernel_size for size in first_stage)
+        if not isinstance(stages, (list, tuple)) or not stages:
+            return (3,) * num_axes
+        if not isinstance(stages[0], (list, tuple)):
+            return (stages[0],) * num_axes
+        return stages[0]
 
     def bare_network(self) -> nn.Module:
         """The network itself, out of what DDP and torch.compile wrap it in."""
-        network: Any = self.network.module if self.is_ddp else self.network
+        network: Any = self.network
+        if self.is_ddp:
+            network = network.module
         return getattr(network, "_orig_mod", network)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
@@ -284,12 +296,12 @@ class CalibrationTrainer(nnUNetTrainer):
             # nnU-Net starts workers unseeded; a loader without them draws from the process's own
             # generators.
             if isinstance(loader, NonDetMultiThreadedAugmenter):
-                loader.seeds = _make_seeds(loader.num_processes, (*entropy, number))
+                loader.seeds = make_seeds(loader.num_processes, (*entropy, number))
                 loader.restart()
         return loaders
 
     @classmethod
-    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
+    def get_training_transforms(cls, *args: object, **kwargs: object) -> BasicTransform:
         """nnU-Net's augmentation; without ``augmentation`` none, as in its nnUNetTrainerNoDA."""
         if cls.augmentation:
             return super().get_training_transforms(*args, **kwargs)
@@ -343,7 +355,9 @@ class CalibrationTrainer(nnUNetTrainer):
         self._checkpoint_of_weights = None
         if self.anneal_dice:
             weight = max(0.0, 1 - 2 * self.current_epoch / self.num_epochs)
-            loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
+            loss = self.loss
+            if isinstance(loss, DeepSupervisionWrapper):
+                loss = loss.loss
             loss.weight_dice = weight
             self.print_to_log_file(f"Weight of the Dice term: {weight:.4f}")
 
@@ -381,86 +395,6 @@ class CalibrationTrainer(nnUNetTrainer):
             super().perform_actual_validation(save_probabilities)
 
 
-class TrainingLoss(nn.Module):
-    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``, of one scale of the deep
-    supervision.
-
-    Args:
-        voxelwise: A loss of :mod:`nnunet_nacl.losses`, compiled or not.
-        label_space: Classes or regions, and the ignore label.
-        dc: nnU-Net's soft Dice loss as nnU-Net built it, or None. Ignored voxels are masked for it
-            as in nnU-Net's compound losses.
-
-    """
-
-    def __init__(
-        self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.voxelwise = voxelwise
-        self.dc = dc
-        self.weight_dice = 1.0  # nnU-Net's compound losses have it, too: both are annealed alike
-        self._label_space = label_space
-        self._has_checked_labels = False
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch, logits (B, C, *spatial) and target as nnU-Net's loaders give
-        it.
-
-        Raises:
-            ValueError: The first batch holds a label that is no class. Later batches are not looked
-                at: that would make the GPU wait in every iteration.
-
-        """
-        if not self._has_checked_labels:
-            self._label_space.read(logits, target, check_labels=True)
-            self._has_checked_labels = True
-        loss = self.voxelwise(logits, target)
-        if self.dc is None or self.weight_dice == 0:
-            return loss
-        return loss + self.weight_dice * self._dice_loss(self.dc, logits, target)
-
-    def _dice_loss(self, dc: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-        read_target = self._label_space.read(logits, target, check_labels=False)
-        labels = read_target.labels if self._label_space.regions else read_target.labels[:, None]
-        mask = None if read_target.valid is None else read_target.valid[:, None]
-        return dc(logits, labels, loss_mask=mask)
-
-    def extra_repr(self) -> str:
-        """Shown in nnU-Net's debug.json."""
-        return "" if self.dc is None else f"weight_dice={self.weight_dice}"
-
-
-class HalfwayDecay(PolyLRScheduler):
-    """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2025, section
-    4.2).
-
-    A function of the epoch alone, so that a training that nnU-Net continues needs no saved state.
-
-    """
-
-    def step(self, current_step: int | None = None) -> None:
-        """Set the rate for an epoch; for the first one if there is none yet."""
-        is_first_half = (current_step or 0) < self.max_steps / 2
-        rate = self.initial_lr if is_first_half else self.initial_lr / 10
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self._last_lr = [rate] * len(self.optimizer.param_groups)
-
-
-def seed_process(*entropy: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators (of all devices) of this process by numbers
-    from 0."""
-    (seed,) = _make_seeds(1, entropy)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def _digest(case: str) -> str:
     """What sorts cases by their names in an order that says nothing about them."""
     return hashlib.sha256(case.encode()).hexdigest()
-
-
-def _make_seeds(number: int, entropy: tuple[int, ...]) -> list[int]:
-    return [int(seed) for seed in np.random.SeedSequence(entropy).generate_state(number)]

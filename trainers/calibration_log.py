@@ -105,7 +105,9 @@ class CalibrationLog:
 
 def _highest_resolution(outputs: Tensor | list[Tensor]) -> Tensor:
     """The first of the scales of deep supervision, or the only one."""
-    return outputs if isinstance(outputs, Tensor) else outputs[0]
+    if isinstance(outputs, Tensor):
+        return outputs
+    return outputs[0]
 
 
 @torch.no_grad()

@@ -23,6 +23,9 @@ from torch import nn
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
     from nnunet_nacl_trainers.base import CalibrationTrainer
 
 ALONE_S = 10.0
@@ -50,7 +53,9 @@ class FrequencyStart:
         new_biases = self._find_new_biases()
         if not new_biases:
             network = type(self._trainer.bare_network()).__name__
-            reason = "are loaded" if self._first_biases else f"of {network} are not known"
+            reason = "are loaded"
+            if not self._first_biases:
+                reason = f"of {network} are not known"
             self._log(
                 f"The biases of the segmentation layers {reason}: they are not set to the classes'"
                 " frequencies."
@@ -84,7 +89,9 @@ class FrequencyStart:
     def _count_on_first_rank(self) -> np.ndarray:
         """Voxels by label in all training cases, the same on all ranks."""
         trainer = self._trainer
-        shared: list[Any] = [self._count() if trainer.local_rank == 0 else None]
+        shared = [np.empty(0, np.int64)]
+        if trainer.local_rank == 0:
+            shared = [self._count()]
         if trainer.is_ddp:
             dist.broadcast_object_list(shared)
         return shared[0]
@@ -128,7 +135,9 @@ def class_layers(network: nn.Module) -> list[str]:
     return []
 
 
-def count_labels_of_cases(dataset: Any, num_labels: int, num_processes: int) -> np.ndarray:
+def count_labels_of_cases(
+    dataset: nnUNetBaseDataset, num_labels: int, num_processes: int
+) -> np.ndarray:
     """(num_labels,) int64 voxels of each label in all cases of a data set of nnU-Net's.
 
     One process counts for ``ALONE_S`` seconds; if cases are left, ``num_processes`` share them. The
@@ -151,7 +160,7 @@ def count_labels_of_cases(dataset: Any, num_labels: int, num_processes: int) -> 
 
 
 def _count_in_parallel(
-    dataset: Any, cases: Sequence[str], num_labels: int, num_processes: int
+    dataset: nnUNetBaseDataset, cases: Sequence[str], num_labels: int, num_processes: int
 ) -> Iterator[np.ndarray]:
     """Counts of each case, in the order in which they are ready."""
     if not cases:
@@ -170,7 +179,7 @@ def _count_in_parallel(
             ) from error
 
 
-def count_labels_of_case(dataset: Any, case: str, num_labels: int) -> np.ndarray:
+def count_labels_of_case(dataset: nnUNetBaseDataset, case: str, num_labels: int) -> np.ndarray:
     """(num_labels,) int64 voxels of each label in one preprocessed case."""
     return count_labels(dataset.load_case(case)[1], num_labels)
 
@@ -189,14 +198,14 @@ def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
     return counts
 
 
-def channel_labels(label_manager: Any) -> Sequence[int | tuple[int, ...]]:
+def channel_labels(label_manager: LabelManager) -> Sequence[int | tuple[int, ...]]:
     """The label, or for a region the labels, of each channel of the network."""
     if label_manager.has_regions:
         return label_manager.foreground_regions
     return label_manager.all_labels
 
 
-def channel_names(label_manager: Any) -> list[str]:
+def channel_names(label_manager: LabelManager) -> list[str]:
     """The name in dataset.json of each channel of the network."""
     names = {}
     for name, labels in label_manager.label_dict.items():
@@ -208,7 +217,7 @@ def _sorted_labels(labels: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(map(int, np.atleast_1d(labels))))
 
 
-def frequencies_of_channels(counts: np.ndarray, label_manager: Any) -> np.ndarray:
+def frequencies_of_channels(counts: np.ndarray, label_manager: LabelManager) -> np.ndarray:
     """Share of each class (K,), or of each region (R,), in the voxels that are labelled.
 
     ``counts`` are voxels by label; all are 0 where nothing is labelled.
@@ -227,7 +236,9 @@ def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
     What occurs nowhere gets the smallest frequency that was found; zeros where nothing was found.
 
     """
-    shares = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
+    shares = frequencies[None]
+    if regions:
+        shares = np.stack([frequencies, 1 - frequencies])
     smallest = shares.min(where=shares > 0, initial=1)
     logs = np.log(np.where(shares > 0, shares, smallest))
     if regions:

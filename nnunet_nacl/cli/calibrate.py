@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.cli import options
 from nnunet_nacl.errors import UserError
@@ -44,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "what flags would cost": "-bad -structures",
         "how to run": f"{options.NETWORK} -np --trust_checkpoint --quiet",
     }
-    changes: dict[str, Any] = {
+    changes: dict[str, str | options.OptionSettings] = {
         "-i": "images of your own (with a model), or predictions with their probabilities",
         "--allow-training-cases": (
             "with images of your own: also take cases that the folds were trained on"
@@ -71,11 +70,16 @@ def run(args: argparse.Namespace) -> int:
     model = _model(args)
     if args.map and model:
         return _take_map(args, model)
+    images = args.i
+    predictions = None
+    if model is None:
+        images = None
+        predictions = args.i
     result = calibrate(
         model,
-        None if model is None else args.i,
+        images,
         args.gt,
-        predictions=args.i if model is None else None,
+        predictions=predictions,
         folds=args.f,
         checkpoint=args.chk,
         form=args.form,
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         )
     print(verdict(calibration_map))
     options.report_problems("calibrate", result.failed, "cases could not be used")
-    return 1 if result.failed or written.why_no_figure is not None else 0
+    return options.exit_status(result.failed, written.why_no_figure)
 
 
 def _model(args: argparse.Namespace) -> Path | None:

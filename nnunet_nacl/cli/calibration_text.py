@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.fit import PREDICTED_DICE_ERROR
@@ -23,14 +22,12 @@ from nnunet_nacl.reports.quality_texts import detected_text, presence_text
 from nnunet_nacl.reports.tables import frames, number, ten_worst, text_of
 
 _SHOWN = (
-    *(
-        "NLL predicted",
-        "Brier predicted",
-        "pooled ECE predicted",
-        "NLL near",
-        "NLL all",
-        "Brier all",
-    ),
+    "NLL predicted",
+    "Brier predicted",
+    "pooled ECE predicted",
+    "NLL near",
+    "NLL all",
+    "Brier all",
     PREDICTED_DICE_ERROR,
 )
 _MASKS = ("all", "predicted", "near")
@@ -85,7 +82,9 @@ def _form_text(calibration_map: CalibrationMap) -> str:
         best_nll[tried.form] = min(tried.nll, best_nll.get(tried.form, math.inf))
     scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best_nll.items())
     ridge = calibration_map.maps[calibration_map.form].get("ridge") or math.inf
-    shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
+    shrunk = ""
+    if not math.isinf(ridge):
+        shrunk = f", ridge {ridge:g}"
     fitted = calibration_map.fitted
     size = f"{len(fitted.part_of)} cases, {len(fitted.cross_fit)} parts"
     return (
@@ -103,15 +102,16 @@ def _effect_text(calibration_map: CalibrationMap) -> str:
         if change is None:
             continue
         difference = change["difference"]
-        low = number(difference["low"], 4, "+")
-        high = number(difference["high"], 4, "+")
+        interval = number(difference["low"], 4, "+")
+        if interval != "-":
+            interval += f" to {number(difference['high'], 4, '+')}"
         rows.append(
             {
                 "value": name,
                 "before": number(change["before"]["mean"], 4),
                 "after": number(change["after"]["mean"], 4),
                 "change": number(difference["mean"], 4, "+"),
-                "95 % interval": "-" if low == "-" else f"{low} to {high}",
+                "95 % interval": interval,
                 "cases": change["n"],
             }
         )
@@ -132,19 +132,19 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
     rows = []
     unknown: dict[str, str] = {}
     for cost in flag_costs(scores, bad).itertuples():
-        to_find = (
-            f"a Dice below {cost.bad:g}"
-            if flags is None
-            else f"{100 * cost.find:g} % of the bad scans"
-        )
+        if flags is None:
+            to_find = f"a Dice below {cost.bad:g}"
+            row = {"to find 9 of 10 scans with": to_find, "which are": _percent(cost.share_bad)}
+        else:
+            to_find = f"{100 * cost.find:g} % of the bad scans"
+            row = {"to find": to_find}
         if math.isnan(cost.flagged):
-            have = "patients have" if cost.n_patients != 1 else "patient has"
+            have = "patients have"
+            if cost.n_patients == 1:
+                have = "patient has"
             needed = patients_needed(1 - cost.find)
             unknown[to_find] = f"{cost.n_patients} {have} such a scan, it takes {needed}"
             continue
-        row = {"to find": to_find}
-        if flags is None:
-            row = {"to find 9 of 10 scans with": to_find, "which are": _percent(cost.share_bad)}
         row["look at"] = _percent(cost.flagged)
         row["95 % interval"] = " to ".join(f"{100 * end:.0f} %" for end in cost.interval)
         row["by entropy"] = _percent(cost.by_entropy)
@@ -172,8 +172,10 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
     rows = []
     for key, name in names.items():
         of_structure = learned.get(key, LearnedRecall())
-        missed = of_structure.missed[-1] if of_structure.missed else math.nan
-        row: dict[str, Any] = {"voxels found of": name, "by nnU-Net": 1 - missed}
+        missed = math.nan
+        if of_structure.missed:
+            missed = of_structure.missed[-1]
+        row: dict[str, str | float] = {"voxels found of": name, "by nnU-Net": 1 - missed}
         for recall in RECALLS:
             place = of_structure.place(recall)
             if place is None:
@@ -222,11 +224,13 @@ def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
 def _check_cells(check: EstimateCheck, what: str, mark: str) -> dict[str, str]:
     """How far a promise held, by column; ``mark`` ends the names of columns that would otherwise be
     alike."""
-    coverage = check.coverage.share
+    coverage = "-"
+    if not math.isnan(check.coverage.share):
+        coverage = f"{check.coverage.share:.2f}"
     return {
         what: _three_digits(check.error),
         f"a constant{mark}": _three_digits(check.error_of_constant),
-        f"90 % interval covers{mark}": "-" if math.isnan(coverage) else f"{coverage:.2f}",
+        f"90 % interval covers{mark}": coverage,
         f"its width{mark}": _three_digits(check.width),
     }
 

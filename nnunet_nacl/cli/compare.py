@@ -6,9 +6,9 @@ import argparse
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.cli.options import (
+    OptionSettings,
     add_options,
     number_of_processes,
     print_not_counted,
@@ -47,22 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the output, and how to run": "-o -np --trust_checkpoint --quiet",
     }
 
-    def method(flag: str, text: str) -> dict[str, Any]:  # both in one list, which keeps their order
-        return {
-            **several,
-            "dest": "methods",
-            "default": [],
-            "type": partial(lambda *pair: pair, flag),
-            "help": text,
-        }
-
-    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
-    changes: dict[str, Any] = {
-        "-tr": method(
+    several: OptionSettings = {"nargs": "+", "action": "extend"}
+    changes: dict[str, str | OptionSettings] = {
+        "-tr": _methods_option(
             "-tr",
             "[LABEL=]NAME or [LABEL=]MODEL_FOLDER; +calibrated behind it: as its map calibrates it",
         ),
-        "-i": method("-i", "[LABEL=]FOLDER of predictions with their probabilities"),
+        "-i": _methods_option("-i", "[LABEL=]FOLDER of predictions with their probabilities"),
         "-d": {**several, "help": "data sets: their names or numbers; not needed for -i alone"},
         "-gt": {
             "type": Path,
@@ -85,6 +76,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o": {"required": True},
     }
     add_options(parser, groups, changes)
+
+
+def _methods_option(flag: str, text: str) -> OptionSettings:
+    """An option whose values go, with its flag, into the one list of methods, which keeps their
+    order."""
+    return {
+        "nargs": "+",
+        "action": "extend",
+        "dest": "methods",
+        "default": [],
+        "type": partial(_pair_with_flag, flag),
+        "help": text,
+    }
+
+
+def _pair_with_flag(flag: str, text: str) -> tuple[str, str]:
+    return flag, text
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,9 +14,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import nnunet_nacl
+from nnunet_nacl.cli.options import exit_status
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
 from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers
 
@@ -25,7 +27,10 @@ HELP = "check that nnU-Net finds the trainers here, and say how to fix what is b
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _PRETRAINED = "nnUNetv2_train_pretrained"  # of nnU-Net's main branch
 _VARIANT = "nnUNetTrainerNACL_lambda0p2"  # made from its name
-OK, WARN, FAIL = "OK", "WARN", "FAIL"
+_NO_GPU = "no GPU: train and predict with -device cpu"
+OK = "OK"
+WARN = "WARN"
+FAIL = "FAIL"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         if check.fix:
             print(f"{'':<35}  -> {check.fix}")
     print(f"\n{counts[OK]} OK, {counts[WARN]} to note, {counts[FAIL]} broken")
-    return 1 if counts[FAIL] else 0
+    return exit_status(counts[FAIL])
 
 
 class Check(NamedTuple):
@@ -110,29 +115,34 @@ def _check_registration() -> Check:
 
 def _check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
     """Whether nnU-Net is there and can be extended, and its own look-up of trainers if it can."""
-    fix, version = 'pip install "nnunetv2>=2.8,<3"', None
+    fix = 'pip install "nnunetv2>=2.8,<3"'
     try:
         version = metadata.version("nnunetv2")
-        find = _quietly(
-            import_module, "nnunetv2.utilities.find_objects"
-        ).recursive_find_trainer_class_by_name
+    except Exception:  # such as metadata that are damaged: the line says what to do
+        return Check(FAIL, "nnU-Net", "not installed", fix), None
+    try:
+        module = _import_quietly("nnunetv2.utilities.find_objects")
+        find_trainer = module.recursive_find_trainer_class_by_name
         import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
-    except Exception as error:
+    except Exception as error:  # whatever a broken installation raises
         why = (
             "cannot be imported, or is older than 2.8, which finds no trainers of others"
             f" ({_in_a_line(error)})"
         )
-        return Check(FAIL, "nnU-Net", f"{version} {why}" if version else "not installed", fix), None
-    return Check(OK, "nnU-Net", f"{version}, can be extended"), find
+        return Check(FAIL, "nnU-Net", f"{version} {why}", fix), None
+    return Check(OK, "nnU-Net", f"{version}, can be extended"), find_trainer
 
 
 def check_trainer(trainer: RegisteredTrainer, find_trainer: Callable[[str], type]) -> Check:
     """Whether nnU-Net's own look-up finds a registered trainer, as the class that Python
     imports."""
-    broken = FAIL if trainer.is_ours else WARN  # others' trainers are theirs to fix
+    broken = WARN  # others' trainers are theirs to fix
+    if trainer.is_ours:
+        broken = FAIL
     try:
         imported_class = trainer.load()
-        found_class = _quietly(find_trainer, trainer.name)
+        with _nothing_printed():
+            found_class = find_trainer(trainer.name)
     except (Exception, SystemExit) as error:
         # it imports all that lies in the user's folders, scripts as well
         return Check(
@@ -173,15 +183,17 @@ def _check_folder(variable: str) -> Check:
             "not set; not all commands need it",
             f'export {variable}="/path/to/{variable}"',
         )
+    is_read_only = variable == "nnUNet_raw"
     if not os.path.exists(folder):
-        status = FAIL if variable == "nnUNet_raw" else WARN
         return Check(
-            status,
+            FAIL if is_read_only else WARN,
             variable,
             f"{folder} does not exist",
             f'mkdir -p "{folder}", or correct the variable',
         )
-    needed = os.R_OK | os.X_OK | (0 if variable == "nnUNet_raw" else os.W_OK)
+    needed = os.R_OK | os.X_OK
+    if not is_read_only:
+        needed |= os.W_OK
     if not os.path.isdir(folder) or not os.access(folder, needed):
         return Check(
             FAIL,
@@ -196,22 +208,31 @@ def _check_torch() -> Check:
     """PyTorch and the devices that it can train on; having no GPU is no fault."""
     try:
         import torch
-    except Exception as error:
+    except Exception as error:  # whatever a broken installation raises
         return Check(FAIL, "PyTorch", f"cannot be imported: {error}", "pip install torch")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    gpu = ", ".join(names) or (
-        "Apple's, by -device mps" if torch.backends.mps.is_available() else ""
-    )
-    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
-    without = f"{built}, no GPU: train and predict with -device cpu"
-    return Check(OK, "PyTorch", f"{torch.__version__}, {f'GPU: {gpu}' if gpu else without}")
+    if names:
+        devices = f"GPU: {', '.join(names)}"
+    elif torch.backends.mps.is_available():
+        devices = "GPU: Apple's, by -device mps"
+    elif torch.version.cuda:
+        devices = f"built for CUDA {torch.version.cuda}, {_NO_GPU}"
+    else:
+        devices = f"a build without CUDA, {_NO_GPU}"
+    return Check(OK, "PyTorch", f"{torch.__version__}, {devices}")
 
 
 def _in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _quietly(call: Callable[[str], Any], argument: str) -> Any:
+def _import_quietly(name: str) -> ModuleType:
+    with _nothing_printed():
+        return import_module(name)
+
+
+@contextlib.contextmanager
+def _nothing_printed() -> Iterator[None]:
     """nnU-Net prints pages about unset folders when it is imported."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return call(argument)
+        yield

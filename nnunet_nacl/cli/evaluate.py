@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.cli.options import (
     MODEL,
     NETWORK,
+    OptionSettings,
     add_options,
+    exit_status,
     model_of,
     number_of_processes,
     print_not_counted,
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "what to measure": "-bins -dilated -boundary -bad -structures",
         "the output, and how to run": "-o --csv -np --trust_checkpoint --quiet",
     }
-    changes: dict[str, Any] = {
+    changes: dict[str, str | OptionSettings] = {
         "-i": {"metavar": "PREDICTIONS", "type": Path},
         "-gt": {"type": Path},
         "-map": (
@@ -74,41 +75,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "help": "also write every number to a .csv file beside it",
         },
     }
-    for mask, what in {
-        "dilated": "radius of the masks dilated and near",
-        "boundary": "reach of boundary",
-    }.items():
-        text = f"{what}, in mm (default: 2, or a wider voxel in the plane)"
-        changes[f"-{mask}"] = {"metavar": "MM", "type": float, "help": text}
+    default = "in mm (default: 2, or a wider voxel in the plane)"
+    changes["-dilated"] = {
+        "metavar": "MM",
+        "type": float,
+        "help": f"radius of the masks dilated and near, {default}",
+    }
+    changes["-boundary"] = {
+        "metavar": "MM",
+        "type": float,
+        "help": f"reach of boundary, {default}",
+    }
     add_options(parser, groups, changes)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    if args.map and args.d is not None:
-        raise UserError(
-            "-map is for a folder of predictions (-i); for a model's own validation cases"
-            " `nnunet_nacl compare -tr TRAINER+calibrated` predicts Dice."
-        )
-    if args.predict and args.d is None:
-        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
-    if (args.d is None) == (args.i is None):
-        raise UserError(
-            "name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i"
-            " PREDICTIONS)."
-        )
-    if (args.i is None) != (args.gt is None):
-        raise UserError(
-            "-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is"
-            " needed."
-        )
+    _check_options(args)
     from nnunet_nacl.cli.evaluation_text import evaluation_text
     from nnunet_nacl.commands.evaluate import evaluate
 
+    model = None
+    if args.d is not None:
+        model = model_of(args)
     result = evaluate(
         args.i,
         args.gt,
-        model=None if args.d is None else model_of(args),
+        model=model,
         folds=args.f,
         predict=args.predict,
         checkpoint=args.chk,
@@ -133,4 +126,25 @@ def run(args: argparse.Namespace) -> int:
     written = result.write()
     print(f"\nwritten: {', '.join(map(str, written))}")
     report_problems("evaluate", result.failed, "could not be evaluated")
-    return 1 if result.failed else 0
+    return exit_status(result.failed)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """UserError where they do not go together."""
+    if args.map and args.d is not None:
+        raise UserError(
+            "-map is for a folder of predictions (-i); for a model's own validation cases"
+            " `nnunet_nacl compare -tr TRAINER+calibrated` predicts Dice."
+        )
+    if args.predict and args.d is None:
+        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
+    if (args.d is None) == (args.i is None):
+        raise UserError(
+            "name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i"
+            " PREDICTIONS)."
+        )
+    if (args.i is None) != (args.gt is None):
+        raise UserError(
+            "-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is"
+            " needed."
+        )

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import nnunet_nacl
 from nnunet_nacl.cli.options import check_environment
@@ -54,16 +54,25 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}"
     )
     subparsers = parser.add_subparsers(dest="subcommand", metavar="<subcommand>", required=True)
-    first = argv[0] if argv else None
+    first = next(iter(argv), "")
     if first and first[0] != "-" and first not in SUBCOMMANDS:
         alike = difflib.get_close_matches(first, SUBCOMMANDS, 1)
-        near = f"did you mean {alike[0]}?" if alike else f"there are {', '.join(SUBCOMMANDS)}."
+        near = f"there are {', '.join(SUBCOMMANDS)}."
+        if alike:
+            near = f"did you mean {alike[0]}?"
         parser.error(f"there is no subcommand {first}; {near}")
-    for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
+    names = list(SUBCOMMANDS)
+    if first in SUBCOMMANDS:
+        names = [first]
+    for name in names:
         module = import_module(SUBCOMMANDS[name])
-        texts = {"help": module.HELP, "description": module.HELP}
         subparser = subparsers.add_parser(
-            name, **texts, formatter_class=layout, allow_abbrev=False, add_help=False
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=layout,
+            allow_abbrev=False,
+            add_help=False,
         )
         subparser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
         module.configure(subparser)
@@ -83,12 +92,17 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     flags = parser._option_string_actions
     for before, argument in zip(["the subcommand", *arguments], arguments):
         flag, equals, value = argument.partition("=")
-        before, argument = (flag, value) if equals and flag in flags else (before, argument)
+        if equals and flag in flags:
+            before = flag
+            argument = value
         if not argument.strip():
             raise UserError(f"the argument after {before} is empty; give a value, or leave it out.")
         if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in flags:
             alike = difflib.get_close_matches(flag, flags, 1)
-            parser.error(f"there is no flag {flag}{f'; did you mean {alike[0]}?' if alike else ''}")
+            hint = ""
+            if alike:
+                hint = f"; did you mean {alike[0]}?"
+            parser.error(f"there is no flag {flag}{hint}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Without arguments it shows the help.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        argv = sys.argv[1:]
     if not argv:
         argv = ["--help"]
     # names of structures and files may be more than the terminal can show
@@ -117,7 +132,7 @@ class _PrintableStream:
     Line breaks, tabs, and the return before a progress bar's line pass.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -138,7 +153,9 @@ def _run(argv: Sequence[str]) -> int:
     try:
         args = build_parser(argv).parse_args(argv)
         quiet = getattr(args, "quiet", False)
-        log.setLevel(logging.ERROR if quiet else logging.INFO)
+        log.setLevel(logging.INFO)
+        if quiet:
+            log.setLevel(logging.ERROR)
         if getattr(args, "trust_checkpoint", False):
             from nnunet_nacl.nnunet.trust import TRUSTED
 
@@ -157,9 +174,11 @@ def _run(argv: Sequence[str]) -> int:
         # more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError) as error:
-        problem = describe(error) if isinstance(error, OSError) else error
-        print(f"nnunet_nacl {argv[0]}: error: {problem}", file=sys.stderr)
+    except UserError as error:
+        print(f"nnunet_nacl {argv[0]}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"nnunet_nacl {argv[0]}: error: {describe(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"nnunet_nacl {argv[0]}: interrupted", file=sys.stderr)

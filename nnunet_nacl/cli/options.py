@@ -6,22 +6,43 @@ import argparse
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from nnunet_nacl.errors import UserError, list_problems, one_line, some, termination_as_interrupt
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from nnunet_nacl.nnunet.predicted import NetworkSettings
 
 
-def _value(metavar: str, text: str, **more: Any) -> dict[str, Any]:
-    return {"metavar": metavar, "help": text, **more}
+class _FurtherSettings(TypedDict, total=False):
+    action: Literal["store_true", "extend"]
+    choices: Sequence[str]
+    default: str | float | list[str] | None
+    dest: str
+    nargs: Literal["+", "*"]
+    required: bool
+    type: Callable[[str], object]
 
 
-def _switch(text: str) -> dict[str, Any]:
+class OptionSettings(_FurtherSettings, total=False):
+    """What argparse is told of an option, see ``argparse.ArgumentParser.add_argument``."""
+
+    help: str
+    metavar: str
+
+
+def _value(metavar: str, text: str, **further: Unpack[_FurtherSettings]) -> OptionSettings:
+    """An option with a value."""
+    return {"metavar": metavar, "help": text, **further}
+
+
+def _switch(text: str) -> OptionSettings:
+    """An option without a value."""
     return {"action": "store_true", "help": text}
 
 
@@ -31,7 +52,7 @@ _several = partial(_value, nargs="+", action="extend")
 _FILES = "of the predictions (default: in their folder or up to two levels above)"
 _DEVICES = ("auto", "cuda", "mps", "cpu")
 _PAGES = ("flagged", "all", "none")
-_OPTIONS: dict[str, dict[str, Any]] = {
+_OPTIONS: dict[str, OptionSettings] = {
     "-d": _value("DATASET", "data set: its name or number"),
     "-c": _value("CONFIGURATION", "configuration: 2d, 3d_fullres, ..."),
     "-tr": _value("TRAINER", "trainer (default: %(default)s)", default="nnUNetTrainer"),
@@ -133,7 +154,7 @@ NETWORK = "-device -step_size --disable_tta"
 def add_options(
     parser: argparse.ArgumentParser,
     groups: Mapping[str, str],
-    changes: Mapping[str, str | dict[str, Any]],
+    changes: Mapping[str, str | OptionSettings],
 ) -> None:
     """Adds groups of options to the parser of a subcommand.
 
@@ -146,12 +167,15 @@ def add_options(
     for title, flags in groups.items():
         group = parser.add_argument_group(title)
         for flag in flags.split():
-            change = changes.get(flag, {})
+            settings = _OPTIONS.get(flag, OptionSettings()).copy()
+            change = changes.get(flag, OptionSettings())
             if isinstance(change, str):
-                change = {"help": change}
+                settings["help"] = change
+            else:
+                settings.update(change)
             if title == argparse.SUPPRESS:
-                change = change | {"help": argparse.SUPPRESS}
-            group.add_argument(flag, **_OPTIONS.get(flag, {}) | change)
+                settings["help"] = argparse.SUPPRESS
+            group.add_argument(flag, **settings)
 
 
 def model_of(args: argparse.Namespace) -> Path:
@@ -193,8 +217,12 @@ def print_not_counted(
     others = [name for key, name in names.items() if bad is not None and key not in bad]
     if bad is None or not others:
         return
-    flag = "-structures" if args.structures else "-bad"
-    verb = "does" if len(others) == 1 else "do"
+    flag = "-bad"
+    if args.structures:
+        flag = "-structures"
+    verb = "do"
+    if len(others) == 1:
+        verb = "does"
     counted = some([names[key] for key in bad])
     print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
 
@@ -252,6 +280,11 @@ def work_can_be_stopped(name: str) -> Iterator[None]:
             "\nstopped: the finished %ss are kept; go on with the same command", name
         )
         raise
+
+
+def exit_status(*problems: object) -> int:
+    """1 where there is a problem, a text or a dictionary of such, 0 where all are empty or None."""
+    return int(any(problems))
 
 
 def report_problems(

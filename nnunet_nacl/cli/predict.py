@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from typing import Any
 
 from nnunet_nacl.cli.options import (
     FLAGS,
+    OptionSettings,
     add_options,
+    exit_status,
     model_of,
     network_of,
     print_not_counted,
@@ -50,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     codes = 'for DICOM: a .json file, {"liver": {"code": "10200004", "meaning": "Liver"}}'
     parts = "share the scans among N runs, each with another -part_id: 0, 1, ... (default: 1)"
     axes = "for DICOM: axes of the training images (default: as in nnUNet_preprocessed)"
-    changes: dict[str, Any] = {
+    changes: dict[str, str | OptionSettings] = {
         "-i": {
             "metavar": "SCANS",
             "required": True,
@@ -68,9 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-prev_stage_predictions": {},
         "-part_id": {"type": int, "default": 0},
     }
-    changes |= {flag: {"type": int} for flag in ("-npp", "-nps")}
+    for flag in ("-npp", "-nps"):
+        changes[flag] = {"type": int}
     switches = "--not_on_device --verbose --continue_prediction --disable_progress_bar"
-    changes |= {flag: {"action": "store_true"} for flag in switches.split()}
+    for flag in switches.split():
+        changes[flag] = {"action": "store_true"}
     add_options(parser, groups, changes)
 
 
@@ -131,13 +134,15 @@ def run(args: argparse.Namespace) -> int:
     print(delivered_text(delivered, "scan", with_slicer=args.slicer))
     problems = {**delivered.failed, **delivered.lost_pages}
     report_problems("predict", problems)
-    return 1 if problems else 0
+    return exit_status(problems)
 
 
 def _processes(args: argparse.Namespace, name: str) -> int:
     """Value of ``-npp`` or ``-nps``, by default as nnUNetv2_predict has it."""
     number = whole_number(getattr(args, name), f"-{name}", f"nnUNet_{name}", 0)
-    return 3 if number is None else number
+    if number is None:
+        return 3
+    return number
 
 
 def _set_threads(device: str) -> None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.cli.options import (
     FLAGS,
+    OptionSettings,
     add_options,
+    exit_status,
     number_of_processes,
     print_not_counted,
     report_problems,
@@ -24,7 +25,6 @@ HELP = (
     " flags"
 )
 
-_SEVERAL: dict[str, Any] = {"nargs": "+", "type": Path, "action": "extend", "default": []}
 _DESCRIPTION = """\
 Has two uses. With -i it makes the list of cases to look at first, as `nnunet_nacl predict` does, from predictions that
 were saved with their probabilities. With -back it reads what came of a list: a reader's marks, and corrected labels.
@@ -58,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "marks saved by the pages, or annotations.csv of SegmentationReview; the last one counts"
     )
     corrected = "corrected labels of some scans, named like the predictions"
-    changes: dict[str, Any] = {
+    changes: dict[str, str | OptionSettings] = {
         "-i": {"metavar": "PREDICTIONS"},
         "-o": {
             "metavar": "OUT",
@@ -73,7 +73,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "help": "folder of a list; outcome.html there shows the outcome",
         },
         "-maps": "confidence, entropy (no name: these two), probabilities",
-        "-marks": {**_SEVERAL, "metavar": "FILE", "help": marks},
+        "-marks": {
+            "nargs": "+",
+            "type": Path,
+            "action": "extend",
+            "default": [],
+            "metavar": "FILE",
+            "help": marks,
+        },
         "-corrected": {"metavar": "FOLDER", "type": Path, "help": corrected},
     }
     add_options(parser, groups, changes)
@@ -89,14 +96,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             "-back OUT, the folder of a list, goes with -marks FILE or -corrected FOLDER, or both."
         )
-    if bool(args.back) == bool(args.o):
-        raise UserError(
-            "give -o FOLDER."
-            if args.o is None
-            else "-back writes into its own folder; leave out -o."
-        )
     if args.back:
+        if args.o:
+            raise UserError("-back writes into its own folder; leave out -o.")
         return _back(args)
+    if not args.o:
+        raise UserError("give -o FOLDER.")
     return _review(args)
 
 
@@ -149,4 +154,4 @@ def _review(args: argparse.Namespace) -> int:
     print(delivered_text(delivered, "case", with_slicer=args.slicer))
     problems = {**delivered.failed, **delivered.lost_pages}
     report_problems("review", problems)
-    return 1 if problems else 0
+    return exit_status(problems)

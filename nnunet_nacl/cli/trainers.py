@@ -82,7 +82,9 @@ def _describe_all() -> str:
 def _our_file(name: str) -> Path | None:
     """The file with the class of a trainer without tokens."""
     folder = our_trainers_folder()
-    return None if folder is None else find_class_file(name, folder)
+    if folder is None:
+        return None
+    return find_class_file(name, folder)
 
 
 def _explain(name: str) -> str:
@@ -115,7 +117,9 @@ def _explain_other(name: str, registered: list[str]) -> str:
     if path is not None:
         return f"{name}: a class in {path}, a folder of nnUNet_extTrainer; see there."
     similar = suggest(name, registered)
-    hint = "`nnunet_nacl trainers` lists them." if similar is None else f"did you mean {similar}?"
+    hint = "`nnunet_nacl trainers` lists them."
+    if similar is not None:
+        hint = f"did you mean {similar}?"
     raise UserError(f"{name} is none of these trainers, and nnU-Net has none of that name; {hint}")
 
 
@@ -124,7 +128,9 @@ def _explain_variant(name: str, variant: Variant) -> str:
     if variant.with_dice:
         formula += " + Dice"
     parent = variant.named_trainer
-    what = f"subclass of {parent}" if variant.values else "class"
+    what = "class"
+    if variant.values:
+        what = f"subclass of {parent}"
     lines = [
         f"{name}: {variant.meaning}",
         f"  {what} in {_our_file(parent)}",
@@ -140,18 +146,17 @@ def _explain_variant(name: str, variant: Variant) -> str:
 def _explain_token(token: Token, variant: Variant) -> str:
     """A token of the grammar, and the value that the name, or its absence, gives it."""
     remark = ""
-    if token.form in variant.values:
-        value = variant.values[token.form]
-        if isinstance(value, str):
-            shown = value if len(token.words) > 1 else "yes"
-        else:
-            shown = f"{value:g}"
+    value = variant.values.get(token.form)
+    if value is None:
+        value = token.default_for(variant.method)
+        remark = " (default)"
+    if value is None:
+        text = "-"
+        remark = " (not set)"
+    elif not isinstance(value, str):
+        text = f"{value:g}"
+    elif len(token.words) > 1:
+        text = value
     else:
-        default = token.default_for(variant.method)
-        if default is None:
-            shown = "-"
-            remark = " (not set)"
-        else:
-            shown = f"{default:g}"
-            remark = " (default)"
-    return f"  {token.form:<14} {shown:<8} {token.meaning}{remark}"
+        text = "yes"
+    return f"  {token.form:<14} {text:<8} {token.meaning}{remark}"

@@ -16,7 +16,7 @@ from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.commands.calibrate import CalibrationOptions, calibrate_model
+from nnunet_nacl.commands.calibrate_model import CalibrationOptions, calibrate_model
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.metrics.models import make_trained, map_to_json
