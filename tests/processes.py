@@ -83,7 +83,8 @@ class _Context(ForkServerContext):
 WARM = _Context()
 
 FORGET = "NNUNET_NACL_TESTS_FORGET_NNUNET"
-"""Environment variable: new processes load nnU-Net again, which then reads its folders' variables."""
+"""Environment variable: new processes load nnU-Net again, which then reads its folders'
+variables."""
 
 FORGOTTEN = ("nnunetv2", "nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge")
 

@@ -48,21 +48,24 @@ CSV_FILES = {
 
 _INTRO = """# Files
 
-JSON is strict UTF-8: an undefined number is `null`, never `NaN`; in CSV files its cell is empty. A killed run leaves
-the old file or the new one. Within a schema version keys may be added; a reader should refuse other versions. Commands
-read records, maps, marks and, of prediction.json, what `review -back` needs; all else is a report, which no command
-reads. A folder that `review -map` wrote names the map in calibration_applied.json. In the tables `*` stands for any
+JSON is strict UTF-8: an undefined number is `null`, never `NaN`; in CSV files its cell is empty.
+A killed run leaves the old file or the new one. Within a schema version keys may be added; a
+reader should refuse other versions. Commands read records, maps, marks and, of prediction.json,
+what `review -back` needs; all else is a report, which no command reads. A folder that
+`review -map` wrote names the map in calibration_applied.json. In the tables `*` stands for any
 name and `[]` for each entry of a list.
 
 ## Records
 
-All that is kept of a case is one file, `records/CASE.npz`, beside its prediction; everything else is computed from it.
-A second run measures only cases whose `key` has changed, or whose record is damaged or of another version.
-`nnunet_nacl.cases.record.read_record` reads a file as a `CaseRecord`:
+All that is kept of a case is one file, `records/CASE.npz`, beside its prediction; everything else
+is computed from it. A second run measures only cases whose `key` has changed, or whose record is
+damaged or of another version. `nnunet_nacl.cases.record.read_record` reads a file as a
+`CaseRecord`:
 
 """
-_SCORES = """Of the N voxels of a mask n_b lie in the bin b, (lo, hi]. Confidence is the probability of the label.
-Scores of regions are means over regions, each a problem of two classes."""
+_SCORES = """\
+Of the N voxels of a mask n_b lie in the bin b, (lo, hi]. Confidence is the probability of the
+label. Scores of regions are means over regions, each a problem of two classes."""
 _TYPES = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}
 
 

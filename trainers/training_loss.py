@@ -1,5 +1,5 @@
-"""The loss that a trainer trains with: a loss of this package and, where it is wanted, nnU-Net's Dice
-loss."""
+"""The loss that a trainer trains with: one of this package and, where it is wanted, nnU-Net's
+Dice loss."""
 
 from __future__ import annotations
 

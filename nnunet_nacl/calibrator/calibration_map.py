@@ -183,10 +183,13 @@ class CalibrationMap:
             >>> import numpy as np
             >>> rng = np.random.default_rng(0)
             >>> labels = [rng.integers(0, 2, (8, 8, 8)) for _ in range(6)]
-            >>> guesses = [np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth) for truth in labels]
-            >>> probabilities = [np.stack([0.99 - 0.98 * guess, 0.01 + 0.98 * guess]) for guess in guesses]
+            >>> probabilities = []
+            >>> for truth in labels:
+            ...     guess = np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth)
+            ...     probabilities.append(np.stack([0.99 - 0.98 * guess, 0.01 + 0.98 * guess]))
             >>> calibration = CalibrationMap.fit(probabilities, labels, form="temperature")
-            >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
+            >>> calibrated = calibration.transform(probabilities[0])
+            >>> bool(0.7 < calibrated.max() < 0.9)  # right in 80 % of the voxels
             True
         """
         if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):

@@ -1,4 +1,5 @@
-"""Measures a case in one pass over its probabilities; estimates from a record what a map changes."""
+"""Measures a case in one pass over its probabilities; estimates from a record what a map
+changes."""
 
 from __future__ import annotations
 

@@ -14,15 +14,17 @@ _LOG = logging.getLogger(__name__)
 HELP = "calibrate the confidence of a trained model; its segmentations stay as they are"
 
 _DESCRIPTION = """\
-Fits a calibration map to cases that the networks were not trained on: a model's validation cases (-d -c), images of
-your own with their ground truth (-i -gt and a model), or saved predictions (-i -gt). Nothing is trained, and no label
-changes. `nnunet_nacl predict` finds the map in the model's folder.
+Fits a calibration map to cases that the networks were not trained on: a model's validation cases
+(-d -c), images of your own with their ground truth (-i -gt and a model), or saved predictions
+(-i -gt). Nothing is trained, and no label changes. `nnunet_nacl predict` finds the map in the
+model's folder.
 """
 
 _EPILOG = """\
 examples:
   nnunet_nacl calibrate -d 4 -c 3d_fullres
-  nnunet_nacl calibrate -i images -gt labels -d 4 -c 3d_fullres -groups '^(patient[0-9]+)' -o our_hospital.json
+  nnunet_nacl calibrate -i images -gt labels -d 4 -c 3d_fullres -groups '^(patient[0-9]+)' -o \
+our_hospital.json
   nnunet_nacl calibrate -i predictions -gt labels -o ensemble.json
 """
 

@@ -21,14 +21,16 @@ HELP = (
 )
 
 _DESCRIPTION = """\
-Compares methods on the same cases: how well they segment, and how far their confidence can be trusted. The first method
-is the reference; tests, intervals and one page show how the others differ from it. A method is a trained model (-tr) or
-a folder of predictions (-i); what was not measured yet is measured first. LABEL= before it names it in all tables.
+Compares methods on the same cases: how well they segment, and how far their confidence can be
+trusted. The first method is the reference; tests, intervals and one page show how the others
+differ from it. A method is a trained model (-tr) or a folder of predictions (-i); what was not
+measured yet is measured first. LABEL= before it names it in all tables.
 """
 
 _EPILOG = """\
 examples:
-  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer Ours=nnUNetTrainerNACL nnUNetTrainer+calibrated -o comparison
+  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer Ours=nnUNetTrainerNACL \
+nnUNetTrainer+calibrated -o comparison
   nnunet_nacl compare -i A=test_a B=test_b -gt labelsTs -o test
 """
 

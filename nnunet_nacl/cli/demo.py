@@ -10,24 +10,27 @@ HELP = (
 )
 
 _DESCRIPTION = """\
-Trains nnU-Net's loss (Dice + CE) and NACL on the same data, calibrates both, compares how far their confidence can be
-trusted, and predicts new scans. Every step is a command of nnU-Net's or of this package, shown as it is run. It ends
-with two pages to open: the list of new scans, those to look at first on top, and the comparison.
+Trains nnU-Net's loss (Dice + CE) and NACL on the same data, calibrates both, compares how far
+their confidence can be trusted, and predicts new scans. Every step is a command of nnU-Net's or
+of this package, shown as it is run. It ends with two pages to open: the list of new scans, those
+to look at first on top, and the comparison.
 
-Without --data the data are made here: virtual brains from the ICBM152 template (a template, not patients). Half of the
-scans that are not trained on are noisy, and the list has to find them. That needs `pip install 'nnunet_nacl[demo]'`, no
-network, and takes at most 10 minutes on two CPU cores. Interrupted or repeated, the demo goes on; its folder can be
-moved.
+Without --data the data are made here: virtual brains from the ICBM152 template (a template, not
+patients). Half of the scans that are not trained on are noisy, and the list has to find them.
+That needs `pip install 'nnunet_nacl[demo]'`, no network, and takes at most 10 minutes on two CPU
+cores. Interrupted or repeated, the demo goes on; its folder can be moved.
 """
 
 _EPILOG = """\
-On the CPU, unless -c is given, the demo adds a configuration 2d_small to nnU-Net's plans: 2d with smaller batches (16
-slices; virtual brains: 4) and 3/8 of the features. Trainings are short: 10 epochs of 100 iterations (virtual brains on
-the CPU), 40 of 50 (other data on the CPU) or 50 of 100 (GPU) by Adam, unless -tr says otherwise.
+On the CPU, unless -c is given, the demo adds a configuration 2d_small to nnU-Net's plans: 2d with
+smaller batches (16 slices; virtual brains: 4) and 3/8 of the features. Trainings are short: 10
+epochs of 100 iterations (virtual brains on the CPU), 40 of 50 (other data on the CPU) or 50 of
+100 (GPU) by Adam, unless -tr says otherwise.
 
 examples:
   nnunet_nacl demo
-  nnunet_nacl demo --data Task09_Spleen -tr nnUNetTrainerDiceCE_50epochs nnUNetTrainerNACL_50epochs -c 3d_fullres -f 0 1
+  nnunet_nacl demo --data Task09_Spleen -tr nnUNetTrainerDiceCE_50epochs \
+nnUNetTrainerNACL_50epochs -c 3d_fullres -f 0 1
 """
 
 

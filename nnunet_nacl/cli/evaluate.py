@@ -22,9 +22,9 @@ from nnunet_nacl.errors import UserError
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
 _DESCRIPTION = """\
-Measures how well predictions segment (Dice, HD95, ASSD), and how far their confidence can be trusted (ECE, CECE, ACE,
-MCE, NLL, Brier score) on seven masks: a trained model's validation cases (-d -c), or a folder of predictions (-i -gt).
-All of it is in calibration.json.
+Measures how well predictions segment (Dice, HD95, ASSD), and how far their confidence can be
+trusted (ECE, CECE, ACE, MCE, NLL, Brier score) on seven masks: a trained model's validation cases
+(-d -c), or a folder of predictions (-i -gt). All of it is in calibration.json.
 """
 
 _EPILOG = """\

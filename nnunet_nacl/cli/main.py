@@ -31,7 +31,8 @@ _NAMES = "calibrate compare demo doctor evaluate predict review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
 
 DESCRIPTION = """\
-Calibrated confidence for nnU-Net v2: calibrate trained models, list the scans to check, train and compare losses.
+Calibrated confidence for nnU-Net v2: calibrate trained models, list the scans to check, train and
+compare losses.
 
 Training and prediction stay nnU-Net's own commands, for example
   nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL"""

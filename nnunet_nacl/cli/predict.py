@@ -22,13 +22,14 @@ from nnunet_nacl.cli.options import (
 HELP = "predict scans and list those to look at first"
 
 _DESCRIPTION = """\
-Segments scans as nnUNetv2_predict does and, in the same pass, lists the scans that a human should check, and where.
+Segments scans as nnUNetv2_predict does and, in the same pass, lists the scans that a human should
+check, and where.
 example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -bad 0.7
 """
 
 _EPILOG = """\
-These mean the same as in nnUNetv2_predict: -p, -chk, -step_size, -prev_stage_predictions, -npp, -nps, -part_id,
---not_on_device, --verbose.
+These mean the same as in nnUNetv2_predict: -p, -chk, -step_size, -prev_stage_predictions, -npp,
+-nps, -part_id, --not_on_device, --verbose.
 """
 _HIDDEN = "-p -chk -step_size -prev_stage_predictions -npp -nps -part_id --not_on_device --verbose"
 

@@ -26,8 +26,9 @@ HELP = (
 )
 
 _DESCRIPTION = """\
-Has two uses. With -i it makes the list of cases to look at first, as `nnunet_nacl predict` does, from predictions that
-were saved with their probabilities. With -back it reads what came of a list: a reader's marks, and corrected labels.
+Has two uses. With -i it makes the list of cases to look at first, as `nnunet_nacl predict` does,
+from predictions that were saved with their probabilities. With -back it reads what came of a
+list: a reader's marks, and corrected labels.
 """
 
 _EPILOG = """\

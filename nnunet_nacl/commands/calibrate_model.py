@@ -60,8 +60,9 @@ class CalibrationOptions:
 def calibrate_model(
     model: str | PathLike | None = None, options: CalibrationOptions = CalibrationOptions()
 ) -> CalibrationMap:
-    """Fit a map as :func:`~nnunet_nacl.calibrate` does, and write it. Use that function: this one goes with the
-    next version.
+    """Fit a map as :func:`~nnunet_nacl.calibrate` does, and write it.
+
+    Use that function: this one goes with the next version.
 
     Args:
         model: nnU-Net's model folder; None with ``images`` for a folder of predictions with their

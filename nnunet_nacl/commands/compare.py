@@ -118,7 +118,8 @@ def compare(
         >>> result = compare(["A=" + predictions, "B=" + other_predictions], labels=labels)
         >>> [method.label for method in result.comparisons[0].methods]
         ['A', 'B']
-        >>> result.means["ECE:predicted"].between(0, 1).tolist()  # a row for each data set and method
+        >>> means = result.means  # a row for each data set and method
+        >>> means["ECE:predicted"].between(0, 1).tolist()
         [True, True]
         >>> set(result.statistics.verdict)  # three cases are too few for a test
         {'untested'}

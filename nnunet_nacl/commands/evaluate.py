@@ -113,7 +113,8 @@ def evaluate(
 
     Examples:
         >>> result = evaluate(predictions, labels)
-        >>> bool(result.table.groupby("name").Dice.mean().min() > 0.9)  # a row for each case and structure
+        >>> table = result.table  # a row for each case and structure
+        >>> bool(table.groupby("name").Dice.mean().min() > 0.9)
         True
         >>> list(result.scores.index)[:1]  # a row for each case: ECE:predicted, NLL:all and so on
         ['case_00']

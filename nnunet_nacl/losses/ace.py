@@ -34,7 +34,8 @@ def ace(
         >>> import torch
         >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
-        >>> round(float(ace(logits, labels)), 4)  # log(1 + exp(-4)) + (|0.982 - 1| + |0.018 - 0|) / 2
+        >>> # log(1 + exp(-4)) + (|0.982 - 1| + |0.018 - 0|) / 2
+        >>> round(float(ace(logits, labels)), 4)
         0.0361
     """
     _check_settings(penalty_weight, n_bins)

@@ -161,7 +161,8 @@ def _measure_folder(
 
 
 def _records_under(work: Work, folder: PredictionFolder) -> Path:
-    """Where records of a folder lie: under a map apart from those of the predictions as they are."""
+    """Where records of a folder lie: under a map apart from those of the predictions as they
+    are."""
     if work.calibration is None:
         return folder.records
     return folder.folder / "calibrated" / RECORDS

@@ -25,10 +25,8 @@ from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_whole, quiet, read_header
 
-RERUN = (
-    "predict these cases again: nnUNetv2_predict with `--save_probabilities`; the validation cases of"
-    " a model by `nnunet_nacl evaluate ... --predict`, or nnU-Net with `--npz`"
-)
+RERUN = "predict these cases again: nnUNetv2_predict with `--save_probabilities`; the validation \
+cases of a model by `nnunet_nacl evaluate ... --predict`, or nnU-Net with `--npz`"
 """What to do where probabilities are missing or damaged."""
 
 _PROBABILITIES = "probabilities.npy"

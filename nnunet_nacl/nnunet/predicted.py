@@ -1,4 +1,5 @@
-"""Networks -> logits -> nnU-Net's export -> case: of images (`scans.py`), or of validation cases."""
+"""Networks -> logits -> nnU-Net's export -> case: of images (`scans.py`), or of validation
+cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The Dice below which a site calls a structure, and so a scan, bad; and which shares it asks for."""
+"""The Dice below which a site calls a structure, and so a scan, bad; and which shares it asks
+for."""
 
 from __future__ import annotations
 

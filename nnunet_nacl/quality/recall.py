@@ -8,9 +8,9 @@ misses depends on its own t alone. What lies in the label of another structure, 
 the network saw, or below all thresholds is missed at every t.
 
 The threshold is the largest by conformal risk control
-(:func:`~nnunet_nacl.quality.risk_control.controls_risk`) over the patients who have the structure. A
-patient's loss is the share of the true voxels that is missed, the mean over its scans. It holds for
-each structure by itself, on average over exchangeable patients predicted alike.
+(:func:`~nnunet_nacl.quality.risk_control.controls_risk`) over the patients who have the structure.
+A patient's loss is the share of the true voxels that is missed, the mean over its scans. It holds
+for each structure by itself, on average over exchangeable patients predicted alike.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from nnunet_nacl.quality.intervals import Coverage
 
 SCHEMA_VERSION = 1
 
-# Groups of scans: those that the list flags, and of the others those that were chosen, and the rest.
+# Groups of scans: those that the list flags, and of the others those that were chosen, and the
+# rest.
 FLAGGED = "flagged"
 RANDOM = "chosen by chance"
 OTHER = "other"

@@ -128,11 +128,12 @@ class Predictor:
 
     Examples:
         >>> predictor = Predictor(model_folder, bad=0.7, device="cpu")
-        >>> answer = predictor.predict(image, properties)  # as read by nnunetv2.imageio's SimpleITKIO().read_images
+        >>> # as read by nnunetv2.imageio's SimpleITKIO().read_images
+        >>> answer = predictor.predict(image, properties)
         >>> answer.segmentation.shape == image.shape[1:]
         True
         >>> structure = answer["anterior"]
-        >>> bool(0 <= structure.predicted_dice <= 1 and 0 <= structure.dice_low <= structure.dice_high <= 1)
+        >>> bool(0 <= structure.dice_low <= structure.dice_high <= 1)
         True
         >>> answer.flag == bool(answer.reasons)
         True

@@ -40,7 +40,8 @@ RATINGS = {
 
 _ENDINGS = (".nii.gz", ".nii", ".nrrd")
 _EDITED = re.compile(r"(?P<image>.+?)(?:_edited)?_mask_(?P<date>\d[\d_:-]*)\.nii\.gz")
-"""Name of a mask that the extension saved; ``image`` is the name of the image up to the first dot."""
+"""Name of a mask that the extension saved; ``image`` is the name of the image up to the first
+dot."""
 
 
 def check_images(images: Iterable[Path], output: Path) -> None:

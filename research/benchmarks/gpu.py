@@ -106,9 +106,14 @@ def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, floa
     ):
         os.environ["nnUNet_compile"] = str(name == "compiled")
         args = argparse.Namespace(
-            dataset=str(TASK), configuration="3d_fullres", fold="0", p="nnUNetPlans", tr=f"nnUNetTrainer{method}",
-            rounds=rounds, batches=2,
-        )  # fmt: skip
+            dataset=str(TASK),
+            configuration="3d_fullres",
+            fold="0",
+            p="nnUNetPlans",
+            tr=f"nnUNetTrainer{method}",
+            rounds=rounds,
+            batches=2,
+        )
         seconds, facts = training_iteration.measure(args, device)
         stock, ours = np.median(seconds, axis=0)
         ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))

@@ -14,14 +14,17 @@ _PAGE = """# Results of the benchmarks
 
 The last run of the scripts in `research/benchmarks/`. Each rewrites its own section of this page:
 
-    python research/benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output research/benchmarks/new.md
+    python research/benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output \
+research/benchmarks/new.md
     python research/benchmarks/metrics.py --output research/benchmarks/new.md
     python research/benchmarks/evaluation.py VALIDATION_FOLDER --output research/benchmarks/new.md
-    python research/benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output research/benchmarks/new.md
+    python research/benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output \
+research/benchmarks/new.md
     python research/benchmarks/export.py --output research/benchmarks/new.md
     python research/benchmarks/export_size.py --output research/benchmarks/new.md
     python research/benchmarks/structures.py --output research/benchmarks/new.md
-    python research/benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output research/benchmarks/new.md
+    python research/benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output \
+research/benchmarks/new.md
     python research/benchmarks/workflow.py DATASET CONFIGURATION --output research/benchmarks/new.md
 
 """

@@ -37,7 +37,8 @@ def sample(
     check_labels: bool = True,
 ) -> Tensor:
     """Cross-entropy plus epsilon (1 - p_y)."""
-    batch = read_batch(logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+    batch = read_batch(logits, target, ignore_label=ignore_label, regions=regions, \
+check_labels=check_labels)
     cross_entropy = voxelwise_cross_entropy(batch)
     return batch.mean(cross_entropy + epsilon * (1 - (-cross_entropy).exp()))
 

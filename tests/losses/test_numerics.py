@@ -110,7 +110,8 @@ def expected_at(logits, target, name, settings, where):
     """The reference's value and gradient."""
     value, gradient = CASES[name].reference(logits.double(), target, **settings, **where)
     if name == "focal" and settings.get("gamma", 3) < 1:
-        # (1 - p)^gamma has no complex derivative where p is 1; there log p = 0, so the gradient is 0
+        # (1 - p)^gamma has no complex derivative where p is 1; there log p = 0, and so is the
+        # gradient
         gradient = np.where(np.isfinite(gradient), gradient, 0)
     return value, gradient
 

@@ -31,7 +31,8 @@ def flags(score, dice, patients=None, find=None, miss=None) -> Flags:
 
 
 def study(n: int, n_bad: int, find=None, miss=None) -> Flags:
-    """n patients, of whom ``n_bad`` are bad: the best by score, and those with the lowest scores."""
+    """n patients, of whom ``n_bad`` are bad: the best by score, and those with the lowest
+    scores."""
     dice = np.ones(n)
     dice[: n_bad - 1] = 0
     dice[n - 1] = 0

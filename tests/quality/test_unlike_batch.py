@@ -1,4 +1,5 @@
-"""A batch unlike the calibration scans: how often by chance alone, what is named, what stands out."""
+"""A batch unlike the calibration scans: how often by chance alone, what is named, what stands
+out."""
 
 from __future__ import annotations
 

@@ -219,8 +219,12 @@ def test_tokens_set_the_attributes_of_a_subclass() -> None:
     )
     assert issubclass(trainer, get_trainer("nnUNetTrainerDiceNACL"))
     assert trainer.loss_settings == {"penalty_weight": 0.2, "kernel_size": 5}
-    names = "anneal_dice epochs iterations_per_epoch use_adam train_percent mirroring augmentation seed".split()
-    assert [getattr(trainer, name) for name in names] == [True, 100, 50, True, 25.0, False, True, 2]
+    assert trainer.anneal_dice
+    assert (trainer.epochs, trainer.iterations_per_epoch) == (100, 50)
+    assert trainer.use_adam
+    assert trainer.train_percent == 25.0
+    assert (trainer.augmentation, trainer.mirroring) == (True, False)
+    assert trainer.seed == 2
 
 
 def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:

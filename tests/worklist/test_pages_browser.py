@@ -176,7 +176,8 @@ def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, 
 def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse, listed):
     page = browse()
     flagged = listed.cases("is_flagged")
-    visible = """[...document.querySelectorAll('tbody tr')].filter((row) => row.checkVisibility()).map(
+    visible = """[...document.querySelectorAll('tbody tr')].filter((row) => \
+row.checkVisibility()).map(
         (row) => row.dataset.case)"""
     assert 0 < len(flagged) < len(listed.scans), "else nothing is tested"
     assert page.evaluate(visible) == [*listed.scans.index]
@@ -205,7 +206,8 @@ def test_without_scripts_values_and_the_least_certain_place_are_there(browse, li
 def test_on_a_phone_each_row_is_a_card_that_fits(browse):
     """Picture beside reasons, values below, and nothing is wider than the window."""
     page = browse(width=400)
-    boxes = """[...document.querySelectorAll('body *:not(.skip)')].map((one) => one.getBoundingClientRect()).filter(
+    boxes = """[...document.querySelectorAll('body *:not(.skip)')].map((one) => \
+one.getBoundingClientRect()).filter(
         (box) => box.width > 1 && box.height > 1 && (box.left < -1 || box.right > 401)).length"""
     assert page.evaluate(boxes) == 0
     picture, why, dice = (

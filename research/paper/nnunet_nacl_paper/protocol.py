@@ -17,10 +17,11 @@ from nnunet_nacl_paper.files import InputError, read_json, write_json
 HELP = "the paper's evaluation of what `nnunet_nacl evaluate` measured (classes only)"
 
 _DESCRIPTION = """\
-Reads a calibration.json, which nnunet_nacl's trainers and `nnunet_nacl evaluate` write, and prints DSC, HD95, ECE and
-CECE as the paper defines them; writes paper_scores.json beside it. For comparison with the paper's tables only: each
-case's DSC, ECE and CECE are rounded to four decimals; a class that is absent in the truth has DSC 1 and distance 0
-whatever was predicted, an empty prediction distance 0; distances are in voxels.
+Reads a calibration.json, which nnunet_nacl's trainers and `nnunet_nacl evaluate` write, and
+prints DSC, HD95, ECE and CECE as the paper defines them; writes paper_scores.json beside it. For
+comparison with the paper's tables only: each case's DSC, ECE and CECE are rounded to four
+decimals; a class that is absent in the truth has DSC 1 and distance 0 whatever was predicted, an
+empty prediction distance 0; distances are in voxels.
 """
 _DECIMALS = 4
 _SUMS = "count confidence correct class_count class_confidence class_positive nll brier".split()

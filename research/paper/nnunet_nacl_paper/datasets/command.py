@@ -13,24 +13,27 @@ from nnunet_nacl_paper.files import InputError
 HELP = "prepare one of the paper's six data sets for nnU-Net, with the paper's split"
 
 _DESCRIPTION = """\
-Reads the folder of a challenge as the challenge distributes it and writes one of nnU-Net's raw data sets: images
-and labels on the paper's grid, dataset.json, and the paper's split by patient. Training and validation cases go to
-imagesTr and labelsTr, test cases to imagesTs and labelsTs; splits_final.json lies beside dataset.json, and nnU-Net's
-planning copies it to where training looks for it. Intensities are scaled to [0, 1] by nnU-Net (dataset.json says so).
+Reads the folder of a challenge as the challenge distributes it and writes one of nnU-Net's raw
+data sets: images and labels on the paper's grid, dataset.json, and the paper's split by patient.
+Training and validation cases go to imagesTr and labelsTr, test cases to imagesTs and labelsTs;
+splits_final.json lies beside dataset.json, and nnU-Net's planning copies it to where training
+looks for it. Intensities are scaled to [0, 1] by nnU-Net (dataset.json says so).
 
 Interrupted or repeated, it does only what is missing.
 """
 
 _EPILOG = """\
-challenges (patients for training / validation / test; where there are more or fewer, each part gets its share):
+challenges (patients for training / validation / test; where there are more or fewer, each part
+gets its share):
 {challenges}
 
---native leaves the images alone and nnU-Net normalises and resamples as always; the split is the same, the number 10
-higher, so that both can be had side by side. What differs from the paper is said at the end of each run, and in
-the README. A data set that was prepared otherwise is never overwritten.
+--native leaves the images alone and nnU-Net normalises and resamples as always; the split is the
+same, the number 10 higher, so that both can be had side by side. What differs from the paper is
+said at the end of each run, and in the README. A data set that was prepared otherwise is never
+overwritten.
 
-Exit status: 0; 1 if some cases could not be prepared (each is named; run again when they are mended); 2 if the
-folder is not the challenge's.
+Exit status: 0; 1 if some cases could not be prepared (each is named; run again when they are
+mended); 2 if the folder is not the challenge's.
 
 example: nnunet_nacl_paper prepare kits19 kits19/data -np 4
 """

@@ -28,8 +28,9 @@ from nnunet_nacl_paper.ranks import ranks_of, write_ranks
 HELP = "ranks, and the paper's tables and figures, of what `nnunet_nacl compare` wrote"
 
 _DESCRIPTION = """\
-Reads comparison.json in the folder of a comparison and writes, into its folder paper/ (-o), ranks.csv and
-case_ranks.csv, copies of the tables, and the figures, as far as the compared trainers have what they show:
+Reads comparison.json in the folder of a comparison and writes, into its folder paper/ (-o),
+ranks.csv and case_ranks.csv, copies of the tables, and the figures, as far as the compared
+trainers have what they show:
   table_1, table_2  discrimination, calibration (tables 3 and 4: of two priors, of two penalties)
   figure_1          radars of DSC and ECE            figure_8   radars over networks
   figure_2          sum ranks, mean case ranks       figure_9   over the share of the training cases
