@@ -34,8 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "%(prog)s [-d DATASET -c CONFIGURATION | -m FOLDER] [-i FOLDER -gt LABELS] [options]"
     )
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.description = options.fill_paragraphs(_DESCRIPTION)
+    parser.epilog = options.fill_paragraphs(_EPILOG)
     forms = ("auto", "temperature", "shift", "conditional")
     form = "temperature, shift, conditional, or auto (default): what left-out cases allow"
     groups = {

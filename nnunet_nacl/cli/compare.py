@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunet_nacl.cli.options import (
     OptionSettings,
     add_options,
+    fill_paragraphs,
     number_of_processes,
     print_not_counted,
     report_problems,
@@ -40,8 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "%(prog)s [-d DATASET -c CONFIGURATION -tr TRAINER ...] [-i FOLDER ...] -o FOLDER [options]"
     )
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.description = fill_paragraphs(_DESCRIPTION)
+    parser.epilog = fill_paragraphs(_EPILOG)
     groups = {
         "the methods": "-tr -d -c -p -f -i -gt -djfile -pfile -unranked",
         "the cases": "-groups --allow-missing --allow-training-cases",

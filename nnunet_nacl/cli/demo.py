@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_nacl.cli.options import fill_paragraphs
+
 HELP = (
     "see it work: train two small networks, calibrate them, and list the new scans to look at first"
 )
@@ -36,7 +38,9 @@ nnUNetTrainerNACL_50epochs -c 3d_fullres -f 0 1
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.description, parser.epilog, add = _DESCRIPTION, _EPILOG, parser.add_argument
+    parser.description = fill_paragraphs(_DESCRIPTION)
+    parser.epilog = fill_paragraphs(_EPILOG)
+    add = parser.add_argument
     add(
         "-o",
         metavar="FOLDER",

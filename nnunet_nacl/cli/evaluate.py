@@ -12,6 +12,7 @@ from nnunet_nacl.cli.options import (
     OptionSettings,
     add_options,
     exit_status,
+    fill_paragraphs,
     model_of,
     number_of_processes,
     print_not_counted,
@@ -37,8 +38,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | -i PREDICTIONS -gt LABELS) [options]"
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.description = fill_paragraphs(_DESCRIPTION)
+    parser.epilog = fill_paragraphs(_EPILOG)
     groups = {
         "a folder of predictions": "-i -gt -map -djfile -pfile --chill",
         "a model's validation cases": f"{MODEL} --predict -chk {NETWORK}",

@@ -19,12 +19,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from importlib import import_module
 from typing import Any, TextIO
 
 import nnunet_nacl
-from nnunet_nacl.cli.options import check_environment
+from nnunet_nacl.cli.options import HELP_WIDTH, check_environment, fill_paragraphs
 from nnunet_nacl.errors import ON_COMMAND_LINE, UserError, describe, printable
 
 _NAMES = "calibrate compare demo doctor evaluate predict review trainers"
@@ -42,14 +41,22 @@ EPILOG = """\
 Research software: not for clinical use."""
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Lines as wide as the terminal, and no narrower than :data:`HELP_WIDTH`."""
+
+    def __init__(self, prog: str) -> None:
+        width = max(HELP_WIDTH, shutil.get_terminal_size().columns - 2)
+        super().__init__(prog, max_help_position=34, width=width)
+
+
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for a command line; where it begins with a subcommand that one's module alone is
     imported."""
-    # narrower, and half of the options take three lines
-    width = max(120, shutil.get_terminal_size().columns - 2)
-    layout: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=34, width=width)
     parser = argparse.ArgumentParser(
-        "nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=layout
+        "nnunet_nacl",
+        description=fill_paragraphs(DESCRIPTION),
+        epilog=EPILOG,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument(
         "--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}"
@@ -71,7 +78,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             name,
             help=module.HELP,
             description=module.HELP,
-            formatter_class=layout,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
             add_help=False,
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import logging
 import os
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,8 @@ def _switch(text: str) -> OptionSettings:
 _number = partial(_value, type=float)
 _count = partial(_value, type=int)
 _several = partial(_value, nargs="+", action="extend")
+HELP_WIDTH = 120
+"""Characters of a line of help: in narrower ones half of the options take three lines."""
 _FILES = "of the predictions (default: in their folder or up to two levels above)"
 _DEVICES = ("auto", "cuda", "mps", "cpu")
 _PAGES = ("flagged", "all", "none")
@@ -149,6 +153,22 @@ _OPTIONS: dict[str, OptionSettings] = {
 MODEL = "-d -c -tr -p -f"
 FLAGS = "-bad -structures -find -miss"
 NETWORK = "-device -step_size --disable_tta"
+
+
+def fill_paragraphs(text: str) -> str:
+    """A help text whose paragraphs fill the lines of the help; indented lines, and those of
+    examples, stay as they are."""
+    filled = []
+    for is_prose, lines in itertools.groupby(text.splitlines(), _is_prose):
+        if is_prose:
+            filled.append(textwrap.fill(" ".join(lines), HELP_WIDTH, break_on_hyphens=False))
+        else:
+            filled += lines
+    return "\n".join(filled)
+
+
+def _is_prose(line: str) -> bool:
+    return bool(line) and not line.startswith((" ", "example"))
 
 
 def add_options(

@@ -11,6 +11,7 @@ from nnunet_nacl.cli.options import (
     OptionSettings,
     add_options,
     exit_status,
+    fill_paragraphs,
     model_of,
     network_of,
     print_not_counted,
@@ -37,8 +38,8 @@ _HIDDEN = "-p -chk -step_size -prev_stage_predictions -npp -nps -part_id --not_o
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments: nnUNetv2_predict's, with the same meaning, and ours."""
     parser.usage = "%(prog)s -i SCANS -o OUT (-d DATASET -c CONFIGURATION | -m FOLDER) [options]"
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.description = fill_paragraphs(_DESCRIPTION)
+    parser.epilog = fill_paragraphs(_EPILOG)
     groups = {
         "the scans and the model": "-i -o -d -c -tr -f -m -map -orientation",
         "which scans to flag": f"{FLAGS} -unlike -groups -also",

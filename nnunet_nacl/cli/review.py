@@ -12,6 +12,7 @@ from nnunet_nacl.cli.options import (
     OptionSettings,
     add_options,
     exit_status,
+    fill_paragraphs,
     number_of_processes,
     print_not_counted,
     report_problems,
@@ -44,8 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "%(prog)s -i PREDICTIONS -o OUT [options]\n       %(prog)s -back OUT [-marks FILE ...]"
         " [-corrected FOLDER]"
     )
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.description = fill_paragraphs(_DESCRIPTION)
+    parser.epilog = fill_paragraphs(_EPILOG)
     groups = {
         "make a list from saved predictions": "-i -o -map -djfile -pfile",
         "make a list: which cases to flag": f"{FLAGS} -also",
