@@ -146,8 +146,7 @@ _OPTIONS: dict[str, OptionSettings] = {
     ),
     "--quiet": _switch("print errors and the last line only"),
     "--overwrite": _switch(
-        "do every case again (default: those whose files or settings changed), and replace what"
-        " others wrote or edited at the places of its files"
+        "do every case again, and replace what others wrote or edited at the places of its files"
     ),
 }
 MODEL = "-d -c -tr -p -f"
