@@ -25,7 +25,8 @@ _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
 @dataclass(frozen=True)
 class _VerdictLook:
-    """How the points of a verdict look, and its text in the legend, with braces for the reference."""
+    """How the points of a verdict look, and its text in the legend, with braces for the
+    reference."""
 
     text: str
     color: str

@@ -56,7 +56,8 @@ def places_of_tables(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def places_of_figures(comparisons: Sequence[Comparison]) -> list[str]:
-    """Where figures may be written of comparisons, of which only names and methods are known yet."""
+    """Where figures may be written of comparisons, of which only names and methods are known
+    yet."""
     form = named_after(comparisons)
     places = []
     for comparison in comparisons:

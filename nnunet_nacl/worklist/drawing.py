@@ -1,4 +1,5 @@
-"""Draws slices as pictures: grey values, structures in colour, letters at the edges, a scale bar."""
+"""Draws slices as pictures: grey values, structures in colour, letters at the edges, a scale
+bar."""
 
 from __future__ import annotations
 
