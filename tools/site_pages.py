@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -26,35 +27,51 @@ EXAMPLES = {
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
-def moved_into_docs(text: str) -> str:
-    """Markdown of the root with its links as seen from docs/; a link to what the site lacks becomes
-    the file's name."""
+def move_into_docs(name: str) -> str:
+    """Markdown of a file of the root with its links as seen from docs/; a link to what the site
+    lacks becomes the file's name."""
+    return _LINK.sub(_move_link, (ROOT / name).read_text(encoding="utf-8"))
 
-    def moved(found: re.Match) -> str:
-        image, title, target, anchor = found.groups()
-        if not target.startswith("docs/"):
-            return f"{title} (`{target}`)" if title != target else f"`{target}`"
+
+def _move_link(link: re.Match) -> str:
+    image, title, target, anchor = link.groups()
+    if target.startswith("docs/"):
         return f"{image}[{title}]({target.removeprefix('docs/')}{anchor or ''})"
+    if title == target:
+        return f"`{target}`"
+    return f"{title} (`{target}`)"
 
-    return _LINK.sub(moved, text)
+
+class Example(NamedTuple):
+    """A page of a demo.
+
+    Attributes:
+        address: In the site.
+        page: The file.
+        about: What it shows.
+    """
+
+    address: str
+    page: Path
+    about: str
 
 
-def examples(demo: Path) -> dict[str, tuple[Path, str]]:
-    """Address in the site -> page of a demo, and what it is.
+def find_examples(demo: Path) -> list[Example]:
+    """Pages of a demo that the site shows.
 
     Raises:
-        PluginError: The demo has not made it.
+        PluginError: The demo has not made one.
     """
-    found = {}
-    for name, (pattern, what) in EXAMPLES.items():
+    examples = []
+    for name, (pattern, about) in EXAMPLES.items():
         pages = sorted(demo.glob(pattern))
         if not pages:
             raise PluginError(
                 f"NNUNET_NACL_DEMO={demo}: no {pattern} there; let `nnunet_nacl demo -o {demo}`"
                 " finish"
             )
-        found[f"examples/{name}.html"] = (pages[0], what)
-    return found
+        examples.append(Example(f"examples/{name}.html", pages[0], about))
+    return examples
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -80,18 +97,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from tools.files_page import files_page
 
     texts = {
-        name: moved_into_docs((ROOT / source).read_text(encoding="utf-8"))
-        for name, source in (("index.md", "README.md"), ("changes.md", "CHANGELOG.md"))
+        "index.md": move_into_docs("README.md"),
+        "changes.md": move_into_docs("CHANGELOG.md"),
+        "files.md": files_page(),
     }
-    if demo := os.environ.get("NNUNET_NACL_DEMO"):
-        made = examples(Path(demo))
-        texts["index.md"] += "\n## Examples\n\nPages of a demo: " + ", ".join(
-            f"[{what}]({address})" for address, (_, what) in made.items()
-        )
-        for address, (page, _) in made.items():
-            files.append(File.generated(config, address, abs_src_path=str(page)))
-    texts["files.md"] = files_page()
-    texts |= {f"schemas/{name}.schema.json": to_json_text(schema_of(name)) for name in PUBLISHED}
+    for name in PUBLISHED:
+        texts[f"schemas/{name}.schema.json"] = to_json_text(schema_of(name))
+    demo = os.environ.get("NNUNET_NACL_DEMO")
+    if demo:
+        examples = find_examples(Path(demo))
+        links = [f"[{example.about}]({example.address})" for example in examples]
+        texts["index.md"] += f"\n## Examples\n\nPages of a demo: {', '.join(links)}"
+        for example in examples:
+            page = str(example.page)
+            files.append(File.generated(config, example.address, abs_src_path=page))
     for name, text in texts.items():
         files.append(File.generated(config, name, content=text))
     return files

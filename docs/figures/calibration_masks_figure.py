@@ -25,11 +25,14 @@ def perfect_case(seed: int, shape: tuple[int, ...] = (64, 64, 64)) -> tuple[np.n
     """Smooth class probabilities, and a truth drawn from those very probabilities, voxel by
     voxel."""
     rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    axes = [np.linspace(-1, 1, size) for size in shape]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     radius = np.sqrt((grid**2).sum(0))
-    wobble = np.stack([gaussian_filter(rng.normal(size=shape), 4) * 14 for _ in range(3)])
+    background = np.zeros(shape)
     organ = 10 * (0.5 - radius)
-    logits = np.stack([np.zeros(shape), organ + 3 * grid[0], organ - 3 * grid[0]]) + wobble
+    tilt = 3 * grid[0]
+    noise = [gaussian_filter(rng.normal(size=shape), 4) * 14 for _ in range(3)]
+    logits = np.stack([background, organ + tilt, organ - tilt]) + np.stack(noise)
     probs = torch.softmax(torch.as_tensor(logits), 0).numpy()
     truth = (rng.random(shape) > probs.cumsum(0)[:2]).sum(axis=0)
     return probs, truth

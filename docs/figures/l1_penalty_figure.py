@@ -24,6 +24,8 @@ from nnunet_nacl.losses import nacl
 
 DOCS = Path(__file__).resolve().parents[1]
 LAMBDA = 0.1
+SETTLED_COUNTS = (3, 5, 8, 14, 20)
+"""Numbers of classes for which logits are left to settle."""
 
 
 def settle(labels: torch.Tensor, num_classes: int, steps: int = 6000, **settings) -> np.ndarray:
@@ -36,7 +38,8 @@ def settle(labels: torch.Tensor, num_classes: int, steps: int = 6000, **settings
     )
     for _ in range(steps):
         optimizer.zero_grad()
-        (nacl(logits, labels[None], check_labels=False, **settings) * len(labels)).backward()
+        mean_loss = nacl(logits, labels[None], check_labels=False, **settings)
+        (mean_loss * len(labels)).backward()
         optimizer.step()
         schedule.step()
     return logits.detach()[0].numpy()
@@ -49,38 +52,24 @@ def probability(logits: np.ndarray, label: int) -> np.ndarray:
 
 def draw_cap(axis) -> list[dict[str, object]]:
     """Logit of the true class, in plain surroundings, against the number of classes."""
-    rows, counts = [], np.arange(3, 21)
-    for reduction, color in (("mean", "tab:blue"), ("sum", "tab:orange")):
-        rate = LAMBDA / counts if reduction == "mean" else np.full(len(counts), LAMBDA)
-        axis.plot(
-            counts,
-            np.log((counts - 1) * (1 - rate) / rate),
-            color=color,
-            label=f"{reduction}: formula",
-        )
-        some = (3, 5, 8, 14, 20)
-        found = [
-            settle(torch.zeros(1), k, penalty_weight=LAMBDA, class_reduction=reduction)[:, 0]
-            for k in some
-        ]
-        above = [logits[0] - logits[1:].mean() for logits in found]
-        rows += [
-            {
-                "K": k,
-                "reduction": reduction,
-                "m": 1,
-                "probability": probability(logits, 0),
-                "logit": logit,
-            }
-            for k, logits, logit in zip(some, found, above)
-        ]
-        axis.plot(
-            some,
-            above,
-            "o",
-            color=color,
-            label=f"{reduction}: free logits",
-        )
+    rows: list[dict[str, object]] = []
+    counts = np.arange(3, 21)
+    rates = {"mean": LAMBDA / counts, "sum": np.full(len(counts), LAMBDA)}
+    colors = {"mean": "tab:blue", "sum": "tab:orange"}
+    for reduction, rate in rates.items():
+        cap = np.log((counts - 1) * (1 - rate) / rate)
+        axis.plot(counts, cap, color=colors[reduction], label=f"{reduction}: formula")
+        settled_caps = []
+        for count in SETTLED_COUNTS:
+            voxel = torch.zeros(1)
+            settled = settle(voxel, count, penalty_weight=LAMBDA, class_reduction=reduction)
+            logits = settled[:, 0]
+            settled_cap = logits[0] - logits[1:].mean()
+            settled_caps.append(settled_cap)
+            row = {"K": count, "reduction": reduction, "m": 1}
+            rows.append(row | {"probability": probability(logits, 0), "logit": settled_cap})
+        label = f"{reduction}: free logits"
+        axis.plot(SETTLED_COUNTS, settled_caps, "o", color=colors[reduction], label=label)
     axis.set(
         xlabel="number of classes K",
         ylabel="logit of the true class, others 0",
@@ -96,16 +85,16 @@ def draw_cap(axis) -> list[dict[str, object]]:
 def draw_edge(axis) -> list[dict[str, object]]:
     """Confidence along a row of voxels across an edge of two of three classes."""
     rows: list[dict[str, object]] = []
-    row = torch.tensor([0] * 8 + [1] * 8)
-    place = np.arange(16) - 7.5
+    labels = torch.tensor([0] * 8 + [1] * 8)
+    distances = np.arange(16) - 7.5
     for scale, color, marker in ((1.0, "tab:blue", "o"), (5.0, "tab:green", "s")):
-        logits = settle(row, 3, penalty_weight=LAMBDA, prior_scale=scale)
-        confidence = np.where(row.numpy() == 0, probability(logits, 0), probability(logits, 1))
-        rows += [
-            {"K": 3, "reduction": "mean", "m": int(scale), "voxels from edge": x, "probability": p}
-            for x, p in zip(place, confidence)
-        ]
-        axis.plot(place, confidence, marker + "-", color=color, label=f"m = {scale:g}")
+        logits = settle(labels, 3, penalty_weight=LAMBDA, prior_scale=scale)
+        is_first = labels.numpy() == 0
+        confidence = np.where(is_first, probability(logits, 0), probability(logits, 1))
+        for distance, value in zip(distances, confidence):
+            row = {"K": 3, "reduction": "mean", "m": int(scale)}
+            rows.append(row | {"voxels from edge": distance, "probability": value})
+        axis.plot(distances, confidence, marker + "-", color=color, label=f"m = {scale:g}")
     axis.axhline(
         1 - LAMBDA / 3, color="grey", linestyle="--", linewidth=1, label="1 $-$ $\\lambda$/K"
     )

@@ -31,22 +31,20 @@ def draw(cases: list[CaseRecord], path: Path, *, title: str, subtitle: str) -> N
         title: Heading.
         subtitle: Second line; the number of cases is added.
     """
-    pooled, bands = {}, {}
+    pooled = {}
+    bands = {}
     for mask in MASKS:
-        per_case = [case.bins[mask] for case in cases]
-        pooled[mask] = BinStats.merge(per_case)
-        bands[mask] = bin_accuracy_bands(
-            np.stack([stats.count.sum(axis=0) for stats in per_case]),
-            np.stack([stats.correct.sum(axis=0) for stats in per_case]),
-            n_bootstrap=10_000,
-            seed=0,
-        )
-        print(
-            f"{mask}: ECE pooled {ece(pooled[mask]):.3f}, mean over cases"
-            f" {np.nanmean([*map(ece, per_case)]):.3f}"
-        )
-    subtitle = ", ".join(text for text in (subtitle, f"{len(cases)} cases") if text)
-    draw_reliability(pooled, path, bands=bands, title=title, subtitle=subtitle)
+        stats_of_cases = [case.bins[mask] for case in cases]
+        pooled[mask] = BinStats.merge(stats_of_cases)
+        counts = np.stack([stats.count.sum(axis=0) for stats in stats_of_cases])
+        correct = np.stack([stats.correct.sum(axis=0) for stats in stats_of_cases])
+        bands[mask] = bin_accuracy_bands(counts, correct, n_bootstrap=10_000, seed=0)
+        mean = np.nanmean([ece(stats) for stats in stats_of_cases])
+        print(f"{mask}: ECE pooled {ece(pooled[mask]):.3f}, mean over cases {mean:.3f}")
+    size = f"{len(cases)} cases"
+    if subtitle:
+        size = f"{subtitle}, {size}"
+    draw_reliability(pooled, path, bands=bands, title=title, subtitle=size)
 
 
 def main() -> None:
@@ -60,9 +58,9 @@ def main() -> None:
     parser.add_argument("-title", default="One network, three masks")
     parser.add_argument("-subtitle", default="")
     arguments = parser.parse_args()
-    cases = [
-        read_record(path) for folder in arguments.folders for path in sorted(folder.glob("*.npz"))
-    ]
+    cases = []
+    for folder in arguments.folders:
+        cases += [read_record(path) for path in sorted(folder.glob("*.npz"))]
     draw(cases, arguments.o, title=arguments.title, subtitle=arguments.subtitle)
 
 

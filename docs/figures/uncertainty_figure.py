@@ -26,9 +26,16 @@ COLOURS = ("#56b4e9", "#e69f00")
 
 def read(path: Path, where: sitk.Image) -> np.ndarray:
     """The image at the voxels of another one, found by position in space as a viewer does."""
-    return sitk.GetArrayFromImage(
-        sitk.Resample(sitk.ReadImage(str(path)), where, sitk.Transform(), sitk.sitkLinear)
-    )
+    image = sitk.ReadImage(str(path))
+    resampled = sitk.Resample(image, where, sitk.Transform(), sitk.sitkLinear)
+    return sitk.GetArrayFromImage(resampled)
+
+
+def largest_slice(truth: np.ndarray) -> int:
+    """The slice that shows most of both structures."""
+    first = (truth == 1).sum((1, 2))
+    second = (truth == 2).sum((1, 2))
+    return int((first * second).argmax())
 
 
 def draw_case(axes, review: Path, scans: Path, labels: Path, row: dict[str, str]) -> None:
@@ -39,14 +46,14 @@ def draw_case(axes, review: Path, scans: Path, labels: Path, row: dict[str, str]
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(labels / f"{case}.nii.gz")))
     scan = read(scans / f"{case}_0000.nii.gz", where)
     maps = review / "maps" / case
-    names = ("entropy", "mutual_information")
-    entropy, information = (read(maps / f"{case}_{name}.nii.gz", where) for name in names)
-    # both structures
-    slice_ = int(np.prod([(truth == label).sum((1, 2)) for label in (1, 2)], axis=0).argmax())
+    entropy = read(maps / f"{case}_entropy.nii.gz", where)
+    information = read(maps / f"{case}_mutual_information.nii.gz", where)
+    slice_ = largest_slice(truth)
 
     for axis in axes:
         axis.imshow(scan[slice_], cmap="gray", origin="lower")
-        axis.set_xticks([]), axis.set_yticks([])
+        axis.set_xticks([])
+        axis.set_yticks([])
     for label, colour in enumerate(COLOURS, 1):
         for mask, style in ((predicted == label, "solid"), (truth == label, "dotted")):
             if mask[slice_].any():
@@ -85,10 +92,10 @@ def main() -> None:
     parser.add_argument("-o", type=Path, default=Path("uncertainty.png"))
     args = parser.parse_args()
 
+    rows = {}
     with open(args.review / "scans.csv", encoding="utf-8") as file:
-        rows = {
-            row["case"]: {**row, "rank": rank} for rank, row in enumerate(csv.DictReader(file), 1)
-        }
+        for rank, row in enumerate(csv.DictReader(file), 1):
+            rows[row["case"]] = {**row, "rank": str(rank)}
     figure, axes = plt.subplots(
         len(args.cases), 3, figsize=(9, 3.6 * len(args.cases)), squeeze=False, layout="constrained"
     )
