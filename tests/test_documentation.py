@@ -24,13 +24,11 @@ pages = pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_of_what_is_no_page_of_the_site_lead_somewhere() -> None:
     """mkdocs checks those of docs/ and, to docs/, of the README."""
     texts = [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "research").rglob("*.md")]
-    links = [
-        (path.parent / target).resolve()
-        for path in texts
-        for target in re.findall(
-            r"\]\((?!https?://|mailto:|#)([^)#\s]+)", path.read_text(encoding="utf-8")
-        )
-    ]
+    links = []
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        targets = re.findall(r"\]\((?!https?://|mailto:|#)([^)#\s]+)", text)
+        links += [(path.parent / target).resolve() for target in targets]
     assert links and not [path for path in links if not path.exists()]
 
 
@@ -89,16 +87,12 @@ def test_python_examples_import_what_there_is(page: Path) -> None:
 
 def test_pages_that_code_names_exist() -> None:
     folders = ("nnunet_nacl", "trainers", "workflow", "tools", "research", "docs")
-    sources = [
-        path
-        for folder in folders
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".yaml")
-    ]
     pattern = r"\bdocs/[\w/.-]+\.(?:md|py)\b"
-    named = {
-        found for path in sources for found in re.findall(pattern, path.read_text(encoding="utf-8"))
-    }
+    named = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yaml"):
+                named.update(re.findall(pattern, path.read_text(encoding="utf-8")))
     assert named and not [path for path in named if not (ROOT / path).exists()]
 
 

@@ -41,7 +41,8 @@ MODULES = {module.__name__: module for module in map(module_of, PUBLIC)}
 
 def examples(module: ModuleType, **names) -> dict[str, doctest.TestResults]:
     """What came of the examples of each docstring, which may use these names."""
-    runner, found = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), {}
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    found = {}
     for each in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=names):
         if each.examples:
             found[each.name] = runner.run(each)
@@ -99,7 +100,8 @@ def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
 
     from tests.nnunet.untrained import calibrate, make_model, make_scans
 
-    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 1)
+    model = make_model(tmp_path)
+    scans = make_scans(tmp_path / "scans", 1)
     calibrate(model)
     image, properties = SimpleITKIO().read_images(sorted(map(str, scans.iterdir())))
     found = examples(
@@ -112,11 +114,8 @@ def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
 
 
 def test_each_cell_of_the_notebook_is_stored_with_what_it_prints() -> None:
-    cells = [
-        cell
-        for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-        if cell["cell_type"] == "code"
-    ]
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert cells
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert all(cell["outputs"] for cell in cells)
@@ -139,8 +138,11 @@ def test_the_notebook_runs_and_says_what_its_text_says() -> None:
 
 def printed_by(notebook: Mapping[str, Any]) -> str:
     """All that the cells of a notebook print, as it is stored there."""
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
-    return "".join("".join(output.get("text", "")) for output in outputs)
+    texts: list[str] = []
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            texts += output.get("text", "")
+    return "".join(texts)
 
 
 def words_of(text: str) -> list[str]:

@@ -21,8 +21,10 @@ def test_every_public_name_is_there_and_type_checkers_know_it(sources: Path) -> 
     assert names <= set(dir(nnunet_nacl))
     assert [name for name in names if getattr(nnunet_nacl, name) is None] == []
     package = ast.parse((sources / "nnunet_nacl" / "__init__.py").read_text(encoding="utf-8"))
-    (for_type_checkers,) = (node for node in package.body if isinstance(node, ast.If))
-    typed = {alias.asname for imported in for_type_checkers.body for alias in imported.names}
+    (for_type_checkers,) = [node for node in package.body if isinstance(node, ast.If)]
+    typed = set()
+    for imported in for_type_checkers.body:
+        typed.update(alias.asname for alias in imported.names)
     assert typed == names - {"__version__"}
 
 
@@ -54,14 +56,18 @@ def imports_in(path: Path) -> set[str]:
     return names
 
 
-def imported(*folders: Path) -> set[str]:
+def imports_below(*folders: Path) -> set[str]:
+    """What the modules of folders import by its full name."""
+    names: set[str] = set()
+    for folder in folders:
+        for path in folder.rglob("*.py"):
+            names |= imports_in(path)
+    return names
+
+
+def foreign_imports_below(*folders: Path) -> set[str]:
     """Top-level names of what the folders' code imports and neither Python nor this project has."""
-    names = {
-        name.partition(".")[0]
-        for folder in folders
-        for path in folder.rglob("*.py")
-        for name in imports_in(path)
-    }
+    names = {name.partition(".")[0] for name in imports_below(*folders)}
     ours = {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests", "tools"}
     return names - set(sys.stdlib_module_names) - ours
 
@@ -85,32 +91,33 @@ it."""
 
 
 def test_packages_import_one_way(sources: Path) -> None:
-    number = {name: i for i, names in enumerate(LAYERS) for name in names}
-    found: dict[str, set[str]] = {}
+    layer_of = {}
+    for layer, names in enumerate(LAYERS):
+        layer_of.update(dict.fromkeys(names, layer))
+    imported_by: dict[str, set[str]] = {}
     package_folder = sources / "nnunet_nacl"
     for path in package_folder.rglob("*.py"):
         package = path.relative_to(package_folder).with_suffix("").parts[0]
         if package not in ("__init__", "__main__"):
-            ours = {
-                name.split(".")[1] for name in imports_in(path) if name.startswith("nnunet_nacl.")
-            }
-            found.setdefault(package, set()).update(ours & number.keys())
-    assert found.keys() == number.keys()  # a new package needs its layer
-    assert not {(a, b) for a, others in found.items() for b in others if number[b] > number[a]}
-    TopologicalSorter({name: others - {name} for name, others in found.items()}).prepare()
+            ours = {name for name in imports_in(path) if name.startswith("nnunet_nacl.")}
+            packages = {name.split(".")[1] for name in ours}
+            imported_by.setdefault(package, set()).update(packages & layer_of.keys())
+    assert imported_by.keys() == layer_of.keys()  # a new package needs its layer
+    upwards = []
+    for package, others in imported_by.items():
+        upwards += [(package, other) for other in others if layer_of[other] > layer_of[package]]
+        others.discard(package)
+    assert not upwards
+    TopologicalSorter(imported_by).prepare()
 
 
 def test_losses_and_what_measures_calibration_do_not_import_each_other(sources: Path) -> None:
-    def imported_by(package: str) -> set[str]:
-        return {
-            name
-            for path in (sources / "nnunet_nacl" / package).rglob("*.py")
-            for name in imports_in(path)
-        }
-
-    assert not any(name.startswith("nnunet_nacl.metrics") for name in imported_by("losses"))
-    for package in ("metrics", "calibration", "quality"):
-        assert not any(name.startswith("nnunet_nacl.losses") for name in imported_by(package))
+    package_folder = sources / "nnunet_nacl"
+    by_losses = imports_below(package_folder / "losses")
+    assert not [name for name in by_losses if name.startswith("nnunet_nacl.metrics")]
+    measuring = [package_folder / name for name in ("metrics", "calibration", "quality")]
+    by_measuring = imports_below(*measuring)
+    assert not [name for name in by_measuring if name.startswith("nnunet_nacl.losses")]
 
 
 def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
@@ -118,10 +125,8 @@ def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
     folders = [
         sources / "nnunet_nacl" / package for package in ("losses", "metrics", "registration")
     ]
-    ours: set[str] = set()
-    for folder in [*folders, sources / "trainers"]:
-        for path in folder.rglob("*.py"):
-            ours |= {name for name in imports_in(path) if name.startswith("nnunet_nacl.")}
+    names = imports_below(*folders, sources / "trainers")
+    ours = {name for name in names if name.startswith("nnunet_nacl.")}
     exception = {"nnunet_nacl.evaluation", "nnunet_nacl.evaluation.training_validation"}
     packages = {name.split(".")[1] for name in ours - exception}
     assert exception <= ours
@@ -129,28 +134,24 @@ def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
 
 
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
-    found = imported(
-        *(
-            sources / "nnunet_nacl" / package
-            for package in ("losses", "metrics", "calibration", "quality")
-        )
-    )
-    assert "numpy" in found and not found & {"matplotlib", "nnunetv2"}
+    computing = ("losses", "metrics", "calibration", "quality")
+    names = foreign_imports_below(*(sources / "nnunet_nacl" / package for package in computing))
+    assert "numpy" in names
+    assert not names & {"matplotlib", "nnunetv2"}
 
 
 def required(sources: Path, *extras: str) -> set[str]:
     """Normalised names of the distributions that setup.py requires."""
     with mock.patch("setuptools.setup") as setup:
         runpy.run_path(str(sources / "setup.py"))
-    asked = setup.call_args.kwargs
-    lines = [
-        *asked["install_requires"],
-        *(line for extra in extras for line in asked["extras_require"][extra]),
-    ]
-    return {normalised(re.match(r"[\w.-]+", line)[0]) for line in lines}
+    arguments = setup.call_args.kwargs
+    lines = list(arguments["install_requires"])
+    for extra in extras:
+        lines += arguments["extras_require"][extra]
+    return {normalise(re.match(r"[\w.-]+", line)[0]) for line in lines}
 
 
-def normalised(name: str) -> str:
+def normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -162,12 +163,13 @@ def test_what_is_imported_is_required(
     sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]
 ) -> None:
     distributions = metadata.packages_distributions()
-    undeclared = {
-        name
-        for name in imported(*(sources / folder for folder in folders))
-        if not {normalised(one) for one in distributions.get(name, [name])}
-        & required(sources, *extras)
-    }
+    declared = required(sources, *extras)
+    undeclared = []
+    for name in foreign_imports_below(*(sources / folder for folder in folders)):
+        # several distributions can have modules of one name
+        of_name = {normalise(distribution) for distribution in distributions.get(name, [name])}
+        if not of_name & declared:
+            undeclared.append(name)
     assert not undeclared
 
 

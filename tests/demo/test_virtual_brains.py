@@ -53,7 +53,10 @@ def test_networks_are_trained_on_clean_scans_and_half_of_the_others_are_noisy(ta
     clean = [f"brain_{number:03d}" for number in range(1, 5)]
     others = [f"brain_{number:03d}" for number in range(5, 9)]
     assert splits[0] == {"train": clean, "val": others} and len(splits) == 5
-    assert sorted(name for split in splits[1:] for name in split["val"]) == clean
+    validated: list[str] = []
+    for split in splits[1:]:
+        validated += split["val"]
+    assert sorted(validated) == clean
     assert all(sorted(split["train"] + split["val"]) == clean for split in splits[1:])
     noise = []  # of the images, as it is outside the brain
     for number in range(1, 11):

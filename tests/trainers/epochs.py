@@ -113,23 +113,27 @@ def log_of(trainer) -> str:
 def observed(trainer, validation: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a record of these batches is about: logits (K, n), truth (n,) or (R, n), and valid
     (n,)."""
-    logits, targets = [], []
+    logits = []
+    targets = []
     for batch in validation:
         with torch.no_grad():
             output = trainer.network(batch["data"])
         target = batch["target"]
         if isinstance(target, list):
-            output, target = output[0], target[0]
+            output = output[0]
+            target = target[0]
         logits.append(output.movedim(1, 0).flatten(1))
         targets.append(target.movedim(1, 0).flatten(1))
-    logits, target = torch.cat(logits, 1).numpy(), torch.cat(targets, 1).numpy()
+    logits = torch.cat(logits, 1).numpy()
+    target = torch.cat(targets, 1).numpy()
     if not trainer.label_manager.has_regions:
         return logits, target[0], target[0] != IGNORE
     valid = ~target[2] if len(target) == 3 else np.ones(target.shape[1], dtype=bool)
     return logits, target[:2], valid
 
 
-TRAINING, VALIDATION = ("case_0", "case_1", "case_2"), ("case_3", "case_4")
+TRAINING = ("case_0", "case_1", "case_2")
+VALIDATION = ("case_3", "case_4")
 
 
 def write_segmentations(folder: Path, label_space: str) -> np.ndarray:

@@ -64,17 +64,16 @@ def architecture(
 
 def resampling() -> dict:
     """How a configuration resamples images, labels and probabilities."""
-    return {
-        f"resampling_fn_{of}{ending}": value
-        for of, order in (("data", 3), ("seg", 1), ("probabilities", 1))
-        for ending, value in (
-            ("", "resample_data_or_seg_to_shape"),
-            (
-                "_kwargs",
-                {"is_seg": of == "seg", "order": order, "order_z": 0, "force_separate_z": None},
-            ),
-        )
-    }
+    settings = {}
+    for image, order in (("data", 3), ("seg", 1), ("probabilities", 1)):
+        settings[f"resampling_fn_{image}"] = "resample_data_or_seg_to_shape"
+        settings[f"resampling_fn_{image}_kwargs"] = {
+            "is_seg": image == "seg",
+            "order": order,
+            "order_z": 0,
+            "force_separate_z": None,
+        }
+    return settings
 
 
 def make_plans(

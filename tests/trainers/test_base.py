@@ -42,14 +42,16 @@ STOCK_SETTINGS += "oversample_foreground_percent enable_deep_supervision"
 def test_the_schedule_is_that_of_the_name_and_else_nnunets(
     make_trainer, name: str, settings: dict
 ) -> None:
-    stock, trainer = make_trainer("nnUNetTrainer"), make_trainer(f"nnUNetTrainer{name}")
+    stock = make_trainer("nnUNetTrainer")
+    trainer = make_trainer(f"nnUNetTrainer{name}")
     expected = {setting: getattr(stock, setting) for setting in STOCK_SETTINGS.split()} | settings
     assert {key: getattr(trainer, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize(("method", "num_epochs", "first_low"), [("NACL", 1, 1), ("DiceCE", 5, 3)])
 def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: int) -> None:
-    trainer, rates = prepared(f"nnUNetTrainer{method}_{num_epochs}epochs_adam"), []
+    trainer = prepared(f"nnUNetTrainer{method}_{num_epochs}epochs_adam")
+    rates = []
     (group,) = trainer.optimizer.param_groups
     assert type(trainer.optimizer) is torch.optim.Adam
     assert (group["weight_decay"], group["betas"]) == (0.0, (0.9, 0.999))
@@ -64,7 +66,8 @@ def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: i
 def test_a_checkpoint_is_replaced_only_by_a_complete_one(
     prepared, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, path = prepared("nnUNetTrainerNACL"), tmp_path / "checkpoint.pth"
+    trainer = prepared("nnUNetTrainerNACL")
+    path = tmp_path / "checkpoint.pth"
     trainer.save_checkpoint(str(path))
     assert [file.name for file in tmp_path.glob("checkpoint*")] == [path.name]
     before = path.read_bytes()
@@ -103,10 +106,11 @@ def test_annealing_lowers_the_dice_term_to_nothing_at_half(
 def split_of(make_trainer, nnunet_folders):
     """Training and validation cases of a trainer, of 40 and 10."""
     cases = [f"case_{number:02d}" for number in range(50)]
-    validated = [cases[fold::5] for fold in range(5)]
-    splits = [
-        {"train": [case for case in cases if case not in val], "val": val} for val in validated
-    ]
+    splits = []
+    for fold in range(5):
+        validated = cases[fold::5]
+        trained = [case for case in cases if case not in validated]
+        splits.append({"train": trained, "val": validated})
     (nnunet_folders / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
     return lambda name, fold=0: make_trainer(name, fold=fold).do_split()
 
@@ -150,10 +154,8 @@ def test_noda_is_nnunets_switch_off(make_trainer, num_axes: int) -> None:
     def transforms(trainer: type, *arguments) -> list[type]:
         return [type(step) for step in trainer.get_training_transforms(*arguments).transforms]
 
-    ours, stock = (
-        make_trainer("nnUNetTrainerCE_noda", num_axes=num_axes),
-        make_trainer("nnUNetTrainerCE"),
-    )
+    ours = make_trainer("nnUNetTrainerCE_noda", num_axes=num_axes)
+    stock = make_trainer("nnUNetTrainerCE")
     arguments = ([16] * num_axes, (0, 0), [[1.0] * num_axes], (0, 1), False)
     assert transforms(ours, *arguments) == transforms(nnUNetTrainerNoDA, *arguments)
     assert len(transforms(stock, *arguments)) > len(transforms(ours, *arguments))
@@ -175,7 +177,8 @@ def test_a_seed_fixes_the_batches_of_each_rank_and_start(
 ) -> None:
     def draws(name: str, rank: int = 0, epoch: int = 0) -> tuple[float, ...]:
         trainer = make_trainer(f"nnUNetTrainer{name}")
-        trainer.local_rank, trainer.current_epoch = rank, epoch
+        trainer.local_rank = rank
+        trainer.current_epoch = epoch
         return trainer.get_dataloaders()
 
     monkeypatch.setattr(
@@ -185,14 +188,15 @@ def test_a_seed_fixes_the_batches_of_each_rank_and_start(
     )
     assert draws("CE_seed1") == draws("NACL_seed1")
     # Other seeds, other GPUs, a training that is continued, and trainings without a seed.
-    others = [
-        draws("CE_seed1"),
-        draws("CE_seed2"),
-        draws("CE_seed1", rank=1),
-        draws("CE_seed1", epoch=1),
-    ]
-    drawn = [number for numbers in [*others, draws("CE"), draws("CE")] for number in numbers]
-    assert len(set(drawn)) == 18
+    drawn = {
+        *draws("CE_seed1"),
+        *draws("CE_seed2"),
+        *draws("CE_seed1", rank=1),
+        *draws("CE_seed1", epoch=1),
+        *draws("CE"),
+        *draws("CE"),
+    }
+    assert len(drawn) == 18
 
 
 ON_DEMAND = (

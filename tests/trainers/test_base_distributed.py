@@ -34,11 +34,9 @@ pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
 )
 
-EQUAL, FAILING, STARTED = (
-    "nnUNetTrainerNACL_4epochs",
-    "nnUNetTrainerCE_4epochs",
-    "nnUNetTrainerNACL_8epochs",
-)
+EQUAL = "nnUNetTrainerNACL_4epochs"
+FAILING = "nnUNetTrainerCE_4epochs"
+STARTED = "nnUNetTrainerNACL_8epochs"
 STEPPED = ("nnUNetTrainerNACL", "nnUNetTrainerDiceNACL")
 
 
@@ -46,7 +44,8 @@ def trainer_on_the_cpu(
     name: str, label_space: str = "ignore", prepared: bool = True
 ) -> module.nnUNetTrainer:
     trainer = construct(name, label_space)
-    trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+    trainer.device = torch.device("cpu")
+    trainer.grad_scaler = None
     if prepared:
         prepare(trainer)
         if trainer.is_ddp:
@@ -71,9 +70,14 @@ def validate(trainer, batches: list[dict]) -> dict[str, float]:
 
 def gradient(trainer, *ranks: int) -> torch.Tensor:
     """Of the network's weights, by all batches of these ranks at once."""
-    given = [batch for rank in ranks for batch in batches(rank, "classes")]
-    target = [torch.cat(scale) for scale in zip(*(batch["target"] for batch in given))]
-    trainer.loss(trainer.network(torch.cat([batch["data"] for batch in given])), target).backward()
+    images = []
+    targets = []
+    for rank in ranks:
+        for batch in batches(rank, "classes"):
+            images.append(batch["data"])
+            targets.append(batch["target"])
+    target = [torch.cat(scale) for scale in zip(*targets)]
+    trainer.loss(trainer.network(torch.cat(images)), target).backward()
     return trainer.bare_network().layer.weight.grad
 
 

@@ -50,13 +50,13 @@ def test_the_numbers_are_those_of_the_validation_batches(
     assert 0 < valid.sum() and (valid.all() == ("ignore" not in label_space))
     logits = logits.astype(np.float64)
     if label_space.startswith("regions"):
-        probs, foreground, metrics = 1 / (1 + np.exp(-logits)), truth.any(0), region_metrics
+        probs = 1 / (1 + np.exp(-logits))
+        foreground = truth.any(0)
+        metrics = region_metrics
     else:
-        probs, foreground, metrics = (
-            np.exp(logits) / np.exp(logits).sum(0),
-            truth != 0,
-            class_metrics,
-        )
+        probs = np.exp(logits) / np.exp(logits).sum(0)
+        foreground = truth != 0
+        metrics = class_metrics
     assert logged(trainer)[ECE_KEY] == pytest.approx(
         [metrics(probs, truth, foreground & valid)["ECE"]], abs=1e-6
     )
@@ -70,12 +70,15 @@ def test_the_numbers_are_those_of_the_validation_batches(
 
 
 def test_a_trainer_that_was_continued_or_pickled_goes_on_with_its_values(prepared) -> None:
-    trainer, data = prepared(NAME), batches()  # writes its checkpoint after every epoch
+    # writes its checkpoint after every epoch
+    trainer = prepared(NAME)
+    data = batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
     path = f"{trainer.output_folder}/checkpoint_latest.pth"
     values = torch.load(path, weights_only=False)["logging"]
-    assert all([type(value) for value in values[key]] == [float] * 3 for key in (ECE_KEY, NLL_KEY))
+    for key in (ECE_KEY, NLL_KEY):
+        assert [type(value) for value in values[key]] == [float, float, float]
     after = prepared(NAME)
     after.load_checkpoint(path)
     del after.logger.plot_progress_png  # of the tests
@@ -102,7 +105,8 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(
         return count_batch(logits, target, space)
 
     monkeypatch.setattr(calibration_log, "count_batch", fail_in_the_second_batch)
-    trainer, data = prepared(NAME), batches()
+    trainer = prepared(NAME)
+    data = batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
     assert trainer.current_epoch == 3 and {len(values) for values in logged(trainer).values()} == {
@@ -118,7 +122,8 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(
 
 
 def test_a_validation_that_was_broken_off_is_not_counted_twice(prepared) -> None:
-    trainer, data = prepared(NAME), batches()
+    trainer = prepared(NAME)
+    data = batches()
     trainer.on_validation_epoch_start()
     with torch.no_grad():
         trainer.loss(trainer.network(data[0]["data"]), data[0]["target"])

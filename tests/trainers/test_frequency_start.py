@@ -46,7 +46,8 @@ def test_new_networks_start_at_the_frequencies_of_what_is_not_ignored(
     make_trainer, nnunet_folders, label_space
 ) -> None:
     labels = np.maximum(write_segmentations(nnunet_folders, label_space), 0)
-    labels, regions = labels[labels != 3], label_space.startswith("regions")
+    labels = labels[labels != 3]
+    regions = label_space.startswith("regions")
     frequencies = [
         np.isin(labels, values).mean() for values in (([1, 2], [2]) if regions else ([0], [1], [2]))
     ]
@@ -67,7 +68,8 @@ def test_new_networks_start_at_the_frequencies_of_what_is_not_ignored(
 def test_nothing_but_these_biases_differs_from_nnunets_start(
     make_trainer, voxels, name: str, reference: str, is_set: bool
 ) -> None:
-    weights, drawn = [], []
+    weights = []
+    drawn = []
     for trainer in (make_trainer(name), make_trainer(reference)):
         torch.manual_seed(1)
         start(trainer)
@@ -107,7 +109,8 @@ def test_layers_that_pretrained_weights_fill_stay(
         network.class_layer = "layer"
         return network
 
-    earlier, trainer = make_trainer("nnUNetTrainerNACL"), make_trainer("nnUNetTrainerNACL")
+    earlier = make_trainer("nnUNetTrainerNACL")
+    trainer = make_trainer("nnUNetTrainerNACL")
     if not is_new:
         earlier.build_network_architecture = trainer.build_network_architecture = named_network
     earlier.initialize()
@@ -137,7 +140,8 @@ def test_the_network_inside_a_compiled_one_is_set(make_trainer, voxels) -> None:
 
 
 def test_a_network_that_is_not_known_starts_as_nnunets(make_trainer, voxels) -> None:
-    trainer, network = make_trainer("nnUNetTrainerNACL"), unnamed_network()
+    trainer = make_trainer("nnUNetTrainerNACL")
+    network = unnamed_network()
     before = network.layer.bias.detach().clone()
     trainer.build_network_architecture = lambda plans_manager, *others: network
     start(trainer)

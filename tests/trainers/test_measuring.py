@@ -48,7 +48,8 @@ def assert_alike(found: CaseRecord, expected: CaseRecord) -> None:
             np.testing.assert_allclose(
                 getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6
             )
-    mine, theirs = found.sample.voxels(), expected.sample.voxels()
+    mine = found.sample.voxels()
+    theirs = expected.sample.voxels()
     assert mine.weights.min() == mine.weights.max() == 1  # so small a case is kept whole
     np.testing.assert_allclose(mine.log_odds, theirs.log_odds, rtol=2e-3, atol=2e-3)
     np.testing.assert_array_equal(mine.target, theirs.target)
@@ -57,10 +58,8 @@ def assert_alike(found: CaseRecord, expected: CaseRecord) -> None:
 @pytest.mark.parametrize("label_space", ["classes", "ignore", "regions", "regions_ignore"])
 def test_the_records_are_those_of_saved_probabilities(validator, label_space, tmp_path):
     trainer = validator(label_space)
-    folder, references = (
-        validation_of(trainer),
-        next(tmp_path.glob("preprocessed/*/gt_segmentations")),
-    )
+    folder = validation_of(trainer)
+    references = next(tmp_path.glob("preprocessed/*/gt_segmentations"))
     module.nnUNetTrainer.perform_actual_validation(trainer, True)  # stock, with --npz
     stock = {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
     expected = measured(folder, references, keep=False, with_sample=True)
@@ -88,7 +87,8 @@ def test_a_case_that_cannot_be_measured_is_a_warning(validator, tmp_path):
     whole = truth.read_bytes()
     truth.write_bytes(whole[:-20])
     trainer.perform_actual_validation(False)
-    folder, log = validation_of(trainer), log_of(trainer)
+    folder = validation_of(trainer)
+    log = log_of(trainer)
     assert len(list(folder.glob("*.nii.gz"))) == 5 and "Validation complete" in log
     assert log.count("WARNING") == 1 and "WARNING: calibration: case_1: " in log
     assert cases_of(folder / "calibration.json") == [case for case in CASES if case != "case_1"]
@@ -100,7 +100,8 @@ def test_a_case_that_cannot_be_measured_is_a_warning(validator, tmp_path):
 def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(
     validator, monkeypatch, caplog
 ):
-    trainer, stock = validator(), export_prediction.export_prediction_from_logits
+    trainer = validator()
+    stock = export_prediction.export_prediction_from_logits
 
     def unwatched(logits, properties, configuration, plans, *others):
         assert "get_label_manager" not in vars(plans)
@@ -121,7 +122,8 @@ def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(
 @pytest.fixture
 def predicted_cases(monkeypatch):
     """Shapes of what nnU-Net's network is given, one for each case."""
-    seen, original = [], nnUNetPredictor.predict_sliding_window_return_logits
+    seen = []
+    original = nnUNetPredictor.predict_sliding_window_return_logits
 
     def predict(self, data):
         seen.append(tuple(data.shape))
@@ -171,7 +173,8 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(
 ):
     trainer = validator("classes", name="nnUNetTrainer", steps=60)
     fold = Path(trainer.output_folder)
-    checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
+    checkpoint = fold / "checkpoint_final.pth"
+    place = fold / "validation_checkpoint_final"
     trainer.save_checkpoint(str(checkpoint))
     run("calibrate", "-step_size", 1)
     said = (
@@ -209,7 +212,8 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(
     run("calibrate", "-step_size", 1)
     assert not predicted_cases
 
-    corrected, probabilities = place / "case_3.nii.gz", place / "case_4.npz"
+    corrected = place / "case_3.nii.gz"
+    probabilities = place / "case_4.npz"
     corrected.write_bytes((place / "case_2.nii.gz").read_bytes())
     probabilities.write_bytes(b"mine")
     before = digests(place)

@@ -28,7 +28,8 @@ from tests.pages import ROOT, blocks
 from tests.trainers.epochs import make_batch, prepare, run_epoch
 from tests.trainers.plans import dataset_json, make_plans
 
-OWN, MIXED = "nnUNetTrainerNACL_ours", "nnUNetTrainerNACL_mixed"
+OWN = "nnUNetTrainerNACL_ours"
+MIXED = "nnUNetTrainerNACL_mixed"
 
 
 def example_of(name: str) -> str:

@@ -15,7 +15,8 @@ from tests.trainers.plans import DATASET, dataset_json, make_plans
 
 CASES = tuple(f"case_{number}" for number in range(5))
 SPACING_MM = (2.0, 1.0, 1.0)
-SHAPE, CROP = (6, 24, 20), ((0, 6), (2, 22), (3, 19))
+SHAPE = (6, 24, 20)
+CROP = ((0, 6), (2, 22), (3, 19))
 
 
 def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") -> None:
@@ -24,10 +25,8 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
 
     description = dataset_json(label_space)
     dataset = folder / "preprocessed" / DATASET
-    preprocessed, references = (
-        dataset / f"nnUNetPlans_{configuration}",
-        dataset / "gt_segmentations",
-    )
+    preprocessed = dataset / f"nnUNetPlans_{configuration}"
+    references = dataset / "gt_segmentations"
     for path in (preprocessed, references):
         path.mkdir(parents=True)
     size = tuple(high - low for low, high in CROP)
@@ -71,7 +70,8 @@ def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs", step
     """A trainer with a network of random weights, trained for some steps, and what nnU-Net writes
     at the start."""
     trainer = construct(name, label_space)
-    trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+    trainer.device = torch.device("cpu")
+    trainer.grad_scaler = None
     torch.manual_seed(0)
     trainer.initialize()
     with torch.no_grad():
