@@ -30,5 +30,6 @@ def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
 
 
 def _slicer_call(function: str, path: str) -> str:
-    """A call of 3D Slicer's Python: a JSON string is Python's, too, and stays legible in a shell."""
+    """A call of 3D Slicer's Python: a JSON string is Python's, too, and stays legible in a
+    shell."""
     return f"slicer.util.{function}({json.dumps(path, ensure_ascii=False)})"
