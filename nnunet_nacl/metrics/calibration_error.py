@@ -7,6 +7,7 @@ Penalty-Based Constraints", Medical Image Analysis 2025.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -15,16 +16,21 @@ import numpy as np
 from nnunet_nacl.metrics.binning import BinStats
 
 
-def _weighted(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Sum over bins of count / N * gap, one value per row: |sum of outcomes - sum of confidences| /
-    N."""
+def _average_over_voxels(
+    count: np.ndarray, confidence: np.ndarray, positive: np.ndarray
+) -> np.ndarray:
+    """(rows,) sum over bins b of n_b / N |share of outcomes - mean confidence|; NaN without voxels.
+
+    All are (rows, n_bins) sums, and n_b |share - mean| is |sum of outcomes - sum of confidences|.
+    """
     total = count.sum(axis=-1)
-    return np.abs(positive - confidence).sum(axis=-1) / np.where(total > 0, total, np.nan)
+    gaps = np.abs(positive - confidence).sum(axis=-1)
+    return gaps / np.where(total > 0, total, np.nan)
 
 
 def ece_per_row(stats: BinStats) -> np.ndarray:
     """ECE of each top-label row: one value for classes, one per region for regions; in [0, 1]."""
-    return _weighted(stats.count, stats.confidence, stats.correct)
+    return _average_over_voxels(stats.count, stats.confidence, stats.correct)
 
 
 def ece(stats: BinStats) -> float:
@@ -39,7 +45,7 @@ def ece(stats: BinStats) -> float:
 def class_errors(stats: BinStats) -> np.ndarray:
     """(K,) calibration error of each class's (region's) own probability against its frequency; in
     [0, 1]."""
-    return _weighted(stats.class_count, stats.class_confidence, stats.class_positive)
+    return _average_over_voxels(stats.class_count, stats.class_confidence, stats.class_positive)
 
 
 def cece(stats: BinStats) -> float:
@@ -90,7 +96,7 @@ def _over_bins(
     """Mean over rows of what ``reduce`` makes of |share of outcomes - mean confidence| of the
     non-empty bins."""
     if not count.any():
-        return float("nan")
+        return math.nan
     gaps = np.abs(positive - confidence) / np.where(count > 0, count, np.nan)
     return float(reduce(gaps, axis=-1).mean())
 
@@ -136,8 +142,10 @@ def root_brier(stats: BinStats) -> float:
 
 def nanmean(values: Iterable[float]) -> float:
     """Mean of the values that are defined; NaN if none is."""
-    values = [value for value in values if not np.isnan(value)]
-    return float(np.mean(values)) if values else float("nan")
+    defined = [value for value in values if not np.isnan(value)]
+    if not defined:
+        return math.nan
+    return float(np.mean(defined))
 
 
 @dataclass(frozen=True)
@@ -217,6 +225,7 @@ and table."""
 def mask_metrics(stats: BinStats) -> dict[str, float]:
     """All metrics of one mask, and its number of voxels, under the names that calibration.json
     gives them."""
-    return {"n_voxels": stats.n_voxels} | {
-        name: metric.function(stats) for name, metric in MASK_METRICS.items()
-    }
+    values: dict[str, float] = {"n_voxels": stats.n_voxels}
+    for name, metric in MASK_METRICS.items():
+        values[name] = metric.function(stats)
+    return values

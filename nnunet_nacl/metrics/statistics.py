@@ -8,6 +8,7 @@ stands for one training per fold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,21 +50,25 @@ def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
 
     All metrics and trainers of a comparison share them, so the last used ones are kept.
     """
-    counts, rng = np.empty((n_bootstrap, n)), np.random.default_rng([seed, n])
-    rows = max(1, _BLOCK // max(n, 1))
-    for start in range(0, n_bootstrap, rows):
-        part = counts[start : start + rows]
-        draws = rng.integers(0, n, part.shape) + n * np.arange(len(part))[:, None]
-        part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
+    counts = np.empty((n_bootstrap, n))
+    rng = np.random.default_rng([seed, n])
+    rows_at_a_time = max(1, _BLOCK // max(n, 1))
+    for start in range(0, n_bootstrap, rows_at_a_time):
+        rows = counts[start : start + rows_at_a_time]
+        drawn_cases = rng.integers(0, n, rows.shape)
+        places = drawn_cases + n * np.arange(len(rows))[:, None]  # in the rows, one after the other
+        rows[:] = np.bincount(places.ravel(), minlength=rows.size).reshape(rows.shape)
     counts.setflags(write=False)
     return counts
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """The central 95 % of bootstrap replicates; NaN replicates are left out."""
+    """The central 95 % of bootstrap replicates; NaN replicates are left out, and NaN is the answer
+    without any."""
     values = values[~np.isnan(values)]
-    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(values, ends).tolist() if values.size else (float("nan"), float("nan"))
+    if not values.size:
+        return math.nan, math.nan
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
     return low, high
 
 
@@ -77,19 +82,22 @@ def mean_interval(
     all its cases (the cluster bootstrap); the mean stays one over cases. All is NaN without a
     defined case, the interval with one case or group.
     """
-    given = np.asarray(values, dtype=np.float64)
-    defined, nan = given[~np.isnan(given)], float("nan")
+    all_values = np.asarray(values, dtype=np.float64)
+    is_defined = ~np.isnan(all_values)
+    defined = all_values[is_defined]
     if not defined.size:
-        return Interval(nan, nan, nan, 0)
-    names = np.arange(len(given)) if groups is None else np.asarray(groups)
-    code = np.unique(names[~np.isnan(given)], return_inverse=True)[1]
-    # about a value near the mean, so that a shift of all values shifts the interval by as much
-    centre, sizes = float(defined.mean()), np.bincount(code)
-    if len(sizes) == 1:
-        return Interval(centre, nan, nan, defined.size)
-    drawn = resamples(len(sizes), n_bootstrap, seed)
-    low, high = percentile_interval(drawn @ np.bincount(code, defined - centre) / (drawn @ sizes))
-    return Interval(centre, centre + low, centre + high, defined.size)
+        return Interval(math.nan, math.nan, math.nan, 0)
+    names = np.arange(len(all_values)) if groups is None else np.asarray(groups)
+    group_number = np.unique(names[is_defined], return_inverse=True)[1]
+    group_sizes = np.bincount(group_number)
+    mean = float(defined.mean())
+    if len(group_sizes) == 1:
+        return Interval(mean, math.nan, math.nan, defined.size)
+    drawn = resamples(len(group_sizes), n_bootstrap, seed)
+    # Deviations are drawn: so a shift of all values shifts the interval by as much.
+    group_sums = np.bincount(group_number, defined - mean)
+    low, high = percentile_interval(drawn @ group_sums / (drawn @ group_sizes))
+    return Interval(mean, mean + low, mean + high, defined.size)
 
 
 def bin_accuracy_bands(
@@ -101,12 +109,15 @@ def bin_accuracy_bands(
     ``count`` and ``correct`` are (n_cases, n_bins) voxels of each case, or patient, in each bin,
     and how many of them are right. NaN in bins that are empty, or with a single case.
     """
-    count, correct = np.asarray(count, np.float64), np.asarray(correct, np.float64)
-    if len(count) < 2:
-        return np.full(count.shape[1], np.nan), np.full(count.shape[1], np.nan)
-    drawn = resamples(len(count), n_bootstrap, seed)
+    count = np.asarray(count, np.float64)
+    num_cases, n_bins = count.shape
+    if num_cases < 2:
+        undefined = np.full(n_bins, np.nan)
+        return undefined, undefined.copy()
+    drawn = resamples(num_cases, n_bootstrap, seed)
     total = drawn @ count
-    accuracy = drawn @ correct / np.where(total > 0, total, np.nan)
+    total_correct = drawn @ np.asarray(correct, np.float64)
+    accuracy = total_correct / np.where(total > 0, total, np.nan)
     low, high = np.array([percentile_interval(of_bin) for of_bin in accuracy.T]).T
     return low, high
 
@@ -154,27 +165,39 @@ def paired_difference(
     (:func:`mean_interval`), and the test takes one value of each patient, the mean over its cases:
     the cases of one are alike.
     """
-    cases = pd.DataFrame({"old": np.asarray(reference, float), "new": np.asarray(values, float)})
-    cases = cases.assign(patient=range(len(cases)) if groups is None else list(groups)).dropna()
-    old, new, differences = cases.old, cases.new, cases.new - cases.old
-    interval = mean_interval(
-        differences, n_bootstrap=n_bootstrap, seed=seed, groups=list(cases.patient)
+    cases = pd.DataFrame(
+        {"reference": np.asarray(reference, float), "value": np.asarray(values, float)}
     )
-    of_patients = without_noise(differences.groupby(cases.patient).mean().to_numpy())
-    signs, ranks = np.sign(of_patients), pd.Series(np.abs(of_patients[of_patients != 0])).rank()
+    cases["patient"] = range(len(cases)) if groups is None else list(groups)
+    cases = cases.dropna()
+    differences = cases["value"] - cases["reference"]
+    interval = mean_interval(
+        differences, n_bootstrap=n_bootstrap, seed=seed, groups=list(cases["patient"])
+    )
+    patient_means = differences.groupby(cases["patient"]).mean()
+    patient_differences = without_noise(patient_means.to_numpy())
     return PairedDifference(
         n=interval.n,
-        n_patients=len(of_patients),
-        mean_reference=nanmean(old),
-        mean=nanmean(new),
+        n_patients=len(patient_differences),
+        mean_reference=nanmean(cases["reference"]),
+        mean=nanmean(cases["value"]),
         difference=interval.mean,
         low=interval.low,
         high=interval.high,
-        n_lower=int((signs < 0).sum()),
-        n_higher=int((signs > 0).sum()),
-        rank_biserial=float(signs[signs != 0] @ ranks / ranks.sum()) if len(ranks) else 0.0,
-        p=wilcoxon_p(of_patients),
+        n_lower=int((patient_differences < 0).sum()),
+        n_higher=int((patient_differences > 0).sum()),
+        rank_biserial=_compute_rank_biserial(patient_differences),
+        p=wilcoxon_p(patient_differences),
     )
+
+
+def _compute_rank_biserial(differences: np.ndarray) -> float:
+    """(W+ - W-) / (W+ + W-) of the signed ranks of what is not 0; 0 without any."""
+    nonzero = differences[differences != 0]
+    if not len(nonzero):
+        return 0.0
+    ranks = pd.Series(np.abs(nonzero)).rank()
+    return float(np.sign(nonzero) @ ranks / ranks.sum())
 
 
 def wilcoxon_p(differences: ArrayLike) -> float:
@@ -191,12 +214,10 @@ def wilcoxon_p(differences: ArrayLike) -> float:
     values = without_noise(np.asarray(differences, dtype=np.float64))
     values = values[~np.isnan(values)]
     if values.size < FEWEST_FOR_A_TEST:
-        return float("nan")
-    return (
-        float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue)
-        if values.any()
-        else 1.0
-    )
+        return math.nan
+    if not values.any():
+        return 1.0
+    return float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue)
 
 
 def holm(p_values: Sequence[float] | pd.Series) -> list[float]:
@@ -207,6 +228,7 @@ def holm(p_values: Sequence[float] | pd.Series) -> list[float]:
     compared. NaN stands for a test that was not made: it is not counted, and stays.
     """
     p = pd.Series(p_values, dtype=np.float64)
-    rising = p.dropna().sort_values(kind="stable")
-    corrected = (rising * np.arange(len(rising), 0, -1)).clip(upper=1).cummax()
+    smallest_first = p.dropna().sort_values(kind="stable")
+    factors = np.arange(len(smallest_first), 0, -1)
+    corrected = (smallest_first * factors).clip(upper=1).cummax()
     return corrected.reindex(p.index).tolist()

@@ -41,12 +41,10 @@ def test_patients_are_drawn_with_all_their_cases():
 
 def test_pairs_need_both_values():
     paired = paired_difference([1, NAN, 3, 4], [2, 5, NAN, 2], **OPTIONS)
-    assert (
-        paired.n == 2
-        and paired.difference == -0.5
-        and (paired.mean_reference, paired.mean) == (2.5, 2)
-    )
-    assert (paired.n_lower, paired.n_higher) == (1, 1) and math.isnan(paired.p)
+    assert (paired.n, paired.difference) == (2, -0.5)
+    assert (paired.mean_reference, paired.mean) == (2.5, 2)
+    assert (paired.n_lower, paired.n_higher) == (1, 1)
+    assert math.isnan(paired.p)
 
 
 @settings(max_examples=30)
@@ -81,19 +79,23 @@ def test_holm_is_the_closure_of_bonferroni_over_what_is_tested(p_values):
     assert corrected[:-1] == pytest.approx(slow.holm(p_values)) and math.isnan(corrected[-1])
 
 
-def test_bands_hold_the_pooled_accuracy():
+def test_bands_hold_the_pooled_accuracy_and_are_undefined_in_an_empty_bin():
     rng = np.random.default_rng(0)
     count = rng.integers(0, 50, (30, 4))
     count[:, 3] = 0
     correct = rng.binomial(count, 0.7)
     low, high = bin_accuracy_bands(count, correct, **OPTIONS)
     pooled = correct[:, :3].sum(0) / count[:, :3].sum(0)
-    assert (
-        (low[:3] <= pooled).all()
-        and (pooled <= high[:3]).all()
-        and np.isnan([low[3], high[3]]).all()
-    )
+    assert (low[:3] <= pooled).all()
+    assert (pooled <= high[:3]).all()
+    assert np.isnan([low[3], high[3]]).all()
+
+
+def test_a_single_case_has_no_bands():
     assert np.isnan(bin_accuracy_bands([[10]], [[5]], **OPTIONS)).all()
+
+
+def test_bands_are_of_cases_not_of_voxels():
     # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
     low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)
     assert (low[0], high[0]) == (0, 1)
