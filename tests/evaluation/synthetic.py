@@ -45,14 +45,27 @@ def make_record(name: str, rng: np.random.Generator, sharpness: float) -> Record
     prediction = probs.argmax(0)
     rows = {}
     for key in STRUCTURES:
-        a, b = truth == int(key), prediction == int(key)
-        overlap = Overlap(*(int(n.sum()) for n in (a & b, ~a & b, a & ~b, ~a & ~b)))
+        overlap = count_overlap(truth == int(key), prediction == int(key))
         rows[key] = row_of(overlap, float(rng.integers(2, 9)) / 2)
     masks = {"dilated": truth > 0, "boundary": truth > 0, "near": prediction > 0}
     counted = count_masks(probs, truth, extra_masks=masks)
-    return Record(
-        name, pd.DataFrame.from_dict(rows, orient="index"), {mask: counted[mask] for mask in MASKS}
+    structures = pd.DataFrame.from_dict(rows, orient="index")
+    return Record(name, structures, {mask: counted[mask] for mask in MASKS})
+
+
+def count_overlap(truth: np.ndarray, prediction: np.ndarray) -> Overlap:
+    """Counts of two boolean arrays."""
+    return Overlap(
+        int((truth & prediction).sum()),
+        int((~truth & prediction).sum()),
+        int((truth & ~prediction).sum()),
+        int((~truth & ~prediction).sum()),
     )
+
+
+def label_of(trainer: str) -> str:
+    """``NACL``; of nnU-Net's own trainer ``nnU-Net``."""
+    return trainer.removeprefix("nnUNetTrainer") or "nnU-Net"
 
 
 def make_comparison(
@@ -65,22 +78,18 @@ def make_comparison(
     methods: Sequence[ComparedMethod] = (),
 ) -> Comparison:
     """Records of each trainer (by sharpness) on the same truth, of two unless told otherwise."""
-    names = tuple(f"case_{i:02d}" for i in range(cases))
-    records = {
-        trainer: [
-            make_record(case, np.random.default_rng([seed, i]), sharpness)
-            for i, case in enumerate(names)
-        ]
-        for trainer, sharpness in trainers.items()
-    }
+    records: dict[str, list[Record]] = {}
+    for trainer, sharpness in trainers.items():
+        records[trainer] = []
+        for i in range(cases):
+            rng = np.random.default_rng([seed, i])
+            records[trainer].append(make_record(f"case_{i:02d}", rng, sharpness))
+    if not methods:
+        methods = [ComparedMethod(trainer, label_of(trainer), trainer) for trainer in trainers]
     return Comparison(
         name=name,
         options=ComparisonOptions(configuration="2d", n_bootstrap=200),
-        methods=methods
-        or [
-            ComparedMethod(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name)
-            for name in trainers
-        ],
+        methods=methods,
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from nnunet_nacl.errors import UserError
@@ -30,29 +32,42 @@ def test_labels_say_what_differs(trainers, labels):
     assert short_labels(trainers) == labels
 
 
-def test_a_folder_and_a_name(tmp_path, monkeypatch):
+@pytest.fixture
+def model_folder(tmp_path, monkeypatch) -> Path:
+    """A model's folder in the working directory."""
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "nnUNetTrainerNACL__nnUNetPlans__2d"
     (folder / "fold_0").mkdir(parents=True)
-    first, second, third = read_models(["nnUNetTrainerNACL", str(folder), "Mine=nnUNetTrainerCE"])
-    assert (first.name, first.label, first.path) == ("nnUNetTrainerNACL", "NACL", None)
-    assert (second.name, second.trainer, second.label) == (
-        str(folder),
-        "nnUNetTrainerNACL",
-        "NACL (2)",
+    return folder
+
+
+def test_a_folder_and_a_name(model_folder):
+    by_name, by_path, labelled = read_models(
+        ["nnUNetTrainerNACL", str(model_folder), "Mine=nnUNetTrainerCE"]
     )
-    assert second.path == folder and (third.label, third.name) == ("Mine", "nnUNetTrainerCE")
-    monkeypatch.chdir(tmp_path)
-    [_, relative] = read_models(["nnUNetTrainer", f"second  seed={folder.name}"])
-    assert relative.label == "second seed" and relative.path.resolve() == folder
+    assert (by_name.name, by_name.label) == ("nnUNetTrainerNACL", "NACL")
+    assert by_name.path is None
+    assert (by_path.name, by_path.label) == (str(model_folder), "NACL (2)")
+    assert by_path.trainer == "nnUNetTrainerNACL"
+    assert by_path.path == model_folder
+    assert (labelled.name, labelled.label) == ("nnUNetTrainerCE", "Mine")
+
+
+def test_a_folder_may_be_relative(model_folder):
+    [_, relative] = read_models(["nnUNetTrainer", f"second  seed={model_folder.name}"])
+    assert relative.label == "second seed"
+    assert relative.path.resolve() == model_folder
+
+
+def test_a_folder_that_is_named_twice_is_refused(model_folder):
+    parent = model_folder.parent
     with pytest.raises(UserError, match="twice"):
-        read_models([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
+        read_models([str(model_folder), f"x={parent}/../{parent.name}/{model_folder.name}/"])
 
 
-def test_a_folder_that_is_no_models_is_one_of_predictions(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nnUNetTrainerNACL__nnUNetPlans__2d" / "fold_0").mkdir(parents=True)
-    (tmp_path / "predictions").mkdir()
-    texts = ["nnUNetTrainerCE", "nnUNetTrainerNACL__nnUNetPlans__2d", "Test=predictions"]
+def test_a_folder_that_is_no_models_is_one_of_predictions(model_folder):
+    (model_folder.parent / "predictions").mkdir()
+    texts = ["nnUNetTrainerCE", model_folder.name, "Test=predictions"]
     methods = label_methods([read_method(text) for text in texts])
     assert [method.trainer for method in methods] == ["nnUNetTrainerCE", "nnUNetTrainerNACL", None]
     assert [method.label for method in methods] == ["CE", "NACL", "Test"]
@@ -65,8 +80,11 @@ def test_a_calibrated_model_says_so_behind_its_label():
     assert [method.label for method in methods] == [DEFAULT_LABEL, "Dice + CE, calibrated", "A"]
     assert (methods[1].name, methods[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
     assert [method.calibrated for method in methods] == [False, True, True]
-    alone = read_models(["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_40epochs+calibrated"])
-    assert [method.label for method in alone] == ["as trained", "calibrated"]
+
+
+def test_of_one_model_the_map_is_all_that_differs():
+    methods = read_models(["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_40epochs+calibrated"])
+    assert [method.label for method in methods] == ["as trained", "calibrated"]
 
 
 @pytest.mark.parametrize(
