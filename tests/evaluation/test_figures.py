@@ -37,47 +37,51 @@ def marked(parent, gid: str) -> list:
     return parent.findobj(lambda artist: artist.get_gid() == gid)
 
 
-def segments(parent, gid: str) -> list[tuple[float, ...]]:
+def ends_of_lines(parent, gid: str) -> list[tuple[float, ...]]:
     """Ends of the lines with that mark, flat."""
-    return [
-        tuple(map(float, np.ravel(one)))
-        for lines in marked(parent, gid)
-        for one in lines.get_segments()
-    ]
+    ends = []
+    for lines in marked(parent, gid):
+        for segment in lines.get_segments():
+            ends.append(tuple(np.ravel(segment).tolist()))
+    return ends
 
 
 def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison(THREE, cases=1, notes=["Only-fold-zero was compared."])
     entries = write_figures([comparison], files_of_comparison(tmp_path))
-    assert [entry["id"] for entry in entries] == KINDS and {
-        entry["dataset"] for entry in entries
-    } == {comparison.name}
+    assert [entry["id"] for entry in entries] == KINDS
     # by which files of others are refused before any work
     foreseen = places_of_figures([comparison])
     for entry in entries:
-        assert {*entry["files"]} <= {*foreseen}
-        assert entry["files"] == [f"figures/{entry['id']}.{ending}" for ending in ("png", "svg")]
-        text = (tmp_path / entry["files"][1]).read_text()
-        texts = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
-        assert "Only-fold-zero" in texts and "1 case" in texts
-        assert not re.search(r"\b(nan|inf)\b", f"{texts} {entry['alt']} {entry['caption']}".lower())
+        assert entry["dataset"] == comparison.name
+        png, svg = entry["files"]
+        assert png == f"figures/{entry['id']}.png"
+        assert svg == f"figures/{entry['id']}.svg"
+        assert {png, svg} <= {*foreseen}
+        drawing = (tmp_path / svg).read_text()
+        texts = " ".join(re.findall("<text[^>]*>([^<]*)</text>", drawing))
+        assert "Only-fold-zero" in texts
+        assert "1 case" in texts
+        all_texts = f"{texts} {entry['alt']} {entry['caption']}".lower()
+        assert not re.search(r"\b(nan|inf)\b", all_texts)
 
 
 @pytest.mark.parametrize("cases", [1, 8, 40])
 def test_the_headline_names_the_differences_that_their_tests_show_and_no_others(tmp_path, cases):
     comparison = make_comparison(THREE, cases=cases)
-    told = write_figures([comparison], files_of_comparison(tmp_path))[0]["alt"]
-    tests = comparison.statistics
-    shown = tests[tests["column"].isin(SHOWN_DIFFERENCES) & tests.verdict.isin(["better", "worse"])]
-    expected = {
-        (comparison.columns[row.column].title, row.verdict, comparison.labels[row.trainer])
-        for row in shown.itertuples()
-    }
-    found = re.findall(r"(?:: |; )([^:;]*?) is (better|worse) with ([^;]*?)(?=;|\.$)", told)
-    assert {
-        (title, verdict, label) for title, verdict, names in found for label in names.split(" and ")
-    } == expected
-    assert (told[:7] == "No test") == (not expected) and ("was made" in told) == (cases == 1)
+    headline = write_figures([comparison], files_of_comparison(tmp_path))[0]["alt"]
+    expected = set()
+    for test in comparison.statistics.itertuples():
+        if test.column in SHOWN_DIFFERENCES and test.verdict in ("better", "worse"):
+            title = comparison.columns[test.column].title
+            expected.add((title, test.verdict, comparison.labels[test.trainer]))
+    named = set()
+    part = r"(?:: |; )([^:;]*?) is (better|worse) with ([^;]*?)(?=;|\.$)"
+    for title, verdict, labels in re.findall(part, headline):
+        named |= {(title, verdict, label) for label in labels.split(" and ")}
+    assert named == expected
+    assert headline.startswith("No test") == (not expected)
+    assert ("was made" in headline) == (cases == 1)
 
 
 def row(
@@ -93,77 +97,96 @@ def row(
     return locals()
 
 
-def test_differences_and_their_intervals_are_the_numbers(tmp_path, drawn):
-    nothing = {
-        "difference": math.nan,
-        "low": math.nan,
-        "high": math.nan,
-        "n": 0,
-        "p_holm": math.nan,
-    }
+@pytest.fixture
+def forest_plot(tmp_path, drawn) -> Figure:
+    """Of ECE by four methods, of which one has no value and one no interval, and HD95 by one."""
+    no_value = row("LS", "ECE", math.nan, math.nan, math.nan, 0, math.nan, "untested")
     rows = [
         row("CE", p_holm=0.04),
         row("NACL", difference=0.01, low=-0.1, high=0.2, p_holm=1e-9, verdict="worse"),
-        row("LS", **nothing, verdict="untested"),
+        no_value,
         row("SVLS", low=math.nan, high=math.nan),
         row("CE", "HD95 (mm)", 1.5, 1, 2, p_holm=0.5, verdict="none"),
     ]
     better = {"ECE": "lower", "HD95 (mm)": "lower"}
-    draw_differences(
-        pd.DataFrame(rows), tmp_path / "forest.png", reference="Dice + CE (default)", better=better
-    )
-    errors, hd95 = drawn[0].axes
-    shown = {
-        line.get_label(): tuple(line.get_xydata()[0])
-        for line in errors.lines
-        if line.get_gid() is None
-    }
-    assert shown == {"CE": (-0.1, 0), "NACL": (0.01, 1), "SVLS": (-0.1, 3)}
-    assert segments(errors, "interval") == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
-    assert segments(hd95, "interval") == [(1, 0, 2, 0)]
-    assert all(panel.get_xlim()[0] < 0 < panel.get_xlim()[1] for panel in (errors, hd95)), (
-        "no difference is seen"
-    )
-    text = all_text(drawn[0])
-    for words in ("HD95 (mm)", "n = 0 to 40 cases.", "better than Dice + CE (default)"):
-        assert words in text
-    assert "no difference shown" in text and "ECE: no value for LS." in text
+    path = tmp_path / "forest.png"
+    draw_differences(pd.DataFrame(rows), path, reference="Dice + CE (default)", better=better)
+    return drawn[0]
 
 
-def stats(seed: int = 0) -> BinStats:
-    return count_masks(*random_classes(seed, 3, (8, 9, 10), 2.0))["all"]
+def test_differences_and_their_intervals_are_the_numbers(forest_plot):
+    ece_panel, hd95_panel = forest_plot.axes
+    points = {}
+    for line in ece_panel.lines:
+        if line.get_gid() is None:
+            points[line.get_label()] = tuple(line.get_xydata()[0])
+    assert points == {"CE": (-0.1, 0), "NACL": (0.01, 1), "SVLS": (-0.1, 3)}
+    assert ends_of_lines(ece_panel, "interval") == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
+    assert ends_of_lines(hd95_panel, "interval") == [(1, 0, 2, 0)]
 
 
-def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_path, drawn):
-    sums = stats()
-    low, high = np.full(15, np.nan), np.full(15, np.nan)
-    low[9], high[9], low[14], high[14] = 0.5, 0.7, 0.8, 0.9
-    draw_reliability(
-        {"NACL": sums, "CE": sums}, tmp_path / "figure.png", bands={"NACL": (low, high)}
-    )
-    count, correct, confidence = sums.count[0], sums.correct[0], sums.confidence[0]
+def test_no_difference_is_seen_in_every_panel(forest_plot):
+    for panel in forest_plot.axes:
+        low, high = panel.get_xlim()
+        assert low < 0 < high
+
+
+def test_differences_are_explained(forest_plot):
+    text = all_text(forest_plot)
+    assert "HD95 (mm)" in text
+    assert "n = 0 to 40 cases." in text
+    assert "better than Dice + CE (default)" in text
+    assert "no difference shown" in text
+    assert "ECE: no value for LS." in text
+
+
+@pytest.fixture
+def sums() -> BinStats:
+    return count_masks(*random_classes(0, 3, (8, 9, 10), 2.0))["all"]
+
+
+@pytest.fixture
+def reliability(tmp_path, drawn, sums) -> Figure:
+    """Of two methods, the first of which has intervals in two of its bins."""
+    low = np.full(15, np.nan)
+    high = np.full(15, np.nan)
+    low[[9, 14]] = 0.5, 0.8
+    high[[9, 14]] = 0.7, 0.9
+    bands = {"NACL": (low, high)}
+    draw_reliability({"NACL": sums, "CE": sums}, tmp_path / "figure.png", bands=bands)
+    return drawn[0]
+
+
+def test_reliability_shows_the_accuracy_and_the_gap_of_every_bin(reliability, sums):
+    count = sums.count[0]
     full = np.flatnonzero(count)
-    accuracy, mean = correct[full] / count[full], confidence[full] / count[full]
-    upper, other, lower, _ = drawn[0].axes
+    accuracy = sums.correct[0][full] / count[full]
+    confidence = sums.confidence[0][full] / count[full]
+    is_over = confidence > accuracy
+    assert set(is_over) == {True, False}
+    upper = reliability.axes[0]
     bars = sorted((bar.get_x(), bar.get_height()) for bar in marked(upper, "accuracy"))
     assert np.array(bars) == pytest.approx(np.stack([sums.edges[full], accuracy], axis=1))
-    assert (mean > accuracy).any() and (mean < accuracy).any()
-    gaps = [
-        (bar.get_x(), bar.get_y() + bar.get_height(), bar.get_facecolor())
-        for bar in marked(upper, "gap")
-    ]
-    assert np.array([gap[:2] for gap in gaps]) == pytest.approx(
-        np.stack([sums.edges[full], mean], axis=1)
-    )
-    assert [gap[2] for gap in gaps] == [
-        to_rgba(VERMILLION if over else GREEN) for over in mean > accuracy
-    ]
-    assert [bar.get_height() for bar in marked(lower, "share")] == pytest.approx(
-        (count / count.sum()).tolist()
-    )
+    gaps = marked(upper, "gap")
+    tops = [(gap.get_x(), gap.get_y() + gap.get_height()) for gap in gaps]
+    assert np.array(tops) == pytest.approx(np.stack([sums.edges[full], confidence], axis=1))
+    colors = [to_rgba(VERMILLION) if over else to_rgba(GREEN) for over in is_over]
+    assert [gap.get_facecolor() for gap in gaps] == colors
+
+
+def test_reliability_shows_the_share_of_every_bin(reliability, sums):
+    lower = reliability.axes[2]
+    share = sums.count[0] / sums.count[0].sum()
+    assert [bar.get_height() for bar in marked(lower, "share")] == pytest.approx(share.tolist())
+
+
+def test_reliability_shows_intervals_where_there_are_some(reliability):
+    upper, other, *_ = reliability.axes
     ends = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
-    assert np.ravel(segments(upper, "band")) == pytest.approx(np.ravel(ends)) and not marked(
-        other, "band"
-    )
-    text = all_text(drawn[0])
-    assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval" in text
+    assert np.ravel(ends_of_lines(upper, "band")) == pytest.approx(np.ravel(ends))
+    assert not marked(other, "band")
+    assert "95 % interval" in all_text(reliability)
+
+
+def test_reliability_tells_the_pooled_error(reliability, sums):
+    assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in all_text(reliability)

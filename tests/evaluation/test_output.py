@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.evaluation.synthetic import make_comparison, with_structure
 from tests.evaluation.test_comparison import tables_of
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
+OF_OTHERS = "not written by nnunet_nacl, or changed since"
 
 
 def write(folder, *comparisons, figures=()):
@@ -47,9 +49,8 @@ def test_the_file_holds_every_number(tmp_path):
     assert "NaN" not in path.read_text()
     data = json.loads(path.read_text())
     assert [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
-    assert (
-        data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is False
-    )
+    assert data["notes"] == ["something was left out"]
+    assert data["settings"]["allow_missing"] is False
     [written] = data["datasets"]
     assert written["cases"] == dataset.cases
     assert list(written["values"]) == list(written["means"]) == list(data["columns"])
@@ -61,30 +62,38 @@ def test_the_file_holds_every_number(tmp_path):
     row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
     assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
     # lower is better
-    assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]
-    names = {name for table in data["tables"] for name in table["files"]}
-    assert names == data["files"].keys() and names <= {*places_of_tables([dataset])}
-    assert all((tmp_path / name).stat().st_size == data["files"][name]["size"] for name in names)
+    assert row["mean"] < row["mean_reference"]
+    assert row["n_better"] > row["n_worse"]
+
+
+def test_the_file_names_every_table_with_its_size(tmp_path):
+    dataset = make_comparison(TRAINERS, notes=["something was left out"])
+    data = json.loads(write(tmp_path, dataset).read_text())
+    places = set(chain.from_iterable(table["files"] for table in data["tables"]))
+    assert places == data["files"].keys()
+    assert places <= {*places_of_tables([dataset])}
+    for place in places:
+        assert (tmp_path / place).stat().st_size == data["files"][place]["size"]
     assert "something was left out" in (tmp_path / "tables" / "calibration.csv").read_text()
 
 
 def test_an_earlier_comparisons_files_go(tmp_path):
     several = [make_comparison(TRAINERS, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
     write(tmp_path, *several, figures=[{"id": "x", "files": ["figures/x.png"]}])
-    assert (tmp_path / "figures/x.png").exists() and (tmp_path / "tables/overview.csv").exists()
-    for name in ("figures/mine.png", "tables/mine.csv"):
-        (tmp_path / name).write_text("mine")
+    earlier = (tmp_path / "figures/x.png", tmp_path / "tables/overview.csv")
+    mine = (tmp_path / "figures/mine.png", tmp_path / "tables/mine.csv")
+    for path in mine:
+        path.write_text("mine")
+    assert all(path.exists() for path in earlier)
     write(tmp_path, make_comparison(TRAINERS))
-    assert (
-        not (tmp_path / "figures/x.png").exists()
-        and not (tmp_path / "tables/overview.csv").exists()
-    )
-    assert (tmp_path / "figures/mine.png").exists() and (tmp_path / "tables/mine.csv").exists()
+    assert not any(path.exists() for path in earlier)
+    assert all(path.exists() for path in mine)
     assert (tmp_path / "tables/discrimination.csv").exists()
 
 
 def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
-    folder, precious = tmp_path / "out", tmp_path / "precious.txt"
+    folder = tmp_path / "out"
+    precious = tmp_path / "precious.txt"
     path = write(folder, make_comparison(TRAINERS))
     precious.write_text("mine")
     data = json.loads(path.read_text())
@@ -99,31 +108,35 @@ def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     data["files"] |= {place: {"size": 4, "digest": digest_of(precious)} for place in named}
     path.write_text(json.dumps(data))
     write(folder, make_comparison(TRAINERS))
-    assert precious.exists() and path.exists()
+    assert precious.exists()
+    assert path.exists()
 
 
-def test_only_what_a_comparison_wrote_is_replaced_be_it_cut_short(tmp_path):
+def test_a_comparison_may_be_made_again_in_its_folder(tmp_path):
+    comparison = make_comparison(TRAINERS)
+    write(tmp_path, comparison)
+    left_by_a_killed_run = tmp_path / "tables" / ".0123456789ab.nnunet_nacl.tmp"
+    left_by_a_killed_run.write_text("")
+    check_output_folder(tmp_path, [comparison])
+    assert not left_by_a_killed_run.exists()
+    assert json.loads(write(tmp_path, comparison).read_text())["datasets"]
+
+
+def test_with_a_damaged_file_nobody_knows_whose_the_tables_are(tmp_path):
     comparison = make_comparison(TRAINERS)
     path = write(tmp_path, comparison)
-    left = tmp_path / "tables" / ".0123456789ab.nnunet_nacl.tmp"
-    left.write_text("")
-    check_output_folder(tmp_path, [comparison])
-    assert not left.exists() and json.loads(write(tmp_path, comparison).read_text())["datasets"]
-    path.write_text(path.read_text()[:200])  # nobody knows any more whose the tables are
-    with pytest.raises(
-        UserError, match=r"tables/calibration\.csv, .* not written by nnunet_nacl, or changed since"
-    ):
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(UserError, match=rf"tables/calibration\.csv, .* {OF_OTHERS}"):
         check_output_folder(tmp_path, [comparison])
     shutil.rmtree(tmp_path / "tables")
     check_output_folder(tmp_path, [comparison])
-    for name in ("comparison.json", "report.html"):
-        (tmp_path / "other").mkdir(exist_ok=True)
-        (tmp_path / "other" / name).write_text('{"tables": [1]}')
-        with pytest.raises(
-            UserError, match=f"{name} was not written by nnunet_nacl and would be lost"
-        ):
-            check_output_folder(tmp_path / "other", [comparison])
-        (tmp_path / "other" / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["comparison.json", "report.html"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text('{"tables": [1]}')
+    with pytest.raises(UserError, match=f"{name} was not written by nnunet_nacl and would be lost"):
+        check_output_folder(tmp_path, [make_comparison(TRAINERS)])
 
 
 @pytest.mark.parametrize(
@@ -135,10 +148,7 @@ def test_tables_and_figures_of_others_are_refused_before_any_work(tmp_path, plac
     (tmp_path / place).parent.mkdir(exist_ok=True)
     for _ in range(2):
         (tmp_path / place).write_text("mine")
-        with pytest.raises(
-            UserError,
-            match=f"{place}: not written by nnunet_nacl, or changed since, and would be lost",
-        ):
+        with pytest.raises(UserError, match=f"{place}: {OF_OTHERS}, and would be lost"):
             check_output_folder(tmp_path, [comparison])
         (tmp_path / place).unlink()
         write(tmp_path, comparison, figures=[{"id": "x", "files": ["figures/reliability_all.svg"]}])
@@ -150,10 +160,8 @@ def test_a_comparison_that_was_killed_can_be_made_again(tmp_path):
     comparison = make_comparison(TRAINERS)
     files = files_of_comparison(tmp_path)
     write_tables(list(tables_of(comparison).values()), files)
-    assert (
-        not (tmp_path / "comparison.json").exists()
-        and (tmp_path / "comparison.pending.json").exists()
-    )
+    assert not (tmp_path / "comparison.json").exists()
+    assert (tmp_path / "comparison.pending.json").exists()
     check_output_folder(tmp_path, [comparison])
     other = make_comparison(TRAINERS, name="Dataset002_Made", seed=2)
     write(tmp_path, comparison, other)
