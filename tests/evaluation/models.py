@@ -12,7 +12,8 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from tests.runs.folders import Model, make_model
 
-CONFIGURATION, PLANS = "3d_fullres", "nnUNetPlans"
+CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlans"
 DATASET = "Dataset999_Synthetic"
 
 

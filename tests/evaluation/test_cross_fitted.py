@@ -8,8 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.fit import fit_held_out
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
 from nnunet_nacl.files import to_json_text
@@ -18,7 +20,7 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from tests.evaluation.models import CONFIGURATION, PLANS, make_study
+from tests.evaluation.models import CONFIGURATION, PLANS, Study, make_study
 from tests.runs.folders import CLASSES, REGIONS, read
 
 TRAINER = "nnUNetTrainerNACL"
@@ -26,7 +28,7 @@ CALIBRATED = f"{TRAINER}+calibrated"
 
 
 @pytest.fixture(params=[CLASSES, REGIONS], ids=["classes", "regions"])
-def model(request, tmp_path, monkeypatch):
+def model(request, tmp_path, monkeypatch) -> Study:
     """Two folds of three cases."""
     study = make_study(
         tmp_path, {TRAINER: 2.0}, labels=request.param, cases=3, folds=2, shape=(3, 9, 8)
@@ -36,54 +38,55 @@ def model(request, tmp_path, monkeypatch):
     return study
 
 
-def gather(*names: str):
+def gather(*names: str) -> Comparison:
+    methods = label_methods([read_method(name) for name in names])
     options = ComparisonOptions(plans=PLANS, configuration=CONFIGURATION)
-    return align(locate("999", label_methods([read_method(name) for name in names]), options))
+    return align(locate("999", methods, options))
 
 
-def fit(study):
-    found = measure_folders(find_fold_folders(study.model(TRAINER)), Work(with_sample=True))
-    calibration = fit_held_out(found)
-    (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
-    return calibration
+def fit(study: Study) -> CalibrationMap:
+    """Fit a map to the model's validation cases, and write it beside its folds."""
+    folders = find_fold_folders(study.model(TRAINER))
+    calibration_map = fit_held_out(measure_folders(folders, Work(with_sample=True)))
+    path = study.model(TRAINER) / "calibration_map.json"
+    path.write_text(to_json_text(encode(calibration_map)))
+    return calibration_map
+
+
+def test_the_map_changes_scores_as_calibrate_says_and_no_label(model):
+    effect = fit(model).fitted.effect["NLL all"]
+    comparison = gather(TRAINER, CALIBRATED)
+    nll = comparison.values["NLL:all"].mean()
+    assert nll[TRAINER] == pytest.approx(effect["before"]["mean"], rel=1e-6)
+    assert nll[CALIBRATED] == pytest.approx(effect["after"]["mean"], rel=1e-6)
+    for as_trained, calibrated in zip(*comparison.records.values()):
+        assert calibrated.structures.Dice.equals(as_trained.structures.Dice)
 
 
 def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
-    calibration = fit(model)
-    regions = calibration.regions
-    maps = calibration.part_maps
-    dataset = gather(TRAINER, CALIBRATED)
-    change = calibration.fitted.effect["NLL all"]
-    for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):
-        nll = [
-            case.bins["all"].nll.mean() / case.bins["all"].n_voxels
-            for case in dataset.records[name]
-        ]
-        assert np.mean(nll) == pytest.approx(change[when]["mean"], rel=1e-6)
-    for plain, result in zip(*dataset.records.values()):
-        assert result.structures.Dice.equals(plain.structures.Dice)  # a map changes no label
-        folder = model.validation(TRAINER, int(result.case[-2]))
-        probs = maps[result.case](np.load(folder / f"{result.case}.npz")["probabilities"])
-        truth = read(
-            model.root
-            / "nnUNet_preprocessed"
-            / dataset.name
-            / "gt_segmentations"
-            / f"{result.case}.nii.gz"
-        )
-        true = np.stack([truth > 0, truth == 2]) if regions else truth
-        counted = count_masks(probs, true, regions=regions)["all"]
+    calibration_map = fit(model)
+    comparison = gather(TRAINER, CALIBRATED)
+    references = model.root / "nnUNet_preprocessed" / comparison.name / "gt_segmentations"
+    for record in comparison.records[CALIBRATED]:
+        fold = int(record.case[-2])
+        prediction = np.load(model.validation(TRAINER, fold) / f"{record.case}.npz")
+        calibrated = calibration_map.part_maps[record.case](prediction["probabilities"])
+        truth = read(references / f"{record.case}.nii.gz")
+        if calibration_map.regions:
+            truth = np.stack([truth > 0, truth == 2])
+        counted = count_masks(calibrated, truth, regions=calibration_map.regions)["all"]
         # of a sample, which here is the whole case, and of all voxels
-        for name in ("nll", "brier"):
-            np.testing.assert_allclose(
-                getattr(result.bins["all"], name), getattr(counted, name), rtol=2e-3
-            )
+        np.testing.assert_allclose(record.bins["all"].nll, counted.nll, rtol=2e-3)
+        np.testing.assert_allclose(record.bins["all"].brier, counted.brier, rtol=2e-3)
 
 
-def test_cases_that_were_not_calibrated_are_refused(model):
+def test_a_model_without_a_map_is_refused_with_the_command_that_makes_one(model):
     command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -c {CONFIGURATION}`"
     with pytest.raises(UserError, match=command):
         gather(TRAINER, CALIBRATED)
+
+
+def test_a_case_that_was_not_calibrated_is_refused(model):
     fit(model)
     path = model.model(TRAINER) / "calibration_map.json"
     document = json.loads(path.read_text())
@@ -92,8 +95,15 @@ def test_cases_that_were_not_calibrated_are_refused(model):
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match="case_00 was not calibrated; run .* again"):
         gather(TRAINER, CALIBRATED)
+
+
+def test_a_map_that_cannot_be_read_may_know_patients(model):
+    fit(model)
+    path = model.model(TRAINER) / "calibration_map.json"
+    document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"schema_version": 5}))
     other = shutil.copytree(path.parent, model.model("nnUNetTrainer"))
     (other / path.name).unlink()
     [note] = gather(TRAINER, "nnUNetTrainer").notes
-    assert "schema version 5" in note and note.endswith("name them with -groups.")
+    assert "schema version 5" in note
+    assert note.endswith("name them with -groups.")

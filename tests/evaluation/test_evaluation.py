@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nnunet_nacl.cases.case import MASKS
@@ -28,53 +28,69 @@ def written(evaluation, folder) -> dict:
     return document
 
 
-def test_numbers_are_those_of_nnunets_summary(make_validated, labels, tmp_path):  # noqa: F811
+@pytest.fixture
+def compared_with_nnunet(make_validated, labels, tmp_path):  # noqa: F811
+    """calibration.json of two cases, and of each case nnU-Net's metrics by its key."""
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics, label_or_region_to_key
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     model = make_validated(labels=labels, cases=2, sharpness=2.0)
     folder = PredictionFolder.open(model.validation())
-    document, manager = written(evaluated(folder), tmp_path), folder.label_manager
-    wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-    cases = []
-    for ours in document["metric_per_case"]:
-        files = (
-            str(place / f"{ours['case']}.nii.gz")
-            for place in (model.references, model.validation())
+    document = written(evaluated(folder), tmp_path)
+    manager = folder.label_manager
+    structures = manager.foreground_labels
+    if manager.has_regions:
+        structures = manager.foreground_regions
+    theirs = []
+    for case in document["metric_per_case"]:
+        file_name = f"{case['case']}.nii.gz"
+        computed = compute_metrics(
+            str(model.references / file_name),
+            str(model.validation() / file_name),
+            SimpleITKIO(),
+            structures,
+            manager.ignore_label,
         )
-        theirs = compute_metrics(*files, SimpleITKIO(), wanted, manager.ignore_label)["metrics"]
-        cases.append({label_or_region_to_key(key): values for key, values in theirs.items()})
-        assert cases[-1].keys() == ours["metrics"].keys()
-        for key, values in cases[-1].items():
-            assert values == {name: ours["metrics"][key][name] for name in values}, key
-    means = {
-        key: {name: np.nanmean([case[key][name] for case in cases]) for name in cases[0][key]}
-        for key in cases[0]
-    }
-    for key, mean in means.items():
-        assert mean == pytest.approx({name: document["mean"][key][name] for name in mean})
-    for name, value in document["foreground_mean"].items():
-        if name in next(iter(means.values())):
-            assert value == pytest.approx(np.mean([mean[name] for mean in means.values()]))
+        metrics = computed["metrics"]
+        theirs.append({label_or_region_to_key(key): metrics[key] for key in metrics})
+    return document, theirs
+
+
+def test_metrics_of_cases_and_their_means_are_nnunets(compared_with_nnunet):
+    document, theirs = compared_with_nnunet
+    for ours, metrics in zip(document["metric_per_case"], theirs):
+        assert ours["metrics"].keys() == metrics.keys()
+        for key, values in metrics.items():
+            assert {name: ours["metrics"][key][name] for name in values} == values, key
+    for key, names in theirs[0].items():
+        for name in names:
+            mean = np.nanmean([metrics[key][name] for metrics in theirs])
+            assert document["mean"][key][name] == pytest.approx(mean)
+
+
+def test_the_foreground_mean_is_nnunets(compared_with_nnunet):
+    document, theirs = compared_with_nnunet
+    any_metrics = next(iter(theirs[0].values()))
+    for name in any_metrics.keys() & document["foreground_mean"].keys():
+        of_structures = []
+        for key in theirs[0]:
+            of_structures.append(np.nanmean([metrics[key][name] for metrics in theirs]))
+        assert document["foreground_mean"][name] == pytest.approx(np.mean(of_structures))
 
 
 def test_scores_are_means_over_cases_and_of_all_voxels(make_validated, tmp_path):
-    evaluation = evaluated(make_validated(cases=3).validation())
-    document = written(evaluation, tmp_path)
+    document = written(evaluated(make_validated(cases=3).validation()), tmp_path)
+    cases = document["metric_per_case"]
     assert list(document["bins"]) == list(MASKS)
-    for mask, mean in document["calibration"]["mean"].items():
-        scores = [case["calibration"][mask] for case in document["metric_per_case"]]
-        assert (
-            mean["ECE"] == pytest.approx(np.mean([each["ECE"] for each in scores]))
-            and mean["n_cases"] == 3
-        )
-        assert document["calibration"]["pooled"][mask]["n_voxels"] == sum(
-            each["n_voxels"] for each in scores
-        )
-    merged = BinStats.merge(
-        decode(BinStats, case["bins"]["all"], "bins") for case in document["metric_per_case"]
-    )
-    assert encode(merged) == document["bins"]["all"]
+    for mask in MASKS:
+        scores = [case["calibration"][mask] for case in cases]
+        mean = document["calibration"]["mean"][mask]
+        assert mean["ECE"] == pytest.approx(np.mean([score["ECE"] for score in scores]))
+        assert mean["n_cases"] == 3
+        pooled = document["calibration"]["pooled"][mask]
+        assert pooled["n_voxels"] == sum(score["n_voxels"] for score in scores)
+    bins = [decode(BinStats, case["bins"]["all"], "bins") for case in cases]
+    assert encode(BinStats.merge(bins)) == document["bins"]["all"]
 
 
 def test_absent_structures_are_undefined_and_named(make_validated, tmp_path):
@@ -96,17 +112,16 @@ def test_folds_have_documents_and_the_model_one_of_all(make_validated, capsys):
     model = make_validated(cases=2, folds=2)
     assert main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1", "--csv"]) == 0
     places = [model.folder, model.validation(0), model.validation(1)]
-    together, *single = (json.loads((place / "calibration.json").read_text()) for place in places)
-    assert together["n_cases"] == 4 and [document["n_cases"] for document in single] == [2, 2]
-    for name, value in together["bins"]["all"].items():  # sums of floats depend on their order
-        np.testing.assert_allclose(
-            value, np.add(*(each["bins"]["all"][name] for each in single)), rtol=1e-14
-        )
-    rows = list(csv.DictReader((model.folder / "calibration.csv").open()))
-    [row] = [
-        r
-        for r in rows
-        if (r["scope"], r["mask"], r["metric"], r["structure"]) == ("pooled", "all", "ECE", "")
-    ]
-    assert float(row["value"]) == together["calibration"]["pooled"]["all"]["ECE"]
-    assert sum(r["metric"] == "Dice" and r["scope"] == "case" for r in rows) == 8
+    documents = [json.loads((place / "calibration.json").read_text()) for place in places]
+    assert [document["n_cases"] for document in documents] == [4, 2, 2]
+    of_all, of_fold_0, of_fold_1 = (document["bins"]["all"] for document in documents)
+    for name, sums in of_all.items():
+        total = np.add(of_fold_0[name], of_fold_1[name])
+        np.testing.assert_allclose(sums, total, rtol=1e-14)  # depends on the order of the floats
+
+    values = pd.read_csv(model.folder / "calibration.csv")
+    dice = values[(values.scope == "case") & (values.metric == "Dice")]
+    assert len(dice) == 8
+    pooled = values[(values.scope == "pooled") & (values["mask"] == "all")]
+    [error] = pooled[(pooled.metric == "ECE") & pooled.structure.isna()].value
+    assert error == documents[0]["calibration"]["pooled"]["all"]["ECE"]
