@@ -8,15 +8,13 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Protocol
 
 from nnunet_nacl.errors import UserError, describe
 
@@ -33,18 +31,22 @@ def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, timeout=0 if taken else -1, fallback_to_soft=False)
+    without_waiting = 0
+    for_ever = -1
+    timeout = for_ever if taken is None else without_waiting
+    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(taken) from None
     except OSError:
-        # there are no locks; where no file can be made, whoever writes the next one says so
+        # There are no locks; where no file can be made, whoever writes the next one says so.
         pass
     try:
         yield lock.is_locked
     finally:
-        # before it is free: whoever waits for it finds that it is gone
+        # Before it is free: whoever waits for it finds that it is gone. Where it cannot be removed
+        # an empty file stays, which locks as well.
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()
@@ -53,12 +55,10 @@ def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
 def write_atomically(path: Path, text: str) -> None:
     """Write text under a temporary name, then rename it: see :func:`replacing`. The user's umask
     holds."""
-    # names of files need not be UTF-8: such bytes go out as they came in
-    with (
-        replacing(path) as temporary,
-        open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f,
-    ):
-        f.write(text)
+    # Names of files need not be UTF-8: such bytes go out as they came in.
+    data = text.encode("utf-8", errors="surrogateescape")
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        file.write(data)
 
 
 @contextlib.contextmanager
@@ -82,7 +82,11 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def temporary_name(folder: Path) -> Iterator[Path]:
     """A name for a file or folder, removed at the block's end; a lock keeps
-    :func:`remove_leftovers` off until then."""
+    :func:`remove_leftovers` off until then.
+
+    What killed runs left is found again by such names, and files that are made under them keep the
+    user's umask: neither is so with those of tempfile.
+    """
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}"
     with locked(_lock_of(path)):
         try:
@@ -107,6 +111,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
+    """Removes a file or folder, if it is there; what cannot be removed is left to the next run."""
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         path.unlink()
@@ -116,8 +121,9 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs left in a folder under temporary names; nothing where it cannot be
     told by a lock."""
     for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
-        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as held:
-            if held:
+        # UserError: another run has it in hand. OSError: it stays, and a later run tries again.
+        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as is_held:
+            if is_held:
                 _remove(path)
 
 
@@ -125,10 +131,8 @@ def check_writable(path: Path) -> None:
     """UserError, before hours of work, where no file can be written; what killed runs left beside
     it is removed."""
     if path.exists() and not path.is_file():
-        raise UserError(
-            f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give another file"
-            " name."
-        )
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise UserError(f"{path} is {what}; give another file name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -137,11 +141,21 @@ def check_writable(path: Path) -> None:
     remove_leftovers(path.parent)
 
 
-_OURS = re.compile(
-    rb'<meta name="generator" content="nnunet_nacl |"generated_by": "nnunet_nacl'
-    rb" |tEXtSoftware\0nnunet_nacl|"
-    rb'\A("rank","case","flag"|"case","(empty|structure)","|"scope","case","|img_path,mask_path\n)'
+_MARKS = (
+    b'<meta name="generator" content="nnunet_nacl ',
+    b'"generated_by": "nnunet_nacl ',
+    b"tEXtSoftware\0nnunet_nacl",
 )
+"""What pages, JSON files and PNG images say of themselves near their begin."""
+
+_FIRST_BYTES = (
+    b'"rank","case","flag"',
+    b'"case","empty","',
+    b'"case","structure","',
+    b'"scope","case","',
+    b"img_path,mask_path\n",
+)
+"""How CSV files begin, which have no other place for a mark."""
 
 
 def is_ours(path: Path) -> bool:
@@ -152,7 +166,8 @@ def is_ours(path: Path) -> bool:
             start = file.read(1024)
     except OSError as error:
         return isinstance(error, (FileNotFoundError, NotADirectoryError))
-    return not start.strip() or bool(_OURS.search(start))
+    is_empty = not start.strip()
+    return is_empty or start.startswith(_FIRST_BYTES) or any(mark in start for mark in _MARKS)
 
 
 def check_ours(paths: Iterable[Path]) -> None:
@@ -174,15 +189,18 @@ def check_folder(folder: Path, holds: str) -> None:
 def is_file_name(name: str) -> bool:
     """Whether a text can be the name of a file in a folder, so that joined to the folder it leads
     nowhere else."""
-    return name not in ("", ".", "..") and not set(name) & {"/", "\0", os.sep}
+    if name in ("", ".", ".."):
+        return False
+    return not any(separator in name for separator in ("/", "\0", os.sep))
 
 
 def lies_inside(path: Path, folder: Path) -> bool:
     """Whether a path, which a document may have named, is a file in a folder, wherever the links in
     its way lead."""
-    return os.path.isfile(path) and Path(os.path.realpath(path.parent)).is_relative_to(
-        os.path.realpath(folder)
-    )
+    if not os.path.isfile(path):
+        return False
+    real_parent = Path(os.path.realpath(path.parent))
+    return real_parent.is_relative_to(os.path.realpath(folder))
 
 
 def regular_only(path: str, flags: int) -> int:
@@ -196,76 +214,50 @@ def regular_only(path: str, flags: int) -> int:
     return descriptor
 
 
-def checksum(path: Path, digest: Any = None) -> str:
+class Digest(Protocol):
+    """What computes a digest bit by bit, as the objects of hashlib do."""
+
+    def update(self, data: bytes, /) -> object:
+        """Take more bytes."""
+
+    def hexdigest(self) -> str:
+        """Of all bytes so far."""
+
+
+def checksum(path: Path, digest: Digest | None = None) -> str:
     """Hexadecimal SHA-256 of a file, or what another of hashlib's objects gives; OSError if it
     cannot be read."""
-    digest = digest or hashlib.sha256()
+    if digest is None:
+        digest = hashlib.sha256()
     with open(path, "rb", opener=regular_only) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
-def to_json_text(value: Any) -> str:
+def to_json_text(value: object) -> str:
     """JSON with one entry a line but lists of numbers in one; NaN becomes null, so that any JSON
     reader takes it."""
     return _format(value, "") + "\n"
 
 
-def _format(value: Any, indent: str) -> str:
+def _format(value: object, indent: str) -> str:
+    """JSON of a value whose first line is indented already."""
     if isinstance(value, float) and not math.isfinite(value):
         return "null"
     inner = indent + "  "
     if isinstance(value, dict) and value:
-        lines = (
+        entries = [
             f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items()
-        )
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+        ]
+        return _join_lines("{", entries, indent + "}")
     if isinstance(value, (list, tuple)):
+        items = [_format(item, inner) for item in value]
         if any(isinstance(item, dict) for item in value):
-            return (
-                "[\n" + ",\n".join(inner + _format(item, inner) for item in value) + f"\n{indent}]"
-            )
-        return "[" + ", ".join(_format(item, inner) for item in value) + "]"
+            return _join_lines("[", [inner + item for item in items], indent + "]")
+        return "[" + ", ".join(items) + "]"
     return json.dumps(value)
 
 
-# the fullwidth signs are formulas where Chinese or Japanese is written; marks.js has it, too
-_BEGIN, _REST = "(?:^|(?<=[;|\t\r\n]))", "(?=[\\s\"']*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])"
-
-
-class CsvColumn(NamedTuple):
-    """A column of a CSV file as it is written and documented; braces stand for what depends on the
-    scans."""
-
-    name: str
-    unit: str  # or range, or kind of text
-    meaning: str
-
-
-def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV whose floating-point numbers are read back bit by bit; NaN and None are empty cells, all
-    text is in quotes.
-
-    Text that a spreadsheet would run as a formula (``=``, ``+``, ``-``, ``@`` or a tab first, as in
-    a case's name) gets a leading apostrophe, with which spreadsheets show it as it is. So does such
-    text inside a cell, behind what some spreadsheets split lines at: these take only a quote that
-    begins a cell of theirs for one.
-    """
-    return "".join(",".join(map(_csv_cell, row)) + "\n" for row in (header, *rows))
-
-
-def from_csv_cell(text: str) -> str:
-    """Text as it was before :func:`to_csv_text` put apostrophes into it."""
-    return re.sub(f"{_BEGIN}'{_REST}", "", text)
-
-
-def _csv_cell(value: Any) -> str:
-    if isinstance(value, Integral):
-        return str(value)
-    if isinstance(value, Real):
-        return "" if math.isnan(value) else repr(float(value))
-    if value is None or value == "":
-        return ""
-    text = re.sub(_BEGIN + _REST, "'", str(value))
-    return '"' + text.replace('"', '""') + '"'
+def _join_lines(first: str, entries: Sequence[str], last: str) -> str:
+    return "\n".join([first, ",\n".join(entries), last])

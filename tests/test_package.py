@@ -73,7 +73,7 @@ def foreign_imports_below(*folders: Path) -> set[str]:
 
 
 LAYERS = (
-    ("errors", "files", "images", "json_files", "json_types", "label_space", "methods"),
+    ("errors", "files", "csv_text", "images", "json_files", "json_types", "label_space", "methods"),
     ("losses", "metrics"),
     ("calibration", "quality"),
     ("cases",),

@@ -15,8 +15,8 @@ from scipy import ndimage
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import Box, common_box, layers_of, whole_box
+from nnunet_nacl.csv_text import CsvColumn
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.json_types import Number, Share, Size
 
 FINDINGS = "findings.csv"

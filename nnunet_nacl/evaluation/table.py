@@ -12,9 +12,10 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.cases.ownership import OwnedFiles
+from nnunet_nacl.csv_text import to_csv_text
 from nnunet_nacl.evaluation.comparison_report import ReportedTable
 from nnunet_nacl.evaluation.file_names import place_of_table
-from nnunet_nacl.files import to_csv_text, write_atomically
+from nnunet_nacl.files import write_atomically
 from nnunet_nacl.reports.tables import text_of
 
 NOT_TESTED = "not tested"

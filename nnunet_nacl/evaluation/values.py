@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nnunet_nacl.csv_text import CsvColumn, to_csv_text
 from nnunet_nacl.evaluation.evaluation import Evaluation
-from nnunet_nacl.files import CsvColumn, to_csv_text
 
 VALUE_COLUMNS = (
     CsvColumn(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from nnunet_nacl.cases.findings import FINDINGS, findings_table
-from nnunet_nacl.files import CsvColumn, to_csv_text
+from nnunet_nacl.csv_text import CsvColumn, to_csv_text
 from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES
 from nnunet_nacl.worklist.review_list import MEMBER, ReviewList
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nnunet_nacl.csv_text import from_csv_cell
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import from_csv_cell
 from nnunet_nacl.worklist.csv_tables import read_csv, rows_by_column
 from nnunet_nacl.worklist.slicer import RATINGS, name_of_path
 

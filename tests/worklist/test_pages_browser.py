@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
-from nnunet_nacl.files import to_csv_text
+from nnunet_nacl.csv_text import to_csv_text
 from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.worklist.list_files import page_of
 
