@@ -36,7 +36,7 @@ class CaseProbabilities:
     shape: tuple[int, ...] = ()
     num_channels: int = 0
     regions: bool = False
-    block_bytes: int = 16 << 20
+    block_bytes: int = 8 << 20
 
     @property
     def crop(self) -> Box | None:

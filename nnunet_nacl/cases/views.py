@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.voxel_uncertainty import (
@@ -73,8 +74,9 @@ class Views:
             for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None
             without limits.
-        variance_by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a
-            structure's voxels in each slice.
+        variance_by_slice: (C, slices) sums of p (1 - p), the variance of a structure's voxels, in
+            each slice across :attr:`axis`.
+        axis: Across the slices that are shown, see :func:`~nnunet_nacl.cases.geometry.slicing_axis`.
     """
 
     images: dict[str, np.ndarray]
@@ -82,7 +84,8 @@ class Views:
     place: Place | None = None
     limits: Sequence[float] = ()
     sensitive: np.ndarray | None = None
-    variance_by_slice: Sequence[np.ndarray] = ()
+    variance_by_slice: np.ndarray | None = None
+    axis: int = 0
 
     @classmethod
     def of(cls, case: Case, names: Sequence[str], limits: Sequence[float] = ()) -> Views:
@@ -103,12 +106,14 @@ class Views:
             images[name] = np.full(shape, outside_crop[name], np.float32)
         if _MUTUAL_INFORMATION in images and case.disagreement:
             images[_MUTUAL_INFORMATION] = case.disagreement.mutual_information
+        axis = slicing_axis(case.geometry.spacing_mm)
         return cls(
             images,
             uncertainty=np.zeros(shape, np.float32),
             limits=limits,
             sensitive=case.labels.channels_of(case.segmentation).copy() if limits else None,
-            variance_by_slice=[np.zeros((len(probability_images), length)) for length in shape],
+            variance_by_slice=np.zeros((len(probability_images), shape[axis])),
+            axis=axis,
         )
 
     def add(
@@ -145,17 +150,12 @@ class Views:
                 self.images[name][where] = values
 
     def _add_variance(self, where: Box, probs: np.ndarray) -> None:
+        if self.variance_by_slice is None:
+            return
         variance = 1 - probs
         variance *= probs
-        num_channels, *_, last_length = variance.shape
-        last_axis = variance.ndim - 2
-        self.variance_by_slice[last_axis][:, where[last_axis]] += variance.reshape(
-            num_channels, -1, last_length
-        ).sum(1)
-        rows = variance.sum(-1)  # the other axes need no second look at every voxel
-        for axis in range(last_axis):
-            other_axes = tuple(1 + other for other in range(last_axis) if other != axis)
-            self.variance_by_slice[axis][:, where[axis]] += rows.sum(other_axes)
+        axes_in_slice = tuple(1 + axis for axis in range(len(where)) if axis != self.axis)
+        self.variance_by_slice[:, where[self.axis]] += variance.sum(axes_in_slice)
 
 
 def names_of_images(labels: Labels, names: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from nnunet_nacl.metrics.inputs import split_range
 
 _LOWEST = 1e-3  # probability that is counted by bin
 _BINS = 160
-_LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
+_BINS_PER_LOG_ODDS = _BINS / (2 * float(np.log1p(-_LOWEST) - np.log(_LOWEST)))
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
 
@@ -49,9 +49,9 @@ def count_probabilities(probs: np.ndarray, valid: np.ndarray | None = None) -> n
 def _find_log_odds_bins(probs: np.ndarray) -> np.ndarray:
     """(n,) bins, from 0, of (n,) float64 probabilities above ``_LOWEST``."""
     p = torch.from_numpy(probs)  # whose logarithm is the faster one on most processors
-    log_odds = p.log() - (1 - p.clamp_max(1 - _LOWEST)).log_()
-    bins = (1 - log_odds / _LOWEST_ODDS) / 2 * _BINS
-    return bins.clamp_(0, _BINS - 1).numpy().astype(np.intp)
+    log_odds = (p / (1 - p.clamp_max(1 - _LOWEST))).log_()
+    bins = log_odds.mul_(_BINS_PER_LOG_ODDS).add_(_BINS / 2)
+    return bins.clamp_(0, _BINS - 1).long().numpy()
 
 
 def largest_dice(counts: np.ndarray) -> np.ndarray:

@@ -125,8 +125,8 @@ def _draw_page(
     most_characters = LARGEST_PICTURES - sum(len(plane.png) for plane in planes)
     stack = draw_slice_stack(case, views, image, place, axis, most_characters)
     least_certain: dict[str, int] = {}
-    if views.variance_by_slice:
-        indices = views.variance_by_slice[axis].argmax(axis=1).tolist()
+    if views.variance_by_slice is not None:
+        indices = views.variance_by_slice.argmax(axis=1).tolist()
         for name, index in zip(case.labels.names, indices):
             least_certain[name] = index + 1
     return json.dumps({**stack, "planes": planes, "least_certain": least_certain}).encode()
