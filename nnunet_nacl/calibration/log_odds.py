@@ -47,7 +47,7 @@ def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
     step = torch.finfo(probs.dtype).eps
     if probs.dtype != torch.float64:
         probs = probs.float()
-    logs = probs.clamp_min(_SMALLEST).log()
+    logs = probs.clamp_min(_SMALLEST).log_()
     if not regions:
         return logs[1:] - logs[:1]
     outside = (1 - probs.double()).clamp_min(step / 4)
