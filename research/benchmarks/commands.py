@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
+
+from timing import Seconds, read_clocks
 
 
 def main() -> None:
@@ -39,39 +39,46 @@ def main() -> None:
     parser.add_argument("-name", default="", help="first word of the line")
     args = parser.parse_args()
     commands = {"now": args.now, "before": args.before}
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    seconds: dict[str, list[Seconds]] = {"now": [], "before": []}
     with tempfile.TemporaryDirectory() as folder:
         for command in commands.values():  # not counted: files and libraries come into the cache
             run(command, args.input, Path(folder), args.statuses)
         for number in range(args.rounds):
             for name in sorted(commands, reverse=number % 2 == 1):
-                taken[name].append(run(commands[name], args.input, Path(folder), args.statuses))
-    parts = []
-    for index, what in enumerate(("CPU", "wall")):
-        now, before = ([times[index] for times in taken[name]] for name in ("now", "before"))
-        ratios = sorted(a / b for a, b in zip(now, before))
-        ratio = f"x {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        parts.append(f"{what} {median(now):.1f} s, before {median(before):.1f} s, {ratio}")
-    print(f"{args.name}: {'; '.join(parts)}; {args.rounds} rounds", flush=True)
+                taken = run(commands[name], args.input, Path(folder), args.statuses)
+                seconds[name].append(taken)
+    cpu = compare(
+        "CPU", [one.cpu for one in seconds["now"]], [one.cpu for one in seconds["before"]]
+    )
+    wall = compare(
+        "wall", [one.wall for one in seconds["now"]], [one.wall for one in seconds["before"]]
+    )
+    print(f"{args.name}: {cpu}; {wall}; {args.rounds} rounds", flush=True)
 
 
-def run(
-    command: str, source: Path | None, folder: Path, statuses: list[int]
-) -> tuple[float, float]:
-    """Seconds of CPU and of the clock that a command took, on a fresh copy of its input."""
-    copy, out = folder / "input", folder / "out"
+def compare(clock: str, now: list[float], before: list[float]) -> str:
+    """Medians of the seconds of two commands by a clock, and their ratio, in words."""
+    ratios = sorted(seconds / earlier for seconds, earlier in zip(now, before))
+    ratio = f"x {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    return f"{clock} {median(now):.1f} s, before {median(before):.1f} s, {ratio}"
+
+
+def run(command: str, source: Path | None, folder: Path, statuses: list[int]) -> Seconds:
+    """What a command took on a fresh copy of its input."""
+    copy = folder / "input"
+    out = folder / "out"
     for path in (copy, out):
         shutil.rmtree(path, ignore_errors=True)
     if source:
         shutil.copytree(source, copy)
     out.mkdir()
     words = shlex.split(command.replace("{input}", str(copy)).replace("{out}", str(out)))
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    start = read_clocks()
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = read_clocks().since(start)
     if done.returncode not in statuses:
         raise SystemExit(f"status {done.returncode}: {command}\n{done.stdout}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+    return taken
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Memory and time of exporting and evaluating one large case with many classes, beside nnU-Net's
 own export.
 
-    python research/benchmarks/export_size.py [--classes 118] [--edge 192] [--work FOLDER] [--output
-    PAGE]
+    python research/benchmarks/export_size.py [--classes 118] [--edge 192] [--work FOLDER]
+        [--rows nnunet nacl] [--output PAGE]
 
 The network's logits are half precision on a grid of 5/6 of the image's edge, made of the soft
 predictions of `structures.py`. Each row is a process of its own, whose CPU time and largest
@@ -21,20 +21,25 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-from page import describe_machine, table, write_section
-from structures import ENDING, make_case, measure
+from page import join_section, table, write_section
+from structures import ENDING, make_case
+from timing import run_measured
 
 CASE = "case"
+CONFIGURATION = "3d_fullres"
 ROWS = {
     "nnunet": "nnU-Net's export",
     "nacl": "`predict`'s",
     "nnunet_npz": "nnU-Net's with probabilities",
     "nacl_npz": "`predict --save_probabilities`'s",
 }
+EVALUATE = "evaluate"
+"""The row that evaluates what nnU-Net's export with probabilities has left."""
 
 
 def grid_edge(edge: int) -> int:
@@ -44,33 +49,18 @@ def grid_edge(edge: int) -> int:
 
 def make_folder(root: Path, classes: int, edge: int) -> None:
     """Model folder without networks, and the logits of one case."""
-    names = {"background": 0, **{f"structure {k}": k for k in range(1, classes)}}
+    labels = {"background": 0}
+    for number in range(1, classes):
+        labels[f"structure {number}"] = number
     dataset = {
-        "labels": names,
+        "labels": labels,
         "file_ending": ENDING,
         "channel_names": {"0": "CT"},
         "numTraining": 1,
     }
-    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    configuration = {
-        "data_identifier": "none",
-        "preprocessor_name": "DefaultPreprocessor",
-        "spacing": [1.8] * 3,
-        "architecture": {},
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": resampling,
-    }
-    plans = {
-        "dataset_name": "Dataset999_Synthetic",
-        "image_reader_writer": "SimpleITKIO",
-        "label_manager": "LabelManager",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"3d_fullres": configuration},
-    }
     root.mkdir(parents=True, exist_ok=True)
-    for name, content in (("dataset.json", dataset), ("plans.json", plans)):
-        (root / name).write_text(json.dumps(content))
+    (root / "dataset.json").write_text(json.dumps(dataset))
+    (root / "plans.json").write_text(json.dumps(make_plans()))
     if not (root / "logits.npy").is_file():
         probabilities, _ = make_case(np.random.default_rng(0), classes, grid_edge(edge))
         logits = np.lib.format.open_memmap(
@@ -80,154 +70,146 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
             target[...] = np.log(np.maximum(channel, 1e-12))
 
 
-def export(root: Path, which: str, edge: int) -> None:
-    """Export once; print CPU seconds and the largest resident memory in GiB."""
-    from nnunet_nacl.nnunet.trained_model import GridCase, for_pictures
+def make_plans() -> dict[str, Any]:
+    """As nnU-Net writes them, cut down to what the export reads."""
+    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": "none",
+        "preprocessor_name": "DefaultPreprocessor",
+        "spacing": [1.8] * 3,
+        "architecture": {},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": resampling,
+    }
+    return {
+        "dataset_name": "Dataset999_Synthetic",
+        "image_reader_writer": "SimpleITKIO",
+        "label_manager": "LabelManager",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {CONFIGURATION: configuration},
+    }
 
-    logits, size = np.load(root / "logits.npy"), [edge] * 3
-    properties = {
+
+def make_properties(edge: int) -> dict[str, Any]:
+    """What nnU-Net's reader and preprocessing say of an image of that edge."""
+    size = [edge] * 3
+    geometry = {
+        "spacing": (1.5,) * 3,
+        "origin": (0.0,) * 3,
+        "direction": tuple(np.eye(3).ravel()),
+    }
+    return {
         "spacing": [1.5] * 3,
-        "sitk_stuff": {
-            "spacing": (1.5,) * 3,
-            "origin": (0.0,) * 3,
-            "direction": tuple(np.eye(3).ravel()),
-        },
+        "sitk_stuff": geometry,
         "shape_before_cropping": size,
-        "bbox_used_for_cropping": [[0, n] for n in size],
+        "bbox_used_for_cropping": [[0, length] for length in size],
         "shape_after_cropping_and_before_resampling": size,
     }
-    (root / which).mkdir(exist_ok=True)
-    if which.startswith("nnunet"):
-        from nnunetv2.inference.export_prediction import export_prediction_from_logits
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        manager, dataset = (
-            PlansManager(str(root / "plans.json")),
-            json.loads((root / "dataset.json").read_text()),
-        )
-        start = time.process_time()
-        where = manager.get_configuration("3d_fullres"), manager, dataset, str(root / which / CASE)
-        export_prediction_from_logits(logits, properties, *where, which.endswith("npz"), 1)
+
+def export_once(root: Path, row: str, edge: int) -> None:
+    """Export once; print CPU seconds and the largest resident memory in GiB."""
+    (root / row).mkdir(exist_ok=True)
+    if row.startswith("nnunet"):
+        seconds = export_by_nnunet(root, row, edge)
     else:
-        from dataclasses import replace
-
-        from nnunet_nacl.nnunet.predicted import predicted_case
-
-        work, image = (
-            predicting(root, which, len(logits)),
-            np.random.default_rng(0).random(size, np.float32),
-        )
-        answered = GridCase(
-            CASE, logits, properties, for_pictures(image), image[None].astype(np.float16), ()
-        )
-        del logits, image
-        start = time.process_time()
-        case = predicted_case(work.model, answered)
-        work.delivery.make_record(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
-    seconds = time.process_time() - start
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+        seconds = export_by_predict(root, row, edge)
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps([seconds, peak_gib]))
 
 
-def predicting(root: Path, which: str, classes: int):
-    """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.calibration.log_odds_map import map_from_tables
+def export_by_nnunet(root: Path, row: str, edge: int) -> float:
+    """CPU seconds of nnU-Net's export."""
+    from nnunetv2.inference.export_prediction import export_prediction_from_logits
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    logits = np.load(root / "logits.npy")
+    manager = PlansManager(str(root / "plans.json"))
+    dataset = json.loads((root / "dataset.json").read_text())
+    start = time.process_time()
+    export_prediction_from_logits(
+        logits,
+        make_properties(edge),
+        manager.get_configuration(CONFIGURATION),
+        manager,
+        dataset,
+        str(root / row / CASE),
+        save_probabilities=row.endswith("npz"),
+        num_threads_torch=1,
+    )
+    return time.process_time() - start
+
+
+def export_by_predict(root: Path, row: str, edge: int) -> float:
+    """CPU seconds of what `nnunet_nacl predict` does with the answer of the networks."""
+    from nnunet_nacl.nnunet.predicted import predicted_case
+    from nnunet_nacl.nnunet.trained_model import GridCase, for_pictures
+
+    logits = np.load(root / "logits.npy")
+    model = open_model(root)
+    delivery = plan_delivery(root, row, model.opened, len(logits))
+    image = np.random.default_rng(0).random([edge] * 3, np.float32)
+    answered = GridCase(
+        case=CASE,
+        values=logits,
+        properties=make_properties(edge),
+        image=for_pictures(image),
+        channels=image[None].astype(np.float16),
+        differences=(),
+    )
+    del logits, image
+    start = time.process_time()
+    case = predicted_case(model, answered)
+    delivery.make_record(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
+    return time.process_time() - start
+
+
+def open_model(root: Path) -> Any:
+    """The model of :func:`make_folder`, whose networks nobody asks for."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.trained_model import TrainedModel
-    from nnunet_nacl.worklist.case_delivery import CaseDelivery
 
-    rng, num = np.random.default_rng(0), classes - 1
-    slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
-    calibration = map_from_tables(slopes, rng.normal(0, 0.1, (classes, num)))
-    opened = PredictionFolder.open(root, need_reference=False)
-    model = TrainedModel(
+    return TrainedModel(
         folder=root,
-        opened=opened,
-        configuration="3d_fullres",
+        opened=PredictionFolder.open(root, need_reference=False),
+        configuration=CONFIGURATION,
         trainer="nnUNetTrainer",
         folds=("0",),
         checkpoint="none",
         hashes=("",),
         file_hashes={},
     )
-    delivery = CaseDelivery(
-        calibration=calibration,
-        output=root / which,
+
+
+def plan_delivery(root: Path, row: str, opened: Any, classes: int) -> Any:
+    """What `nnunet_nacl predict` does with a case, by a map with random slopes and offsets."""
+    from nnunet_nacl.calibration.log_odds_map import map_from_tables
+    from nnunet_nacl.worklist.case_delivery import CaseDelivery
+
+    rng = np.random.default_rng(0)
+    num_structures = classes - 1
+    slopes = rng.normal(0, 0.01, (classes, num_structures, num_structures + 1))
+    slopes += 0.8 * np.eye(num_structures, num_structures + 1)
+    offsets = rng.normal(0, 0.1, (classes, num_structures))
+    return CaseDelivery(
+        calibration=map_from_tables(slopes, offsets),
+        output=root / row,
         data=opened,
-        probabilities=which.endswith("npz"),
+        probabilities=row.endswith("npz"),
         findings=(1, 2),
     )
-    return SimpleNamespace(model=model, delivery=delivery)
 
 
-def main() -> None:
-    """Measures, prints, and writes the section."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--classes", type=int, default=118)
-    parser.add_argument("--edge", type=int, default=192)
-    parser.add_argument(
-        "--work", type=Path, help="folder to keep the files in (default: a temporary one)"
-    )
-    parser.add_argument(
-        "--rows", nargs="+", choices=[*ROWS, "evaluate"], default=[*ROWS, "evaluate"]
-    )
-    parser.add_argument("--output", type=Path, help="page whose section to rewrite")
-    parser.add_argument("--run", nargs=2, metavar=("FOLDER", "WHICH"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.run:
-        if args.run[1] == "make":
-            make_folder(Path(args.run[0]), args.classes, args.edge)
-        else:
-            export(Path(args.run[0]), args.run[1], args.edge)
-        return
-    whole, rows = 4 * args.classes * args.edge**3 / 2**30, []
-    with tempfile.TemporaryDirectory() as temporary:
-        root = (args.work or Path(temporary)) / f"export_{args.classes}_{args.edge}"
-        root.mkdir(parents=True, exist_ok=True)
-        log = root / "log"
-        me = [
-            sys.executable,
-            __file__,
-            "--classes",
-            str(args.classes),
-            "--edge",
-            str(args.edge),
-            "--run",
-            str(root),
-        ]
-        measure([*me, "make"], log)
-        for which in args.rows:
-            if which == "evaluate":
-                continue
-            measure([*me, which], log)
-            seconds, peak = json.loads(log.read_text().splitlines()[-1])
-            rows.append([ROWS[which], f"{seconds:.1f}", f"{peak:.2f}", f"{peak / whole:.2f}"])
-            print(rows[-1], flush=True)
-        if "evaluate" in args.rows:
-            rows.append(evaluate(root, whole))
-            print(rows[-1], flush=True)
-    text = "\n\n".join(
-        [
-            "## One large case",
-            (
-                f"{args.classes} classes, {args.edge}^3 voxels; its probabilities (float32) are"
-                f" {whole:.2f} GiB, its logits {args.classes} x {grid_edge(args.edge)}^3."
-            ),
-            table(["", "CPU s", "peak GiB", "peak / probabilities"], rows),
-            f"Machine: {describe_machine()}.",
-        ]
-    )
-    print(text)
-    if args.output:
-        write_section(args.output, "export_size", text)
+def evaluate(root: Path) -> tuple[float, float]:
+    """CPU seconds and peak GiB of `nnunet_nacl evaluate` of what nnU-Net saved.
 
-
-def evaluate(root: Path, whole: float) -> list[str]:
-    """`nnunet_nacl evaluate` of what nnU-Net saved; the truth is the same a voxel further."""
+    The truth is the same, a voxel further.
+    """
     import SimpleITK as sitk
 
-    predictions, truths = root / "nnunet_npz", root / "truth"
+    predictions = root / "nnunet_npz"
+    truths = root / "truth"
     truths.mkdir(exist_ok=True)
     for name in ("dataset.json", "plans.json"):
         shutil.copyfile(root / name, predictions / name)
@@ -238,14 +220,67 @@ def evaluate(root: Path, whole: float) -> list[str]:
     (predictions / "calibration.json").unlink(missing_ok=True)
     program = str(Path(sys.executable).parent / "nnunet_nacl")
     command = [program, "evaluate", "-i", str(predictions), "-gt", str(truths), "-np", "1"]
-    seconds, peak = measure(command, root / "evaluate.log")
-    size = os.path.getsize(predictions / f"{CASE}.npz") / 2**30
-    return [
-        f"`evaluate` of an npz of {size:.2f} GiB",
-        f"{seconds:.1f}",
-        f"{peak:.2f}",
-        f"{peak / whole:.2f}",
-    ]
+    return run_measured(command, root / "evaluate.log")
+
+
+def measure_rows(root: Path, args: argparse.Namespace, whole_gib: float) -> list[list[str]]:
+    """A row of the table for each that is asked for, in a process of its own."""
+    root.mkdir(parents=True, exist_ok=True)
+    log = root / "log"
+    size = ["--classes", str(args.classes), "--edge", str(args.edge)]
+    this_script = [sys.executable, __file__, *size, "--run", str(root)]
+    run_measured([*this_script, "make"], log)
+    rows = []
+    for row in args.rows:
+        if row == EVALUATE:
+            seconds, peak_gib = evaluate(root)
+            npz_gib = os.path.getsize(root / "nnunet_npz" / f"{CASE}.npz") / 2**30
+            title = f"`evaluate` of an npz of {npz_gib:.2f} GiB"
+        else:
+            run_measured([*this_script, row], log)
+            seconds, peak_gib = json.loads(log.read_text().splitlines()[-1])
+            title = ROWS[row]
+        share = peak_gib / whole_gib
+        rows.append([title, f"{seconds:.1f}", f"{peak_gib:.2f}", f"{share:.2f}"])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measures, prints, and writes the section."""
+    all_rows = [*ROWS, EVALUATE]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--classes", type=int, default=118)
+    parser.add_argument("--edge", type=int, default=192)
+    parser.add_argument(
+        "--work", type=Path, help="folder to keep the files in (default: a temporary one)"
+    )
+    parser.add_argument("--rows", nargs="+", choices=all_rows, default=all_rows)
+    parser.add_argument("--output", type=Path, help="page whose section to rewrite")
+    parser.add_argument("--run", nargs=2, metavar=("FOLDER", "ROW"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        folder, row = args.run
+        if row == "make":
+            make_folder(Path(folder), args.classes, args.edge)
+        else:
+            export_once(Path(folder), row, args.edge)
+        return
+    whole_gib = 4 * args.classes * args.edge**3 / 2**30
+    with tempfile.TemporaryDirectory() as temporary:
+        work = args.work or Path(temporary)
+        rows = measure_rows(work / f"export_{args.classes}_{args.edge}", args, whole_gib)
+    text = join_section(
+        "## One large case",
+        f"{args.classes} classes, {args.edge}^3 voxels; its probabilities (float32) are"
+        f" {whole_gib:.2f} GiB, its logits {args.classes} x {grid_edge(args.edge)}^3.",
+        table(["", "CPU s", "peak GiB", "peak / probabilities"], rows),
+    )
+    print(text)
+    if args.output:
+        write_section(args.output, "export_size", text)
 
 
 if __name__ == "__main__":

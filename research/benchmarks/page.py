@@ -32,12 +32,17 @@ research/benchmarks/new.md
 
 def describe_machine() -> str:
     """Processor, versions and threads in one line."""
-    return (
-        f"{_processor()}, pinned to {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} thread(s), torch {torch.__version__} "
-        f"({torch.backends.cpu.get_cpu_capability()}), Python {platform.python_version()}, "
-        f"load average {os.getloadavg()[0]:.1f} at the end"
-    )
+    n_allowed_cores = len(os.sched_getaffinity(0))
+    instructions = torch.backends.cpu.get_cpu_capability()
+    facts = [
+        _find_processor(),
+        f"pinned to {n_allowed_cores} of {os.cpu_count()} cores",
+        f"{torch.get_num_threads()} thread(s)",
+        f"torch {torch.__version__} ({instructions})",
+        f"Python {platform.python_version()}",
+        f"load average {os.getloadavg()[0]:.1f} at the end",
+    ]
+    return ", ".join(facts)
 
 
 def pin_to_one_core(core: int | None) -> None:
@@ -45,8 +50,15 @@ def pin_to_one_core(core: int | None) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     if core is not None and core not in allowed:
         raise SystemExit(f"core {core} may not be used by this process; it may use {allowed}.")
-    os.sched_setaffinity(0, {allowed[0] if core is None else core})
+    if core is None:
+        core = allowed[0]
+    os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
+
+
+def join_section(*paragraphs: str) -> str:
+    """Markdown of a section: its paragraphs, and the machine."""
+    return "\n\n".join([*paragraphs, f"Machine: {describe_machine()}."])
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -63,15 +75,17 @@ def write_section(page: Path, name: str, text: str) -> None:
         name: Of the section, in its marks. A section that does not exist yet is added at the end.
         text: Markdown.
     """
-    old = page.read_text(encoding="utf-8") if page.exists() else _PAGE
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    old = _PAGE
+    if page.exists():
+        old = page.read_text(encoding="utf-8")
+    begin = f"<!-- begin {name} -->"
+    end = f"<!-- end {name} -->"
     section = f"{begin}\n{text.strip()}\n{end}"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    new = (
-        pattern.sub(lambda _: section, old)
-        if pattern.search(old)
-        else f"{old.rstrip()}\n\n{section}\n"
-    )
+    if pattern.search(old):
+        new = pattern.sub(lambda match: section, old)
+    else:
+        new = f"{old.rstrip()}\n\n{section}\n"
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", dir=page.parent, prefix=f".{page.name}.", delete=False, encoding="utf-8"
@@ -81,13 +95,13 @@ def write_section(page: Path, name: str, text: str) -> None:
     os.replace(file.name, page)
 
 
-def _processor() -> str:
+def _find_processor() -> str:
+    """Its name; that of its kind where the system does not say it."""
     try:
-        names = re.findall(
-            r"^model name\s*:\s*(.+)$",
-            Path("/proc/cpuinfo").read_text(encoding="utf-8"),
-            re.MULTILINE,
-        )
+        description = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+        description = ""
+    name = re.search(r"^model name\s*:\s*(.+)$", description, re.MULTILINE)
+    if name is not None:
+        return name[1]
+    return platform.processor() or platform.machine()

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from page import describe_machine, table, write_section
+from page import join_section, table, write_section
+from timing import Usage, run_measured
 
 ENDING = ".nii.gz"
 PROBABLE = 1e-4
@@ -38,44 +39,57 @@ def make_case(rng: np.random.Generator, classes: int, edge: int) -> tuple[np.nda
     seen through one smooth displacement; the network's logits follow the distances to the seeds
     through a displacement that is a little different, are too sure, and have noise.
     """
-    from scipy.ndimage import zoom
-
-    grid = np.stack(
-        np.meshgrid(*[(np.arange(edge, dtype=np.float32) + 0.5) / edge] * 3, indexing="ij")
-    )
-    coarse = rng.normal(0, 0.03, (2, 3, 5, 5, 5)).astype(np.float32)
-    moved = [
-        zoom(field, (1, *[edge / 5] * 3), order=1)
-        for field in (coarse[0], coarse[0] + coarse[1] / 4)
-    ]
+    centres = (np.arange(edge, dtype=np.float32) + 0.5) / edge
+    grid = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"))
+    seen_by_truth, seen_by_network = _displace(grid, rng)
     # the same in every case
     seeds = np.random.default_rng(classes).random((classes, 3)).astype(np.float32)
     lacking = rng.permutation(np.arange(1, classes))[: (classes - 1) // 10]
-    cell, smallest = classes ** (-1 / 3), np.full((edge,) * 3, np.inf, np.float32)
-    truth, logits = np.zeros((edge,) * 3, np.uint8), np.empty((classes, *(edge,) * 3), np.float32)
+    smallest_distance = np.full((edge,) * 3, np.inf, np.float32)
+    truth = np.zeros((edge,) * 3, np.uint8)
+    logits = np.empty((classes, *(edge,) * 3), np.float32)
     for k, seed in enumerate(seeds):
-        for displaced, network in zip(moved, (False, True)):
-            is_flat = k % 10 == 1 and k > 1
-            shape = np.array([16, 0.5, 0.5] if is_flat else [1, 1, 1], np.float32)[
-                :, None, None, None
-            ]
-            distance = (((grid + displaced - seed[:, None, None, None]) / cell) ** 2 * shape).sum(0)
-            if k in lacking:
-                distance += 1
-            if network:
-                logits[k] = -8 * distance
-            elif k not in lacking:
-                nearer = distance < smallest
-                truth[nearer], smallest[nearer] = k, distance[nearer]
-    top = logits.max(0)
+        distance = _distance_to_seed(seen_by_truth, seed, k, classes)
+        distance_in_network = _distance_to_seed(seen_by_network, seed, k, classes)
+        if k in lacking:
+            distance_in_network += 1
+        else:
+            is_nearer = distance < smallest_distance
+            truth[is_nearer] = k
+            smallest_distance[is_nearer] = distance[is_nearer]
+        logits[k] = -8 * distance_in_network
+    highest = logits.max(0)
     # a network is not as sure of what is far away as distances say
     floor = 6 + 0.7 * np.log(classes)
     for layer in logits:
-        np.maximum(layer, top - floor, out=layer)
+        np.maximum(layer, highest - floor, out=layer)
         layer += rng.normal(0, 1.5, layer.shape).astype(np.float32)
     np.exp(logits - logits.max(0), out=logits)
     logits /= logits.sum(0)
     return logits, truth
+
+
+def _displace(grid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The (3, *cube) places that truth and network see where the grid is."""
+    from scipy.ndimage import zoom
+
+    field, error = rng.normal(0, 0.03, (2, 3, 5, 5, 5)).astype(np.float32)
+    factors = (1, *[grid.shape[-1] / 5] * 3)
+    of_truth = zoom(field, factors, order=1)
+    of_network = zoom(field + error / 4, factors, order=1)
+    return grid + of_truth, grid + of_network
+
+
+def _distance_to_seed(
+    places: np.ndarray, seed: np.ndarray, number: int, classes: int
+) -> np.ndarray:
+    """(*cube) squared distance to the seed of a class, in cells; each tenth class is flat."""
+    weights = [1.0, 1.0, 1.0]
+    if number % 10 == 1 and number > 1:
+        weights = [16.0, 0.5, 0.5]
+    cell = classes ** (-1 / 3)
+    in_cells = (places - seed[:, None, None, None]) / cell
+    return (in_cells**2 * np.array(weights, np.float32)[:, None, None, None]).sum(0)
 
 
 def soft_share(probabilities: np.ndarray) -> float:
@@ -88,35 +102,15 @@ def make_folder(
 ) -> tuple[Path, Path]:
     """Predictions as nnU-Net saves them, and their ground truth; of as many regions as there are
     structures."""
-    import SimpleITK as sitk
-
-    predictions, truths = root / "predictions", root / "truth"
+    predictions = root / "predictions"
+    truths = root / "truth"
     if (root / "complete").exists():
         return predictions, truths
     for folder in (predictions, truths):
         folder.mkdir(parents=True, exist_ok=True)
-    labels: dict[str, int | list[int]] = {"background": 0}
-    labels |= {
-        f"structure_{k}": list(range(k, classes)) if regions else k for k in range(1, classes)
-    }
-    order = {"regions_class_order": list(range(1, classes))} if regions else {}
-    dataset = {
-        "labels": labels,
-        **order,
-        "file_ending": ENDING,
-        "channel_names": {"0": "CT"},
-        "numTraining": cases,
-    }
-    plans = {
-        "dataset_name": "Dataset999_Synthetic",
-        "image_reader_writer": "SimpleITKIO",
-        "label_manager": "LabelManager",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {},
-    }
-    for name, content in (("dataset.json", dataset), ("plans.json", plans)):
-        (predictions / name).write_text(json.dumps(content))
+    dataset = _dataset_json(classes, cases, regions)
+    (predictions / "dataset.json").write_text(json.dumps(dataset))
+    (predictions / "plans.json").write_text(json.dumps(_PLANS))
     rng = np.random.default_rng(0)
     for number in range(cases):
         probabilities, truth = make_case(rng, classes, edge)
@@ -126,34 +120,123 @@ def make_folder(
             probabilities = np.minimum(probabilities[::-1].cumsum(0)[-2::-1], 1)
             predicted = (probabilities > 0.5).sum(0).astype(np.uint8)
         np.savez_compressed(predictions / f"{name}.npz", probabilities=probabilities)
-        for folder, labels_of in ((predictions, predicted), (truths, truth)):
-            sitk.WriteImage(sitk.GetImageFromArray(labels_of), str(folder / f"{name}{ENDING}"))
-        if not number and not regions:
-            print(
-                f"{classes} classes: {soft_share(probabilities):.0%} of the voxels are soft",
-                flush=True,
-            )
+        _write_labels(predicted, predictions / f"{name}{ENDING}")
+        _write_labels(truth, truths / f"{name}{ENDING}")
+        if number == 0 and not regions:
+            share = soft_share(probabilities)
+            print(f"{classes} classes: {share:.0%} of the voxels are soft", flush=True)
     (root / "complete").touch()
     return predictions, truths
 
 
-def measure(command: list[str], log: Path) -> tuple[float, float]:
-    """CPU seconds of a command with its processes, and the largest resident memory of one of them
-    in GiB."""
-    with open(log, "w") as file:
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            {**os.environ, "OMP_NUM_THREADS": "1"},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, file.fileno(), 1),
-                (os.POSIX_SPAWN_DUP2, file.fileno(), 2),
-            ],
-        )
-        _, status, usage = os.wait4(pid, 0)
-    if status:
-        raise SystemExit(f"status {status}: {' '.join(command)}\n{log.read_text()[-3000:]}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+_PLANS = {
+    "dataset_name": "Dataset999_Synthetic",
+    "image_reader_writer": "SimpleITKIO",
+    "label_manager": "LabelManager",
+    "transpose_forward": [0, 1, 2],
+    "transpose_backward": [0, 1, 2],
+    "configurations": {},
+}
+
+
+def _dataset_json(classes: int, cases: int, regions: bool) -> dict[str, object]:
+    labels: dict[str, int | list[int]] = {"background": 0}
+    for number in range(1, classes):
+        labels[f"structure_{number}"] = list(range(number, classes)) if regions else number
+    dataset: dict[str, object] = {
+        "labels": labels,
+        "file_ending": ENDING,
+        "channel_names": {"0": "CT"},
+        "numTraining": cases,
+    }
+    if regions:
+        dataset["regions_class_order"] = list(range(1, classes))
+    return dataset
+
+
+def _write_labels(label_map: np.ndarray, path: Path) -> None:
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.GetImageFromArray(label_map), str(path))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What calibrating a folder took, first from probabilities and again from records.
+
+    Attributes:
+        name: Number of classes, or of regions.
+        first, again: The two runs.
+        num_values: Probabilities of the folder.
+        num_sampled: Voxels of all samples.
+        num_cases: Cases of the folder.
+        largest_record: In bytes.
+    """
+
+    name: str
+    first: Usage
+    again: Usage
+    num_values: int
+    num_sampled: int
+    num_cases: int
+    largest_record: int
+
+    def cells(self) -> list[str]:
+        """Of the table."""
+        return [
+            self.name.replace("_", " "),
+            f"{self.first.cpu_s:.1f}",
+            f"{1e9 * self.first.cpu_s / self.num_values:.0f}",
+            f"{self.first.peak_gib:.2f}",
+            f"{self.again.cpu_s:.1f}",
+            f"{1e6 * self.again.cpu_s / self.num_sampled:.0f}",
+            f"{self.again.peak_gib:.2f}",
+            f"{self.num_sampled / self.num_cases:.0f}",
+            f"{self.largest_record / 1e6:.2f}",
+        ]
+
+
+def measure_calibrate(work: Path, number: int, regions: bool, cases: int, edge: int) -> Row:
+    """Calibrate as many classes, or regions, twice."""
+    name = f"{number}_regions" if regions else str(number)
+    root = work / f"{name}_{cases}_{edge}"
+    classes = number + regions  # the background is no region
+    # apart, since the peak of a command begins at the memory of the process that starts it
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        folders = apart.submit(make_folder, root, classes, cases, edge, regions)
+        predictions, truths = folders.result()
+    calibration_map = predictions / "calibration_map.json"
+    calibration_map.unlink(missing_ok=True)
+    (predictions / "calibration.json").unlink(missing_ok=True)
+    shutil.rmtree(predictions / "records", ignore_errors=True)
+    program = str(Path(sys.executable).parent / "nnunet_nacl")
+    command = [program, "calibrate", "-i", str(predictions), "-gt", str(truths), "-np", "1"]
+    first = run_measured(command, root / "first.log")
+    calibration_map.unlink()
+    again = run_measured(command, root / "again.log")
+    records = list((predictions / "records").glob("*.npz"))
+    return Row(
+        name=name,
+        first=first,
+        again=again,
+        num_values=cases * edge**3 * number,
+        num_sampled=sum(len(np.load(path)["sample_target"]) for path in records),
+        num_cases=cases,
+        largest_record=max(path.stat().st_size for path in records),
+    )
+
+
+HEADER = [
+    "classes",
+    "calibrate, CPU s",
+    "ns a voxel and channel",
+    "peak GiB",
+    "again, CPU s",
+    "us a sampled voxel",
+    "peak GiB",
+    "voxels a sample",
+    "MB a record",
+]
 
 
 def main() -> None:
@@ -170,65 +253,19 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
-    program = str(Path(sys.executable).parent / "nnunet_nacl")
+    folders = [(number, False) for number in args.classes]
+    folders += [(number, True) for number in args.regions]
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for number, regions in [
-            *((n, False) for n in args.classes),
-            *((n, True) for n in args.regions),
-        ]:
-            name = f"{number}_regions" if regions else str(number)
-            root = (args.work or Path(temporary)) / f"{name}_{args.cases}_{args.edge}"
-            # apart, since the peak of a command begins at the memory of the process that starts it
-            with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-                asked = apart.submit(
-                    make_folder, root, number + regions, args.cases, args.edge, regions
-                )
-                predictions, truths = asked.result()
-            out = predictions / "calibration_map.json"
-            for left in (out, predictions / "calibration.json"):
-                left.unlink(missing_ok=True)
-            shutil.rmtree(predictions / "records", ignore_errors=True)
-            command = [program, "calibrate", "-i", str(predictions), "-gt", str(truths), "-np", "1"]
-            first = measure(command, root / "first.log")
-            out.unlink()
-            again = measure(command, root / "again.log")
-            records = list((predictions / "records").glob("*.npz"))
-            voxels = sum(len(np.load(path)["sample_target"]) for path in records)
-            values = args.cases * args.edge**3 * number
-            rows.append(
-                [
-                    name.replace("_", " "),
-                    f"{first[0]:.1f}",
-                    f"{1e9 * first[0] / values:.0f}",
-                    f"{first[1]:.2f}",
-                    f"{again[0]:.1f}",
-                    f"{1e6 * again[0] / voxels:.0f}",
-                    f"{again[1]:.2f}",
-                    f"{voxels / args.cases:.0f}",
-                    f"{max(path.stat().st_size for path in records) / 1e6:.2f}",
-                ]
-            )
+        work = args.work or Path(temporary)
+        for number, regions in folders:
+            row = measure_calibrate(work, number, regions, args.cases, args.edge)
+            rows.append(row.cells())
             print(rows[-1], flush=True)
-    header = [
-        "classes",
-        "calibrate, CPU s",
-        "ns a voxel and channel",
-        "peak GiB",
-        "again, CPU s",
-        "us a sampled voxel",
-        "peak GiB",
-        "voxels a sample",
-        "MB a record",
-    ]
-    size = f"{args.cases} cases of {args.edge}^3 voxels."
-    text = "\n\n".join(
-        [
-            "## By the number of structures",
-            size,
-            table(header, rows),
-            f"Machine: {describe_machine()}.",
-        ]
+    text = join_section(
+        "## By the number of structures",
+        f"{args.cases} cases of {args.edge}^3 voxels.",
+        table(HEADER, rows),
     )
     print(text)
     if args.output:

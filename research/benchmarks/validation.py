@@ -12,21 +12,57 @@ else. The goal: at most 1.1 x nnU-Net's validation.
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
 import torch
-from page import describe_machine, table, write_section
+from page import join_section, table, write_section
+from timing import Seconds, read_clocks
+
+STOCK = "nnU-Net's validation"
 
 
-def seconds() -> tuple[float, float]:
-    """CPU time of this process and the workers that have ended, and wall time."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used), time.perf_counter()
+def open_trainer(args: argparse.Namespace, model: Path) -> Any:
+    """The trained fold, whose validations go into another model folder."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    fold = int(args.fold) if args.fold.isdecimal() else args.fold
+    device = torch.device(args.device)
+    trainer = get_trainer_from_args(
+        args.dataset, args.configuration, fold, args.tr, args.p, device=device
+    )
+    trained = Path(trainer.output_folder)
+    trainer.initialize()
+    trainer.load_checkpoint(str(trained / "checkpoint_final.pth"))
+    (model / trained.name).mkdir(parents=True)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copy(trained.parent / name, model)
+    trainer.output_folder_base = str(model)
+    trainer.output_folder = str(model / trained.name)
+    trainer.log_file = str(model / "log.txt")
+    return trainer
+
+
+def measure_validations(trainer: Any, rounds: int) -> dict[str, list[Seconds]]:
+    """Seconds of each kind of validation in each round; the last one leaves its files."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    kinds: dict[str, Callable[[], object]] = {
+        STOCK: lambda: nnUNetTrainer.perform_actual_validation(trainer, False),
+        "... measured on the way": lambda: trainer.perform_actual_validation(False),
+    }
+    seconds: dict[str, list[Seconds]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind, validate in kinds.items():
+            shutil.rmtree(Path(trainer.output_folder) / "validation", ignore_errors=True)
+            start = read_clocks()
+            validate()
+            seconds[kind].append(read_clocks().since(start))
+    return seconds
 
 
 def main() -> None:
@@ -43,69 +79,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
-    from nnunetv2.run.run_training import get_trainer_from_args
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
     torch.set_num_threads(1)
-    fold = int(args.fold) if args.fold.isdecimal() else args.fold
-    times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        model = Path(temporary) / "model"
-        trainer = get_trainer_from_args(
-            args.dataset,
-            args.configuration,
-            fold,
-            args.tr,
-            args.p,
-            device=torch.device(args.device),
-        )
-        trained = Path(trainer.output_folder)
-        trainer.initialize()
-        trainer.load_checkpoint(str(trained / "checkpoint_final.pth"))
-        (model / trained.name).mkdir(parents=True)
-        for name in ("dataset.json", "plans.json"):
-            shutil.copy(trained.parent / name, model)
-        trainer.output_folder_base, trainer.output_folder = str(model), str(model / trained.name)
-        trainer.log_file = str(model / "log.txt")
-        for _ in range(args.rounds):
-            for which, validate in {
-                "nnU-Net's validation": lambda: nnUNetTrainer.perform_actual_validation(
-                    trainer, False
-                ),
-                "... measured on the way": lambda: trainer.perform_actual_validation(False),
-            }.items():
-                shutil.rmtree(model / trained.name / "validation", ignore_errors=True)
-                before = seconds()
-                validate()
-                times.setdefault(which, []).append(tuple(np.subtract(seconds(), before)))
-        folder = model / trained.name / "validation"
-        records = list((folder / "records").glob("*.npz"))
-        cases = len(records)
-        kept = sum(path.stat().st_size for path in (*records, folder / "calibration.json"))
+        trainer = open_trainer(args, Path(temporary) / "model")
+        seconds = measure_validations(trainer, args.rounds)
+        validation = Path(trainer.output_folder) / "validation"
+        records = list((validation / "records").glob("*.npz"))
+        kept = [*records, validation / "calibration.json"]
+        megabytes_a_case = sum(path.stat().st_size for path in kept) / len(records) / 1e6
+    stock_cpu = median(taken.cpu for taken in seconds[STOCK])
+    stock_wall = median(taken.wall for taken in seconds[STOCK])
+    rows = []
+    for kind, of_rounds in seconds.items():
+        cpu = median(taken.cpu for taken in of_rounds)
+        wall = median(taken.wall for taken in of_rounds)
+        ratios = [f"{cpu / stock_cpu:.2f}", f"{wall / stock_wall:.2f}"]
+        rows.append([kind, f"{cpu:.1f}", f"{wall:.1f}", *ratios])
     name = trainer.plans_manager.dataset_name
-    medians = {which: np.median(values, axis=0) for which, values in times.items()}
-    reference = medians["nnU-Net's validation"]
-    rows = [
-        [
-            which,
-            f"{cpu:.1f}",
-            f"{wall:.1f}",
-            f"{cpu / reference[0]:.2f}",
-            f"{wall / reference[1]:.2f}",
-        ]
-        for which, (cpu, wall) in medians.items()
-    ]
-    text = "\n\n".join(
-        [
-            f"## Validation of {name}, {args.configuration}",
-            (
-                f"{cases} cases, {args.device}, medians of {args.rounds} interleaved rounds; goal:"
-                " at most 1.1."
-            ),
-            table(["validation", "CPU s", "wall s", "CPU x nnU-Net", "wall x nnU-Net"], rows),
-            f"{kept / cases / 1e6:.2f} MB a case are left on the disk beside the segmentation.",
-            f"Machine: {describe_machine()}.",
-        ]
+    text = join_section(
+        f"## Validation of {name}, {args.configuration}",
+        f"{len(records)} cases, {args.device}, medians of {args.rounds} interleaved rounds; goal:"
+        " at most 1.1.",
+        table(["validation", "CPU s", "wall s", "CPU x nnU-Net", "wall x nnU-Net"], rows),
+        f"{megabytes_a_case:.2f} MB a case are left on the disk beside the segmentation.",
     )
     print(text)
     if args.output:

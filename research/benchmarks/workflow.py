@@ -15,19 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from page import describe_machine, table, write_section
+from page import join_section, table, write_section
+from timing import Seconds, read_clocks
 
 METHODS = ("DiceCE", "Focal", "ECP", "LS", "SVLS", "MbLS", "NACL", "CE")
 TRAINERS = [f"nnUNetTrainer{method}_1epochs_2iters" for method in METHODS]
+WITHOUT = "without the engine"
 SCRIPTS = Path(sys.executable).parent
 SNAKEFILE = Path(__file__).parents[2] / "workflow" / "Snakefile"
 
@@ -42,38 +42,21 @@ def by_workflow(dataset: str, configuration: str, cores: int, folder: Path) -> N
     }
     path = folder / "config.yaml"
     path.write_text(json.dumps(content | {"comparisons": {}, "device": "cpu"}), encoding="utf-8")
-    options = [
-        "--snakefile",
-        SNAKEFILE,
-        "--configfile",
-        path,
-        "--directory",
-        folder / "out",
-        "--cores",
-        cores,
-    ]
-    _run(["snakemake", *options], folder)
+    command = ["snakemake", "--snakefile", SNAKEFILE, "--configfile", path]
+    command += ["--directory", folder / "out", "--cores", cores]
+    _run(command, folder)
 
 
 def by_hand(dataset: str, configuration: str, cores: int, folder: Path) -> None:
     """The trainings that the workflow's jobs run, as many at a time."""
+
+    def train(trainer: str) -> None:
+        command = ["nnUNetv2_train", dataset, configuration, 0]
+        command += ["-tr", trainer, "-p", "nnUNetPlans", "-device", "cpu"]
+        _run(command, folder)
+
     with ThreadPoolExecutor(cores) as pool:
-        commands = [
-            [
-                "nnUNetv2_train",
-                dataset,
-                configuration,
-                0,
-                "-tr",
-                trainer,
-                "-p",
-                "nnUNetPlans",
-                "-device",
-                "cpu",
-            ]
-            for trainer in TRAINERS
-        ]
-        list(pool.map(lambda command: _run(command, folder), commands))
+        list(pool.map(train, TRAINERS))  # which raises what a training raised
 
 
 def _run(command: list, folder: Path) -> None:
@@ -103,27 +86,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--output", type=Path, help="page whose section is replaced")
     args = parser.parse_args()
-    seconds: dict[str, list[tuple[float, float]]] = {}
+    ways = {WITHOUT: by_hand, "workflow": by_workflow}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for _ in range(args.rounds):
-        for name, way in (("without the engine", by_hand), ("workflow", by_workflow)):
+        for name, train_all in ways.items():
             with tempfile.TemporaryDirectory() as folder:
-                wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-                way(args.dataset, args.configuration, args.cores, Path(folder))
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-                seconds.setdefault(name, []).append((time.perf_counter() - wall, cpu))
-    medians = {name: [median(values) for values in zip(*found)] for name, found in seconds.items()}
-    plain = medians["without the engine"]
-    rows = [
-        [name, f"{wall:.0f} s", f"{cpu:.0f} s", f"{wall / plain[0]:.2f}", f"{cpu / plain[1]:.2f}"]
-        for name, (wall, cpu) in medians.items()
-    ]
-    per_job = (medians["workflow"][1] - plain[1]) / len(TRAINERS)
-    text = (
-        f"## Workflow\n\nEight trainings of 2 iterations with their validation, {args.cores} at a"
-        f" time, medians of {args.rounds}"
-        f" rounds.\n\n{table(['way', 'wall', 'CPU', 'x wall', 'x CPU'], rows)}\n\nThe workflow"
-        f" takes {per_job:+.1f} s of CPU time a job more.\n\nMachine: {describe_machine()}."
+                start = read_clocks()
+                train_all(args.dataset, args.configuration, args.cores, Path(folder))
+                seconds[name].append(read_clocks().since(start))
+    cpu = {name: median(taken.cpu for taken in found) for name, found in seconds.items()}
+    wall = {name: median(taken.wall for taken in found) for name, found in seconds.items()}
+    rows = []
+    for name in ways:
+        ratios = [f"{wall[name] / wall[WITHOUT]:.2f}", f"{cpu[name] / cpu[WITHOUT]:.2f}"]
+        rows.append([name, f"{wall[name]:.0f} s", f"{cpu[name]:.0f} s", *ratios])
+    more_a_job = (cpu["workflow"] - cpu[WITHOUT]) / len(TRAINERS)
+    text = join_section(
+        "## Workflow",
+        f"Eight trainings of 2 iterations with their validation, {args.cores} at a time, medians of"
+        f" {args.rounds} rounds.",
+        table(["way", "wall", "CPU", "x wall", "x CPU"], rows),
+        f"The workflow takes {more_a_job:+.1f} s of CPU time a job more.",
     )
     print(text)
     if args.output:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+from scipy import ndimage
 
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
@@ -53,6 +54,34 @@ def test_two_components_by_hand():
     assert first.centre_mm == pytest.approx((0.5, 1.0, 1.5))  # x, y, z
     assert second.voxels == 2 and second.centre_mm == pytest.approx((4.5, 6.0, 0.0))
     assert find_components(case_of(segmentation, probs=probs), 2) == (lesion,)
+
+
+def test_components_in_blocks_are_those_of_one_mask_after_the_other():
+    """Also those of one voxel, and those whose largest probability several voxels have."""
+    rng = np.random.default_rng(0)
+    segmentation = np.where(rng.random((6, 9, 10)) < 0.06, 2, 0)
+    segmentation[1:5, 2:4, 3] = 2  # lies in several blocks
+    lesion_probability = rng.choice([0.25, 0.5, 0.75], segmentation.shape)
+    probs = np.stack([1 - lesion_probability, 0 * lesion_probability, lesion_probability])
+    component_map, n_components = ndimage.label(segmentation == 2, np.ones((3, 3, 3)))
+    expected = []
+    for number in range(1, n_components + 1):
+        is_inside = component_map == number
+        inside = lesion_probability[is_inside]
+        z, y, x = np.argwhere(is_inside).mean(axis=0)
+        centre_mm = (x, 2 * y, 3 * z)
+        expected.append((len(inside), inside.mean(), inside.max(), *centre_mm))
+    expected.sort(key=lambda component: component[0], reverse=True)  # of equals the first
+    assert expected[-1][0] == 1 and expected[0][2] == 0.75
+
+    case = case_of(segmentation, probs=probs)
+    case.probabilities.block_bytes = 1  # a layer is a block
+    [lesion] = find_components(case, 2)
+    found = [
+        (one.voxels, one.mean_probability, one.max_probability, *one.centre_mm)
+        for one in lesion.found
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_findings_are_calibrated():

@@ -12,7 +12,12 @@ import torch
 
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.metrics import count_overlap
-from nnunet_nacl.metrics.voxel_uncertainty import MemberSums, confidence, normalised_entropy
+from nnunet_nacl.metrics.voxel_uncertainty import (
+    MemberSums,
+    confidence,
+    mean_uncertainty,
+    normalised_entropy,
+)
 from nnunet_nacl.nnunet.trust import label_manager_of
 from tests.runs.folders import CLASSES, REGIONS
 
@@ -55,6 +60,20 @@ def test_confidence_and_entropy_are_those_of_loops_over_voxels(k):
     np.testing.assert_allclose(normalised_entropy(probs).ravel(), slow, atol=1e-5)
     for entropy in (normalised_entropy(probs), normalised_entropy(probs, regions=True)):
         assert (entropy >= 0).all() and (entropy <= 1).all()
+
+
+def test_entropy_is_that_of_double_precision_over_all_classes():
+    """Of 118 classes most are below 1e-6: together they count, and single precision is enough."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 6, (118, 5000))
+    exact = np.exp(logits - logits.max(axis=0))
+    exact /= exact.sum(axis=0)
+    probs = exact.astype(np.float32)
+    assert (probs < 1e-6).mean() > 0.5
+    expected = -(exact * np.log(exact)).sum(axis=0) / math.log(118)
+    np.testing.assert_allclose(normalised_entropy(probs), expected, rtol=0, atol=1e-6)
+    mean = mean_uncertainty(probs, probs.argmax(axis=0))["entropy"]
+    assert mean == pytest.approx(expected.mean(), abs=1e-6)
 
 
 def test_arrays_and_tensors_give_the_same_in_blocks_and_at_once():
