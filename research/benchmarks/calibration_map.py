@@ -24,12 +24,14 @@ import torch
 from export import make_logits, plans
 from page import pin_to_one_core
 
+from nnunet_nacl.calibration.voxels import Voxels
+
 
 def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> None:
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.calibration.log_odds_map import map_from_tables
+    from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
     from nnunet_nacl.nnunet.export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
@@ -44,26 +46,29 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     }
     logits = make_logits(classes, coarse)
     logits[0, : round(certain * shape[0])] += 12
+    labels = manager.get_label_manager({"labels": names})
     start = time.process_time()
-    exported = export_logits(
-        logits, properties, configuration, manager, manager.get_label_manager({"labels": names})
-    )
-    export = time.process_time() - start
+    exported = export_logits(logits, properties, configuration, manager, labels)
+    export_seconds = time.process_time() - start
     rng = np.random.default_rng(0)
-    m = classes - 1
-    calibration = map_from_tables(
-        rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m))
-    )
-    seconds = []
-    for applied in (None, calibration):
+    num_structures = classes - 1
+    slopes = rng.uniform(0.7, 1.3, (classes, num_structures))
+    offsets = rng.normal(size=(classes, num_structures))
+    calibration = map_from_tables(slopes, offsets)
+
+    def read_blocks(applied: LogOddsMap | None) -> float:
         start = time.process_time()
         for where in exported.boxes():
             exported.under(applied, where)
-        seconds.append(time.process_time() - start)
+        return time.process_time() - start
+
+    plain_seconds = read_blocks(None)
+    mapped_seconds = read_blocks(calibration)
+    share = (mapped_seconds - plain_seconds) / export_seconds
     print(
-        f"{certain:.0%} certain: export {export:.1f} s, probabilities {seconds[0]:.1f} s,"
-        f" calibrated ones {seconds[1]:.1f} s: the map takes"
-        f" {(seconds[1] - seconds[0]) / export:.2f} of the export"
+        f"{certain:.0%} certain: export {export_seconds:.1f} s, probabilities"
+        f" {plain_seconds:.1f} s, calibrated ones {mapped_seconds:.1f} s: the map takes"
+        f" {share:.2f} of the export"
     )
 
 
@@ -73,30 +78,42 @@ def fits(folders: list[Path]) -> None:
     from nnunet_nacl.calibration.fitting import FORMS, fit_affine, fit_conditional
     from nnunet_nacl.cases.record import read_record
 
-    records = [read_record(path) for folder in folders for path in sorted(folder.glob("*.npz"))]
-    cases = [record.sample.voxels() for record in records if record.sample is not None]
-    total = sum(len(one.target) for one in cases)
-    print(f"{len(cases)} cases, {total:,} voxels")
-    centre = fit_affine(cases, "temperature")
+    cases = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.npz")):
+            sample = read_record(path).sample
+            if sample is not None:
+                cases.append(sample.voxels())
+    num_voxels = sum(len(voxels.target) for voxels in cases)
+    print(f"{len(cases)} cases, {num_voxels:,} voxels")
+    prior_map = fit_affine(cases, "temperature")
     for form in FORMS:
         start = time.process_time()
         if form == "conditional":
-            fit_conditional(cases, centre, STRENGTHS[-1])
+            fit_conditional(cases, prior_map, STRENGTHS[-1])
         else:
             fit_affine(cases, form)
         print(f"{form:<12} {time.process_time() - start:.1f} s")
+    fits_of_fiducio(cases)
+
+
+def fits_of_fiducio(cases: list[Voxels]) -> None:
+    """Prints the times of its fits to as many voxels, drawn by their weights."""
     try:
         import fiducio
     except ImportError:
         print("fiducio is not installed")
         return
-    rng, logits, target = np.random.default_rng(0), [], []
-    for one in cases:
-        weights = one.all_weights.numpy()
-        drawn = torch.from_numpy(rng.choice(len(weights), len(weights), p=weights / weights.sum()))
-        odds = one.log_odds[:, drawn].float()
+    rng = np.random.default_rng(0)
+    logits = []
+    target = []
+    for voxels in cases:
+        weights = voxels.all_weights.numpy()
+        places = rng.choice(len(weights), len(weights), p=weights / weights.sum())
+        drawn = torch.from_numpy(places)
+        odds = voxels.log_odds[:, drawn].float()
         logits.append(torch.cat([torch.zeros_like(odds[:1]), odds]).T)
-        target.append(one.target[drawn].long())
+        target.append(voxels.target[drawn].long())
     for name in ("TS", "CMSop", "CDC"):
         start = time.process_time()
         getattr(fiducio, name)().fit(torch.cat(logits), torch.cat(target))

@@ -20,12 +20,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from page import describe_machine, pin_to_one_core, table, write_section
+from page import join_section, pin_to_one_core, table, write_section
 
-CASE, ENDING = "case", ".nii.gz"
+CASE = "case"
+ENDING = ".nii.gz"
+NNUNET_STAGE = "nnU-Net's export"
 
 
 def make_folder(root: Path, classes: int, shape: tuple[int, ...]) -> tuple[Path, Path]:
@@ -33,22 +36,29 @@ def make_folder(root: Path, classes: int, shape: tuple[int, ...]) -> tuple[Path,
     their surfaces."""
     import SimpleITK as sitk
 
-    names = {"background": 0, **{f"organ {k}": k for k in range(1, classes)}}
+    names = {"background": 0}
+    for number in range(1, classes):
+        names[f"organ {number}"] = number
     dataset = {
         "labels": names,
         "file_ending": ENDING,
         "channel_names": {"0": "CT"},
         "numTraining": 1,
     }
-    validation, references = root / "model" / "fold_0" / "validation", root / "truth"
-    for folder in (validation, references):
-        folder.mkdir(parents=True)
-    for name, content in (("dataset.json", dataset), ("plans.json", plans())):
-        (root / "model" / name).write_text(json.dumps(content))
+    validation, references = folders_of(root)
+    validation.mkdir(parents=True)
+    references.mkdir(parents=True)
+    (root / "model" / "dataset.json").write_text(json.dumps(dataset))
+    (root / "model" / "plans.json").write_text(json.dumps(plans()))
     image = sitk.GetImageFromArray(make_truth(classes, shape))
     image.SetSpacing((0.8, 0.8, 1.5))
     sitk.WriteImage(image, str(references / f"{CASE}{ENDING}"))
     return validation, references
+
+
+def folders_of(root: Path) -> tuple[Path, Path]:
+    """The validation folder and the ground truth."""
+    return root / "model" / "fold_0" / "validation", root / "truth"
 
 
 def plans() -> dict:
@@ -76,14 +86,17 @@ def make_truth(classes: int, shape: tuple[int, ...], shift: float = 0.0) -> np.n
     rng = np.random.default_rng(0)
     truth = np.zeros(shape, np.uint8)
     for k in range(1, classes):
-        center, radius = rng.uniform(0.2, 0.8, 3) + shift, rng.uniform(0.05, 0.15)
-        parts = []
-        for n, c in zip(shape, center):
-            low, high = (int(np.clip((c + side * radius) * n, 0, n)) for side in (-1, 1))
-            parts.append(slice(low, high))
-        axes = np.ogrid[tuple(parts)]
-        inside = sum(((axis / n - c) / radius) ** 2 for axis, n, c in zip(axes, shape, center)) < 1
-        truth[tuple(parts)][inside] = k
+        centre = rng.uniform(0.2, 0.8, 3) + shift
+        radius = rng.uniform(0.05, 0.15)
+        box = []
+        for length, place in zip(shape, centre):
+            low = int(np.clip((place - radius) * length, 0, length))
+            high = int(np.clip((place + radius) * length, 0, length))
+            box.append(slice(low, high))
+        squared_distance = np.zeros(())
+        for axis, length, place in zip(np.ogrid[tuple(box)], shape, centre):
+            squared_distance = squared_distance + ((axis / length - place) / radius) ** 2
+        truth[tuple(box)][squared_distance < 1] = k
     return truth
 
 
@@ -100,65 +113,89 @@ def make_logits(classes: int, shape: tuple[int, ...]) -> torch.Tensor:
     return logits
 
 
-def run_one(root: Path, classes: int, shape: tuple[int, ...], measured: bool) -> dict[str, float]:
-    """Export once; seconds by stage, and the largest resident memory in bytes."""
+def run_one(root: Path, classes: int, shape: tuple[int, ...], row: str) -> dict[str, float]:
+    """Export once; seconds by stage, and the largest resident memory in bytes.
+
+    ``row`` is ``plain`` for nnU-Net's export or ``measured`` for that of a trainer that validates.
+    """
     from nnunetv2.inference import export_prediction
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.nnunet import export as measured_export
+    from nnunet_nacl.cases.record import RECORDS
+    from nnunet_nacl.nnunet import records
+    from nnunet_nacl.nnunet.export import MeasuredExport
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
-    validation, references = root / "model" / "fold_0" / "validation", root / "truth"
+    validation, references = folders_of(root)
     folder = PredictionFolder.open(validation, references)
     seconds: dict[str, float] = {}
-
-    def timed(owner, name: str, stage: str) -> None:
-        function = getattr(owner, name)
-
-        def call(*arguments, **options):
-            start = time.process_time()
-            try:
-                return function(*arguments, **options)
-            finally:
-                seconds[stage] = seconds.get(stage, 0.0) + time.process_time() - start
-
-        setattr(owner, name, call)
-
-    timed(export_prediction, "export_prediction_from_logits", "nnU-Net's export")
-    timed(PredictionFolder, "case", "reading both label maps")
-    timed(measured_export, "measure", "measuring")
-    timed(measured_export, "make_sample", "sample and slices")
+    time_calls(export_prediction, "export_prediction_from_logits", NNUNET_STAGE, seconds)
+    time_calls(PredictionFolder, "case", "reading both label maps", seconds)
+    time_calls(records, "measure", "measuring, with the sample", seconds)
+    export = export_prediction.export_prediction_from_logits
+    if row == "measured":
+        export = MeasuredExport(folder)
     manager = PlansManager(plans())
-    size = list(shape)
-    properties = {
-        "spacing": [1.5, 0.8, 0.8],
-        "sitk_stuff": {
-            "spacing": (0.8, 0.8, 1.5),
-            "origin": (0.0,) * 3,
-            "direction": tuple(np.eye(3).ravel()),
-        },
-        "shape_before_cropping": size,
-        "bbox_used_for_cropping": [[0, n] for n in size],
-        "shape_after_cropping_and_before_resampling": size,
-    }
-    export = (
-        measured_export.MeasuredExport(folder)
-        if measured
-        else export_prediction.export_prediction_from_logits
-    )
-    arguments = (
+    logits = make_logits(classes, shape)
+    start = time.process_time()
+    export(
+        logits,
+        make_properties(shape),
         manager.get_configuration("3d_fullres"),
         manager,
         folder.dataset_json,
         str(validation / CASE),
+        num_threads_torch=1,
     )
-    logits = make_logits(classes, shape)
-    start = time.process_time()
-    export(logits, properties, *arguments, num_threads_torch=1)
     seconds["all"] = time.process_time() - start
-    if measured and not (validation / "calibration.json.partial" / f"{CASE}.json").is_file():
-        raise SystemExit((validation / "calibration.json.partial" / f"{CASE}.problem").read_text())
-    return seconds | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    if row == "measured" and not (validation / RECORDS / f"{CASE}.npz").is_file():
+        raise SystemExit("the case has no record: a warning above says why.")
+    return seconds | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}
+
+
+def time_calls(owner: Any, name: str, stage: str, seconds: dict[str, float]) -> None:
+    """From now on the CPU time of a function of a module or class counts for a stage."""
+    function = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        start = time.process_time()
+        try:
+            return function(*arguments, **options)
+        finally:
+            seconds[stage] = seconds.get(stage, 0.0) + time.process_time() - start
+
+    setattr(owner, name, call)
+
+
+def make_properties(shape: tuple[int, ...]) -> dict[str, Any]:
+    """What nnU-Net's reader and preprocessing say of the case."""
+    size = list(shape)
+    geometry = {
+        "spacing": (0.8, 0.8, 1.5),
+        "origin": (0.0,) * 3,
+        "direction": tuple(np.eye(3).ravel()),
+    }
+    return {
+        "spacing": [1.5, 0.8, 0.8],
+        "sitk_stuff": geometry,
+        "shape_before_cropping": size,
+        "bbox_used_for_cropping": [[0, length] for length in size],
+        "shape_after_cropping_and_before_resampling": size,
+    }
+
+
+def run_apart(
+    root: Path, classes: int, shape: tuple[int, ...], row: str, core: int | None = None
+) -> dict[str, float]:
+    """:func:`run_one` in a process of its own, whose memory is that of one export."""
+    command = [sys.executable, __file__, "--classes", str(classes), "--shape", *map(str, shape)]
+    command += ["--run", str(root), row]
+    if core is not None:
+        command += ["--core", str(core)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}.")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -175,68 +212,50 @@ def main() -> None:
     pin_to_one_core(args.core)
     shape = tuple(args.shape)
     if args.run:
-        print(
-            json.dumps(run_one(Path(args.run[0]), args.classes, shape, args.run[1] == "measured"))
-        )
+        folder, row = args.run
+        print(json.dumps(run_one(Path(folder), args.classes, shape, row)))
         return
-    results = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         validation, _ = make_folder(root, args.classes, shape)
-        for which in ("plain", "measured"):
-            command = [
-                sys.executable,
-                __file__,
-                "--classes",
-                str(args.classes),
-                "--shape",
-                *map(str, shape),
-            ]
-            command += ["--run", str(root), which] + (
-                ["--core", str(args.core)] if args.core is not None else []
-            )
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            results[which] = json.loads(done.stdout.splitlines()[-1])
-        kept = sum(
-            p.stat().st_size
-            for p in validation.rglob("*")
-            if p.is_file() and not p.name.endswith(ENDING)
-        )
-    whole = 4.0 * args.classes * np.prod(shape)
-    plain, measured = results["plain"], results["measured"]
-    rows = [
-        ["nnU-Net's export alone", f"{plain['all']:.1f}", f"{plain['peak'] / whole:.2f}"],
-        *[
-            [f"... {name}", f"{seconds:.1f}", ""]
-            for name, seconds in measured.items()
-            if name not in ("all", "peak", "nnU-Net's export")
-        ],
-        [
-            "measured on the way, all of it",
-            f"{measured['all']:.1f}",
-            f"{measured['peak'] / whole:.2f}",
-        ],
-    ]
-    size = " x ".join(map(str, (args.classes, *shape)))
-    text = "\n\n".join(
-        [
-            "## Export of one case",
-            (
-                f"Logits {size} in half precision; its probabilities (float32) are"
-                f" {whole / 2**30:.2f} GiB."
-            ),
-            table(["stage", "CPU s", "peak memory / probabilities"], rows),
-            (
-                f"{(measured['peak'] - plain['peak']) / whole:+.2f} probabilities more than"
-                f" nnU-Net's export (goal: at most 0.5); {kept / 1e6:.2f} MB are left on the disk"
-                " beside the segmentation."
-            ),
-            f"Machine: {describe_machine()}.",
-        ]
-    )
+        plain = run_apart(root, args.classes, shape, "plain", args.core)
+        measured = run_apart(root, args.classes, shape, "measured", args.core)
+        kept = 0
+        for path in validation.rglob("*"):
+            if path.is_file() and not path.name.endswith(ENDING):
+                kept += path.stat().st_size
+    text = _section(args.classes, shape, plain, measured, kept)
     print(text)
     if args.output:
         write_section(args.output, "export", text)
+
+
+def _section(
+    classes: int,
+    shape: tuple[int, ...],
+    plain: dict[str, float],
+    measured: dict[str, float],
+    kept: int,
+) -> str:
+    """The section by what both exports took, and the bytes that are left on the disk."""
+    whole = 4.0 * classes * np.prod(shape)  # bytes of the probabilities
+    plain_peak = plain["peak"] / whole
+    measured_peak = measured["peak"] / whole
+    rows = [["nnU-Net's export alone", f"{plain['all']:.1f}", f"{plain_peak:.2f}"]]
+    for stage, seconds in measured.items():
+        if stage not in ("all", "peak", NNUNET_STAGE):
+            rows.append([f"... {stage}", f"{seconds:.1f}", ""])
+    title = "measured on the way, all of it"
+    rows.append([title, f"{measured['all']:.1f}", f"{measured_peak:.2f}"])
+    size = " x ".join(map(str, (classes, *shape)))
+    return join_section(
+        "## Export of one case",
+        f"Logits {size} in half precision; its probabilities (float32) are"
+        f" {whole / 2**30:.2f} GiB.",
+        table(["stage", "CPU s", "peak memory / probabilities"], rows),
+        f"{measured_peak - plain_peak:+.2f} probabilities more than nnU-Net's export (goal: at"
+        f" most 0.5); {kept / 1e6:.2f} MB are left on the disk beside the segmentation.",
+    )
 
 
 if __name__ == "__main__":

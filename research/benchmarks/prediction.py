@@ -13,24 +13,34 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 from page import describe_machine, table, write_section
+from timing import Seconds, read_clocks
+
+GOALS = {"ours": "1.15; a third of the bytes of the row with npz", "ours, members": "1.3"}
+HEADER = [
+    "command",
+    "wall s",
+    "CPU s",
+    "wall x nnUNetv2_predict",
+    "CPU x",
+    "MiB written",
+    "goal: at most (wall x)",
+]
 
 
-class Run(NamedTuple):
-    """What a row's commands took: seconds, and bytes of what they wrote."""
+@dataclass(frozen=True)
+class Run:
+    """What a row's commands took, and bytes of what they wrote."""
 
-    wall_s: float
-    cpu_s: float
+    seconds: Seconds
     written: int
 
 
@@ -57,43 +67,38 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
-    rows = _rows(args)
-    with tempfile.TemporaryDirectory() as folder:
-        rounds = [
-            {name: _run(commands, Path(folder) / name) for name, commands in rows.items()}
-            for _ in range(args.rounds)
-        ]
-        _compare(Path(folder), "stock", "ours")
+    commands_by_row = _rows(args)
+    rounds = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for _ in range(args.rounds):
+            runs = {}
+            for row, commands in commands_by_row.items():
+                runs[row] = _run(commands, folder / row)
+            rounds.append(runs)
+        _compare(folder, "stock", "ours")
         if args.members:
-            _compare(Path(folder), "stock, members", "ours, members")
-    print(text := _text(args, rounds))
+            _compare(folder, "stock, members", "ours, members")
+    text = _text(args, rounds)
+    print(text)
     if args.output:
         write_section(args.output, "prediction", f"## From scans to a review list\n\n{text}")
 
 
 def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     """The commands of each row; OUT stands for its own folder."""
-    n = str(args.processes)
+    workers = str(args.processes)
     model = ["-d", args.d, "-c", args.c, "-tr", args.tr]
-    rest = ["-device", args.device, "-npp", n, "-nps", n, "--disable_progress_bar"]
-    stock = ["nnUNetv2_predict", "-i", str(args.scans), "-o", "OUT", *model, *rest, "-f"]
-    ours = ["nnunet_nacl", "predict", *stock[1:]]
-    after = [
-        "nnunet_nacl",
-        "review",
-        "-i",
-        "OUT",
-        "-o",
-        "OUT_review",
-        "-maps",
-        "entropy",
-        "-np",
-        "1",
-    ]
+    how = ["-device", args.device, "-npp", workers, "-nps", workers, "--disable_progress_bar"]
+    options = ["-i", str(args.scans), "-o", "OUT", *model, *how, "-f"]
+    stock = ["nnUNetv2_predict", *options]
+    ours = ["nnunet_nacl", "predict", *options]
+    review = ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_review"]
+    review += ["-maps", "entropy", "-np", "1"]
     rows = {
         "stock": [[*stock, args.f]],
         "ours": [[*ours, args.f]],
-        "npz": [[*stock, args.f, "--save_probabilities"], after],
+        "npz": [[*stock, args.f, "--save_probabilities"], review],
     }
     if args.members:
         rows["stock, members"] = [[*stock, *args.members]]
@@ -102,33 +107,28 @@ def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
 
 
 def _run(commands: list[list[str]], out: Path) -> Run:
-    for folder in out.parent.glob(f"{out.name}*"):
-        if folder.name.removeprefix(out.name) in ("", "_review"):
-            shutil.rmtree(folder)
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    for command in commands:
-        words = [
-            word.replace("OUT", str(out)) if word.startswith("OUT") else word for word in command
-        ]
-        words[0] = str(Path(sys.executable).parent / words[0])
-        subprocess.run(
-            [sys.executable, *words],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    """What the commands of a row took, which write into its own folders."""
     folders = [out, out.parent / f"{out.name}_review"]
-    sizes = [
-        path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()
-    ]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    start = read_clocks()
+    for program, *arguments in commands:
+        words = [sys.executable, str(Path(sys.executable).parent / program)]
+        for argument in arguments:
+            is_folder = argument.startswith("OUT")
+            words.append(argument.replace("OUT", str(out)) if is_folder else argument)
+        quiet = subprocess.DEVNULL
+        subprocess.run(words, check=True, stdout=quiet, stderr=quiet)
+    seconds = read_clocks().since(start)
+    written = 0
+    for folder in folders:
+        written += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(
-        f"{out.name}: wall {wall:.1f} s, CPU {cpu:.1f} s, {sum(sizes):,} bytes",
+        f"{out.name}: wall {seconds.wall:.1f} s, CPU {seconds.cpu:.1f} s, {written:,} bytes",
         file=sys.stderr,
         flush=True,
     )
-    return Run(wall, cpu, sum(sizes))
+    return Run(seconds, written)
 
 
 def _compare(folder: Path, stock: str, ours: str) -> None:
@@ -145,44 +145,28 @@ def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
         "stock, members": f"nnUNetv2_predict, {len(args.members)} folds",
         "ours, members": f"nnunet_nacl predict, {len(args.members)} folds",
     }
-    goals = {"ours": "1.15; a third of the bytes of the row with npz", "ours, members": "1.3"}
     lines = []
-    for name in rounds[0]:
-        beside = "stock, members" if "members" in name else "stock"
-        ratio = [
-            median(getattr(one[name], what) / getattr(one[beside], what) for one in rounds)
-            for what in ("wall_s", "cpu_s")
-        ]
-        taken = [median(getattr(one[name], what) for one in rounds) for what in ("wall_s", "cpu_s")]
+    for row in rounds[0]:
+        stock = "stock, members" if "members" in row else "stock"
+        pairs = [(runs[row].seconds, runs[stock].seconds) for runs in rounds]
         lines.append(
             [
-                titles[name],
-                *(f"{value:.1f}" for value in taken),
-                *(f"{value:.2f}" for value in ratio),
-                f"{rounds[-1][name].written / 2**20:.2f}",
-                goals.get(name, ""),
+                titles[row],
+                f"{median(taken.wall for taken, _ in pairs):.1f}",
+                f"{median(taken.cpu for taken, _ in pairs):.1f}",
+                f"{median(taken.wall / of_stock.wall for taken, of_stock in pairs):.2f}",
+                f"{median(taken.cpu / of_stock.cpu for taken, of_stock in pairs):.2f}",
+                f"{rounds[-1][row].written / 2**20:.2f}",
+                GOALS.get(row, ""),
             ]
         )
     n_scans = len({path.name.rpartition("_")[0] for path in args.scans.glob("*_0000.*")})
-    header = [
-        "command",
-        "wall s",
-        "CPU s",
-        "wall x nnUNetv2_predict",
-        "CPU x",
-        "MiB written",
-        "goal: at most (wall x)",
-    ]
     intro = (
         f"{n_scans} scans, {args.d} {args.c}, {args.tr}; medians of {len(rounds)} interleaved"
-        " rounds, "
+        f" rounds, {args.processes} process(es) that read and as many that export, device"
+        f" {args.device}. The segmentations are nnU-Net's, byte by byte."
     )
-    intro += (
-        f"{args.processes} process(es) that read and as many that export, device {args.device}."
-        " The "
-    )
-    intro += "segmentations are nnU-Net's, byte by byte."
-    return f"{intro}\n\n{table(header, lines)}\n\n{describe_machine()}"
+    return f"{intro}\n\n{table(HEADER, lines)}\n\n{describe_machine()}"
 
 
 if __name__ == "__main__":
