@@ -76,7 +76,8 @@ class Views:
             without limits.
         variance_by_slice: (C, slices) sums of p (1 - p), the variance of a structure's voxels, in
             each slice across :attr:`axis`.
-        axis: Across the slices that are shown, see :func:`~nnunet_nacl.cases.geometry.slicing_axis`.
+        axis: The axis across the slices that are shown, see
+            :func:`~nnunet_nacl.cases.geometry.slicing_axis`.
     """
 
     images: dict[str, np.ndarray]

@@ -28,7 +28,7 @@ class Usage(NamedTuple):
 
 
 def read_clocks() -> Seconds:
-    """Now: CPU time of this process and of all that it started and that have ended, and wall time."""
+    """Now: CPU time of this process and of those that it started and that ended, and wall time."""
     cpu = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
