@@ -1,5 +1,4 @@
-"""`Predictor`: predicts an image that is in memory, with predicted Dice, volume and reasons to look
-at it."""
+"""`Predictor`: predicts an image that is in memory, and says how far that can be trusted."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ import pandas as pd
 
 from nnunet_nacl.calibrator.calibration_map import Probabilities
 from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
@@ -92,7 +92,9 @@ class Answer(Mapping[str, pd.Series]):
     def __len__(self) -> int:
         return len(self.structures)
 
-    __eq__, __hash__ = object.__eq__, object.__hash__  # rows have no truth value
+    # as objects, since rows have no truth value
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 class Predictor:
@@ -159,33 +161,30 @@ class Predictor:
         unlike: float = DEFAULT_UNLIKE,
         trust_checkpoint: bool = False,
     ) -> None:
-        given = None if calibration_map is None else Path(calibration_map)
-        if bad is None and (find, miss) != (None, None):
+        if bad is None and (find is not None or miss is not None):
             raise UserError(
                 "find and miss go with bad, the Dice below which a scan is bad, such as bad=0.7."
             )
         if not 0 < unlike < 1:
             raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
+        map_path = None
+        if calibration_map is not None:
+            map_path = Path(calibration_map)
+        self._any_size = any_size
+        self._unlike = unlike
         self._trust_checkpoint = trust_checkpoint
         with errors_name_arguments(_ARGUMENTS), trusting(trust_checkpoint):
             self._model = TrainedModel.open(Path(model_folder), folds, checkpoint)
-            self._calibrator = Calibrator.of_model(self._model, given)
-            self._any_size = any_size
-            self._unlike = unlike
-            self.missing = self._calibrator.missing
-            learned = self._calibrator.learned
-            names = self._model.labels.structures
+            self._calibrator = Calibrator.of_model(self._model, map_path)
             self._flags = None
             if bad is not None:
-                if learned is None:
-                    raise UserError(f"bad: nothing is known of Dice: {' '.join(self.missing)}")
-                shares = share_of(find, "-find"), share_of(miss, "-miss")
-                self._flags = Flags.of(learned.scores, read_bad(bad, names), names, *shares)
+                self._flags = _make_flags(self._model, self._calibrator, bad, find, miss)
             self._findings = finding_channels(
                 self._model.labels, findings, self._calibrator.with_findings
             )
             settings = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
             self._network = Network(self._model, settings)
+        self.missing = self._calibrator.missing
 
     def predict(
         self,
@@ -211,42 +210,89 @@ class Predictor:
             UserError: The image or the stage before has the wrong shape or values, or the image is
                 far larger than those of the training.
         """
-        model = self._model
-        if (previous_stage is None) != (model.previous_stage is None):
-            stage = model.previous_stage
-            wrong = (
-                f"a cascade: give the segmentation of {stage} as"
-                if stage
-                else "no cascade, which alone has a"
-            )
-            raise UserError(f"{model.configuration} is {wrong} previous_stage.")
-        image, given = np.asarray(image), dict(properties)
-        if previous_stage is not None:
-            # nnU-Net marks what it crops by -1
-            previous_stage = np.asarray(previous_stage, np.float32)
-            if previous_stage.shape != image.shape[1:]:
-                shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
-                raise UserError(
-                    f"previous_stage has the shape {shapes}; give the segmentation of this image."
-                )
-            model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
+        image = np.asarray(image)
+        previous_stage = self._check_previous_stage(previous_stage, image)
         with errors_name_arguments(_ARGUMENTS), trusting(self._trust_checkpoint):
             prepared = preprocess(
-                model, case, image, given, previous_stage, source=[case], any_size=self._any_size
+                self._model,
+                case,
+                image,
+                dict(properties),
+                previous_stage,
+                source=[case],
+                any_size=self._any_size,
             )
-            segmented = predicted_case(model, self._network.predict(prepared))
-        views = Views.of(segmented, ())
+            segmented = predicted_case(self._model, self._network.predict(prepared))
+        return self._answer(segmented, with_probabilities=probabilities)
+
+    def _check_previous_stage(
+        self, previous_stage: np.ndarray | None, image: np.ndarray
+    ) -> np.ndarray | None:
+        """The segmentation of the stage before as nnU-Net takes it; UserError where it does not
+        fit."""
+        model = self._model
+        if previous_stage is None:
+            if model.previous_stage is not None:
+                raise UserError(
+                    f"{model.configuration} is a cascade: give the segmentation of"
+                    f" {model.previous_stage} as previous_stage."
+                )
+            return None
+        if model.previous_stage is None:
+            raise UserError(
+                f"{model.configuration} is no cascade, which alone has a previous_stage."
+            )
+        # nnU-Net marks what it crops by -1
+        previous_stage = np.asarray(previous_stage, np.float32)
+        if previous_stage.shape != image.shape[1:]:
+            shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
+            raise UserError(
+                f"previous_stage has the shape {shapes}; give the segmentation of this image."
+            )
+        model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
+        return previous_stage
+
+    def _answer(self, case: Case, *, with_probabilities: bool) -> Answer:
+        """What is known of a case that was predicted."""
+        views = Views.of(case, ())
         calibration = self._calibrator.log_odds_map
-        record = measure(segmented, calibration, views, findings=self._findings)
-        listed = review_list([record], self._calibrator, Aims(self._flags, self._unlike))
-        reasons = list(listed.scans.reasons[case])
-        whole = segmented.probabilities.whole(calibration) if probabilities else None
+        record = measure(case, calibration, views, findings=self._findings)
+        aims = Aims(flags=self._flags, unlike=self._unlike)
+        listed = review_list([record], self._calibrator, aims)
+        reasons = list(listed.scans.reasons[case.name])
+        flag = None
+        if self._flags is not None:
+            flag = bool(reasons)
+        least_certain: tuple[int, ...] = ()
+        if views.place is not None:
+            least_certain = views.place.index
+        probabilities = None
+        if with_probabilities:
+            whole = case.probabilities.whole(calibration)
+            probabilities = Probabilities(whole, calibration is not None)
         return Answer(
-            segmented.segmentation,
-            listed.structures.set_index("name"),
-            record.findings,
-            reasons,
-            bool(reasons) if self._flags else None,
-            views.place.index if views.place else (),
-            None if whole is None else Probabilities(whole, calibration is not None),
+            segmentation=case.segmentation,
+            structures=listed.structures.set_index("name"),
+            findings=record.findings,
+            reasons=reasons,
+            flag=flag,
+            least_certain=least_certain,
+            probabilities=probabilities,
         )
+
+
+def _make_flags(
+    model: TrainedModel,
+    calibrator: Calibrator,
+    bad: BadSpec,
+    find: float | None,
+    miss: float | None,
+) -> Flags:
+    """By which score images are flagged; UserError where the map knows nothing of Dice."""
+    if calibrator.learned is None:
+        raise UserError(f"bad: nothing is known of Dice: {' '.join(calibrator.missing)}")
+    structures = model.labels.structures
+    share_to_find = share_of(find, "-find")
+    share_missed = share_of(miss, "-miss")
+    limits = read_bad(bad, structures)
+    return Flags.of(calibrator.learned.scores, limits, structures, share_to_find, share_missed)
