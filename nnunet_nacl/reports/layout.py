@@ -1,16 +1,16 @@
-"""Colours, settings and panels of all figures, and their files, which are the same for the same
-numbers."""
+"""Colours, settings, panels and files of all figures; the same numbers give the same files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import Any, TypedDict, cast
 
 from matplotlib import style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from typing_extensions import Unpack
@@ -18,17 +18,34 @@ from typing_extensions import Unpack
 from nnunet_nacl.files import replacing
 
 # of Okabe and Ito, distinguishable with any colour vision
-BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+GREEN = "#009E73"
 
-HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8  # points
-_MIN_WIDTH, _MAX_WIDTH = 4.8, 9.0  # inches: at 100 % no wider than a page of text on a screen
-_MARGIN = 0.12  # inches beside heading and notes, and between texts
-_LEGEND = 2.9  # inches of a column of the legend, of which the handle and gaps take the next
-_HANDLE = 0.62
+INK = "#222222"
+GREY = "#6E6E6E"
+PALE = "#E6E6E6"
+
+# points
+HEADING_SIZE = 12
+TEXT_SIZE = 9
+SMALL_SIZE = 8
+
+# inches
+_MIN_WIDTH = 4.8
+_MAX_WIDTH = 9.0  # at 100 % no wider than a page of text on a screen
+_MARGIN = 0.12  # beside heading and notes, and between texts
+_LEGEND_COLUMN = 2.9
+_LEGEND_HANDLE = 0.62  # of such a column, with the gaps
+
 _CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
+_BOLD = 1.1  # how much wider texts may be than that: headings are bold
 
-_METADATA: dict[str, Any] = {".png": {"Software": "nnunet_nacl"}, ".svg": {"Date": None}}
+# without the time, so that the same numbers give the same bytes
+_METADATA: dict[str, dict[str, str | None]] = {
+    ".png": {"Software": "nnunet_nacl"},
+    ".svg": {"Date": None},
+}
 _SETTINGS = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
@@ -45,10 +62,11 @@ _SETTINGS = {
     "legend.fontsize": TEXT_SIZE,
     "grid.color": PALE,
     "grid.linewidth": 0.8,
-    **{
-        f"{what}color": INK
-        for what in ("text.", "axes.label", "axes.title", "xtick.label", "ytick.label")
-    },
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "xtick.color": GREY,
     "ytick.color": GREY,
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -61,15 +79,19 @@ _SETTINGS = {
 
 @contextmanager
 def figure_settings() -> Iterator[None]:
-    """Matplotlib's defaults and ours, whatever the user's own matplotlibrc says; the former
-    settings come back."""
+    """Matplotlib's defaults and ours, whatever the user's own matplotlibrc says.
+
+    The former settings come back.
+    """
     with style.context(["default", _SETTINGS]):
         yield
 
 
 def wrap(text: str, width: float, size: float = TEXT_SIZE) -> str:
-    """Break a text into lines of about ``width`` inches, at spaces and hyphens, and where a word is
-    longer anywhere."""
+    """Break a text into lines of about ``width`` inches, at spaces and hyphens.
+
+    A word that is longer is broken anywhere.
+    """
     characters = max(int(72 * width / (_CHARACTER * size)), 1)
     return "\n".join(fill(line, characters) for line in text.split("\n"))
 
@@ -101,14 +123,19 @@ def new_panels(
 ) -> tuple[SubFigure, list[Axes]]:
     """Panels of one size, row by row, on a figure that :func:`write_figure` completes.
 
-    A panel has a width and height in inches with titles and labels, and is narrower where all would
-    be too wide. Without ``columns`` at most three stand beside each other. Keywords are those of
-    Figure.subplots.
+    Args:
+        count: Of the panels.
+        panel: Width and height of one in inches, with titles and labels. Panels are narrower where
+            all would be too wide.
+        columns: Panels beside each other; None: as fits the count, at most three.
+        keywords: Of Figure.subplots.
     """
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
-    size = min(max(columns * panel[0], _MIN_WIDTH), _MAX_WIDTH), rows * panel[1]
-    body = cast(SubFigure, Figure(size, layout="constrained").subfigures())
+    panel_width, panel_height = panel
+    width = min(max(columns * panel_width, _MIN_WIDTH), _MAX_WIDTH)
+    figure = Figure((width, rows * panel_height), layout="constrained")
+    body = cast(SubFigure, figure.subfigures())
     axes = list(body.subplots(rows, columns, squeeze=False, **keywords).flat)
     for unused in axes[count:]:
         unused.remove()
@@ -119,47 +146,79 @@ def write_figure(
     body: SubFigure,
     path: str | os.PathLike,
     *,
-    legend: Sequence = (),
+    legend: Sequence[Artist] = (),
     remarks: Sequence[str] = (),
     **frame: Unpack[Frame],
 ) -> Path:
-    """Put heading, legend and notes around the panels, and write the figure, which grows by what
-    they take; its path.
+    """Put heading, legend and notes around the panels, and write the figure.
 
-    Below the panels stand a legend of handles, then remarks, sentences that follow from the
-    numbers. What is too long is broken into lines. The file is PNG or SVG, has the same bytes on
-    every run, and the title in its metadata. UserError if it cannot be written.
+    The figure grows by what they take; what is too long is broken into lines. The file is PNG or
+    SVG, has the same bytes on every run, and the title in its metadata.
+
+    Args:
+        body: What :func:`new_panels` gave.
+        path: Of the file.
+        legend: Handles with labels, for below the panels.
+        remarks: Sentences below the legend that follow from the numbers.
+        frame: What every figure may have.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: A file cannot be written.
     """
-    path, figure, title = Path(path), body.figure, frame.get("title", "")
-    room, height = figure.get_figwidth() - 2 * _MARGIN, figure.get_figheight()
-    texts: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-        (figure.suptitle, title, {"fontsize": HEADING_SIZE, "fontweight": "bold"}),
-        (body.suptitle, frame.get("subtitle", ""), {"fontsize": TEXT_SIZE}),
-        (
-            figure.supxlabel,
-            "\n".join((*remarks, *frame.get("notes", ()))),
-            {"fontsize": SMALL_SIZE, "color": GREY},
-        ),
-    )
-    for write, text, look in texts:
-        if text:
-            text = wrap(text, room, 1.1 * look["fontsize"])  # bold is wider
-            write(text, x=_MARGIN / figure.get_figwidth(), ha="left", **look)
-            height += height_of(text.count("\n") + 1, look["fontsize"]) + _MARGIN
+    path = Path(path)
+    figure = body.figure
+    title = frame.get("title", "")
+    subtitle = frame.get("subtitle", "")
+    foot = "\n".join((*remarks, *frame.get("notes", ())))
+    width = figure.get_figwidth()
+    height = figure.get_figheight()
+    height += _write_text(figure.suptitle, title, HEADING_SIZE, width, fontweight="bold")
+    height += _write_text(body.suptitle, subtitle, TEXT_SIZE, width)
+    height += _write_text(figure.supxlabel, foot, SMALL_SIZE, width, color=GREY)
     if legend:
-        columns = int(room / _LEGEND)
-        labels = [wrap(handle.get_label(), room / columns - _HANDLE) for handle in legend]
-        body.legend(
-            legend, labels, loc="outside lower left", ncols=columns, frameon=False, handlelength=2.2
-        )
-        highest = max(label.count("\n") for label in labels) + 1
-        height += height_of(-(-len(labels) // columns) * highest, 1.1 * TEXT_SIZE) + _MARGIN
+        height += _write_legend(body, legend, width)
     figure.set_figheight(height)
     for _ in range(2):  # panels of a fixed aspect have their place the second time
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # further files get the same drawing
-    for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
-        metadata = _METADATA[file.suffix] | ({"Title": title} if title else {})
-        with figure_settings(), replacing(file) as temporary:
-            figure.savefig(temporary, format=file.suffix[1:], dpi=150, metadata=metadata)
+    _save(figure, path, title)
+    for suffix in frame.get("also", ()):
+        _save(figure, path.with_suffix(suffix), title)
     return path
+
+
+def _write_text(
+    write: Callable[..., object], text: str, size: int, figure_width: float, **look: str
+) -> float:
+    """Write a text of a figure by Matplotlib's method for it; how many inches it needs."""
+    if not text:
+        return 0.0
+    text = wrap(text, figure_width - 2 * _MARGIN, _BOLD * size)
+    write(text, x=_MARGIN / figure_width, ha="left", fontsize=size, **look)
+    return height_of(text.count("\n") + 1, size) + _MARGIN
+
+
+def _write_legend(body: SubFigure, handles: Sequence[Artist], figure_width: float) -> float:
+    """Write the legend below the panels; how many inches it needs."""
+    room = figure_width - 2 * _MARGIN
+    columns = int(room / _LEGEND_COLUMN)
+    label_width = room / columns - _LEGEND_HANDLE
+    labels = [wrap(str(handle.get_label()), label_width) for handle in handles]
+    body.legend(
+        handles, labels, loc="outside lower left", ncols=columns, frameon=False, handlelength=2.2
+    )
+    rows = -(-len(labels) // columns)
+    lines_of_row = max(label.count("\n") for label in labels) + 1
+    return height_of(rows * lines_of_row, _BOLD * TEXT_SIZE) + _MARGIN
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    """Write a file as it was laid out; UserError where that fails."""
+    metadata = dict(_METADATA[path.suffix])
+    if title:
+        metadata["Title"] = title
+    with figure_settings(), replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,56 +17,69 @@ from nnunet_nacl.errors import UserError, first_line, one_line, printable
 from nnunet_nacl.files import write_atomically
 
 STRUCTURE_COLORS = (
-    *(
-        "#E69F00",
-        "#56B4E9",
-        "#CC0066",
-        "#8800FF",
-        "#BBFF00",
-        "#00DD99",
-        "#DD5500",
-        "#9977FF",
-        "#33FFFF",
-        "#9944AA",
-    ),
-    *(
-        "#EE6699",
-        "#CCFFAA",
-        "#5588CC",
-        "#DDCC00",
-        "#559955",
-        "#CC0000",
-        "#00DDFF",
-        "#DD44BB",
-        "#99BB66",
-        "#88EE77",
-    ),
+    "#E69F00",
+    "#56B4E9",
+    "#CC0066",
+    "#8800FF",
+    "#BBFF00",
+    "#00DD99",
+    "#DD5500",
+    "#9977FF",
+    "#33FFFF",
+    "#9944AA",
+    "#EE6699",
+    "#CCFFAA",
+    "#5588CC",
+    "#DDCC00",
+    "#559955",
+    "#CC0000",
+    "#00DDFF",
+    "#DD44BB",
+    "#99BB66",
+    "#88EE77",
 )
-"""Of structures: after the first three each is the one farthest (Oklab) from greys and from those
-before, to an eye with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and
-light enough to be seen on black. After 20 they begin again, and numbers tell structures apart."""
+"""Of structures, in their order; behind the last they begin again, and numbers tell them apart.
+
+After the first three each is the one farthest (Oklab) from greys and from those before, to an eye
+with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and light enough to be
+seen on black."""
+
+_TEMPLATES = "templates"
+"""Folder in this package."""
+
+
+def _make_printable(value: object) -> object:
+    """What a template puts into a page: no text turns round what is beside it, and none is
+    invisible."""
+    if type(value) is str:  # Markup, which is a str too, is a page's own
+        return printable(value)
+    return value
 
 
 _PAGES = Environment(
-    loader=PackageLoader("nnunet_nacl.reports", "templates"),
+    loader=PackageLoader("nnunet_nacl.reports", _TEMPLATES),
     autoescape=True,
-    # no text turns that around it
-    finalize=lambda value: printable(value) if type(value) is str else value,
+    finalize=_make_printable,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
 
 
-def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
-    """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on
-    it."""
-    templates = files("nnunet_nacl.reports").joinpath("templates")
-    script = "".join(templates.joinpath(file).read_text(encoding="utf-8") for file in scripts)
+def render_page(template: str, scripts: Sequence[str] = ("page.js",), **values: object) -> str:
+    """The text of a page over ``base.html``, which needs no other file.
+
+    Args:
+        template: Name of its file.
+        scripts: Files that a browser runs on it, as one script.
+        values: What the template names.
+    """
+    script = "".join(_read_template(file) for file in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _PAGES.get_template(name).render(
+    style = _PAGES.get_template("page.css").render(colors=STRUCTURE_COLORS)
+    return _PAGES.get_template(template).render(
         version=f"nnunet_nacl {nnunet_nacl.__version__}",
-        style=Markup(_PAGES.get_template("page.css").render(colors=STRUCTURE_COLORS)),
+        style=Markup(style),
         script=Markup(script),
         script_hash=f"sha256-{digest}",  # as a content security policy wants it
         colors=len(STRUCTURE_COLORS),
@@ -75,12 +87,20 @@ def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any)
     )
 
 
+def _read_template(name: str) -> str:
+    folder = files("nnunet_nacl.reports").joinpath(_TEMPLATES)
+    return folder.joinpath(name).read_text(encoding="utf-8")
+
+
 def write_page(path: Path, make_text: Callable[[], str]) -> str | None:
-    """Make the text of a page and write it; in one line why that failed, None where it did not.
+    """Make the text of a page and write it.
 
     A page only shows what other files hold. So whatever goes wrong costs the page alone: the caller
     tells the reason and goes on. The page of an earlier run, which would show other values, is then
     removed.
+
+    Returns:
+        In one line why that failed; None where it did not.
     """
     try:
         write_atomically(path, make_text())

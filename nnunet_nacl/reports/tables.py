@@ -10,61 +10,95 @@ import pandas as pd
 
 Rows = Sequence[Mapping[str, Any]]
 """Cells by the name of their column: texts, numbers, and pairs of a number and its text."""
+
 _MOST_NAMES = 10
+_DISTANCES = ("HD95", "ASSD")
+"""How names of columns with distances in mm begin."""
+_DECIMALS_OF_DISTANCES = 2
 
 
 def number(value: float, decimals: int = 3, sign: str = "") -> str:
-    """As tables show it: ``-`` where it is undefined, no sign before what is 0 as shown; ``sign``
-    is ``+`` or empty."""
+    """A number as tables show it: ``-`` where it is undefined, no sign before what is 0 as shown.
+
+    ``sign`` is ``+``, for one before all others, or empty.
+    """
     if math.isnan(value):
         return "-"
     text = f"{value:{sign}.{decimals}f}"
-    return text if float(text) or not sign else text[1:]
+    is_zero_as_shown = float(text) == 0
+    if sign and is_zero_as_shown:
+        return text[1:]
+    return text
 
 
 def frames(rows: Rows, decimals: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Values and texts of rows; numbers without a text of their own have so many decimals,
-    distances in mm two."""
+    """Values and texts of rows.
 
-    def shown(column: pd.Series) -> pd.Series:
-        digits = 2 if str(column.name).startswith(("HD95", "ASSD")) else decimals
-        return column.map(
-            lambda cell: number(cell, digits) if isinstance(cell, float) else str(cell)
-        )
-
+    Numbers without a text of their own have so many decimals, distances in mm two.
+    """
     cells = pd.DataFrame(rows, dtype=object)
-    values, texts = (
-        cells.map(lambda cell, i=i: cell[i] if isinstance(cell, tuple) else cell) for i in (0, 1)
-    )
-    return values.infer_objects(), texts.apply(shown)
+    values = cells.map(_value_of_cell).infer_objects()
+    texts = cells.apply(_texts_of_column, decimals=decimals)
+    return values, texts
+
+
+def _value_of_cell(cell: Any) -> Any:
+    if isinstance(cell, tuple):
+        value, _ = cell
+        return value
+    return cell
+
+
+def _texts_of_column(column: pd.Series, decimals: int) -> pd.Series:
+    if str(column.name).startswith(_DISTANCES):
+        decimals = _DECIMALS_OF_DISTANCES
+    return column.map(lambda cell: _text_of_cell(cell, decimals))
+
+
+def _text_of_cell(cell: Any, decimals: int) -> str:
+    if isinstance(cell, tuple):
+        _, text = cell
+        return text
+    if isinstance(cell, float):
+        return number(cell, decimals)
+    return str(cell)
 
 
 def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
-    """Rows, or their texts, for a terminal: flush right but for the first columns, ``keys``, which
-    name a row.
+    """Rows, or their texts, for a terminal.
 
-    Of equal names in rows that follow each other the first is shown.
+    The first columns, so many as ``keys``, name a row, and are flush left; of equal names in rows
+    that follow each other the first is shown. Other columns are flush right.
     """
-    texts = rows if isinstance(rows, pd.DataFrame) else frames(rows, decimals)[1]
+    if isinstance(rows, pd.DataFrame):
+        texts = rows
+    else:
+        _, texts = frames(rows, decimals)
     names = list(texts.columns[:keys])
     indexed = texts.set_index(names)
-    return (indexed if keys > 1 else indexed.rename_axis(index=None, columns=names[0])).to_string()
+    if keys == 1:  # the heading of the only name stands in the line of the others
+        indexed = indexed.rename_axis(index=None, columns=names[0])
+    return indexed.to_string()
 
 
 def ten_worst(
     rows: Rows, name: str, value: Callable[[Mapping[str, Any]], float]
 ) -> tuple[Rows, list[str]]:
-    """Rows of the ten names, in a column, with the lowest values, in their order; a line on how
-    many more there are.
+    """The rows of the ten names with the lowest values.
 
-    Of a name's rows the lowest value counts, NaN is the highest.
+    Args:
+        rows: Of all names; a name may have several.
+        name: Column of the names.
+        value: Of a row, NaN is the highest; of a name's rows the lowest counts.
+
+    Returns:
+        The rows in their order, and a line on how many more names there are, if any.
     """
-    lowest = pd.Series([value(row) for row in rows], [row[name] for row in rows], float)
-    lowest = lowest.groupby(level=0, sort=False).min().fillna(math.inf)
-    more = len(lowest) - _MOST_NAMES
-    if more <= 0:
+    values = pd.Series([value(row) for row in rows], [row[name] for row in rows], float)
+    lowest = values.groupby(level=0, sort=False).min().fillna(math.inf)
+    n_more = len(lowest) - _MOST_NAMES
+    if n_more <= 0:
         return rows, []
-    shown = set(lowest.nsmallest(_MOST_NAMES).index)
-    return [row for row in rows if row[name] in shown], [
-        f"the {_MOST_NAMES} worst, and {more} more in the file"
-    ]
+    worst_names = set(lowest.nsmallest(_MOST_NAMES).index)
+    worst_rows = [row for row in rows if row[name] in worst_names]
+    return worst_rows, [f"the {_MOST_NAMES} worst, and {n_more} more in the file"]
