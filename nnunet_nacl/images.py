@@ -36,11 +36,12 @@ def quiet() -> Iterator[None]:
         contextlib.redirect_stderr(sink),
     ):
         warnings.simplefilter("ignore")
-        logging.raiseExceptions, before = False, logging.raiseExceptions
+        raised_before = logging.raiseExceptions
+        logging.raiseExceptions = False
         try:
             yield
         finally:
-            logging.raiseExceptions = before
+            logging.raiseExceptions = raised_before
 
 
 def check_whole(path: Path, what: str) -> None:
@@ -75,9 +76,10 @@ def verified(path: Path) -> Iterator[None]:
             yield
     except (OSError, MemoryError, UserError):
         raise
-    except Exception as error:
+    except Exception as error:  # each library raises its own kinds when it cannot write
         raise OSError(errno.ENOSPC, first_line(error)) from None
-    if problem := why_broken(path):
+    problem = why_broken(path)
+    if problem:
         raise OSError(errno.ENOSPC, problem)
 
 
@@ -88,31 +90,48 @@ def why_broken(path: Path) -> str:
     A NIfTI file must have the size that its header promises; of other formats their libraries
     notice most.
     """
-    size = path.stat().st_size
     with open(path, "rb", opener=regular_only) as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    if not size:
+        first_bytes = file.read(2)
+    if not first_bytes:
         return "it is empty"
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or (
-        path.suffix == ".gz" and not is_gzip
-    ):
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return ""
+    is_gzip = first_bytes == b"\x1f\x8b"
+    if path.suffix == ".gz" and not is_gzip:
         return ""  # SimpleITK reads a .nii.gz that is not compressed, nibabel does not
-    import nibabel
-
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as unpacked:  # also verifies the checksum
-                size = sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
-        image: Any = nibabel.load(path)
-        voxels = image.dataobj
-        expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
-        if size < expected:
-            return f"truncated: {size} of {expected} bytes"
-        if voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
-            return "it holds voxels that are NaN or infinite"
+        return _why_nifti_is_broken(path)
     except Exception as error:  # whatever the libraries raise of a header or stream
         return f"truncated or corrupt: {first_line(error)}"
+
+
+def _why_nifti_is_broken(path: Path) -> str:
+    """What is wrong with the size or the values of a NIfTI file; whatever nibabel and gzip raise
+    where it cannot be read."""
+    import nibabel
+
+    if path.suffix == ".gz":
+        size = _unpacked_size(path)
+    else:
+        size = path.stat().st_size
+    image: Any = nibabel.load(path)
+    voxels = image.dataobj
+    num_voxels = math.prod(int(length) for length in voxels.shape)
+    expected_size = int(voxels.offset) + num_voxels * voxels.dtype.itemsize
+    if size < expected_size:
+        return f"truncated: {size} of {expected_size} bytes"
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
+        return "it holds voxels that are NaN or infinite"
     return ""
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of a gzip file's content, read to its end, where its checksum is."""
+    size = 0
+    with gzip.open(path) as unpacked:
+        while block := unpacked.read(_BLOCK):
+            size += len(block)
+    return size
 
 
 def read_header(path: Path) -> Any:

@@ -16,11 +16,10 @@ from nnunet_nacl.files import regular_only
 
 _T = TypeVar("_T")
 
-
 _CONTAINERS = {"list", "tuple", "set", "frozenset", "dict"}
 
 
-def _make_validator(kind: Any) -> SchemaValidator:
+def _make_validator(kind: object) -> SchemaValidator:
     """Pydantic's reader of a type, which goes on to the first wrong value of a list or dictionary.
 
     Every error takes a kilobyte, so all those of a small file that was made for it can take all
@@ -30,14 +29,14 @@ def _make_validator(kind: Any) -> SchemaValidator:
 
 
 # Pydantic's writer and reader of a type, which take long to make.
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-_validator: Callable[[Any], SchemaValidator] = cache(_make_validator)
+_adapter: Callable[[object], TypeAdapter] = cache(TypeAdapter)
+_validator: Callable[[object], SchemaValidator] = cache(_make_validator)
 
 
 def _stopping_early(schema: Any) -> Any:
     """A schema of pydantic, or a part of it, with ``fail_fast`` in every container."""
     if isinstance(schema, (list, tuple)):
-        return type(schema)(map(_stopping_early, schema))
+        return type(schema)(_stopping_early(part) for part in schema)
     if not isinstance(schema, dict):
         return schema
     stopping = {key: _stopping_early(part) for key, part in schema.items()}
@@ -69,7 +68,7 @@ def read_dict(path: Path) -> dict[str, Any]:
 
 
 def decode(
-    kind: type[_T], value: Any, source: str | Path, *, fix: str = "give nnU-Net's own file"
+    kind: type[_T], value: object, source: str | Path, *, fix: str = "give nnU-Net's own file"
 ) -> _T:
     """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such; other
     keys are passed over.
@@ -99,7 +98,7 @@ def _describe_first_problem(error: ValidationError) -> str:
     return f"{place}: {problem}" if place else problem
 
 
-def encode(value: Any) -> Any:
+def encode(value: object) -> Any:
     """Plain JSON values of a dataclass, or of dictionaries and lists of such and of arrays; NaN
     stays NaN."""
     return _adapter(type(value)).dump_python(
