@@ -10,18 +10,17 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
 import nnunet_nacl
-from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
+from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, choose, cross_fit
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
+from nnunet_nacl.calibrator.arrays import read_array, read_probabilities
 from nnunet_nacl.calibrator.map_parts import (
     SCOPE,
     Fitted,
@@ -40,7 +39,6 @@ from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
-from nnunet_nacl.metrics.inputs import check_not_masked, check_probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 
@@ -104,45 +102,54 @@ class CalibrationMap:
     def _check_maps(self) -> None:
         if self.form not in self.maps:
             raise ValueError(f"it has no map of the form {self.form}, but {some(list(self.maps))}")
-        stored = {f"maps.{form}": each for form, each in self.maps.items()}
-        stored |= {
-            f"fitted.cross_fit.{name}.map": part.map for name, part in self.fitted.cross_fit.items()
-        }
-        for place, each in stored.items():
+        map_by_place = {f"maps.{form}": stored for form, stored in self.maps.items()}
+        for name, part in self.fitted.cross_fit.items():
+            map_by_place[f"fitted.cross_fit.{name}.map"] = part.map
+        for place, stored in map_by_place.items():
             try:
-                check_stored_map(each, len(self.structures), self.regions)
+                check_stored_map(stored, len(self.structures), self.regions)
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
 
     def _check_structures_of_tables(self) -> None:
         """ValueError where something was learned of structures that the map does not have, or not
         of all."""
-        of_some: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
-        of_all: dict[str, Collection[str]] = {}
-        quality = self.quality or MapQuality()
-        of_some["quality.recall"] = quality.recall
-        if quality.presence:
-            for name, table in vars(quality.presence).items():
-                if name != "voxel":
-                    of_some[f"quality.presence.{name}"] = table
-        if learned := quality.learned:
-            of_all["quality.learned.dice"] = learned.dice
-            of_all["quality.learned.volume"] = learned.volume
-            of_all["quality.learned.scores.score"] = learned.scores.score
-            for name in ("dice", "volume"):
-                of_all[f"quality.learned.checks.{name}"] = learned.checks.get(name, {})
-
         names = self.names
         if len(names) < len(self.structures):
             raise ValueError(f"two of its {len(self.structures)} structures have the same key")
-        for place, table in (of_some | of_all).items():
-            is_short = place in of_all and len(table) < len(names)
-            if is_short or set(table) - names.keys():
+        complete_tables = self._tables_of_all_structures()
+        for place, table in (self._tables_of_some_structures() | complete_tables).items():
+            is_incomplete = place in complete_tables and len(table) < len(names)
+            if is_incomplete or set(table) - names.keys():
                 of_table = some(list(table)) or "none"
                 raise ValueError(
                     f"{place}: it is of the structures {of_table}, the map is of"
                     f" {some(list(names))}"
                 )
+
+    def _tables_of_some_structures(self) -> dict[str, Collection[str]]:
+        """By place in the file, the keys of structures of what need not have all."""
+        tables: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
+        if self.quality is not None:
+            tables["quality.recall"] = self.quality.recall
+        if self.quality is not None and self.quality.presence is not None:
+            for name, table in vars(self.quality.presence).items():
+                if name != "voxel":
+                    tables[f"quality.presence.{name}"] = table
+        return tables
+
+    def _tables_of_all_structures(self) -> dict[str, Collection[str]]:
+        """By place in the file, the keys of structures of what must have all."""
+        learned = self.learned
+        if learned is None:
+            return {}
+        return {
+            "quality.learned.dice": learned.dice,
+            "quality.learned.volume": learned.volume,
+            "quality.learned.scores.score": learned.scores.score,
+            "quality.learned.checks.dice": learned.checks.get("dice", {}),
+            "quality.learned.checks.volume": learned.checks.get("volume", {}),
+        }
 
     @classmethod
     def fit(
@@ -192,30 +199,24 @@ class CalibrationMap:
             >>> bool(0.7 < calibrated.max() < 0.9)  # right in 80 % of the voxels
             True
         """
-        if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
+        num_cases = len(labels)
+        if len(probabilities) != num_cases or (groups is not None and len(groups) != num_cases):
             raise ValueError(
                 f"one label map, and group, is needed for each of {len(probabilities)} cases."
             )
-        if len(labels) < FEWEST_CASES:
+        if num_cases < FEWEST_CASES:
             raise ValueError(
-                f"{len(labels)} cases are too few to calibrate, it takes {FEWEST_CASES}."
+                f"{num_cases} cases are too few to calibrate, it takes {FEWEST_CASES}."
             )
-        arrays = [_checked(array, regions) for array in probabilities]
-        channels = {len(array) for array in arrays}
-        if len(channels) > 1 or names is not None and len(names) != min(channels) - (not regions):
-            counts = ", ".join(map(str, sorted(channels)))
-            wrong = f"got {counts} channels" + ("" if names is None else f" and {len(names)} names")
-            raise ValueError(
-                f"all cases need the same channels, and names one for each structure; {wrong}."
-            )
-        label_arrays = [_without_mask(array, "labels") for array in labels]
-        samples = [
-            sample_arrays(probs, truth, regions) for probs, truth in zip(arrays, label_arrays)
-        ]
-        keys = [str(i + (not regions)) for i in range(samples[0].num_structures)]
-        structures = dict(zip(keys, names or [f"structure {key}" for key in keys]))
-        voxels = {f"case {i}": sample.voxels() for i, sample in enumerate(samples)}
-        patients = None if groups is None else dict(zip(voxels, map(str, groups)))
+        arrays = [read_probabilities(array, regions) for array in probabilities]
+        label_arrays = [read_array(array, "labels") for array in labels]
+        structures = _name_structures(arrays, names, regions)
+        voxels = {}
+        for number, (probs, truth) in enumerate(zip(arrays, label_arrays)):
+            voxels[f"case {number}"] = sample_arrays(probs, truth, regions).voxels()
+        patients = None
+        if groups is not None:
+            patients = dict(zip(voxels, map(str, groups)))
         return cls.of_voxels(voxels, structures, form=form, patients=patients)
 
     @classmethod
@@ -246,8 +247,6 @@ class CalibrationMap:
         Raises:
             UserError: The form is none, or all cases are of one patient.
         """
-        from tqdm import tqdm
-
         if form not in ("auto", *FORMS):
             raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
         cases = list(voxels)
@@ -257,48 +256,35 @@ class CalibrationMap:
                 f"all cases belong to one patient, {one_line(groups[0])}: nothing is left to"
                 " test on."
             )
-        parts = assign_cross_fit_folds(groups, [folds[case] for case in cases] if folds else None)
-        total = (1 + len(set(parts))) * (
-            len(AFFINE_FORMS) + len(STRENGTHS) + (prior_map is not None)
+        training_folds = [folds[case] for case in cases] if folds else None
+        parts = assign_cross_fit_folds(groups, training_folds)
+        fits = _cross_fit_with_bar(
+            list(voxels.values()), parts, groups, prior_map, show_bar=progress
         )
-        with tqdm(
-            total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress
-        ) as bar:
-            tried = cross_fit(
-                list(voxels.values()),
-                parts,
-                groups=groups,
-                prior_map=prior_map,
-                progress=bar.update,
-            )
-        chosen = choose(tried, form)
-        fits = {
-            name: choose(tried, name) for name in dict.fromkeys(fit.score.form for fit in tried)
-        }
-        fits[chosen.score.form] = chosen
-        of_parts = {
-            part: MapPart(
-                cases=[case for case, its in zip(cases, parts) if its == part],
-                map=stored_map(fitted),
-            )
-            for part, fitted in chosen.fold_maps.items()
-        }
-        fitted = Fitted(
-            groups=dict(patients or {}), forms=[fit.score for fit in tried], cross_fit=of_parts
+        chosen = choose(fits, form)
+        fit_of_form = {}
+        for name in dict.fromkeys(fit.score.form for fit in fits):
+            fit_of_form[name] = choose(fits, name)
+        fit_of_form[chosen.score.form] = chosen
+        map_parts = {}
+        for part, log_odds_map in chosen.fold_maps.items():
+            cases_of_part = [case for case, its_part in zip(cases, parts) if its_part == part]
+            map_parts[part] = MapPart(cases=cases_of_part, map=stored_map(log_odds_map))
+        calibration_map = cls.of_maps(
+            {name: fit.map for name, fit in fit_of_form.items()},
+            chosen.score.form,
+            structures,
+            generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+            fitted=Fitted(
+                groups=dict(patients or {}),
+                forms=[fit.score for fit in fits],
+                cross_fit=map_parts,
+            ),
+            origin=Origin(scope=SCOPE),
         )
-        maps, by = (
-            {name: fit.map for name, fit in fits.items()},
-            f"nnunet_nacl {nnunet_nacl.__version__}",
-        )
-        further: dict[str, Any] = {
-            "generated_by": by,
-            "fitted": fitted,
-            "origin": Origin(scope=SCOPE),
-        }
-        made = cls.of_maps(maps, chosen.score.form, structures, **further)
-        for name, fit in fits.items():
-            made.maps[name]["ridge"] = fit.score.ridge
-        return made
+        for name, fit in fit_of_form.items():
+            calibration_map.maps[name]["ridge"] = fit.score.ridge
+        return calibration_map
 
     @classmethod
     def of_maps(
@@ -306,15 +292,28 @@ class CalibrationMap:
         maps: Mapping[str, LogOddsMap],
         form: str,
         structures: Mapping[str, str],
-        **further: Any,
+        *,
+        generated_by: str = "",
+        fitted: Fitted | None = None,
+        quality: MapQuality | None = None,
+        origin: Origin | None = None,
     ) -> Self:
-        """What applies maps by form, one of them in use, and nothing else unless ``further``
-        attributes are given."""
+        """What applies maps by form, one of them in use; nothing is known of it unless it is
+        given."""
         rows: list[NamedStructure] = [
             {"key": key, "name": name} for key, name in structures.items()
         ]
-        stored = {name: stored_map(calibration) for name, calibration in maps.items()}
-        return cls(SCHEMA_VERSION, rows, maps[form].regions, form, stored, **further)
+        return cls(
+            schema_version=SCHEMA_VERSION,
+            structures=rows,
+            regions=maps[form].regions,
+            form=form,
+            maps={name: stored_map(log_odds_map) for name, log_odds_map in maps.items()},
+            generated_by=generated_by,
+            fitted=fitted or Fitted(),
+            quality=quality,
+            origin=origin or Origin(),
+        )
 
     def transform(
         self, probabilities: np.ndarray | Tensor | Probabilities, form: str | None = None
@@ -343,11 +342,12 @@ class CalibrationMap:
                     "these probabilities are calibrated already; a second map would be wrong."
                 )
             probabilities = probabilities.array
-        probs = _checked(probabilities, self.regions)
-        # before a table is made
-        if len(probs) != (channels := len(self.structures) + (not self.regions)):
+        probs = read_probabilities(probabilities, self.regions)
+        num_channels = len(self.structures) if self.regions else len(self.structures) + 1
+        if len(probs) != num_channels:  # which is seen before a table is made
             raise ValueError(
-                f"this map is for {channels} channels, got probabilities of shape {probs.shape}."
+                f"this map is for {num_channels} channels, got probabilities of shape"
+                f" {probs.shape}."
             )
         return self.calibration(form)(probs)
 
@@ -357,7 +357,7 @@ class CalibrationMap:
         For regions that of the least certain one. Arguments and errors are those of
         :meth:`transform`.
         """
-        probs = _checked(probabilities, self.regions)
+        probs = read_probabilities(probabilities, self.regions)
         labels = probs > 0.5 if self.regions else probs.argmax(0)
         return label_confidence(self.transform(probs, form), labels, regions=self.regions)
 
@@ -367,7 +367,8 @@ class CalibrationMap:
         another schema."""
         path = Path(path)
         content = read_dict(path)
-        if (version := content.get("schema_version")) != SCHEMA_VERSION:
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
             raise UserError(
                 f"{path}: schema version {version!r}, this version of nnunet_nacl reads"
                 f" {SCHEMA_VERSION}; run nnunet_nacl calibrate again, or remove it."
@@ -394,9 +395,9 @@ class CalibrationMap:
         check_table_size(
             len(self.structures), self.regions, num_maps=max(1, len(self.fitted.cross_fit))
         )
-        maps = {
-            name: loaded_map(part.map, self.regions) for name, part in self.fitted.cross_fit.items()
-        }
+        maps = {}
+        for name, part in self.fitted.cross_fit.items():
+            maps[name] = loaded_map(part.map, self.regions)
         return {case: maps[name] for case, name in self.fitted.part_of.items()}
 
     @property
@@ -410,34 +411,41 @@ class CalibrationMap:
         return self.quality.learned if self.quality else None
 
 
-def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
-    """An array of probabilities; ValueError for what is none, such as logits."""
-    array = _without_mask(probabilities, "probabilities")
-    if array.ndim < 2 or array.dtype.kind != "f":
+def _name_structures(
+    arrays: Sequence[np.ndarray], names: Sequence[str] | None, regions: bool
+) -> dict[str, str]:
+    """Name of each structure by its key, of the probabilities of all cases; ValueError where these
+    have different channels, or other than the names."""
+    num_channels = {len(array) for array in arrays}
+    num_backgrounds = 0 if regions else 1
+    num_structures = min(num_channels) - num_backgrounds
+    if len(num_channels) > 1 or (names is not None and len(names) != num_structures):
+        wrong = f"got {', '.join(map(str, sorted(num_channels)))} channels"
+        if names is not None:
+            wrong += f" and {len(names)} names"
         raise ValueError(
-            f"probabilities must be floating point, (K, *spatial), got {array.dtype} {array.shape}."
+            f"all cases need the same channels, and names one for each structure; {wrong}."
         )
-    if not array.size:
-        raise ValueError(
-            f"probabilities must have voxels, got an empty array of shape {array.shape}."
-        )
-    try:
-        check_probabilities(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
-    except ValueError as error:
-        low, high = float(array.min()), float(array.max())
-        looks = (
-            "these look like logits: apply softmax (regions: sigmoid) first. "
-            if low < 0 or high > 1.001
-            else ""
-        )
-        raise ValueError(f"{looks}{error}") from None
-    return array
+    keys = [str(number + num_backgrounds) for number in range(num_structures)]
+    return dict(zip(keys, names or [f"structure {key}" for key in keys]))
 
 
-def _without_mask(array: np.ndarray | Tensor, name: str) -> np.ndarray:
-    """An array or tensor as a plain array; ValueError where voxels are masked, which no map knows
-    of."""
-    check_not_masked(array, name, "fill them, or leave it out")
-    if isinstance(array, Tensor):
-        array = array.detach().cpu()
-    return np.asarray(array)
+def _cross_fit_with_bar(
+    cases: Sequence[Voxels],
+    parts: Sequence[str],
+    groups: Sequence[str],
+    prior_map: LogOddsMap | None,
+    *,
+    show_bar: bool,
+) -> list[CrossFit]:
+    """See :func:`~nnunet_nacl.calibration.crossfit.cross_fit`; the bar goes on with each fit."""
+    from tqdm import tqdm
+
+    num_forms = len(AFFINE_FORMS) + len(STRENGTHS)
+    if prior_map is not None:
+        num_forms += 1
+    most_fits = (1 + len(set(parts))) * num_forms
+    with tqdm(
+        total=most_fits, desc="fit, at most", unit="fit", leave=False, disable=not show_bar
+    ) as bar:
+        return cross_fit(cases, parts, groups=groups, prior_map=prior_map, progress=bar.update)

@@ -3,6 +3,7 @@ intervals."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.statistics import mean_interval, percentile_interval, resamples
 
 _N_BOOTSTRAP = 10_000
+_N_POOLED_BOOTSTRAP = 2_000
 
 
 class Interval(TypedDict):
@@ -47,19 +49,27 @@ def changes(
     """
     result: dict[str, Change] = {}
     for name in before:
-        pair = np.array([before[name], after[name]], dtype=np.float64)
-        both = ~np.isnan(pair).any(0)
-        old, new = pair[:, both]
-        groups = None if patients is None else np.asarray(patients)[both].tolist()
-        means = (
-            mean_interval(each, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
-            for each in (old, new, new - old)
-        )
-        intervals = [Interval(mean=each.mean, low=each.low, high=each.high) for each in means]
+        values_before = before[name].to_numpy(np.float64)
+        values_after = after[name].to_numpy(np.float64)
+        is_defined = ~np.isnan(values_before) & ~np.isnan(values_after)
+        values_before = values_before[is_defined]
+        values_after = values_after[is_defined]
+        groups = None
+        if patients is not None:
+            groups = np.asarray(patients)[is_defined].tolist()
         result[str(name)] = Change(
-            before=intervals[0], after=intervals[1], difference=intervals[2], n=int(both.sum())
+            before=_mean_with_interval(values_before, groups),
+            after=_mean_with_interval(values_after, groups),
+            difference=_mean_with_interval(values_after - values_before, groups),
+            n=int(is_defined.sum()),
         )
     return result
+
+
+def _mean_with_interval(values: np.ndarray, groups: Sequence[str] | None) -> Interval:
+    """The mean over cases, which are of ``groups``, else its own."""
+    mean = mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
+    return Interval(mean=mean.mean, low=mean.low, high=mean.high)
 
 
 def pooled_changes(
@@ -74,32 +84,62 @@ def pooled_changes(
     ``accuracy predicted`` the share of right labels, which no map changes. For regions all are
     means over regions. Intervals are percentiles of a bootstrap over patients.
     """
-    code = np.unique(
-        np.arange(len(before)) if patients is None else np.asarray(patients), return_inverse=True
-    )[1]
-    drawn = resamples(code.max() + 1, _N_BOOTSTRAP, 0)[:2000]  # sums of many regions are large
+    names = np.arange(len(before)) if patients is None else np.asarray(patients)
+    patient_number = np.unique(names, return_inverse=True)[1]
+    num_patients = int(patient_number.max()) + 1
+    # Fewer draws than elsewhere: the sums of many regions are large.
+    drawn = resamples(num_patients, _N_BOOTSTRAP, 0)[:_N_POOLED_BOOTSTRAP]
+    values_before = _pool(before, patient_number, drawn)
+    values_after = _pool(after, patient_number, drawn)
+    num_cases = sum(stats.n_voxels > 0 for stats in before)
+    result = {}
+    for name in values_before:
+        difference = values_after[name] - values_before[name]
+        result[name] = Change(
+            before=_value_with_interval(values_before[name], num_patients),
+            after=_value_with_interval(values_after[name], num_patients),
+            difference=_value_with_interval(difference, num_patients),
+            n=num_cases,
+        )
+    return result
 
-    def replicates(cases: Sequence[BinStats]) -> np.ndarray:
-        """(3, 1 + draws) the three values of all patients, and of each draw."""
-        by_case = np.stack(
-            [[stats.count, stats.confidence, stats.correct] for stats in cases]
-        ).astype(float)
-        sums = np.zeros((code.max() + 1, *by_case.shape[1:]))
-        np.add.at(sums, code, by_case)
-        weights = np.concatenate([np.ones((1, len(sums))), drawn])
-        count, confidence, correct = np.moveaxis(np.tensordot(weights, sums, 1), 1, 0)
-        total = np.where((n := count.sum(-1)) > 0, n, np.nan)
-        parts = (np.abs(confidence - correct).sum(-1), confidence.sum(-1), correct.sum(-1))
-        return np.stack([(part / total).mean(-1) for part in parts])
 
-    def interval(values: np.ndarray) -> Interval:
-        low, high = percentile_interval(values[1:]) if len(drawn[0]) > 1 else (np.nan, np.nan)
-        return Interval(mean=float(values[0]), low=low, high=high)
+def _pool(
+    cases: Sequence[BinStats], patient_number: np.ndarray, drawn: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Values over the voxels of all cases, and of each draw of patients.
 
-    old, new = replicates(before), replicates(after)
-    n = sum(stats.n_voxels > 0 for stats in before)
-    names = ("pooled ECE predicted", "confidence predicted", "accuracy predicted")
+    Args:
+        cases: Bins of each case.
+        patient_number: (n,) to whom it belongs, numbers from 0.
+        drawn: (draws, patients) how often each patient is drawn.
+
+    Returns:
+        (1 + draws,) by name: that of all patients first.
+    """
+    case_sums = np.stack([[stats.count, stats.confidence, stats.correct] for stats in cases])
+    num_patients = drawn.shape[1]
+    patient_sums = np.zeros((num_patients, *case_sums.shape[1:]))
+    np.add.at(patient_sums, patient_number, case_sums.astype(float))
+    each_once = np.ones((1, num_patients))
+    weights = np.concatenate([each_once, drawn])
+    # Each (1 + draws, T, n_bins), T as in BinStats.
+    count, confidence, correct = np.moveaxis(np.tensordot(weights, patient_sums, 1), 1, 0)
+    voxels = count.sum(-1)
+    voxels_or_nan = np.where(voxels > 0, voxels, np.nan)
+    gaps = np.abs(confidence - correct).sum(-1)
     return {
-        name: Change(before=interval(a), after=interval(b), difference=interval(b - a), n=n)
-        for name, a, b in zip(names, old, new)
+        "pooled ECE predicted": (gaps / voxels_or_nan).mean(-1),
+        "confidence predicted": (confidence.sum(-1) / voxels_or_nan).mean(-1),
+        "accuracy predicted": (correct.sum(-1) / voxels_or_nan).mean(-1),
     }
+
+
+def _value_with_interval(values: np.ndarray, num_patients: int) -> Interval:
+    """The first of the values, with the percentiles of the others, which are of draws; NaN where
+    there is one patient to draw."""
+    low = math.nan
+    high = math.nan
+    if num_patients > 1:
+        low, high = percentile_interval(values[1:])
+    return Interval(mean=float(values[0]), low=low, high=high)
