@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("nnUNet_n_proc_DA", "4")
@@ -35,64 +36,68 @@ TRAINED = "nnUNetTrainerDiceCE_1epochs_2iters"
 
 def ball_image(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A noisy image (float32) of forty balls of two kinds, and their labels."""
-    image, labels = rng.normal(0, 0.3, shape).astype(np.float32), np.zeros(shape, np.uint8)
-    for i in range(40):
+    image = rng.normal(0, 0.3, shape).astype(np.float32)
+    labels = np.zeros(shape, np.uint8)
+    for number in range(40):
+        kind = 1 + number % 2
         radius = int(rng.integers(4, max(5, min(shape) // 6)))
-        centre = [int(rng.integers(0, n)) for n in shape]
-        box = tuple(
-            slice(max(0, c - radius), min(n, c + radius + 1)) for c, n in zip(centre, shape)
-        )
-        axes = np.ogrid[box]
-        inside = sum((axis - c) ** 2 for axis, c in zip(axes, centre)) <= radius**2
-        labels[box][inside], image[box][inside] = 1 + i % 2, image[box][inside] + 1 + i % 2
+        centre = [int(rng.integers(0, length)) for length in shape]
+        box = []
+        for place, length in zip(centre, shape):
+            box.append(slice(max(0, place - radius), min(length, place + radius + 1)))
+        squared_distance = np.zeros(())
+        for axis, place in zip(np.ogrid[tuple(box)], centre):
+            squared_distance = squared_distance + (axis - place) ** 2
+        is_inside = squared_distance <= radius**2
+        labels[tuple(box)][is_inside] = kind
+        image[tuple(box)][is_inside] += kind
     return image, labels
+
+
+def write_image(array: np.ndarray, path: Path) -> None:
+    """Write an image of .8 x .8 x 1 mm."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.8, 0.8, 1.0))
+    sitk.WriteImage(image, str(path))
 
 
 def make_task(folder: Path, shape: tuple[int, ...], scan: tuple[int, ...]) -> None:
     """A Decathlon task of ten images, and the scan that is predicted."""
-    import SimpleITK as sitk
-
-    rng, files = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
     for place in ("imagesTr", "labelsTr", "imagesTs", "scan"):
         (folder / place).mkdir(parents=True)
-
-    def write(array: np.ndarray, path: Path) -> None:
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((0.8, 0.8, 1.0))
-        sitk.WriteImage(image, str(path))
-
-    for i in range(10):
-        for array, place in zip(ball_image(shape, rng), ("imagesTr", "labelsTr")):
-            write(array, folder / place / f"balls_{i:02}.nii.gz")
-        files.append(
-            {"image": f"./imagesTr/balls_{i:02}.nii.gz", "label": f"./labelsTr/balls_{i:02}.nii.gz"}
-        )
-    write(ball_image(scan, rng)[0], folder / "scan" / "scan_0000.nii.gz")
-    labels = {"0": "background", "1": "small", "2": "bright"}
+    files = []
+    for number in range(10):
+        name = f"balls_{number:02}.nii.gz"
+        image, labels = ball_image(shape, rng)
+        write_image(image, folder / "imagesTr" / name)
+        write_image(labels, folder / "labelsTr" / name)
+        files.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    write_image(ball_image(scan, rng)[0], folder / "scan" / "scan_0000.nii.gz")
     content = {
-        "labels": labels,
+        "name": "Balls",
+        "labels": {"0": "background", "1": "small", "2": "bright"},
         "modality": {"0": "CT"},
         "training": files,
         "numTraining": 10,
         "test": [],
     }
-    (folder / "dataset.json").write_text(json.dumps({"name": "Balls", **content}))
+    (folder / "dataset.json").write_text(json.dumps(content))
 
 
-def run(*command: object, **environ: str) -> float:
-    """Seconds that a command took; what it prints is shown where it fails."""
-    words = [str(word) for word in command]
-    script = Path(sys.executable).parent / words[0]
+def run(program: str, *arguments: object) -> float:
+    """Seconds that one of nnU-Net's commands, or of ours, took; what it prints is shown where it
+    fails."""
+    script = Path(sys.executable).parent / program
+    command = [sys.executable, str(script), *map(str, arguments)]
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *([str(script)] if script.exists() else [words[0]]), *words[1:]],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
     if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return time.perf_counter() - start
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return seconds
 
 
 def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
@@ -101,10 +106,8 @@ def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, floa
     import training_iteration
 
     result = {}
-    for name, method in (
-        (name, method) for name in ("eager", "compiled") for method in ("NACL", "DiceNACL")
-    ):
-        os.environ["nnUNet_compile"] = str(name == "compiled")
+    for how, method in product(("eager", "compiled"), ("NACL", "DiceNACL")):
+        os.environ["nnUNet_compile"] = str(how == "compiled")
         args = argparse.Namespace(
             dataset=str(TASK),
             configuration="3d_fullres",
@@ -114,51 +117,39 @@ def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, floa
             rounds=rounds,
             batches=2,
         )
-        seconds, facts = training_iteration.measure(args, device)
-        stock, ours = np.median(seconds, axis=0)
-        ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
-        memory = dict(
-            zip(("nnU-Net MiB", "ours MiB"), (peak / 2**20 for peak in facts["peak_bytes"]))
-        )
-        result[f"{method}, {name}"] = {
-            "nnU-Net ms": 1e3 * stock,
-            "ours ms": 1e3 * ours,
-            "ratio": ratio,
-            **memory,
+        pair = training_iteration.measure(args, device)
+        stock, ours = pair.seconds.T
+        stock_peak, our_peak = pair.peak_bytes
+        result[f"{method}, {how}"] = {
+            "nnU-Net ms": 1e3 * float(np.median(stock)),
+            "ours ms": 1e3 * float(np.median(ours)),
+            "ratio": float(np.median(ours / stock)),
+            "nnU-Net MiB": stock_peak / 2**20,
+            "ours MiB": our_peak / 2**20,
         }
     return result
 
 
 def of_prediction(folder: Path, device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of the commands on the scan, the network of fold 0."""
-    model = (
-        "-d",
-        TASK,
-        "-c",
-        "3d_fullres",
-        "-tr",
-        TRAINED,
-        "-f",
-        0,
-        "-device",
-        device.type,
-        "-npp",
-        1,
-        "-nps",
-        1,
-    )
-    seconds: dict[str, list[float]] = {"nnUNetv2_predict": [], "nnunet_nacl predict": []}
-    for i in range(rounds):
-        for name in seconds:
-            out = folder / f"predicted_{name.partition(' ')[0]}_{i}"
-            seconds[name].append(
-                run(*name.split(), "-i", folder / "task" / "scan", "-o", out, *model)
-            )
-    stock = statistics.median(seconds["nnUNetv2_predict"])
-    return {
-        name: {"s": statistics.median(found), "x nnU-Net": statistics.median(found) / stock}
-        for name, found in seconds.items()
+    model = ["-d", TASK, "-c", "3d_fullres", "-tr", TRAINED, "-f", 0]
+    how = ["-device", device.type, "-npp", 1, "-nps", 1]
+    commands = {
+        "nnUNetv2_predict": ["nnUNetv2_predict"],
+        "nnunet_nacl predict": ["nnunet_nacl", "predict"],
     }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(rounds):
+        for name, (program, *first) in commands.items():
+            out = folder / f"predicted_{program}_{number}"
+            taken = run(program, *first, "-i", folder / "task" / "scan", "-o", out, *model, *how)
+            seconds[name].append(taken)
+    stock = statistics.median(seconds["nnUNetv2_predict"])
+    result = {}
+    for name, found in seconds.items():
+        middle = statistics.median(found)
+        result[name] = {"s": middle, "x nnU-Net": middle / stock}
+    return result
 
 
 def of_export(folder: Path, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
@@ -167,35 +158,30 @@ def of_export(folder: Path, shape: tuple[int, ...]) -> dict[str, dict[str, float
     import export
 
     export.make_folder(folder, 14, shape)
-    result = {}
-    for which in ("plain", "measured"):
-        size = ["--classes", "14", "--shape", *map(str, shape), "--run", str(folder), which]
-        done = subprocess.run(
-            [sys.executable, export.__file__, *size], check=True, capture_output=True, text=True
-        )
-        result[which] = {"s": json.loads(done.stdout.splitlines()[-1])["all"]}
+    plain = export.run_apart(folder, 14, shape, "plain")["all"]
+    measured = export.run_apart(folder, 14, shape, "measured")["all"]
     return {
-        name: {**row, "x nnU-Net": row["s"] / result["plain"]["s"]} for name, row in result.items()
+        "plain": {"s": plain, "x nnU-Net": 1.0},
+        "measured": {"s": measured, "x nnU-Net": measured / plain},
     }
 
 
 def section(found: dict) -> str:
     """The page's section."""
-    parts = [
-        f"## On a GPU\n\nSynthetic data (`research/benchmarks/gpu.py`), {found['device']}."
-        f" {found['machine']}"
-    ]
-    for title, key in (
-        ("Training iteration, 3D", "iteration"),
-        ("One scan, from image to segmentation", "prediction"),
-        ("Export of one case, seconds", "export"),
-    ):
+    intro = f"Synthetic data (`research/benchmarks/gpu.py`), {found['device']}. {found['machine']}"
+    parts = ["## On a GPU", intro]
+    titles = {
+        "iteration": "Training iteration, 3D",
+        "prediction": "One scan, from image to segmentation",
+        "export": "Export of one case, seconds",
+    }
+    for key, title in titles.items():
         rows = found[key]
         columns = list(next(iter(rows.values())))
-        lines = [
-            [name, *(f"{row[column]:.3g}" for column in columns)] for name, row in rows.items()
-        ]
-        parts.append(f"**{title}**\n\n{table(['', *columns], lines)}")
+        lines = []
+        for name, row in rows.items():
+            lines.append([name, *(f"{row[column]:.3g}" for column in columns)])
+        parts += [f"**{title}**", table(["", *columns], lines)]
     return "\n\n".join(parts)
 
 
@@ -222,22 +208,29 @@ def main() -> None:
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU; -device cpu shows that everything runs.")
-    rounds, scan = (2, (24, 32, 32)) if args.small else (args.rounds, tuple(args.scan))
+    rounds = args.rounds
+    scan = tuple(args.scan)
+    image_shape = (128, 160, 160)
+    if args.small:
+        rounds = 2
+        scan = (24, 32, 32)
+        image_shape = (24, 32, 32)
+    device_name = "the CPU in its place"
+    if device.type == "cuda":
+        device_name = torch.cuda.get_device_name()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for place in ("raw", "preprocessed", "results"):
             (folder / place).mkdir()
             os.environ[f"nnUNet_{place}"] = str(folder / place)
-        make_task(folder / "task", (24, 32, 32) if args.small else (128, 160, 160), scan)
-        (folder / "task").rename(folder / f"Task{TASK}_Balls")
-        (folder / "task").symlink_to(folder / f"Task{TASK}_Balls")
-        run("nnUNetv2_convert_MSD_dataset", "-i", folder / f"Task{TASK}_Balls", "-np", 2)
+        task = folder / f"Task{TASK}_Balls"
+        make_task(task, image_shape, scan)
+        (folder / "task").symlink_to(task)
+        run("nnUNetv2_convert_MSD_dataset", "-i", task, "-np", 2)
         run("nnUNetv2_plan_and_preprocess", "-d", TASK, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
         run("nnUNetv2_train", TASK, "3d_fullres", 0, "-tr", TRAINED, "-device", device.type)
         found = {
-            "device": (
-                torch.cuda.get_device_name() if device.type == "cuda" else "the CPU in its place"
-            ),
+            "device": device_name,
             "machine": describe_machine(),
             "prediction": of_prediction(folder, device, max(2, rounds // 5)),
             "iteration": of_iterations(device, rounds),

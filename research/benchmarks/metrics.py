@@ -22,11 +22,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from page import describe_machine, pin_to_one_core, table, write_section
+from page import join_section, pin_to_one_core, table, write_section
 
 Result = TypeVar("Result")
 
 SPACING_MM = (1.5, 0.8, 0.8)
+SIX_MASKS = "ours, six masks, all metrics"
 
 
 def make_case(
@@ -34,19 +35,18 @@ def make_case(
 ) -> tuple[torch.Tensor, np.ndarray]:
     """A smooth synthetic case: ellipsoid organs over 6 % of the volume, uncertain near their
     surfaces."""
-    grid = np.stack(
-        np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
-    )
-    radius = (0.06 * 8 / (classes - 1) * 3 / (4 * np.pi)) ** (1 / 3)
-    side = int(np.ceil((classes - 1) ** (1 / 3)))
-    centres = (
-        np.stack(np.unravel_index(np.arange(classes - 1), (side,) * 3), 1) + 0.5
-    ) / side * 2 - 1
-    depth = np.stack(
-        [1 - np.sqrt(((grid - c.reshape(3, 1, 1, 1)) ** 2).sum(0)) / radius for c in centres]
-    )
-    best, organ = depth.max(0), depth.argmax(0)
-    truth = np.where(best > 0, organ + 1, 0).astype(np.uint8)
+    coordinates = [np.linspace(-1, 1, length, dtype=np.float32) for length in shape]
+    grid = np.stack(np.meshgrid(*coordinates, indexing="ij"))
+    num_organs = classes - 1
+    radius = (0.06 * 8 / num_organs * 3 / (4 * np.pi)) ** (1 / 3)
+    side = int(np.ceil(num_organs ** (1 / 3)))
+    cells = np.stack(np.unravel_index(np.arange(num_organs), (side,) * 3), 1)
+    centres = (cells + 0.5) / side * 2 - 1
+    depth = np.empty((num_organs, *shape))
+    for organ, centre in enumerate(centres):
+        distance = np.sqrt(((grid - centre.reshape(3, 1, 1, 1)) ** 2).sum(0))
+        depth[organ] = 1 - distance / radius
+    truth = np.where(depth.max(0) > 0, depth.argmax(0) + 1, 0).astype(np.uint8)
     logits = torch.empty(classes, *shape)
     logits[0] = 7
     logits[1:] = torch.as_tensor(7 + 25 * np.clip(depth, -0.9, 0.4))
@@ -64,10 +64,13 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
-        libc, mmap_threshold = ctypes.CDLL(None), -3
+        libc = ctypes.CDLL(None)
+        mmap_threshold = -3
         libc.mallopt(mmap_threshold, 1 << 16)
         libc.malloc_trim(0)
-        self._start, self.peak, self._stop = self._resident(), 0, threading.Event()
+        self._start = self._resident()
+        self.peak = 0
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
@@ -118,7 +121,8 @@ def counters(
 
     from nnunet_nacl.metrics import count_masks
 
-    labels, classes = torch.as_tensor(truth), len(probs)
+    labels = torch.as_tensor(truth)
+    classes = len(probs)
 
     def foreground() -> tuple[torch.Tensor, torch.Tensor]:
         index = (labels != 0).flatten().nonzero().squeeze(1)
@@ -133,15 +137,14 @@ def counters(
 
     def monai() -> None:
         p, y = foreground()
-        calibration_binning(
-            p[None], torch.nn.functional.one_hot(y, classes).T[None].float(), num_bins=15
-        )
+        one_hot = torch.nn.functional.one_hot(y, classes).T[None].float()
+        calibration_binning(p[None], one_hot, num_bins=15)
 
     return {
         "torchmetrics, foreground, ECE and one binary error per class": torchmetrics,
         "MONAI, foreground, binning": monai,
         "ours, four masks, all metrics": lambda: count_masks(probs, truth),
-        "ours, six masks, all metrics": lambda: count_masks(probs, truth, extra_masks=masks),
+        SIX_MASKS: lambda: count_masks(probs, truth, extra_masks=masks),
     }
 
 
@@ -158,72 +161,68 @@ def surfaces(truth: np.ndarray) -> list[list[str]]:
         hd95, hd95_seconds = once(partial(binary.hd95, other, mask, SPACING_MM))
         mean, assd_seconds = once(partial(binary.assd, other, mask, SPACING_MM))
         theirs = hd95_seconds + assd_seconds
-        difference = np.abs(
-            np.subtract((hausdorff(distances), assd(distances)), (hd95, mean))
-        ).max()
-        rows.append(
-            [
-                name,
-                f"{seconds:.3f}",
-                f"{theirs:.2f}",
-                f"{seconds / theirs:.4f}",
-                f"{difference:.0e}",
-            ]
-        )
+        difference = max(abs(hausdorff(distances) - hd95), abs(assd(distances) - mean))
+        times = [f"{seconds:.3f}", f"{theirs:.2f}", f"{seconds / theirs:.4f}"]
+        rows.append([name, *times, f"{difference:.0e}"])
     return rows
 
 
 def verdict_on(time_ratio: float, extra: float) -> str:
     """Whether the goals are reached, in a sentence."""
-    words = {True: "reached", False: "not reached"}
+    time_verdict = "reached" if time_ratio <= 0.4 else "not reached"
+    memory_verdict = "reached" if extra <= 0.15 else "not reached"
     return (
-        f"Goals for six masks: time {words[time_ratio <= 0.4]} ({time_ratio:.2f} x, goal 0.4 x), "
-        f"memory {words[extra <= 0.15]} ({extra:.3f} x, goal 0.15 x)."
+        f"Goals for six masks: time {time_verdict} ({time_ratio:.2f} x, goal 0.4 x), "
+        f"memory {memory_verdict} ({extra:.3f} x, goal 0.15 x)."
     )
 
 
 def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
     """Markdown of one case."""
-    from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask
 
     probs, truth = make_case(classes, shape)
     size = probs.numel() * 4
-    masks, building = once(
-        lambda: {
-            "dilated": dilated_mask(truth, 2, SPACING_MM),
-            "boundary": boundary_mask(truth, 2, SPACING_MM),
-        }
-    )
+    masks, building_seconds = once(lambda: build_masks(truth))
     functions = counters(probs, truth, masks)
     seconds = interleaved(functions, rounds)
     distances = surfaces(truth)
-    reference, rows = next(iter(seconds.values())), []
-    for name, function in functions.items():
+    torchmetrics_seconds = next(iter(seconds.values()))
+    verdict = ""
+    rows = []
+    for name, count in functions.items():
         with PeakMemory() as memory:
-            function()
-        time_ratio, extra = seconds[name] / reference, memory.peak / size
+            count()
+        time_ratio = seconds[name] / torchmetrics_seconds
+        extra = memory.peak / size
         goal = ""
-        if name == "ours, six masks, all metrics":
-            goal, verdict = "0.4; memory 0.15", verdict_on(time_ratio, extra)
+        if name == SIX_MASKS:
+            goal = "0.4; memory 0.15"
+            verdict = verdict_on(time_ratio, extra)
         rows.append([name, f"{seconds[name]:.3f}", f"{time_ratio:.2f}", f"{extra:.3f}", goal])
-    return "\n\n".join(
-        [
-            (
-                f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground"
-                f" {(truth > 0).mean():.1%}"
-            ),
-            table(
-                ["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"],
-                rows,
-            ),
-            verdict,
-            f"Building `dilated` and `boundary` (2 mm), not in these times: {building:.3f} s.",
-            table(
-                ["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"],
-                distances,
-            ),
-        ]
-    )
+    paragraphs = [
+        f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground"
+        f" {(truth > 0).mean():.1%}",
+        table(
+            ["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"], rows
+        ),
+        verdict,
+        f"Building `dilated` and `boundary` (2 mm), not in these times: {building_seconds:.3f} s.",
+        table(
+            ["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"],
+            distances,
+        ),
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def build_masks(truth: np.ndarray) -> dict[str, np.ndarray]:
+    """The two masks in mm around a truth."""
+    from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask
+
+    return {
+        "dilated": dilated_mask(truth, 2, SPACING_MM),
+        "boundary": boundary_mask(truth, 2, SPACING_MM),
+    }
 
 
 def main() -> None:
@@ -241,17 +240,12 @@ def main() -> None:
     for classes in (4, 14):
         parts.append(measure(classes, shape, args.rounds))
         print(parts[-1], end="\n\n", flush=True)
-    text = "\n\n".join(
-        [
-            "## Calibration metrics",
-            (
-                f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved"
-                " rounds, CPU time of one pinned core. Extra memory: the highest resident memory"
-                " during a run above that before it."
-            ),
-            *parts,
-            f"Machine: {describe_machine()}.",
-        ]
+    text = join_section(
+        "## Calibration metrics",
+        f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved rounds, CPU"
+        " time of one pinned core. Extra memory: the highest resident memory during a run above"
+        " that before it.",
+        *parts,
     )
     if args.output:
         write_section(args.output, "metrics", text)

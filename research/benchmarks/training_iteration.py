@@ -2,9 +2,8 @@
 in one process.
 
     python research/benchmarks/training_iteration.py 4 3d_fullres 0
-    python research/benchmarks/training_iteration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL
-    --rounds 30 python research/benchmarks/training_iteration.py 4 2d 0 --output
-    research/benchmarks/new.md
+    python research/benchmarks/training_iteration.py 4 2d 0 -tr nnUNetTrainerDiceNACL --rounds 30
+    python research/benchmarks/training_iteration.py 4 2d 0 --output research/benchmarks/new.md
 
 Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of
 nnUNetv2_train. Both trainers get the same plans, the same initial weights and the same batches of
@@ -24,7 +23,9 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ STOCK = "nnUNetTrainer"
 WARM_UP = 2
 
 
-def make_trainer(name: str, args: argparse.Namespace, device: torch.device):
+def make_trainer(name: str, args: argparse.Namespace, device: torch.device) -> Any:
     """An initialised trainer, as nnUNetv2_train makes it."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
@@ -48,7 +49,7 @@ def make_trainer(name: str, args: argparse.Namespace, device: torch.device):
     return trainer
 
 
-def seconds_of_step(trainer, batch: dict) -> float:
+def seconds_of_step(trainer: Any, batch: dict) -> float:
     """One training iteration: CPU time on the CPU, wall time on a GPU."""
     on_gpu = trainer.device.type == "cuda"
     if on_gpu:
@@ -61,7 +62,7 @@ def seconds_of_step(trainer, batch: dict) -> float:
     return clock() - start
 
 
-def peak_bytes(trainer, batch: dict) -> int:
+def peak_bytes(trainer: Any, batch: dict) -> int:
     """Largest sum of tensors alive at once in one training iteration, beyond those that were there
     before."""
     if trainer.device.type == "cuda":
@@ -70,30 +71,31 @@ def peak_bytes(trainer, batch: dict) -> int:
         before = torch.cuda.memory_allocated()
         trainer.train_step(batch)
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profiler:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         trainer.train_step(batch)
     with tempfile.TemporaryDirectory() as folder:
         # the profiler's own lists drop what happens inside ops
         profiler.export_chrome_trace(f"{folder}/trace.json")
-        events = json.loads(Path(folder, "trace.json").read_text(encoding="utf-8"))["traceEvents"]
-    alive = peak = 0
-    for event in sorted(
-        (event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"]
-    ):
+        trace = json.loads(Path(folder, "trace.json").read_text(encoding="utf-8"))
+    changes = [event for event in trace["traceEvents"] if event["name"] == "[memory]"]
+    alive = 0
+    peak = 0
+    for event in sorted(changes, key=lambda event: event["ts"]):
         alive += event["args"]["Bytes"]
         peak = max(peak, alive)
     return peak
 
 
-def seconds_of_measuring(trainer, batches: list[dict]) -> tuple[float, float]:
+def seconds_of_measuring(trainer: Any, batches: list[dict]) -> tuple[float, float]:
     """Medians of a validation step, and of what measuring calibration takes of it; nothing where it
     is not measured."""
     from nnunet_nacl_trainers import calibration_log
 
     clock = time.perf_counter if trainer.device.type == "cuda" else time.process_time
-    count_batch, parts, steps = calibration_log.count_batch, [], []
+    count_batch = calibration_log.count_batch
+    parts = []
+    steps = []
 
     def timed(*arguments):
         if trainer.device.type == "cuda":
@@ -114,66 +116,96 @@ def seconds_of_measuring(trainer, batches: list[dict]) -> tuple[float, float]:
     return float(np.median(steps)), float(np.median(parts or [0.0]))
 
 
-def measure(args: argparse.Namespace, device: torch.device) -> tuple[np.ndarray, dict]:
-    """Seconds (rounds, 2), stock first, and what is to be said about the data."""
-    stock, ours = make_trainer(STOCK, args, device), make_trainer(args.tr, args, device)
+@dataclass(frozen=True)
+class Pair:
+    """Two trainers on the same batches: nnU-Net's own first, then ours.
+
+    Attributes:
+        seconds: (rounds, 2) of an iteration.
+        peak_bytes: Of an iteration of each.
+        validation_step: Seconds of one of ours.
+        measuring: Seconds that measuring calibration takes of that.
+        description: Network and batch, in words.
+    """
+
+    seconds: np.ndarray
+    peak_bytes: tuple[int, int]
+    validation_step: float
+    measuring: float
+    description: str
+
+
+def measure(args: argparse.Namespace, device: torch.device) -> Pair:
+    """Time and memory of both trainers."""
+    stock = make_trainer(STOCK, args, device)
+    ours = make_trainer(args.tr, args, device)
     ours.network.load_state_dict(copy.deepcopy(stock.network.state_dict()))
     loader, _ = stock.get_dataloaders()
     batches = [next(loader) for _ in range(args.batches)]
-    seconds = np.empty((args.rounds, 2))
-    for i in range(-WARM_UP, args.rounds):
-        for j in (0, 1) if i % 2 else (1, 0):
-            taken = seconds_of_step((stock, ours)[j], batches[i % args.batches])
-            if i >= 0:
-                seconds[i, j] = taken
-    measured = seconds_of_measuring(ours, batches * (args.rounds // args.batches + 1))
-    target = batches[0]["target"]
-    facts = {
-        "batch": tuple(batches[0]["data"].shape),
-        "scales": len(target) if isinstance(target, list) else 1,
-        "heads": stock.label_manager.num_segmentation_heads,
-        "network": type(stock.network).__name__,
-        "parameters": sum(p.numel() for p in stock.network.parameters()),
-        "peak_bytes": [peak_bytes(trainer, batches[0]) for trainer in (stock, ours)],
-        "measuring": measured,
-    }
-    return seconds, facts
+    seconds = time_rounds((stock, ours), batches, args.rounds)
+    several_batches = batches * (args.rounds // args.batches + 1)
+    validation_step, measuring = seconds_of_measuring(ours, several_batches)
+    return Pair(
+        seconds=seconds,
+        peak_bytes=(peak_bytes(stock, batches[0]), peak_bytes(ours, batches[0])),
+        validation_step=validation_step,
+        measuring=measuring,
+        description=describe_network(stock, batches[0]),
+    )
 
 
-def report(args: argparse.Namespace, seconds: np.ndarray, facts: dict) -> str:
+def time_rounds(trainers: tuple[Any, Any], batches: list[dict], rounds: int) -> np.ndarray:
+    """(rounds, 2) seconds of an iteration of each trainer, whose order alternates."""
+    seconds = np.empty((rounds, 2))
+    for number in range(-WARM_UP, rounds):
+        order = (0, 1) if number % 2 else (1, 0)
+        for which in order:
+            taken = seconds_of_step(trainers[which], batches[number % len(batches)])
+            if number >= 0:
+                seconds[number, which] = taken
+    return seconds
+
+
+def describe_network(trainer: Any, batch: dict) -> str:
+    """Network, batch, heads and scales in words."""
+    network = type(trainer.network).__name__
+    millions = sum(weights.numel() for weights in trainer.network.parameters()) / 1e6
+    num_heads = trainer.label_manager.num_segmentation_heads
+    target = batch["target"]
+    num_scales = len(target) if isinstance(target, list) else 1
+    return (
+        f"{network} with {millions:.1f} million parameters, batch {tuple(batch['data'].shape)},"
+        f" {num_heads} heads, {num_scales} scale(s)"
+    )
+
+
+def report(args: argparse.Namespace, pair: Pair) -> str:
     """The table, and the ratio with its spread."""
-    ratios = seconds[:, 1] / seconds[:, 0]
+    stock, ours = pair.seconds.T
+    ratios = ours / stock
     low, middle, high = np.percentile(ratios, (25, 50, 75))
     # Medians of resampled rounds: how far the median itself can be trusted.
     resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
     ci_low, ci_high = np.percentile(np.median(resampled, 1), (2.5, 97.5))
-    rows = [
-        [name, f"{1e3 * np.median(column):.0f}", f"{1e3 * column.min():.0f}", f"{peak / 2**20:.0f}"]
-        for name, column, peak in zip((STOCK, args.tr), seconds.T, facts["peak_bytes"])
+    rows = []
+    for name, seconds, peak in zip((STOCK, args.tr), (stock, ours), pair.peak_bytes):
+        median_ms = 1e3 * np.median(seconds)
+        fastest_ms = 1e3 * seconds.min()
+        rows.append([name, f"{median_ms:.0f}", f"{fastest_ms:.0f}", f"{peak / 2**20:.0f}"])
+    epoch = 250 * np.median(ours) + 50 * pair.validation_step
+    share = 50 * pair.measuring / epoch
+    paragraphs = [
+        f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**:"
+        f" {pair.description}, {args.rounds} rounds on {args.batches} batch(es)",
+        table(["trainer", "median ms per iteration", "fastest", "peak MiB"], rows),
+        f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles"
+        f" {low:.3f} to {high:.3f}; 95 % interval of the median {ci_low:.3f} to"
+        f" {ci_high:.3f}). Goal: at most 1.05.",
+        f"Measuring calibration takes {1e3 * pair.measuring:.1f} ms of a validation step of"
+        f" {1e3 * pair.validation_step:.0f} ms: {share:.2%} of an epoch of 250 training and 50"
+        " validation steps. Goal: at most 1 %.",
     ]
-    step, measuring = facts["measuring"]
-    share = 50 * measuring / (250 * np.median(seconds[:, 1]) + 50 * step)
-    return "\n\n".join(
-        [
-            (
-                f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**:"
-                f" {facts['network']} with {facts['parameters'] / 1e6:.1f} million parameters,"
-                f" batch {facts['batch']}, {facts['heads']} heads, {facts['scales']} scale(s),"
-                f" {args.rounds} rounds on {args.batches} batch(es)"
-            ),
-            table(["trainer", "median ms per iteration", "fastest", "peak MiB"], rows),
-            (
-                f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles"
-                f" {low:.3f} to {high:.3f}; 95 % interval of the median {ci_low:.3f} to"
-                f" {ci_high:.3f}). Goal: at most 1.05."
-            ),
-            (
-                f"Measuring calibration takes {1e3 * measuring:.1f} ms of a validation step of"
-                f" {1e3 * step:.0f} ms: {share:.2%} of an epoch of 250 training and 50 validation"
-                " steps. Goal: at most 1 %."
-            ),
-        ]
-    )
+    return "\n\n".join(paragraphs)
 
 
 def main() -> None:
@@ -213,8 +245,8 @@ def main() -> None:
         if args.device == "cpu":
             os.environ["OMP_NUM_THREADS"] = "1"
             pin_to_one_core(args.core)
-        seconds, facts = measure(args, torch.device(args.device))
-    text = report(args, seconds, facts)
+        pair = measure(args, torch.device(args.device))
+    text = report(args, pair)
     clock = "CPU time of one pinned core" if args.device == "cpu" else torch.cuda.get_device_name()
     text += f"\n\nMachine: {describe_machine()}; {clock}."
     print("\n" + text)
