@@ -1,5 +1,4 @@
-"""nnU-Net's training and prediction on a GPU, with and without torch.compile, and `nnunet_nacl
-predict` beside it."""
+"""nnU-Net's training and prediction on a GPU, and `nnunet_nacl predict` beside it."""
 
 from __future__ import annotations
 
@@ -14,69 +13,52 @@ from tests.integration.workspace import Workspace, epochs_in, training_log
 from tests.runs.folders import read
 
 pytestmark = pytest.mark.gpu
-TRAINER, COMPILED = "nnUNetTrainerNACL_2epochs_3iters", "nnUNetTrainerNACL_3epochs_3iters"
+TRAINER = "nnUNetTrainerNACL_2epochs_3iters"
+COMPILED = "nnUNetTrainerNACL_3epochs_3iters"
+NUM_EPOCHS = {TRAINER: 2, COMPILED: 3}
 
 
 @pytest.fixture(scope="module", params=[TRAINER, COMPILED], ids=["eager", "compiled"])
 def model(request, device: torch.device, workspace: Workspace) -> str:
-    """The name of a trainer that was trained, without and with torch.compile (which nnU-Net leaves
-    out on the CPU)."""
-    compiled = "true" if request.param == COMPILED else "false"
-    command = (
-        "nnUNetv2_train",
-        tiny.TASK_ID,
-        "2d",
-        0,
-        "-tr",
-        request.param,
-        "-device",
-        device.type,
-    )
-    workspace.run(*command, nnUNet_compile=compiled, nnUNet_n_proc_DA="0")
-    return request.param
+    """Train, without and with torch.compile, which nnU-Net leaves out on the CPU; the trainer."""
+    trainer = request.param
+    compiled = "true" if trainer == COMPILED else "false"
+    command = f"nnUNetv2_train {tiny.TASK_ID} 2d 0 -tr {trainer} -device {device.type}"
+    workspace.run(command, nnUNet_compile=compiled, nnUNet_n_proc_DA="0")
+    return trainer
 
 
 def test_all_epochs_are_trained(model: str, workspace: Workspace) -> None:
     fold = workspace.model_folder(tiny.TASK_ID, model, "nnUNetPlans", "2d") / "fold_0"
     log = training_log(fold)
-    assert epochs_in(log) == list(range(int(model.split("_")[1].removesuffix("epochs"))))
-    values = [float(value) for value in re.findall(r"(?:train|val)_loss (\S+)", log)]
-    assert len(values) == 2 * len(epochs_in(log)) and np.isfinite(values).all()
-    assert (fold / "checkpoint_final.pth").is_file() and (
-        fold / "validation" / "calibration.json"
-    ).is_file()
+    losses = [float(value) for value in re.findall(r"(?:train|val)_loss (\S+)", log)]
+    assert epochs_in(log) == list(range(NUM_EPOCHS[model]))
+    assert len(losses) == 2 * NUM_EPOCHS[model]
+    assert np.isfinite(losses).all()
+    assert (fold / "checkpoint_final.pth").is_file()
+    assert (fold / "validation" / "calibration.json").is_file()
 
 
 def test_predict_gives_what_nnunet_gives(
     model: str, workspace: Workspace, device: torch.device
 ) -> None:
-    images = workspace.dataset_folder(workspace.raw, tiny.TASK_ID) / "imagesTs"
-    outputs = []
-    for command in (["nnUNetv2_predict"], ["nnunet_nacl", "predict"]):
-        outputs.append(workspace.folder / f"gpu_{command[-1]}_{model}")
-        options = (
-            "-d",
-            tiny.TASK_ID,
-            "-c",
-            "2d",
-            "-tr",
-            model,
-            "-f",
-            0,
-            "-device",
-            device.type,
-            "-npp",
-            1,
-            "-nps",
-            1,
-        )
-        workspace.run(*command, "-i", images, "-o", outputs[-1], *options, "--save_probabilities")
-    cases = sorted(path.name.removesuffix(".npz") for path in outputs[0].glob("*.npz"))
+    images = workspace.images(tiny.TASK_ID)
+    of_nnunet = workspace.folder / f"gpu_nnunet_{model}"
+    of_ours = workspace.folder / f"gpu_predict_{model}"
+    options = f"-i {images} -d {tiny.TASK_ID} -c 2d -tr {model} -f 0 -device {device.type}"
+    options += " -npp 1 -nps 1 --save_probabilities"
+    workspace.run(f"nnUNetv2_predict {options}", "-o", of_nnunet)
+    workspace.run(f"nnunet_nacl predict {options}", "-o", of_ours)
+
+    cases = sorted(path.name.removesuffix(".npz") for path in of_nnunet.glob("*.npz"))
     assert cases
     for case in cases:
-        stock, ours = (np.load(folder / f"{case}.npz")["probabilities"] for folder in outputs)
-        assert np.abs(stock.astype(np.float64) - ours).max() <= 1e-3
+        expected = np.load(of_nnunet / f"{case}.npz")["probabilities"].astype(np.float64)
+        probs = np.load(of_ours / f"{case}.npz")["probabilities"]
+        assert np.abs(expected - probs).max() <= 1e-3
         # kernels may differ in the last digits
-        sure = np.sort(stock, axis=0)[-1] - np.sort(stock, axis=0)[-2] > 2e-3
-        stock_labels, our_labels = (read(folder / f"{case}.nii.gz") for folder in outputs)
-        assert np.array_equal(stock_labels[sure], our_labels[sure])
+        *_, second, first = np.sort(expected, axis=0)
+        is_sure = first - second > 2e-3
+        expected_labels = read(of_nnunet / f"{case}.nii.gz")
+        labels = read(of_ours / f"{case}.nii.gz")
+        assert np.array_equal(expected_labels[is_sure], labels[is_sure])

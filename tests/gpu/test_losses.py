@@ -30,14 +30,13 @@ every_loss = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURE
 @every_loss
 def test_value_and_gradient_are_those_of_the_cpu(name, settings, label_space, dtype, device):
     logits, target, where = problem(label_space, (5, 7, 6), seed=61)
-    module, logits = CASES[name].module(**settings, **where), logits.to(dtype)
-    found = value_and_gradient(module, logits.to(device), target.to(device))
-    tolerance = PRECISIONS[dtype]
+    module = CASES[name].module(**settings, **where)
+    logits = logits.to(dtype)
     assert_same(
-        found,
+        value_and_gradient(module, logits.to(device), target.to(device)),
         value_and_gradient(module, logits, target),
         value_tolerance=1e-5,
-        gradient_tolerance=tolerance,
+        gradient_tolerance=PRECISIONS[dtype],
     )
 
 
@@ -46,22 +45,22 @@ def test_compiled_by_the_default_backend(name, settings, device):
     torch._dynamo.reset()
     logits, target, where = problem("classes_ignore", (5, 7, 6), seed=63)
     module = CASES[name].module(**settings, **where)
-    logits, target = logits.float().to(device), target.to(device)
+    logits = logits.float().to(device)
+    target = target.to(device)
     compiled = torch.compile(module, fullgraph=True)
-    assert_same(
-        value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target)
-    )
+    expected = value_and_gradient(module, logits, target)
+    assert_same(value_and_gradient(compiled, logits, target), expected)
 
 
 @pytest.mark.parametrize(
     "space", [LabelSpace(ignore_label=IGNORE), LabelSpace(regions=True)], ids=["classes", "regions"]
 )
 def test_calibration_of_a_validation_batch(space, device):
-    logits, target, _ = problem(
-        "regions_mask" if space.regions else "classes_ignore", (5, 7, 6), seed=67
-    )
+    label_space = "regions_mask" if space.regions else "classes_ignore"
+    logits, target, _ = problem(label_space, (5, 7, 6), seed=67)
     with torch.autocast(device.type):
-        found = count_batch(logits.half().to(device), target.to(device), space)
-    for stats, expected in zip(found, count_batch(logits.half(), target, space)):
+        on_device = count_batch(logits.half().to(device), target.to(device), space)
+    on_cpu = count_batch(logits.half(), target, space)
+    for stats, expected in zip(on_device, on_cpu):
         assert stats.nll == pytest.approx(expected.nll, rel=1e-5)
         assert stats.confidence.sum() == pytest.approx(expected.confidence.sum(), rel=1e-5)

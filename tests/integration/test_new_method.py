@@ -122,17 +122,23 @@ ADDED_LINES = {
 """Step 3: by file, what is added before a line, given by its beginning."""
 
 
+USE = """
+from nnunet_nacl import SampleLoss
+from nnunet_nacl.losses import sample
+print(SampleLoss(epsilon=0.5))
+"""
+
+
 def add_loss(source: Path) -> Path:
-    """Take the three steps in a copy of the project in the new folder ``source``."""
+    """Take the three steps in a copy of the project, in the new folder ``source``."""
     copy_sources(source)
     (source / "nnunet_nacl" / "losses" / "sample.py").write_text(LOSS)
     (source / "trainers" / "sample.py").write_text(TRAINERS)
     for name, additions in ADDED_LINES.items():
         text = (source / name).read_text()
         for line, added in additions.items():
-            before, found, after = text.partition(f"\n{line}")
-            assert found, (name, line)
-            text = before + "\n" + added + found[1:] + after
+            assert text.count(f"\n{line}") >= 1, (name, line)
+            text = text.replace(f"\n{line}", f"\n{added}{line}", 1)
         (source / name).write_text(text)
     return source
 
@@ -143,37 +149,26 @@ def test_a_loss_needs_two_files_and_their_names(
     source = add_loss(tmp_path / "source")
     wheel = build_wheel(source, tmp_path / "wheel", clean_environ)
     target = tmp_path / "installed"
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(target),
-    ]
-    subprocess.run([*install, str(wheel)], check=True, env=clean_environ)
-    assert (
-        "nnUNetTrainerDiceSample = "
-        in next(target.glob("*.dist-info/entry_points.txt")).read_text()
-    )
+    options = ["--quiet", "--no-deps", "--no-index", "--target", target]
+    install = [sys.executable, "-m", "pip", "install", *options, wheel]
+    subprocess.run(install, check=True, env=clean_environ)
+    (entry_points,) = target.glob("*.dist-info/entry_points.txt")
+    assert "nnUNetTrainerDiceSample = " in entry_points.read_text()
 
     bridge = target / "nnunet_nacl" / "registration" / "_bridge"
     environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(bridge)}
-    use = (
-        "from nnunet_nacl import SampleLoss; from nnunet_nacl.losses import sample;"
-        " print(SampleLoss(epsilon=0.5))"
-    )
     printed = subprocess.check_output(
-        [sys.executable, "-c", use], env=clean_environ | environ, cwd=tmp_path, text=True
+        [sys.executable, "-c", USE], env=clean_environ | environ, cwd=tmp_path, text=True
     )
-    assert printed.startswith("SampleLoss(") and "epsilon=0.5" in printed
-    explained = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
-    assert "-log p_y + epsilon (1 - p_y) + Dice" in explained and "alpha<x>       0.5" in explained
-    arguments = (tiny.TASK_ID, "2d", "0", "-tr", TRAINER, "-device", "cpu")
-    workspace.run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA="0", **environ)
+    assert printed.startswith("SampleLoss(")
+    assert "epsilon=0.5" in printed
+
+    explained = workspace.run(f"nnunet_nacl trainers {TRAINER}", **environ)
+    assert "-log p_y + epsilon (1 - p_y) + Dice" in explained
+    assert "alpha<x>       0.5" in explained
+
+    train = f"nnUNetv2_train {tiny.TASK_ID} 2d 0 -tr {TRAINER} -device cpu"
+    workspace.run(train, nnUNet_n_proc_DA="0", **environ)
     fold = workspace.model_folder(tiny.TASK_ID, TRAINER, "nnUNetPlans", "2d") / "fold_0"
     assert (fold / "checkpoint_final.pth").is_file()
     assert epochs_in(training_log(fold)) == [0, 1]

@@ -1,5 +1,4 @@
-"""Eight trainings on a SLURM cluster of this one machine: one job cancelled and the node drained on
-the way."""
+"""Eight trainings on a SLURM cluster of this machine: a job is cancelled and the node drained."""
 
 from __future__ import annotations
 
@@ -24,13 +23,16 @@ METHODS = ("CE", "LS", "NACL", "MbLS")
 
 
 def missing() -> str:
+    """What this machine must have or be for the test; empty where it has all."""
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
         return "pip install 'nnunet_nacl[workflow]' snakemake-executor-plugin-slurm"
     if not all(shutil.which(name) for name in ("sbatch", "slurmctld", "slurmd", "munged")):
         return "apt-get install slurm-wlm munge"
     if os.getuid() != 0:
         return "run as root, as SLURM's daemons do here"
-    return "no other cluster in /etc/slurm" if Path("/etc/slurm/slurm.conf").exists() else ""
+    if Path("/etc/slurm/slurm.conf").exists():
+        return "no other cluster in /etc/slurm"
+    return ""
 
 
 # before any data are prepared
@@ -59,8 +61,19 @@ def running_training(out: Path) -> str:
     """The job of a training whose log has begun; empty where there is none."""
     if not any((out / "logs" / "train").rglob("*.log")):
         return ""
-    jobs = [line.split() for line in ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()]
-    return next((number for number, *comment in jobs if "train" in " ".join(comment)), "")
+    for job in ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines():
+        number, _, comment = job.partition(" ")
+        if "train" in comment:
+            return number
+    return ""
+
+
+def drain_node(seconds: float) -> None:
+    """Let the node take no further job for a while."""
+    node = ask("sinfo", "-h", "-o", "%n").strip()
+    ask("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    time.sleep(seconds)
+    ask("scontrol", "update", f"nodename={node}", "state=resume")
 
 
 def test_a_cancelled_job_and_a_drained_node_cost_no_training(
@@ -70,51 +83,31 @@ def test_a_cancelled_job_and_a_drained_node_cost_no_training(
 ) -> None:
     trainers = [f"nnUNetTrainer{method}_2epochs_2iters" for method in METHODS]
     dataset = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
-    content = {
+    configuration = {
         "datasets": [dataset],
         "configurations": ["2d"],
         "folds": [0, 1],
         "trainers": trainers,
+        "device": "cpu",
     }
-    path, out = tmp_path / "eight.yaml", tmp_path / "out"
-    path.write_text(json.dumps(content | {"device": "cpu"}))
-    command = [
-        "snakemake",
-        "--snakefile",
-        WORKFLOW / "Snakefile",
-        "--configfile",
-        path,
-        "--directory",
-        out,
-    ]
-    command += ["--profile", WORKFLOW / "profiles" / "slurm", "--jobs", 2]
-    command += [
-        "--default-resources",
-        "mem_mb=500",
-        "slurm_partition=main",
-        "--slurm-status-command",
-        "squeue",
-    ]
-    command += ["--slurm-no-account", "--slurm-init-seconds-before-status-checks", 2]
-    process = workspace.start(*command, "--seconds-between-status-checks", 2)
+    path = tmp_path / "eight.yaml"
+    path.write_text(json.dumps(configuration))
+    out = tmp_path / "out"
+    files = ["--snakefile", WORKFLOW / "Snakefile", "--configfile", path, "--directory", out]
+    profile = ["--profile", WORKFLOW / "profiles" / "slurm", "--jobs", 2]
+    resources = ["--default-resources", "mem_mb=500", "slurm_partition=main"]
+    asking = (
+        "--slurm-status-command squeue --slurm-no-account"
+        " --slurm-init-seconds-before-status-checks 2 --seconds-between-status-checks 2"
+    ).split()
+    process = workspace.start("snakemake", *files, *profile, *resources, *asking)
     wait_for(lambda: running_training(out), process)
-    cancelled = running_training(out)
-    ask("scancel", cancelled)
-    node = ask("sinfo", "-h", "-o", "%n").strip()
-    ask("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
-    time.sleep(10)
-    ask("scontrol", "update", f"nodename={node}", "state=resume")
+    ask("scancel", running_training(out))
+    drain_node(seconds=10)
     output, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, output
     assert "Trying to restart job" in output  # the cancelled one
-    assert (
-        len(
-            list(
-                (workspace.results / dataset).glob(
-                    "*_2epochs_2iters__*/fold_*/validation/summary.json"
-                )
-            )
-        )
-        == 8
-    )
+    models = workspace.results / dataset
+    validated = list(models.glob("*_2epochs_2iters__*/fold_*/validation/summary.json"))
+    assert len(validated) == 8
     assert (out / "results" / "comparison" / "2d" / "all" / "report.html").is_file()
