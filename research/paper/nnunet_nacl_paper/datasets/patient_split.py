@@ -1,5 +1,4 @@
-"""Who is for training, validation and testing: whole patients, drawn at random, and nnU-Net's folds
-of them."""
+"""Patients for training, validation and testing, drawn at random, and nnU-Net's folds of them."""
 
 from __future__ import annotations
 
@@ -31,13 +30,13 @@ def split_patients(
     """
     names = sorted(patients)
     order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
-    training, validation, _ = proportional_sizes(len(order), sizes)
-    parts = (
-        order[:training],
-        order[training : training + validation],
-        order[training + validation :],
-    )
-    return dict(zip(("training", "validation", "test"), map(sorted, parts)))
+    num_training, num_validation, _ = proportional_sizes(len(order), sizes)
+    first_test = num_training + num_validation
+    return {
+        "training": sorted(order[:num_training]),
+        "validation": sorted(order[num_training:first_test]),
+        "test": sorted(order[first_test:]),
+    }
 
 
 def proportional_sizes(total: int, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -50,31 +49,33 @@ def proportional_sizes(total: int, sizes: tuple[int, int, int]) -> tuple[int, in
         raise InputError(
             f"a split into training, validation and test needs at least 3 patients, found {total}."
         )
-    shares = [total * size / sum(sizes) for size in sizes]
-    parts = [max(1, int(share)) for share in shares]
-    while sum(parts) != total:
-        step = 1 if sum(parts) < total else -1
-        rest = [
-            step * (share - part) if part + step >= 1 else -np.inf
-            for share, part in zip(shares, parts)
-        ]
-        parts[int(np.argmax(rest))] += step
-    return parts[0], parts[1], parts[2]
+    shares = total * np.array(sizes) / sum(sizes)
+    parts = np.maximum(1, np.floor(shares)).astype(int)
+    while parts.sum() < total:
+        parts[np.argmax(shares - parts)] += 1
+    while parts.sum() > total:  # for the sake of a part that would have been empty
+        surplus = np.where(parts > 1, parts - shares, -np.inf)
+        parts[np.argmax(surplus)] -= 1
+    training, validation, test = parts.tolist()
+    return training, validation, test
 
 
 def folds_of(
     cases: Sequence[SourceCase], split: Mapping[str, Sequence[str]], leave_one_out: bool
 ) -> list[dict[str, list[str]]]:
-    """nnU-Net's splits_final.json: the split's one fold, or one for each patient that is not for
-    testing."""
+    """nnU-Net's splits_final.json.
+
+    It has one fold, that of the split; with ``leave_one_out`` one for each patient that is not for
+    testing.
+    """
     patients = {*split["training"], *split["validation"]}
-    folds = (
-        [{patient} for patient in sorted(patients)] if leave_one_out else [set(split["validation"])]
-    )
-    return [
-        {
-            "train": [case.name for case in cases if case.patient in patients - held_out],
-            "val": [case.name for case in cases if case.patient in held_out],
-        }
-        for held_out in folds
-    ]
+    held_out_patients = [set(split["validation"])]
+    if leave_one_out:
+        held_out_patients = [{patient} for patient in sorted(patients)]
+    folds = []
+    for held_out in held_out_patients:
+        others = patients - held_out
+        training = [case.name for case in cases if case.patient in others]
+        validation = [case.name for case in cases if case.patient in held_out]
+        folds.append({"train": training, "val": validation})
+    return folds

@@ -1,5 +1,4 @@
-"""The steps that bring a case to the paper's grid. Their sizes and spacings are (slices, rows,
-columns)."""
+"""The steps that bring a case to the paper's grid; sizes and spacings are (slices, rows, columns)."""
 
 from __future__ import annotations
 
@@ -99,17 +98,15 @@ class ResampleTo(Step):
         return f"resampled to {' x '.join(f'{step:g}' for step in self.spacing_mm)} mm"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        spacing = self.spacing_mm[::-1]
-        old = zip(volumes.labels.GetSize(), volumes.labels.GetSpacing(), spacing)
-        return _resample(
-            volumes, [max(1, round(size * before / after)) for size, before, after in old], spacing
-        )
+        new_spacing_mm = self.spacing_mm[::-1]
+        extent_mm = np.multiply(volumes.labels.GetSize(), volumes.labels.GetSpacing())
+        size = np.maximum(1, np.rint(extent_mm / new_spacing_mm)).astype(int)
+        return _resample(volumes, size.tolist(), new_spacing_mm)
 
 
 @dataclass(frozen=True)
 class CentreCrop(Step):
-    """Cuts out the centre; what is smaller is filled up with the image's lowest value, labels with
-    background.
+    """Cuts out the centre; smaller images are filled up with their lowest value, labels with 0.
 
     Attributes:
         size: (slices, rows, columns).
@@ -122,28 +119,27 @@ class CentreCrop(Step):
         return f"cropped to the central {' x '.join(map(str, self.size))} voxels"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        images = tuple(
-            self._cropped(image, float(array_of(image).min())) for image in volumes.images
-        )
-        return Volumes(images, self._cropped(volumes.labels, 0.0))
+        images = []
+        for image in volumes.images:
+            lowest = float(array_of(image).min())
+            images.append(self._crop(image, lowest))
+        return Volumes(tuple(images), self._crop(volumes.labels, 0.0))
 
-    def _cropped(self, image: sitk.Image, fill: float) -> sitk.Image:
+    def _crop(self, image: sitk.Image, fill: float) -> sitk.Image:
         import SimpleITK as sitk
 
         size = self.size[::-1]
-        missing = [max(0, wanted - there) for wanted, there in zip(size, image.GetSize())]
-        lower = [count // 2 for count in missing]
-        padded = sitk.ConstantPad(
-            image, lower, [count - low for count, low in zip(missing, lower)], fill
-        )
-        start = [(there - wanted) // 2 for wanted, there in zip(size, padded.GetSize())]
-        return sitk.RegionOfInterest(padded, size, start)
+        missing = np.maximum(0, np.subtract(size, image.GetSize()))
+        before = missing // 2
+        after = missing - before
+        padded = sitk.ConstantPad(image, before.tolist(), after.tolist(), fill)
+        start = np.subtract(padded.GetSize(), size) // 2
+        return sitk.RegionOfInterest(padded, size, start.tolist())
 
 
 @dataclass(frozen=True)
 class TrimEmptySlices(Step):
-    """Cuts off the slices at both ends in which every channel is 0 everywhere, as outside a
-    stripped skull."""
+    """Cuts off the slices at both ends in which all channels are 0, as outside a stripped skull."""
 
     cuts: ClassVar[bool] = True
 
@@ -151,12 +147,11 @@ class TrimEmptySlices(Step):
         return "empty slices at both ends cut off"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        filled = np.any(
-            [(array_of(image) != 0).any(axis=(1, 2)) for image in volumes.images], axis=0
-        )
-        if not filled.any():
+        by_channel = [array_of(image).any(axis=(1, 2)) for image in volumes.images]
+        is_filled = np.any(by_channel, axis=0)
+        if not is_filled.any():
             return volumes
-        first, last = np.flatnonzero(filled)[[0, -1]].tolist()
+        first, last = np.flatnonzero(is_filled)[[0, -1]].tolist()
         return volumes.each(lambda image: image[:, :, first : last + 1])
 
 
@@ -168,25 +163,38 @@ def array_of(image: sitk.Image) -> np.ndarray:
 
 
 def _resample(volumes: Volumes, size: Sequence[int], spacing_mm: Sequence[float]) -> Volumes:
-    """On a grid with the same centre and directions; ``size`` and ``spacing_mm`` as in SimpleITK
-    (columns first)."""
+    """Bring a case to a grid with the same centre and directions.
+
+    Images are interpolated linearly, as float32; labels take the nearest voxel's.
+
+    Args:
+        size, spacing_mm: As in SimpleITK, columns first.
+    """
     import SimpleITK as sitk
 
     old = volumes.labels
-    if tuple(size) == old.GetSize() and np.allclose(
-        spacing_mm, old.GetSpacing(), rtol=1e-4, atol=0
-    ):
+    is_same_spacing = np.allclose(spacing_mm, old.GetSpacing(), rtol=1e-4, atol=0)
+    if tuple(size) == old.GetSize() and is_same_spacing:
         return volumes
-    axes = zip(old.GetSize(), old.GetSpacing(), size, spacing_mm)
-    corner = [((n - 1) * step - (m - 1) * new) / 2 / step for n, step, m, new in axes]
-    grid = [
-        old.TransformContinuousIndexToPhysicalPoint(corner),
-        list(spacing_mm),
-        old.GetDirection(),
-    ]
+    old_spacing_mm = np.array(old.GetSpacing())
+    old_length_mm = np.subtract(old.GetSize(), 1) * old_spacing_mm  # between outermost centres
+    new_length_mm = np.subtract(size, 1) * np.array(spacing_mm)
+    first_voxel = (old_length_mm - new_length_mm) / 2 / old_spacing_mm
+    origin = old.TransformContinuousIndexToPhysicalPoint(first_voxel.tolist())
 
-    def moved(image: sitk.Image, interpolator: int, kind: int) -> sitk.Image:
-        return sitk.Resample(image, list(size), sitk.Transform(), interpolator, *grid, 0.0, kind)
+    def resample(image: sitk.Image, interpolator: int, pixel_type: int) -> sitk.Image:
+        return sitk.Resample(
+            image,
+            list(size),
+            sitk.Transform(),
+            interpolator,
+            origin,
+            list(spacing_mm),
+            old.GetDirection(),
+            0.0,
+            pixel_type,
+        )
 
-    images = tuple(moved(image, sitk.sitkLinear, sitk.sitkFloat32) for image in volumes.images)
-    return Volumes(images, moved(old, sitk.sitkNearestNeighbor, old.GetPixelID()))
+    images = [resample(image, sitk.sitkLinear, sitk.sitkFloat32) for image in volumes.images]
+    labels = resample(old, sitk.sitkNearestNeighbor, old.GetPixelID())
+    return Volumes(tuple(images), labels)
