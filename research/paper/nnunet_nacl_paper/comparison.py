@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,17 +39,15 @@ class Dataset(BaseModel):
 
     def table(self, column: str, names: Sequence[str]) -> np.ndarray:
         """(cases, names) values of a column; NaN where undefined."""
-        return pd.DataFrame(
-            {name: self.values[column][name] for name in names}, dtype=float
-        ).to_numpy()
+        values = {name: self.values[column][name] for name in names}
+        return pd.DataFrame(values, dtype=float).to_numpy()
 
     def interval(self, column: str, name: str) -> Interval:
         """Mean over the cases with its 95 % interval."""
-        found = {
-            key: np.nan if value is None else value
-            for key, value in self.means[column][name].items()
-        }
-        return Interval(found["mean"], found["low"], found["high"], int(found["n"]))
+        fields = pd.Series(self.means[column][name], dtype=float)  # None becomes NaN
+        return Interval(
+            float(fields["mean"]), float(fields["low"]), float(fields["high"]), int(fields["n"])
+        )
 
     def mean(self, column: str, name: str) -> float:
         """What tables show: of ``Dice`` and ``HD95_mm`` the mean of the structures' means, as
@@ -70,33 +67,65 @@ class Dataset(BaseModel):
         return [self.patients[case] for case in self.cases] if self.patients else None
 
 
+class Settings(BaseModel):
+    """Number and seed of the bootstrap's draws."""
+
+    n_bootstrap: int
+    seed: int
+
+
+class Trainer(BaseModel):
+    """A method.
+
+    Attributes:
+        name: Unique, in all tables.
+        label: For people.
+        trainer: Class of nnU-Net; None for predictions that were given as a folder.
+        ranked: False for one that is there for reference only.
+    """
+
+    name: str
+    label: str
+    trainer: str | None
+    ranked: bool
+
+
+class Column(BaseModel):
+    """A metric: ``better`` is ``higher`` or ``lower``."""
+
+    title: str
+    unit: str
+    better: str
+
+
+class Table(BaseModel):
+    """A table and the files that hold it, by name in the comparison's folder."""
+
+    id: str
+    files: list[str]
+
+
 class Comparison(BaseModel):
-    """comparison.json, as far as it is needed.
+    """comparison.json as far as it is needed.
 
     nnunet_nacl/evaluation/comparison_report.py says what its keys mean.
     """
 
-    settings: dict[str, Any]
-    trainers: list[dict[str, Any]]
-    columns: dict[str, dict[str, Any]]
-    tables: list[dict[str, Any]]
+    settings: Settings
+    trainers: list[Trainer]
+    columns: dict[str, Column]
+    tables: list[Table]
     datasets: list[Dataset]
 
     @property
     def labels(self) -> dict[str, str]:
         """Label for people by name."""
-        return {one["name"]: one["label"] for one in self.trainers}
+        return {trainer.name: trainer.label for trainer in self.trainers}
 
     @property
     def ranked(self) -> list[str]:
-        """Names of the methods that take part in ranks: all but those that are there for reference
-        only."""
-        return [one["name"] for one in self.trainers if one["ranked"]]
-
-    @property
-    def draws(self) -> dict[str, Any]:
-        """Number and seed of the bootstrap's draws, as arguments."""
-        return {key: self.settings[key] for key in ("n_bootstrap", "seed")}
+        """Names of the methods that take part in ranks."""
+        return [trainer.name for trainer in self.trainers if trainer.ranked]
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -105,7 +134,8 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         InputError: It holds no comparison.json, or a damaged one.
     """
-    path, fix = folder / "comparison.json", "give a folder that `nnunet_nacl compare` wrote"
+    path = folder / "comparison.json"
+    fix = "give a folder that `nnunet_nacl compare` wrote"
     try:
         return Comparison.model_validate(read_json(path, fix))
     except ValidationError as error:
@@ -121,29 +151,25 @@ def relative_difference(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> Interval:
-    """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined
-    (fig. 7).
+    """100 (mean of values / mean of reference - 1), in percent (fig. 7).
 
-    With a 95 % bootstrap interval over cases, or over patients where ``groups`` names them. NaN
-    where the reference's mean is 0 or no case is left.
+    Over the cases where both are defined, with a 95 % bootstrap interval over cases, or over
+    patients where ``groups`` names them. NaN where the reference's mean is 0 or no case is left.
     """
-    old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    both = ~(np.isnan(old) | np.isnan(new))
-    old, new = old[both], new[both]
-    n, nan = len(old), float("nan")
-    if n == 0 or old.mean() == 0:
-        return Interval(nan, nan, nan, n)
-    percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
-    patients = (
-        np.arange(n)
-        if groups is None
-        else np.unique(np.asarray(groups)[both], return_inverse=True)[1]
-    )
-    old, new = (np.bincount(patients, one).astype(np.float64) for one in (old, new))
-    if len(old) == 1:
-        return Interval(percent, nan, nan, n)
-    counts = resamples(len(old), n_bootstrap, seed)
-    below = counts @ old
+    cases = pd.DataFrame({"old": reference, "new": values}, dtype=float)
+    cases["patient"] = cases.index if groups is None else list(groups)
+    cases = cases.dropna()
+    n = len(cases)
+    if n == 0 or cases["old"].mean() == 0:
+        return Interval(np.nan, np.nan, np.nan, n)
+    percent = 100 * (float(cases["new"].mean()) / float(cases["old"].mean()) - 1)
+    sums = cases.groupby("patient").sum()
+    if len(sums) == 1:
+        return Interval(percent, np.nan, np.nan, n)
+    counts = resamples(len(sums), n_bootstrap, seed)
+    old = counts @ sums["old"].to_numpy()
+    new = counts @ sums["new"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = 100 * (counts @ new / np.where(below > 0, below, np.nan) - 1)
-    return Interval(percent, *percentile_interval(drawn), n)
+        drawn = 100 * (new / np.where(old > 0, old, np.nan) - 1)
+    low, high = percentile_interval(drawn)
+    return Interval(percent, low, high, n)

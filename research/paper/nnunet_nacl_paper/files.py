@@ -17,14 +17,12 @@ TEMPORARY = ".nnunet_nacl_paper.tmp"
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used; the message names it and says what to do
-    instead."""
+    """Something that the user gave cannot be used; the message names it and the fix."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, ending: str = "") -> Iterator[Path]:
-    """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at
-    the block's end.
+    """A temporary name beside ``path``; what the block writes there replaces it at the end.
 
     Args:
         path: The file; missing folders are made.
@@ -75,9 +73,8 @@ def read_json(path: Path, fix: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: cannot be read as JSON ({str(error).splitlines()[0]}); {fix}."
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as JSON ({reason}); {fix}.") from None
 
 
 def why_broken(path: Path) -> str:
@@ -92,27 +89,19 @@ def why_broken(path: Path) -> str:
     import nibabel
     import numpy as np
 
+    of_gzip = (OSError, EOFError, zlib.error)
+    of_nibabel = (ValueError, nibabel.filebasedimages.ImageFileError)
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        is_compressed = file.read(2) == b"\x1f\x8b"
     try:
-        if packed:
+        if is_compressed:
             with gzip.open(path) as file:  # verifies the checksum
                 while file.read(1 << 20):
                     pass
         voxels = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        nibabel.filebasedimages.ImageFileError,
-    ) as error:
-        return (
-            "truncated or corrupt:"
-            f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        )
-    return (
-        ""
-        if voxels.dtype.kind != "f" or np.isfinite(voxels).all()
-        else "it holds voxels that are NaN or infinite"
-    )
+    except (*of_gzip, *of_nibabel) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return f"truncated or corrupt: {reason}"
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        return "it holds voxels that are NaN or infinite"
+    return ""

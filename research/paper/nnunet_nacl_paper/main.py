@@ -14,32 +14,36 @@ SUBCOMMANDS = {
     "evaluate": "nnunet_nacl_paper.protocol",
     "figures": "nnunet_nacl_paper.figures.command",
 }
-"""Modules with ``HELP`` (one line), ``configure(parser)`` (arguments) and ``run(args)`` (the work;
-exit status)."""
+"""Modules with ``HELP`` (one line), ``configure(parser)`` and ``run(args)`` (exit status)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns its exit status, 2 with one line on stderr where the input cannot
-    be used."""
+    """Run a subcommand.
+
+    Returns:
+        Its exit status; 2, with one line on stderr, where the input cannot be used.
+    """
     parser = argparse.ArgumentParser(
         prog="nnunet_nacl_paper", description=__doc__.partition(":")[2].strip()
     )
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
-    given = list(sys.argv[1:] if argv is None else argv)
-    # not all need matplotlib
-    for name in given[:1] if given[:1] in [[name] for name in SUBCOMMANDS] else SUBCOMMANDS:
+    words = list(sys.argv[1:] if argv is None else argv)
+    names = list(SUBCOMMANDS)
+    if words and words[0] in SUBCOMMANDS:
+        names = [words[0]]  # the others need not be imported: not all need matplotlib
+    for name in names:
         module = import_module(SUBCOMMANDS[name])
-        form = argparse.RawDescriptionHelpFormatter
-        module.configure(subparsers.add_parser(name, help=module.HELP, formatter_class=form))
-    args = parser.parse_args(given)
+        subparser = subparsers.add_parser(
+            name, help=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.configure(subparser)
+    args = parser.parse_args(words)
     try:
         return import_module(SUBCOMMANDS[args.subcommand]).run(args)
     except InputError as error:
         print(f"nnunet_nacl_paper {args.subcommand}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"\nnnunet_nacl_paper {args.subcommand}: interrupted; run it again to go on",
-            file=sys.stderr,
-        )
+        message = f"nnunet_nacl_paper {args.subcommand}: interrupted; run it again to go on"
+        print(f"\n{message}", file=sys.stderr)
         return 130

@@ -1,11 +1,10 @@
-"""The paper's own evaluation (Murugesan et al. 2025, section 4), from what calibration.json holds
-of each case."""
+"""The paper's own evaluation (Murugesan et al. 2025, section 4) of a calibration.json."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,33 +53,50 @@ def scores_of(case: Mapping[str, Any]) -> PaperScores:
     from nnunet_nacl.metrics import BinStats, ece
     from nnunet_nacl.metrics.calibration_error import class_errors
 
-    foreground = BinStats(*(case["bins"]["foreground"][name] for name in _SUMS))
-    dsc, distance = {}, {}
-    for key, one in case["metrics"].items():
-        twice, wrong = 2 * one["TP"], one["FP"] + one["FN"]
-        dsc[key] = round(twice / (twice + wrong), _DECIMALS) if one["TP"] + one["FN"] else 1.0
-        # None means that the structure is missing in the truth or in the prediction: both count as
-        # distance 0
-        distance[key] = one["distances"]["HD95_voxels"] or 0.0
-    of_classes = float(class_errors(foreground)[: case["largest_label"] + 1].mean())
+    sums = case["bins"]["foreground"]
+    foreground = BinStats(*[sums[name] for name in _SUMS])
+    cece = float(class_errors(foreground)[: case["largest_label"] + 1].mean())
+    dsc = {}
+    hd95_voxels = {}
+    for key, structure in case["metrics"].items():
+        dsc[key] = _dice(structure["TP"], structure["FP"], structure["FN"])
+        # None where the structure is missing in the truth or in the prediction: both count as 0
+        hd95_voxels[key] = structure["distances"]["HD95_voxels"] or 0.0
     return PaperScores(
-        dsc, distance, round(ece(foreground), _DECIMALS), round(of_classes, _DECIMALS)
+        dsc=dsc,
+        hd95_voxels=hd95_voxels,
+        ece=round(ece(foreground), _DECIMALS),
+        cece=round(cece, _DECIMALS),
     )
+
+
+def _dice(true_positive: int, false_positive: int, false_negative: int) -> float:
+    """Dice as published: 1 where the structure is absent in the truth."""
+    if true_positive + false_negative == 0:
+        return 1.0
+    wrong = false_positive + false_negative
+    return round(2 * true_positive / (2 * true_positive + wrong), _DECIMALS)
 
 
 def mean_scores(cases: Sequence[PaperScores]) -> PaperScores:
     """Mean over cases, at least one; cases without foreground are left out of ECE and CECE."""
-
-    def mean(values: Iterable[float]) -> float:
-        defined = [value for value in values if not math.isnan(value)]
-        return float(np.mean(defined)) if defined else math.nan
-
+    dsc = {}
+    hd95_voxels = {}
+    for key in cases[0].dsc:
+        dsc[key] = _mean_of_defined([case.dsc[key] for case in cases])
+        hd95_voxels[key] = _mean_of_defined([case.hd95_voxels[key] for case in cases])
     return PaperScores(
-        {key: mean(case.dsc[key] for case in cases) for key in cases[0].dsc},
-        {key: mean(case.hd95_voxels[key] for case in cases) for key in cases[0].dsc},
-        mean(case.ece for case in cases),
-        mean(case.cece for case in cases),
+        dsc=dsc,
+        hd95_voxels=hd95_voxels,
+        ece=_mean_of_defined([case.ece for case in cases]),
+        cece=_mean_of_defined([case.cece for case in cases]),
     )
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    """Mean of the values that are not NaN; NaN if there is none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 def read_scores(path: Path) -> tuple[dict[str, str], dict[str, PaperScores]]:
@@ -113,17 +129,18 @@ def read_scores(path: Path) -> tuple[dict[str, str], dict[str, PaperScores]]:
 
 def table_of(names: Mapping[str, str], mean: PaperScores) -> str:
     """The means as text for a terminal."""
-    rows = [
-        (name, f"{mean.dsc[key]:.4f}", f"{mean.hd95_voxels[key]:.2f}")
-        for key, name in names.items()
-    ]
-    averages = [float(np.mean(list(values.values()))) for values in (mean.dsc, mean.hd95_voxels)]
-    rows.append(("mean", f"{averages[0]:.4f}", f"{averages[1]:.2f}"))
-    lines = [
-        f"{'':<20}{'DSC':>8}{'HD95 voxels':>13}",
-        *(f"{name:<20}{dsc:>8}{hd:>13}" for name, dsc, hd in rows),
-    ]
-    return "\n".join([*lines, f"\nforeground: ECE {mean.ece:.4f}, CECE {mean.cece:.4f}"])
+    lines = [f"{'':<20}{'DSC':>8}{'HD95 voxels':>13}"]
+    for key, name in names.items():
+        lines.append(_table_row(name, mean.dsc[key], mean.hd95_voxels[key]))
+    mean_dsc = float(np.mean(list(mean.dsc.values())))
+    mean_hd95_voxels = float(np.mean(list(mean.hd95_voxels.values())))
+    lines.append(_table_row("mean", mean_dsc, mean_hd95_voxels))
+    lines += ["", f"foreground: ECE {mean.ece:.4f}, CECE {mean.cece:.4f}"]
+    return "\n".join(lines)
+
+
+def _table_row(name: str, dsc: float, hd95_voxels: float) -> str:
+    return f"{name:<20}{dsc:>8.4f}{hd95_voxels:>13.2f}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -143,8 +160,7 @@ def run(args: argparse.Namespace) -> int:
     names, scores = read_scores(path)
     mean = mean_scores(list(scores.values()))
     output = args.o or path.with_name("paper_scores.json")
-    write_json(
-        output, asdict(mean) | {"per_case": {case: asdict(one) for case, one in scores.items()}}
-    )
+    per_case = {case: asdict(scores_of_case) for case, scores_of_case in scores.items()}
+    write_json(output, asdict(mean) | {"per_case": per_case})
     print(f"{path}: {len(scores)} cases\n\n{table_of(names, mean)}\n\nwritten: {output}")
     return 0

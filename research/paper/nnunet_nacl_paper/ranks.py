@@ -1,5 +1,4 @@
-"""Ranks of the methods as in the paper's fig. 2: sums over data sets from their means, and means
-over cases.
+"""Ranks of the methods as in the paper's fig. 2: sums over data sets, and means over cases.
 
 (Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with Penalty-Based
 Constraints", Medical Image Analysis 2025.) Rank 1 is the best.
@@ -54,8 +53,10 @@ def sum_ranks(means: np.ndarray, better: str) -> np.ndarray:
 
 
 def case_ranks(values: np.ndarray, better: str) -> np.ndarray:
-    """(n_cases, n_methods) rank of each method in each case, ties averaged; NaN in cases that lack
-    a value."""
+    """Rank of each method in each case, (n_cases, n_methods).
+
+    Ties are averaged; a case that lacks a value has NaN throughout.
+    """
     return rank_values(values, better=better, ties="average")
 
 
@@ -66,8 +67,7 @@ def mean_case_ranks(
     seed: int,
     groups: Sequence[Sequence[str] | None] | None = None,
 ) -> list[Interval]:
-    """Mean over the cases of all data sets of their case-specific ranks (fig. 2b), with 95 %
-    bootstrap intervals.
+    """Mean case ranks over all data sets (fig. 2b), with 95 % bootstrap intervals.
 
     Cases are drawn with replacement within their data set, whole: all methods of a case stay
     together, and with groups all cases of a patient. Every case weighs the same, whatever the data
@@ -82,23 +82,47 @@ def mean_case_ranks(
     Returns:
         One per method; the interval is NaN with fewer than two patients.
     """
-    # of each data set with any rank, the sums over each patient's cases, and how many these are
-    by_patient = []
-    for rows, own in zip(ranks, groups or [None] * len(ranks)):
-        table = pd.DataFrame(rows).assign(n=1).dropna()
-        if len(table):
-            patients = table.index if own is None else np.asarray(own)[table.index]
-            by_patient.append(table.groupby(patients).sum().to_numpy())
-    if not by_patient:
-        return [Interval(np.nan, np.nan, np.nan, 0)] * ranks[0].shape[1]
-    *sums, n = np.concatenate(by_patient).sum(axis=0)
-    ends = [(np.nan, np.nan)] * len(sums)
-    if sum(map(len, by_patient)) > 1:
-        drawn = sum(
-            resamples(len(one), n_bootstrap, seed + i) @ one for i, one in enumerate(by_patient)
-        )
-        ends = [percentile_interval(column / drawn[:, -1]) for column in drawn.T[:-1]]
-    return [Interval(float(one / n), low, high, int(n)) for one, (low, high) in zip(sums, ends)]
+    n_methods = ranks[0].shape[1]
+    sums_of_datasets = _sums_by_patient(ranks, groups or [None] * len(ranks))
+    if not sums_of_datasets:
+        return [Interval(np.nan, np.nan, np.nan, 0)] * n_methods
+    *rank_sums, n_cases = np.concatenate(sums_of_datasets).sum(axis=0)
+    intervals = [(np.nan, np.nan)] * n_methods
+    if sum(map(len, sums_of_datasets)) > 1:
+        intervals = _bootstrap_intervals(sums_of_datasets, n_bootstrap, seed)
+    means = []
+    for rank_sum, (low, high) in zip(rank_sums, intervals):
+        means.append(Interval(float(rank_sum / n_cases), low, high, int(n_cases)))
+    return means
+
+
+def _sums_by_patient(
+    ranks: Sequence[np.ndarray], groups: Sequence[Sequence[str] | None]
+) -> list[np.ndarray]:
+    """Sums of each patient's case ranks, for each data set in which any case has ranks.
+
+    Returns:
+        (n_patients, n_methods + 1) a data set; the last column is the number of cases.
+    """
+    sums = []
+    for ranks_of_dataset, patients in zip(ranks, groups):
+        table = pd.DataFrame(ranks_of_dataset).assign(n=1).dropna()
+        if table.empty:
+            continue
+        patient_of_case = table.index if patients is None else np.asarray(patients)[table.index]
+        sums.append(table.groupby(patient_of_case).sum().to_numpy())
+    return sums
+
+
+def _bootstrap_intervals(
+    sums_of_datasets: Sequence[np.ndarray], n_bootstrap: int, seed: int
+) -> list[tuple[float, float]]:
+    """95 % intervals of the methods' mean ranks, patients drawn within their data set."""
+    drawn = np.zeros((n_bootstrap, sums_of_datasets[0].shape[1]))
+    for number, sums in enumerate(sums_of_datasets):
+        drawn += resamples(len(sums), n_bootstrap, seed + number) @ sums
+    n_cases = drawn[:, -1]
+    return [percentile_interval(rank_sums / n_cases) for rank_sums in drawn.T[:-1]]
 
 
 def ranks_of(comparison: Comparison) -> tuple[pd.DataFrame, dict[str, list[Interval]]]:
@@ -108,37 +132,42 @@ def ranks_of(comparison: Comparison) -> tuple[pd.DataFrame, dict[str, list[Inter
         Sum ranks, a row a method and a column a metric; and by metric the mean case ranks of the
         methods, whose total is the mean of the metrics' ranks of each case.
     """
-    names, sums, within = comparison.ranked, {}, {}
+    names = comparison.ranked
+    datasets = comparison.datasets
+    sums = {}
+    ranks_within = {}
     for metric in RANK_METRICS:
-        better = comparison.columns[metric]["better"]
-        means = [[dataset.mean(metric, name) for name in names] for dataset in comparison.datasets]
+        better = comparison.columns[metric].better
+        means = [[dataset.mean(metric, name) for name in names] for dataset in datasets]
         sums[metric] = sum_ranks(np.array(means), better)
-        within[metric] = [
-            case_ranks(dataset.table(metric, names), better) for dataset in comparison.datasets
-        ]
+        tables = [dataset.table(metric, names) for dataset in datasets]
+        ranks_within[metric] = [case_ranks(table, better) for table in tables]
     sums["total"] = np.sum(list(sums.values()), axis=0)
-    within["total"] = [np.mean(one, axis=0) for one in zip(*within.values())]
-    groups = [dataset.groups for dataset in comparison.datasets]
-    means_within = {
-        key: mean_case_ranks(ranks, **comparison.draws, groups=groups)
-        for key, ranks in within.items()
-    }
+    ranks_within["total"] = [
+        np.mean(of_metrics, axis=0) for of_metrics in zip(*ranks_within.values())
+    ]
+    means_within = {}
+    for metric, ranks in ranks_within.items():
+        means_within[metric] = mean_case_ranks(
+            ranks,
+            n_bootstrap=comparison.settings.n_bootstrap,
+            seed=comparison.settings.seed,
+            groups=[dataset.groups for dataset in datasets],
+        )
     return pd.DataFrame(sums, index=names), means_within
 
 
 def write_ranks(comparison: Comparison, folder: Path) -> None:
-    """Writes ranks.csv and case_ranks.csv: a row a method; of case ranks mean, interval and number
-    of cases."""
+    """Write ranks.csv and case_ranks.csv: a row a method.
+
+    Of case ranks there are mean, interval and number of cases.
+    """
     sums, within = ranks_of(comparison)
     labels = [comparison.labels[name] for name in sums.index]
-    write_text(
-        folder / "ranks.csv",
-        sums.reset_index(drop=True).assign(method=labels).set_index("method").to_csv(),
-    )
-    rows = {
-        f"{metric} {key}": [getattr(interval, key) for interval in intervals]
-        for metric, intervals in within.items()
-        for key in ("mean", "low", "high", "n")
-    }
-    table = pd.DataFrame({"method": labels, "trainer": sums.index, **rows})
-    write_text(folder / "case_ranks.csv", table.to_csv(index=False))
+    by_label = sums.set_axis(pd.Index(labels, name="method"))
+    write_text(folder / "ranks.csv", by_label.to_csv())
+    columns: dict[str, Sequence] = {"method": labels, "trainer": list(sums.index)}
+    for metric, intervals in within.items():
+        for field in ("mean", "low", "high", "n"):
+            columns[f"{metric} {field}"] = [getattr(interval, field) for interval in intervals]
+    write_text(folder / "case_ranks.csv", pd.DataFrame(columns).to_csv(index=False))

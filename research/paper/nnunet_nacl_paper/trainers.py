@@ -1,5 +1,4 @@
-"""The paper's networks as trainers of nnU-Net: a trainer of nnunet_nacl with another network in its
-name.
+"""The paper's networks as trainers of nnU-Net: nnunet_nacl's with a network in their name.
 
 pyproject.toml registers those of the paper's experiments as entry points, as any package may, so
 nnU-Net finds them by name. ``nnUNetTrainerNACL_unet_plainstart_100epochs_adam_noda`` is
@@ -34,8 +33,7 @@ _NAME = re.compile(rf"(nnUNetTrainer\w*?)_({'|'.join(NETWORKS)})((?:_\w+)?)")
 
 
 class NetworkTrainer(CalibrationTrainer):
-    """A trainer with the network ``network_name``; without deep supervision, which nnU-Net's
-    decoders have."""
+    """A trainer with the network ``network_name``, without nnU-Net's deep supervision."""
 
     network_name: ClassVar[str]
 
@@ -68,8 +66,7 @@ class NetworkTrainer(CalibrationTrainer):
         return make(read_plans(configuration_manager), num_input_channels, num_output_channels)
 
     def initialize(self) -> None:
-        """nnU-Net's, with ImageNet weights for TransUNet where their file is given; a training goes
-        on without them."""
+        """nnU-Net's; TransUNet begins with ImageNet weights where the variable names their file."""
         super().initialize()
         path = os.environ.get(WEIGHTS_VARIABLE)
         if self.network_name == "transunet" and path:
@@ -91,5 +88,6 @@ def __getattr__(name: str) -> type:
     base = getattr(nnunet_nacl_trainers, f"{method}{tokens}")
     doc = f"{base.__doc__} The network is {network}."
     settings = {"__module__": __name__, "__doc__": doc, "network_name": network}
-    trainer = globals()[name] = type(name, (NetworkTrainer, base), settings)
+    trainer = type(name, (NetworkTrainer, base), settings)
+    globals()[name] = trainer
     return trainer

@@ -1,5 +1,4 @@
-"""The paper's six data sets: how each challenge lays out its files, and what the paper does with
-them, one row each."""
+"""The paper's six data sets: how each challenge lays out its files, and the paper's preparation."""
 
 from __future__ import annotations
 
@@ -71,8 +70,10 @@ class Challenge:
             native: As the challenge has it, without the paper's preparation.
             number: Another number than the default.
         """
-        number = self.number + _NATIVE * native if number is None else number
-        return f"Dataset{number:03d}_{self.dataset}{'' if native else 'Paper'}"
+        if number is None:
+            number = self.number + _NATIVE if native else self.number
+        name = self.dataset if native else f"{self.dataset}Paper"
+        return f"Dataset{number:03d}_{name}"
 
 
 _PATIENT_FRAME = {"patient": (r"patient\d{3}", "patient001"), "frame": (r"\d{2}", "01")}

@@ -1,14 +1,17 @@
-"""`nnunet_nacl_paper prepare`: the paper's data sets, from the challenges' folders to nnU-Net's raw
-format."""
+"""`nnunet_nacl_paper prepare`: from a challenge's folder to nnU-Net's raw format."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES, Challenge
 from nnunet_nacl_paper.files import InputError
+
+if TYPE_CHECKING:
+    from nnunet_nacl_paper.datasets.prepared_folder import Prepared
 
 HELP = "prepare one of the paper's six data sets for nnU-Net, with the paper's split"
 
@@ -41,17 +44,9 @@ example: nnunet_nacl_paper prepare kits19 kits19/data -np 4
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    rows = []
-    for challenge in CHALLENGES.values():
-        sizes = " / ".join(map(str, challenge.sizes))
-        rows.append(
-            f"  {challenge.name:<11} {challenge.number}  {sizes:<14}  {challenge.preparation}"
-        )
-        rows.append(
-            f"{'':<18}IN holds {challenge.layouts[0].example}".replace(", ", f",\n{'':<27}")
-        )
+    described = [_describe(challenge) for challenge in CHALLENGES.values()]
     parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG.format(challenges="\n".join(rows))
+    parser.epilog = _EPILOG.format(challenges="\n".join(described))
     add = parser.add_argument
     add("challenge", metavar="CHALLENGE", choices=CHALLENGES, help=", ".join(CHALLENGES))
     add(
@@ -74,42 +69,60 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _describe(challenge: Challenge) -> str:
+    """A challenge in the help: its row, and below what its folder holds, a line a file."""
+    sizes = " / ".join(map(str, challenge.sizes))
+    row = f"  {challenge.name:<11} {challenge.number}  {sizes:<14}  {challenge.preparation}"
+    files = f",\n{'':<27}".join(challenge.layouts[0].example.split(", "))
+    return f"{row}\n{'':<18}IN holds {files}"
+
+
 def run(args: argparse.Namespace) -> int:
-    """Prepares; exit status 1 if some cases could not be."""
+    """Prepare; exit status 1 if some cases could not be."""
     from nnunet_nacl_paper.datasets.prepared_folder import prepare
 
     if args.np < 1:
         raise InputError(f"-np must be at least 1, got {args.np}.")
     challenge = CHALLENGES[args.challenge]
-    how = {"native": args.native, "seed": args.seed, "num_processes": args.np, "progress": True}
-    prepared = prepare(challenge, args.folder, output=args.o, number=args.d, **how)
-    if prepared.problems:
-        print(
-            f"nnunet_nacl_paper prepare: {len(prepared.problems)} cases could not be prepared:",
-            file=sys.stderr,
-        )
-        print(
-            *(f"  {case}: {text}" for case, text in prepared.problems.items()),
-            sep="\n",
-            file=sys.stderr,
-        )
-        return 1
-    for part, patients in prepared.split.items():
-        print(f"{part + ':':<12}{len(patients):>4} patients, {prepared.cases[part]} cases")
-    print(f"images:     {'as distributed' if args.native else challenge.preparation}")
-    if prepared.kept:
-        worst = min(prepared.kept, key=lambda case: prepared.kept[case])
-        mean = sum(prepared.kept.values()) / len(prepared.kept)
-        print(
-            f"labelled voxels kept: {mean:.1%} in the mean, least {prepared.kept[worst]:.1%}"
-            f" ({worst})"
-        )
-    for note in prepared.notes:
-        print(f"note: {note}")
-    number = prepared.folder.name[7:10]
-    print(
-        f"\nwritten: {prepared.folder}\nNext:\n"
-        f"$ nnUNetv2_plan_and_preprocess -d {int(number)} -c 2d --verify_dataset_integrity\n"
-        f"$ nnUNetv2_train {int(number)} 2d 0 -tr nnUNetTrainerNACL_100epochs_adam --npz"
+    prepared = prepare(
+        challenge,
+        args.folder,
+        output=args.o,
+        number=args.d,
+        native=args.native,
+        seed=args.seed,
+        num_processes=args.np,
+        progress=True,
     )
+    if prepared.problems:
+        lines = [f"  {case}: {problem}" for case, problem in prepared.problems.items()]
+        count = len(prepared.problems)
+        print(f"nnunet_nacl_paper prepare: {count} cases could not be prepared:", file=sys.stderr)
+        print(*lines, sep="\n", file=sys.stderr)
+        return 1
+    print(_text_of(prepared, "as distributed" if args.native else challenge.preparation))
     return 0
+
+
+def _text_of(prepared: Prepared, preparation: str) -> str:
+    """What was written, where it differs from the paper, and the commands that come next."""
+    lines = []
+    for part, patients in prepared.split.items():
+        num_cases = prepared.cases[part]
+        lines.append(f"{part + ':':<12}{len(patients):>4} patients, {num_cases} cases")
+    lines.append(f"images:     {preparation}")
+    if prepared.kept:
+        mean = sum(prepared.kept.values()) / len(prepared.kept)
+        worst = min(prepared.kept, key=lambda case: prepared.kept[case])
+        least = f"{prepared.kept[worst]:.1%} ({worst})"
+        lines.append(f"labelled voxels kept: {mean:.1%} in the mean, least {least}")
+    lines += [f"note: {note}" for note in prepared.notes]
+    number = int(prepared.folder.name.removeprefix("Dataset")[:3])
+    lines += [
+        "",
+        f"written: {prepared.folder}",
+        "Next:",
+        f"$ nnUNetv2_plan_and_preprocess -d {number} -c 2d --verify_dataset_integrity",
+        f"$ nnUNetv2_train {number} 2d 0 -tr nnUNetTrainerNACL_100epochs_adam --npz",
+    ]
+    return "\n".join(lines)

@@ -15,8 +15,7 @@ _ENDINGS = (".nii.gz", ".nii")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a case lie below one of the roots, as templates without the ending .nii.gz
-    or .nii.
+    """Where the files of a case lie below one of the roots, as templates without ending.
 
     Attributes:
         fields: What stands in the templates in braces: pattern, and an example for errors.
@@ -46,17 +45,19 @@ class Layout:
 
     def pattern(self, template: str) -> re.Pattern[str]:
         """A regular expression that matches a template's paths and captures its fields."""
-        text, seen = "", set()
+        expression = ""
+        captured = set()
         for part in re.split(r"(\{\w+\})", template):
             name = part[1:-1]
             if not part.startswith("{"):
-                text += re.escape(part)
-            elif name in seen:
-                text += f"(?P={name})"
+                expression += re.escape(part)
+            elif name in captured:
+                expression += f"(?P={name})"
             else:
-                seen.add(name)
-                text += f"(?P<{name}>{self.fields[name][0]})"
-        return re.compile(text)
+                captured.add(name)
+                pattern, _ = self.fields[name]
+                expression += f"(?P<{name}>{pattern})"
+        return re.compile(expression)
 
 
 @dataclass(frozen=True)
@@ -93,55 +94,72 @@ def find_cases(folder: Path, title: str, layouts: Sequence[Layout], case: str) -
             f"{folder}: no such folder; give the folder of {title} as the challenge distributes it."
         )
     for layout in layouts:
-        for root in filter(lambda name: (folder / name).is_dir(), layout.roots):
-            found, empty = _match(folder / root, layout)
-            if found:
-                cases = [
-                    _complete(folder / root, layout, title, case, *item)
-                    for item in sorted(found.items())
-                ]
-                if empty:
-                    raise InputError(
-                        f"{empty[0]}: holds no case; {title} has {layout.example} there."
-                    )
-                return cases
+        for root in layout.roots:
+            if not (folder / root).is_dir():
+                continue
+            files, empty_folders = _match(folder / root, layout)
+            if not files:
+                continue
+            cases = []
+            for key, files_of_case in sorted(files.items()):
+                cases.append(_complete(folder / root, layout, title, case, key, files_of_case))
+            if empty_folders:
+                raise InputError(
+                    f"{empty_folders[0]}: holds no case; {title} has {layout.example} there."
+                )
+            return cases
+    raise InputError(f"{folder}: holds no case of {title}; {_expected_files(layouts)}.")
+
+
+def _expected_files(layouts: Sequence[Layout]) -> str:
+    """What should be in a folder in which there is no case, for errors."""
     expected = " or ".join(layout.example for layout in layouts)
-    roots = ", ".join(root for layout in layouts for root in layout.roots if root)
-    inside = f" (or inside {roots})" if roots else ""
-    raise InputError(
-        f"{folder}: holds no case of {title}; expected files such as {expected} there{inside}."
-    )
+    roots: list[str] = []
+    for layout in layouts:
+        roots += [root for root in layout.roots if root]
+    inside = f" (or inside {', '.join(roots)})" if roots else ""
+    return f"expected files such as {expected} there{inside}"
 
 
 Key = tuple[tuple[str, str], ...]
+"""The fields of a case's paths, name and text."""
 
 
 def _match(root: Path, layout: Layout) -> tuple[dict[Key, dict[str, Path]], list[Path]]:
     """The files by case and template, and the folders that are named as a case's and hold none."""
     patterns = {template: layout.pattern(template) for template in layout.templates}
-    folders = [
-        layout.pattern(place)
-        for t in layout.templates
-        if (place := t.rpartition("/")[0]) and "{" in place
-    ]
+    folder_templates = [template.rpartition("/")[0] for template in layout.templates]
+    folder_patterns = [layout.pattern(text) for text in folder_templates if "{" in text]
     depth = max(template.count("/") for template in patterns)
-    found: dict[Key, dict[str, Path]] = {}
-    named: list[tuple[Path, set[tuple[str, str]]]] = []
-    for place, subfolders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        relative = Path(place).relative_to(root)
+    files: dict[Key, dict[str, Path]] = {}
+    fields_of_folder: dict[Path, set[tuple[str, str]]] = {}
+    for place, subfolders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        folder = Path(place)
+        relative = folder.relative_to(root)
         if len(relative.parts) >= depth:
             subfolders.clear()
-        for pattern in folders:
+        for pattern in folder_patterns:
             if match := pattern.fullmatch(relative.as_posix()):
-                named.append((Path(place), set(match.groupdict().items())))
-        for name in sorted(files, reverse=True):  # of the same file twice, the compressed one
-            ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
-            stem = (relative / name).as_posix()[: -len(ending)] if ending else ""
+                fields_of_folder[folder] = set(match.groupdict().items())
+        for name in sorted(names, reverse=True):  # of the same file twice, the compressed one
+            stem = _without_ending((relative / name).as_posix())
             for template, pattern in patterns.items():
                 if match := pattern.fullmatch(stem):
                     key = tuple(match.groupdict().items())
-                    found.setdefault(key, {}).setdefault(template, Path(place) / name)
-    return found, [place for place, fields in named if not any(fields <= set(key) for key in found)]
+                    files.setdefault(key, {}).setdefault(template, folder / name)
+    empty_folders = []
+    for folder, fields in fields_of_folder.items():
+        if not any(fields <= set(key) for key in files):
+            empty_folders.append(folder)
+    return files, empty_folders
+
+
+def _without_ending(path: str) -> str:
+    """The path of an image without .nii.gz or .nii; nothing for any other file."""
+    for ending in _ENDINGS:
+        if path.endswith(ending):
+            return path.removesuffix(ending)
+    return ""
 
 
 def _refuse(error: OSError) -> None:

@@ -17,7 +17,8 @@ from nnunet_nacl.metrics.statistics import Interval
 from nnunet_nacl_paper.files import replacing
 
 INK = "#222222"
-GOOD, BAD = "#0072B2", "#D55E00"
+GOOD = "#0072B2"
+BAD = "#D55E00"
 # Okabe and Ito's palette, without the yellow: distinguishable with any colour vision
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*", "d", "8", "H")
@@ -38,25 +39,28 @@ _COLUMNS = 3  # of panels
 
 
 def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Keywords of ``Axes.plot`` for each method by its place; the first, the reference, is
-    black."""
-    return {
-        method: {
-            "color": _COLORS[i % len(_COLORS)],
+    """Keywords of ``Axes.plot`` for each method by its place; the reference, the first, is black.
+
+    Lines change with each round of the colours, and with the fifth colour of a round.
+    """
+    looks = {}
+    for i, method in enumerate(methods):
+        round_of_colors, color = divmod(i, len(_COLORS))
+        line = round_of_colors if color < 4 else round_of_colors + 1
+        looks[method] = {
+            "color": _COLORS[color],
             "marker": _MARKERS[i % len(_MARKERS)],
-            "linestyle": _LINES[(i // len(_COLORS) + (i % len(_COLORS) >= 4)) % len(_LINES)],
+            "linestyle": _LINES[line % len(_LINES)],
             "markersize": 6,
             "linewidth": 1.6,
         }
-        for i, method in enumerate(methods)
-    }
+    return looks
 
 
 def new_panels(
     number: int, width: float, height: float, **subplot: Any
 ) -> tuple[Figure, list[Any]]:
-    """A figure with so many panels of a size in inches, at most three beside each other (four: two
-    by two)."""
+    """A figure with so many panels of a size in inches, at most three in a row; four are 2 x 2."""
     columns = 2 if number == 4 else min(number, _COLUMNS)
     rows = -(-number // columns)
     with matplotlib.rc_context(_SETTINGS):
@@ -71,14 +75,12 @@ def draw_interval(axes: Axes, at: float, interval: Interval, *, vertical: bool, 
     """A bar from end to end of an interval, if it has any."""
     if np.isnan(interval.low):
         return
+    look: Any = {"color": color, "linewidth": 1.2, "alpha": 0.7, "zorder": 2}
     ends = [interval.low, interval.high]
-    axes.plot(
-        *([at, at], ends) if vertical else (ends, [at, at]),
-        color=color,
-        linewidth=1.2,
-        alpha=0.7,
-        zorder=2,
-    )
+    if vertical:
+        axes.plot([at, at], ends, **look)
+    else:
+        axes.plot(ends, [at, at], **look)
 
 
 def with_direction(what: str, better: str) -> str:
@@ -106,22 +108,18 @@ def write_figure(
     Returns:
         The files.
     """
-    wide = int(figure.get_figwidth() * 13)
-    head = "\n".join(
-        line for text in (title, subtitle, *notes) if text for line in textwrap.wrap(text, wide)
-    )
+    characters = int(figure.get_figwidth() * 13)
+    head = [textwrap.fill(text, characters) for text in (title, subtitle, *notes) if text]
     with matplotlib.rc_context(_SETTINGS):
-        figure.suptitle(head, x=0.02, ha="left", fontsize=9)
+        figure.suptitle("\n".join(head), x=0.02, ha="left", fontsize=9)
         if legend:
             handles = [Line2D([], [], label=method, **look) for method, look in legend.items()]
             figure.legend(
                 handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8
             )
-        files = [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
-        for file in files:
-            metadata: dict[str, Any] = (
-                {"Software": None} if file.suffix == ".png" else {"Date": None}
-            )
-            with replacing(file, file.suffix) as temporary:
-                figure.savefig(temporary, dpi=150, metadata=metadata)
+        files = []
+        for ending, changing in ((".png", "Software"), (".svg", "Date")):
+            files.append(path.with_name(f"{path.name}{ending}"))
+            with replacing(files[-1], ending) as temporary:
+                figure.savefig(temporary, dpi=150, metadata={changing: None})
     return files

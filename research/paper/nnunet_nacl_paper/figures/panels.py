@@ -1,15 +1,17 @@
-"""Rank heat map (fig. 2), relative difference (fig. 7), training share (fig. 9), scatter (fig.
-10)."""
+"""Figures 2 (ranks), 7 (relative difference), 9 (training share) and 10 (scatter)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from nnunet_nacl.metrics.statistics import Interval
 from nnunet_nacl_paper.figures.drawing import (
@@ -33,36 +35,19 @@ def draw_rank_heatmap(
     decimals: int,
     **frame: Any,
 ) -> list[Path]:
-    """Draw (methods, metrics) ranks as a table of colours, each column from its best to its worst,
-    the best framed."""
+    """Draw (methods, metrics) ranks as a table, each column shaded from its best to its worst.
+
+    The best is framed.
+    """
     figure, (axes,) = new_panels(1, 2.0 + 0.9 * len(metrics), 0.5 + 0.34 * len(methods))
-    for j, column in enumerate(np.asarray(ranks, float).T):
-        low, high = (
-            (np.nanmin(column), np.nanmax(column)) if not np.isnan(column).all() else (0.0, 0.0)
-        )
-        for i, value in enumerate(column):
-            share = 0.0 if np.isnan(value) or high == low else (value - low) / (high - low)
-            best = value == low
-            frame_of: Any = (
-                {"edgecolor": INK, "linewidth": 2}
-                if best
-                else {"edgecolor": "white", "linewidth": 1}
-            )
-            axes.add_patch(
-                Rectangle(
-                    (j, i), 1, 1, facecolor=str(1 - 0.55 * share), zorder=2 + best, **frame_of
-                )
-            )
-            text = "-" if np.isnan(value) else f"{value:.{decimals}f}"
-            axes.text(
-                j + 0.5,
-                i + 0.5,
-                text,
-                ha="center",
-                va="center",
-                zorder=4,
-                weight="bold" if best else "normal",
-            )
+    table = pd.DataFrame(ranks, dtype=float)
+    low = table.min()
+    width = (table.max() - low).replace(0, 1)
+    shares = ((table - low) / width).fillna(0.0)
+    texts = table.map(lambda rank: "-" if np.isnan(rank) else f"{rank:.{decimals}f}")
+    for i, j in np.ndindex(table.shape):
+        gray = str(1 - 0.55 * shares.iat[i, j])
+        _draw_cell(axes, i, j, texts.iat[i, j], gray, is_best=table.iat[i, j] == low[j])
     axes.set(xlim=(0, len(metrics)), ylim=(len(methods), 0))
     axes.set_xticks(np.arange(len(metrics)) + 0.5, metrics)
     axes.set_yticks(np.arange(len(methods)) + 0.5, methods)
@@ -71,18 +56,31 @@ def draw_rank_heatmap(
     return write(figure, path, **frame)
 
 
+def _draw_cell(axes: Axes, row: int, column: int, text: str, gray: str, is_best: bool) -> None:
+    """Draw a cell of the table of ranks; the frame of the best lies over those beside it."""
+    cell = Rectangle((column, row), 1, 1, facecolor=gray)
+    if is_best:
+        cell.set(edgecolor=INK, linewidth=2, zorder=3)
+    else:
+        cell.set(edgecolor="white", linewidth=1, zorder=2)
+    axes.add_patch(cell)
+    weight = "bold" if is_best else "normal"
+    center = (column + 0.5, row + 0.5)
+    axes.text(*center, text, ha="center", va="center", zorder=4, weight=weight)
+
+
 def draw_relative_difference(
     differences: Mapping[str, Interval], path: Path, *, better: Mapping[str, str], **frame: Any
 ) -> list[Path]:
-    """Draw a bar per metric in percent, blue where it is the better direction, with its
-    interval."""
+    """Draw a bar per metric in percent, blue in the better direction, with its interval."""
     figure, (axes,) = new_panels(1, 6.0, 0.6 + 0.34 * len(differences))
     for i, (metric, difference) in enumerate(differences.items()):
         if np.isnan(difference.mean):
             axes.text(0, i, " no value", va="center", fontsize=8)
             continue
-        good = (difference.mean > 0) == (better[metric] == "higher")
-        axes.barh(i, difference.mean, height=0.6, color=GOOD if good else BAD)
+        is_higher = difference.mean > 0
+        is_better = is_higher == (better[metric] == "higher")
+        axes.barh(i, difference.mean, height=0.6, color=GOOD if is_better else BAD)
         draw_interval(axes, i, difference, vertical=False, color=INK)
         right = axes.get_yaxis_transform()
         axes.text(1.02, i, f"{difference.mean:+.1f} %", transform=right, va="center", fontsize=8)
@@ -106,7 +104,7 @@ def draw_scatter(
             two is left out and named at the foot.
         path, frame: As for ``write_figure``, as in all of these.
     """
-    looks = styles(dict.fromkeys(method for points in panels.values() for method in points))
+    looks = styles(dict.fromkeys(itertools.chain(*panels.values())))
     figure, all_axes = new_panels(len(panels), 3.6, 3.0)
     missing = []
     for axes, (measure, points) in zip(all_axes, panels.items()):
@@ -127,6 +125,21 @@ def draw_scatter(
     return write(figure, path, notes=missing, legend=looks, **frame)
 
 
+def _draw_line(
+    axes: Axes, line: Mapping[float, Interval], look: dict[str, Any], moved: Transform
+) -> None:
+    """Draw one method's values by share with their intervals, moved a little."""
+    shares = list(line)
+    means = [value.mean for value in line.values()]
+    lows = [value.low for value in line.values()]
+    highs = [value.high for value in line.values()]
+    interval: Any = {"color": look["color"], "alpha": 0.7, "linewidth": 1.2}
+    axes.vlines(shares, lows, highs, transform=moved, **interval)
+    axes.plot(shares, means, transform=moved, zorder=3, **look)
+    drawn = np.column_stack([shares * 3, means + lows + highs])  # which matplotlib does not see
+    axes.update_datalim(drawn[~np.isnan(drawn).any(axis=1)])
+
+
 def draw_training_share(
     panels: Mapping[str, Mapping[str, Mapping[float, Interval]]],
     path: Path,
@@ -144,36 +157,17 @@ def draw_training_share(
         path, frame: As for ``write_figure``, as in all of these.
         better: ``higher`` or ``lower`` for each panel.
     """
-    looks = styles(dict.fromkeys(method for lines in panels.values() for method in lines))
+    looks = styles(dict.fromkeys(itertools.chain(*panels.values())))
     figure, all_axes = new_panels(len(panels), 3.4, 2.8)
-    shares = sorted(
-        {share for lines in panels.values() for line in lines.values() for share in line}
-    )
+    all_lines = itertools.chain(*[lines.values() for lines in panels.values()])
+    shares = sorted(set(itertools.chain(*all_lines)))
     for axes, (metric, lines) in zip(all_axes, panels.items()):
         axes.set_xscale("log" if shares[-1] >= 4 * shares[0] else "linear")
+        points = min(3.0, 14.0 / len(lines))  # between methods
         for place, (method, line) in enumerate(lines.items()):
-            offset = (place - (len(lines) - 1) / 2) * min(3.0, 14.0 / len(lines))
+            offset = (place - (len(lines) - 1) / 2) * points
             moved = axes.transData + ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
-            look, values = looks[method], list(line.values())
-            means, ends = (
-                [value.mean for value in values],
-                [(value.low, value.high) for value in values],
-            )
-            axes.vlines(
-                list(line),
-                *zip(*ends),
-                color=look["color"],
-                alpha=0.7,
-                linewidth=1.2,
-                transform=moved,
-            )
-            axes.plot(list(line), means, transform=moved, zorder=3, **look)
-            drawn = [
-                (share, y)
-                for share, value in line.items()
-                for y in (value.mean, value.low, value.high)
-            ]
-            axes.update_datalim([point for point in drawn if not np.isnan(point[1])])
+            _draw_line(axes, line, looks[method], moved)
         axes.autoscale_view()
         axes.set_xticks(shares, [f"{share:g}" for share in shares])
         axes.set_xticks([], minor=True)

@@ -18,6 +18,12 @@ _METHOD = re.compile(r"nnUNetTrainer(?:Dice)?([A-Za-z]*)")
 _NETWORK = re.compile("_(unet|attunet|unetpp|transunet)(?=_|$)")
 
 
+def method_of(trainer: str) -> str:
+    """The method in a trainer's name, such as ``NACL``; empty where it has none."""
+    match = _METHOD.match(trainer)
+    return "" if match is None else match[1]
+
+
 def by_number(
     trainers: Mapping[str, str], token: str, defaults: Mapping[str, float]
 ) -> dict[str, dict[float, str]]:
@@ -35,17 +41,16 @@ def by_number(
     number = re.compile(rf"_{token}(\d+(?:p\d+)?)(?=_|$)")
     groups: dict[str, dict[float, str]] = {}
     for name, trainer in trainers.items():
-        method = _METHOD.match(trainer)
-        found = number.search(trainer)
-        if method is None or method[1] not in defaults:
+        method = method_of(trainer)
+        if method not in defaults:
             continue
-        if (
-            token == "sigma"
-            and method[1] == "NACL"
-            and not re.search("_(gaussian|svls)(_|$)", trainer)
-        ):
-            continue  # the mean prior has no width
-        value = float(found[1].replace("p", ".")) if found else defaults[method[1]]
+        has_mean_prior = method == "NACL" and not re.search("_(gaussian|svls)(_|$)", trainer)
+        if token == "sigma" and has_mean_prior:  # which has no width
+            continue
+        value = defaults[method]
+        in_name = number.search(trainer)
+        if in_name is not None:
+            value = float(in_name[1].replace("p", "."))
         groups.setdefault(number.sub("", trainer), {})[value] = name
     return {
         shared: dict(sorted(values.items()))
@@ -55,12 +60,16 @@ def by_number(
 
 
 def by_network(trainers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Methods that differ in the network only: what they share -> network (``nnU-Net's`` for the
-    plans') -> name."""
+    """Methods that differ in the network only.
+
+    Returns:
+        What they share -> network (``nnU-Net's`` for the plans') -> name.
+    """
     groups: dict[str, dict[str, str]] = {}
     for name, trainer in trainers.items():
-        found = _NETWORK.search(trainer)
-        groups.setdefault(_NETWORK.sub("", trainer), {})[found[1] if found else "nnU-Net's"] = name
+        in_name = _NETWORK.search(trainer)
+        network = "nnU-Net's" if in_name is None else in_name[1]
+        groups.setdefault(_NETWORK.sub("", trainer), {})[network] = name
     return {
         shared: dict(sorted(networks.items()))
         for shared, networks in groups.items()
@@ -69,11 +78,14 @@ def by_network(trainers: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def short(names: list[str]) -> list[str]:
-    """The names without ``nnUNetTrainer`` and the tokens that all share: ``nnUNetTrainerNACL_adam``
-    -> ``NACL``."""
+    """The names without ``nnUNetTrainer`` and the tokens that all share.
+
+    A single ``nnUNetTrainerNACL_adam`` becomes ``NACL``.
+    """
     split = [name.removeprefix("nnUNetTrainer").split("_") for name in names]
-    shared = set.intersection(*map(set, (tokens[1:] for tokens in split)))
-    return [
-        " ".join([first, *(token for token in tokens if token not in shared)])
-        for first, *tokens in split
-    ]
+    shared = set.intersection(*[set(tokens) for _, *tokens in split])
+    shortened = []
+    for method, *tokens in split:
+        own = [token for token in tokens if token not in shared]
+        shortened.append(" ".join([method, *own]))
+    return shortened

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
 from torch import Tensor
 
@@ -29,10 +27,19 @@ class PlannedAttentionUNet(AttentionUnet):
 
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
         check_patch_size("attunet", planned.patch_size, planned.reduction)
-        strides: Any = [
-            stride[0] if len(set(stride)) == 1 else stride for stride in planned.strides[1:]
-        ]
-        super().__init__(planned.num_axes, num_inputs, num_outputs, planned.features, strides)
+        strides = [_as_monai_takes_it(stride) for stride in planned.strides[1:]]
+        super().__init__(
+            planned.num_axes,
+            num_inputs,
+            num_outputs,
+            planned.features,
+            strides,  # type: ignore[arg-type]
+        )
+
+
+def _as_monai_takes_it(stride: tuple[int, ...]) -> int | tuple[int, ...]:
+    """One number for all axes where they agree."""
+    return stride[0] if len(set(stride)) == 1 else stride
 
 
 class PlannedUNetPlusPlus(BasicUNetPlusPlus):
@@ -56,10 +63,10 @@ class PlannedUNetPlusPlus(BasicUNetPlusPlus):
     class_layer = "final_conv_0_4"
 
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
-        check_patch_size(
-            "unetpp", planned.patch_size, (2 ** (_LEVELS - 1),) * planned.num_axes, smallest=2
-        )
-        features = [*planned.features, *planned.features[-1:] * _LEVELS][:_LEVELS]
+        multiples = [2 ** (_LEVELS - 1)] * planned.num_axes
+        check_patch_size("unetpp", planned.patch_size, multiples, smallest=2)
+        last = planned.features[-1]
+        features = [*planned.features, *[last] * _LEVELS][:_LEVELS]
         super().__init__(planned.num_axes, num_inputs, num_outputs, (*features, features[0]))
         for head in (self.final_conv_0_1, self.final_conv_0_2, self.final_conv_0_3):
             head.requires_grad_(False)  # DDP waits for gradients of whatever needs one

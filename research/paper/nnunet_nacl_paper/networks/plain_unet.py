@@ -40,8 +40,10 @@ class PlainUNet(nn.Module):
         self._convolution: Any = nn.Conv3d if three_d else nn.Conv2d
         self._pool: Any = functional.max_pool3d if three_d else functional.max_pool2d
         self._strides = planned.strides
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        features, kernels = planned.features, planned.kernel_sizes
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        features = planned.features
+        kernels = planned.kernel_sizes
         for before, after, kernel in zip((num_inputs, *features), features, kernels):
             self.down.append(self._stage(before, after, kernel))
         for fine, coarse, kernel in zip(features, features[1:], kernels):

@@ -43,10 +43,13 @@ def read_plans(configuration: Any) -> Planned:
         InputError: The configuration's network has no stages with features, kernels and strides of
             their own.
     """
-    settings, patch_size = configuration.network_arch_init_kwargs, tuple(configuration.patch_size)
+    settings = configuration.network_arch_init_kwargs
+    patch_size = tuple(configuration.patch_size)
 
     def by_axis(value: int | Sequence[int]) -> tuple[int, ...]:
-        return (value,) * len(patch_size) if isinstance(value, int) else tuple(value)
+        if isinstance(value, int):
+            return (value,) * len(patch_size)
+        return tuple(value)
 
     try:
         features = tuple(int(count) for count in settings["features_per_stage"])

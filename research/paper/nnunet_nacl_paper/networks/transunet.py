@@ -1,5 +1,4 @@
-"""TransUNet: a ResNet-50 of three stages, a vision transformer, and a cascade of upsampling blocks;
-2D."""
+"""TransUNet, 2D: a ResNet-50 of three stages, a vision transformer, a cascade of upsampling."""
 
 from __future__ import annotations
 
@@ -68,10 +67,10 @@ class TransUNet(nn.Module):
         self.transformer = transformer
         self.bridge = _convolution(transformer.embed_dim, _BRIDGE)
         self.upsample = nn.UpsamplingBilinear2d(scale_factor=2)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(_convolution(before + skip, after), _convolution(after, after))
-            for before, skip, after in zip((_BRIDGE, *_DECODER), _SKIPS, _DECODER)
-        )
+        self.blocks = nn.ModuleList()
+        for before, skip, after in zip((_BRIDGE, *_DECODER), _SKIPS, _DECODER):
+            first = _convolution(before + skip, after)
+            self.blocks.append(nn.Sequential(first, _convolution(after, after)))
         self.classes = nn.Conv2d(_DECODER[-1], num_outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,12 +86,15 @@ class TransUNet(nn.Module):
             x = stage(x)
             skips.append(x)
         skips.pop()  # the last stage goes through the transformer
-        tokens = transformer.patch_embed.proj(x).flatten(2).transpose(1, 2) + transformer.pos_embed
-        tokens = transformer.norm(transformer.blocks(transformer.pos_drop(tokens)))
+        tokens = transformer.patch_embed.proj(x).flatten(2).transpose(1, 2)
+        tokens = transformer.pos_drop(tokens + transformer.pos_embed)
+        tokens = transformer.norm(transformer.blocks(tokens))
         x = self.bridge(tokens.transpose(1, 2).unflatten(2, self._grid))
         for block in self.blocks:
             x = self.upsample(x)
-            x = block(torch.cat([x, skips.pop()], 1) if skips else x)
+            if skips:
+                x = torch.cat([x, skips.pop()], 1)
+            x = block(x)
         return self.classes(x)
 
 
@@ -105,8 +107,9 @@ def _convolution(inputs: int, features: int) -> nn.Module:
 
 
 def load_imagenet_weights(network: TransUNet, path: Path) -> None:
-    """Give the encoder the weights of a ViT that was trained on ImageNet, positions resampled to
-    the network's grid.
+    """Give the encoder the weights of a ViT that was trained on ImageNet.
+
+    Its positions are resampled to the network's grid.
 
     Args:
         network: Its decoder keeps its random weights.
