@@ -1,4 +1,4 @@
-"""The steps that bring a case to the paper's grid; sizes and spacings are (slices, rows, columns)."""
+"""Steps that bring a case to the paper's grid; sizes and spacings are (slices, rows, columns)."""
 
 from __future__ import annotations
 

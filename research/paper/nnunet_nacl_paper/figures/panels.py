@@ -45,7 +45,7 @@ def draw_rank_heatmap(
     width = (table.max() - low).replace(0, 1)
     shares = ((table - low) / width).fillna(0.0)
     texts = table.map(lambda rank: "-" if np.isnan(rank) else f"{rank:.{decimals}f}")
-    for i, j in np.ndindex(table.shape):
+    for j, i in itertools.product(range(len(metrics)), range(len(methods))):
         gray = str(1 - 0.55 * shares.iat[i, j])
         _draw_cell(axes, i, j, texts.iat[i, j], gray, is_best=table.iat[i, j] == low[j])
     axes.set(xlim=(0, len(metrics)), ylim=(len(methods), 0))
