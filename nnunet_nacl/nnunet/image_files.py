@@ -1,5 +1,4 @@
-"""Reads images and segmentations by nnU-Net's own readers, and the probabilities that nnU-Net
-saved.
+"""Reads images and segmentations by nnU-Net's own readers, and probabilities that it saved.
 
 An evaluation spends nearly all its time unpacking these: `imagecodecs` takes 0.6 to 0.7 times as
 long as NumPy. Shape and type are checked before, as a small file can promise more than memory
@@ -8,14 +7,14 @@ holds.
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import math
 import re
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -33,8 +32,11 @@ _PROBABILITIES = "probabilities.npy"
 
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """(*spatial) label map and where it lies, by one of nnU-Net's readers; UserError if it cannot
-    be read."""
+    """(*spatial) label map and where it lies, by one of nnU-Net's readers.
+
+    Raises:
+        UserError: The file cannot be read, or is no segmentation.
+    """
     check_whole(path, "a segmentation")
     try:
         with quiet():
@@ -57,82 +59,85 @@ def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, An
 
 
 def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
-    """(C, *spatial) image and where it lies; UserError, which names the file, if one cannot be read
-    or is cut off."""
+    """(C, *spatial) image and where it lies, by one of nnU-Net's readers.
+
+    Raises:
+        UserError: A file cannot be read or is cut off, or channels differ in shape or spacing.
+    """
     for path in files:
         check_whole(path, "an image")
     try:
         with quiet():
             return reader.read_images([str(path) for path in files])
     except Exception as error:  # the readers raise whatever their libraries do
-        named = f"{files[0]} and its other channels" if len(files) > 1 else str(files[0])
-        if len(files) > 1 and not str(error):  # nnU-Net prints what differs
-            raise UserError(
-                f"{named} differ in shape or spacing; bring them to one grid."
-            ) from None
+        named = str(files[0])
+        if len(files) > 1:
+            named = f"{files[0]} and its other channels"
+            if not str(error):  # nnU-Net prints what differs
+                raise UserError(
+                    f"{named} differ in shape or spacing; bring them to one grid."
+                ) from None
         raise UserError(
             f"{named}: cannot be read as an image ({first_line(error)}); restore it."
         ) from None
 
 
 def channels_apart(files: Sequence[Path]) -> str:
-    """Which channels lie apart by their headers, and in what, as nnU-Net takes them all the same;
-    else empty."""
-    with contextlib.suppress(RuntimeError):  # what SimpleITK does not read, nibabel may
-        first, *others = map(read_header, files)
-        for path, header in zip(files[1:], others):
-            for what in ("Spacing", "Origin", "Direction"):
-                one, other = (getattr(each, f"Get{what}")() for each in (first, header))
-                if not np.allclose(one, other, atol=1e-3):
-                    return f"{path.name} lies apart from {files[0].name}: {what.lower()}"
+    """Which channel of an image lies apart by its header, and in what; empty where none does.
+
+    nnU-Net takes such channels all the same.
+    """
+    try:
+        first_header, *headers = map(read_header, files)
+    except RuntimeError:  # what SimpleITK does not read, nibabel may: then nothing is said
+        return ""
+    place = _place_in_header(first_header)
+    for path, header in zip(files[1:], headers):
+        for what, values in _place_in_header(header).items():
+            if not np.allclose(place[what], values, atol=1e-3):
+                return f"{path.name} lies apart from {files[0].name}: {what}"
     return ""
 
 
+def _place_in_header(header: Any) -> dict[str, tuple[float, ...]]:
+    """Where an image lies, by its header as SimpleITK reads it."""
+    return {
+        "spacing": header.GetSpacing(),
+        "origin": header.GetOrigin(),
+        "direction": header.GetDirection(),
+    }
+
+
 def spacing_file(path: Path) -> Path | None:
-    """Where nnU-Net keeps the spacing of a 3D tif, for all channels of an image; None if there is
-    no such file."""
+    """Where nnU-Net keeps the spacing of a 3D tif, for all channels; None if there is no such file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
-    places = (
-        path.with_name(f"{stem}.json") for stem in (path.stem, re.sub("_[0-9]{4}$", "", path.stem))
-    )
-    return next(filter(Path.is_file, places), None)
+    case = re.sub("_[0-9]{4}$", "", path.stem)
+    for stem in (path.stem, case):
+        file = path.with_name(f"{stem}.json")
+        if file.is_file():
+            return file
+    return None
 
 
 def read_probabilities(
     path: Path, labels: Labels, spatial: tuple[int, ...], beside: str
 ) -> np.ndarray:
-    """(K, *spatial) probabilities of an npz file, its checksum verified, in a type that the metrics
-    take.
+    """(C, *spatial) probabilities of an npz file, in a type that the metrics take.
 
-    UserError if it is missing, cut off or corrupt, no floating point, or not of the shape of
-    ``beside``, in words.
+    Args:
+        path: The file, whose checksum is verified.
+        labels: C is the number of its classes or regions.
+        spatial: Shape that they must have.
+        beside: What has this shape, for the message.
+
+    Raises:
+        UserError: The file is missing, cut off or corrupt, or does not hold floating-point numbers
+            of the shape.
     """
-    expected = (len(labels.values), *spatial)
     try:
         with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
-            member = archive.getinfo(_PROBABILITIES)
-            with archive.open(member) as stream:
-                if (version := np.lib.format.read_magic(stream)) != (1, 0):
-                    raise ValueError(f"unknown npy version {version}")
-                shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-                start = stream.tell()
-            if shape != expected:
-                kind = (
-                    f"{expected[0]} {'regions' if labels.regions else 'classes'} of dataset.json"
-                    f" and the {beside}"
-                )
-                raise UserError(
-                    f"{path}: probabilities of shape {shape}, but {kind} ask for {expected};"
-                    f" {RERUN}."
-                )
-            if dtype.kind != "f":
-                raise UserError(
-                    f"{path}: probabilities must be floating point, got {dtype}; {RERUN}."
-                )
-            if member.file_size != start + np.prod(shape, dtype=object) * dtype.itemsize:
-                raise ValueError("the directory promises another size than the array has")
-            content = _inflate(archive, member)
+            probs = _read_array(archive, path, labels, spatial, beside)
     except (UserError, MemoryError):
         raise
     except FileNotFoundError:
@@ -142,25 +147,51 @@ def read_probabilities(
         if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
             raise UserError(describe(error)) from None
         raise UserError(f"{path}: truncated or corrupt ({first_line(error)}); {RERUN}.") from error
-    probs = content[start:].view(dtype).reshape(shape, order="F" if fortran_order else "C")
-    return probs if dtype.isnative and dtype.itemsize in (2, 4, 8) else probs.astype(np.float64)
+    if probs.dtype.isnative and probs.dtype.itemsize in (2, 4, 8):
+        return probs
+    return probs.astype(np.float64)
+
+
+def _read_array(
+    archive: zipfile.ZipFile, path: Path, labels: Labels, spatial: tuple[int, ...], beside: str
+) -> np.ndarray:
+    """The array of an opened npz file; it is unpacked only when its header is as it must be."""
+    member = archive.getinfo(_PROBABILITIES)
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"unknown npy version {version}")
+        shape, is_fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        header_bytes = stream.tell()
+    expected_shape = (len(labels.values), *spatial)
+    if shape != expected_shape:
+        channels = "regions" if labels.regions else "classes"
+        raise UserError(
+            f"{path}: probabilities of shape {shape}, but {expected_shape[0]} {channels} of"
+            f" dataset.json and the {beside} ask for {expected_shape}; {RERUN}."
+        )
+    if dtype.kind != "f":
+        raise UserError(f"{path}: probabilities must be floating point, got {dtype}; {RERUN}.")
+    if member.file_size != header_bytes + math.prod(shape) * dtype.itemsize:
+        raise ValueError("the directory promises another size than the array has")
+    content = _inflate(archive, member)
+    order: Literal["F", "C"] = "F" if is_fortran_order else "C"
+    return content[header_bytes:].view(dtype).reshape(shape, order=order)
 
 
 def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The bytes of a member, its checksum verified."""
     if member.compress_type != zipfile.ZIP_DEFLATED:
         return np.frombuffer(bytearray(archive.read(member)), np.uint8)
-    content: Any = np.empty(member.file_size, dtype=np.uint8)
     # as if it were not compressed: its bytes as they lie in the file
-    stored: Any = copy.copy(member)
-    stored.compress_type, stored.file_size, stored.CRC = (
-        zipfile.ZIP_STORED,
-        member.compress_size,
-        None,
-    )
-    imagecodecs.deflate_decode(archive.read(stored), raw=True, out=content)
+    stored = copy.copy(member)
+    stored.compress_type = zipfile.ZIP_STORED
+    stored.file_size = member.compress_size
+    stored.CRC = None  # type: ignore[assignment]  # not checked: it is that of the content
+    content: np.ndarray = np.empty(member.file_size, dtype=np.uint8)
+    imagecodecs.deflate_decode(archive.read(stored), raw=True, out=content.data)
     # several times as fast as zlib's
-    checksum: Any = getattr(imagecodecs, "deflate_crc32", zlib.crc32)
-    if checksum(content) != member.CRC:
+    checksum = getattr(imagecodecs, "deflate_crc32", zlib.crc32)
+    if checksum(content.data) != member.CRC:
         raise ValueError("wrong checksum")
     return content

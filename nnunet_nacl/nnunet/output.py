@@ -1,5 +1,4 @@
-"""Writes folders of predictions as nnU-Net does: files appear when they are whole, and files of
-others stay."""
+"""Writes folders of predictions as nnU-Net does: files appear whole, and files of others stay."""
 
 from __future__ import annotations
 
@@ -30,8 +29,10 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
 MAPS = "maps"
-"""Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for
-one."""
+"""Folder of the uncertainty images, a folder a case.
+
+nnU-Net takes every image beside the segmentations for one.
+"""
 SENSITIVE = "sensitive"
 """Folder of the labels that miss less."""
 
@@ -43,24 +44,34 @@ def open_output(
     output: Path,
     sources: Iterable[Path],
     data: PredictionFolder,
-    record: tuple[str, Mapping[str, Any]],
+    record: tuple[str, Mapping[str, object]],
     names: Collection[str],
     *,
     part: int = 0,
 ) -> Iterator[None]:
-    """Lock a folder for segmentations, before hours of work; UserError where it is not this
-    program's to write to.
+    """Lock a folder for segmentations, before hours of work.
 
-    It is if its ``record``, name and content of a file, says so, whatever its files are called;
-    what killed runs left is removed, nothing of others. It must not be or lie in one of
-    ``sources``; ``names`` will be written beside the segmentations. While the block runs, no other
-    run of the same part opens the folder. Nothing is written: :func:`claim_output` does, when all
-    else was checked.
+    While the block runs, no other run of the same part opens the folder. What killed runs left is
+    removed, nothing of others. Nothing is written: :func:`claim_output` does, when all else was
+    checked.
+
+    Args:
+        output: The folder.
+        sources: Folders that it must not be, or lie in.
+        data: Whose files will lie in it.
+        record: Name and content of the file that tells that the folder is this program's, whatever
+            else is in it.
+        names: Of files that will be written beside the segmentations.
+        part: Of a run in several parts.
+
+    Raises:
+        UserError: The folder is not this program's to write to, or another run is at work in it.
     """
     check_name(output)
-    place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
+    # unlike resolve(), it takes links that lead in circles
+    real_output = Path(os.path.realpath(output))
     for source in sources:
-        if Path(os.path.realpath(source)) in (place, *place.parents):
+        if Path(os.path.realpath(source)) in (real_output, *real_output.parents):
             raise UserError(
                 f"{output} is or lies in {source}, and would be taken for its cases; choose"
                 " another -o."
@@ -84,11 +95,10 @@ def open_output(
 def _check_empty_or_ours(
     output: Path,
     data: PredictionFolder,
-    record: tuple[str, Mapping[str, Any]],
+    record: tuple[str, Mapping[str, object]],
     names: Collection[str],
 ) -> None:
-    """UserError where a folder that no run has written to holds what may be images or
-    predictions."""
+    """UserError where a folder that no run has written to may hold images or predictions."""
     files = os.listdir(output)  # before the record is looked for: of ours it is the first
     record_name, content = record
     with contextlib.suppress(UserError):  # there is none, or another program's
@@ -103,16 +113,15 @@ def _check_empty_or_ours(
 
 
 def claim_output(
-    output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, Any]]
+    output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, object]]
 ) -> None:
-    """Write the ``record`` that tells whose a folder is, first, and beside it dataset.json and
-    plans.json."""
+    """Write the ``record`` that tells whose a folder is, then dataset.json and plans.json."""
     record_name, content = record
     for file, document in {record_name: content, **_companions(data)}.items():
         write_atomically(output / file, to_json_text(document))
 
 
-def _companions(data: PredictionFolder) -> dict[str, Any]:
+def _companions(data: PredictionFolder) -> dict[str, Mapping[str, object]]:
     """What nnU-Net writes beside segmentations."""
     return {"dataset.json": data.dataset_json, "plans.json": data.plans}
 
@@ -122,8 +131,11 @@ def places_of_case(
 ) -> list[str]:
     """Where :func:`write_case` writes files of a case, or removes those of an earlier run.
 
-    ``maps`` are names of maps, ``sensitive`` of the files of labels that miss less, without their
-    ending.
+    Args:
+        folder: Of the segmentations.
+        case: Its name.
+        maps: Names of uncertainty images.
+        sensitive: Names of the files of labels that miss less, without their ending.
     """
     from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
@@ -149,13 +161,19 @@ def write_case(
     sensitive: Mapping[str, np.ndarray] = MappingProxyType({}),
     probabilities: np.ndarray | Path | None = None,
 ) -> None:
-    """Write the segmentation of a case and what belongs to it, through what knows which files are
-    ours.
+    """Write the segmentation of a case and what belongs to it.
 
-    ``maps`` by name get a folder for each case; ``sensitive`` are labels by the name of their file
-    without its ending. ``probabilities`` are saved, or their file copied with its .pkl; without, an
-    earlier run's are removed. Each file gets its name when it is whole; probabilities get theirs
-    last: where they lie, the segmentation does.
+    Each file gets its name when it is whole; probabilities get theirs last: where they lie, the
+    segmentation does.
+
+    Args:
+        folder: Whose reader and file ending are used.
+        case: Whose segmentation it is.
+        files: What knows which files are ours.
+        maps: Uncertainty images by name, which get a folder of the case.
+        sensitive: Labels that miss less, by the name of their file without its ending.
+        probabilities: They are saved, or their file is copied with its .pkl; None: an earlier run's
+            are removed.
 
     Raises:
         UserError: The disk is full, or a file of others lies at one of the places.
@@ -182,8 +200,7 @@ def write_case(
 
 
 def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, work: Path) -> None:
-    """Save the probabilities of a case, or a copy of their file, and the properties that nnU-Net
-    keeps beside them."""
+    """Save probabilities, or a copy of their file, and what nnU-Net keeps beside them."""
     if probabilities is None:
         return
     if isinstance(probabilities, Path):
@@ -199,14 +216,13 @@ def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, wor
 class _KeepsType(np.ndarray):
     """An array that nnU-Net's writers, which ask for integers, write as it is."""
 
-    def astype(self, *arguments: Any, **options: Any) -> np.ndarray:
+    def astype(self, *arguments: object, **options: object) -> np.ndarray:
         """The array, whatever is asked for."""
         return self.view(np.ndarray)
 
 
 def save_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
-    """As :func:`save_image` (*spatial) values in [0, 1], which are rounded to 1/255 so that formats
-    compress them.
+    """Save (*spatial) values in [0, 1] as :func:`save_image`, rounded to 1/255 to be compressed.
 
     Formats of integers alone hold 255 times them.
     """

@@ -1,5 +1,4 @@
-"""Where nnU-Net keeps models, folds, splits and ground truth, and what its dataset.json and
-plans.json say."""
+"""Where nnU-Net keeps models, folds, splits and ground truth; what its JSON files hold."""
 
 from __future__ import annotations
 
@@ -25,10 +24,10 @@ _FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²"
 class Dataset(TypedDict):
     """What is read of dataset.json."""
 
-    labels: dict[str, Any]
+    labels: dict[str, object]
     file_ending: str
-    channel_names: NotRequired[dict[str, Any]]
-    modality: NotRequired[dict[str, Any]]
+    channel_names: NotRequired[dict[str, object]]
+    modality: NotRequired[dict[str, object]]
 
 
 class Plans(TypedDict):
@@ -36,7 +35,7 @@ class Plans(TypedDict):
 
     dataset_name: NotRequired[str]
     image_reader_writer: NotRequired[str]
-    configurations: NotRequired[dict[str, dict[str, Any]]]
+    configurations: NotRequired[dict[str, dict[str, object]]]
     original_median_spacing_after_transp: NotRequired[list[float]]
 
 
@@ -60,48 +59,62 @@ def list_folder(folder: Path) -> list[str]:
 def read_above(
     folder: Path, name: str, given: str | os.PathLike | None, flag: str, kind: type
 ) -> dict[str, Any]:
-    """A JSON file that is given, else of the folder or up to two levels above, as a dictionary of a
-    kind; UserError."""
-    found = (
-        [Path(given)]
-        if given
-        else [place / name for place in (folder, *folder.resolve().parents[:2])]
-    )
-    if not given and not (found := list(filter(Path.is_file, found))):
-        raise UserError(
-            f"{folder}: no {name} there or up to two levels above; give it with {flag}."
-        )
-    decode(kind, content := read_dict(found[0]), found[0])
+    """The content of a JSON file: the one that is given, or one of a folder or above it.
+
+    Args:
+        folder: It is looked for there and up to two levels above.
+        name: Of the file that is looked for.
+        given: A file that is read instead.
+        flag: The option that gives one, for the message.
+        kind: The type that the content must have.
+
+    Raises:
+        UserError: There is no such file, or its content is of another type.
+    """
+    path = Path(given) if given else _find_above(folder, name, flag)
+    content = read_dict(path)
+    decode(kind, content, path)
     return content
 
 
+def _find_above(folder: Path, name: str, flag: str) -> Path:
+    for place in (folder, *folder.resolve().parents[:2]):
+        if (place / name).is_file():
+            return place / name
+    raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
+
+
 def find_references(dataset_name: str | None, folder: Path) -> Path:
-    """nnU-Net's ground truth of a data set, for the predictions in ``folder``; UserError if there
-    is none."""
+    """nnU-Net's ground truth of a data set, for predictions in ``folder``; UserError if absent."""
     if not dataset_name:
         raise UserError(
             f"plans.json of {folder} names no data set; give the ground-truth folder too."
         )
     root = os.environ.get("nnUNet_preprocessed") or "nnUNet_preprocessed (not set)"
-    if (place := Path(root, dataset_name, "gt_segmentations")).is_dir():
-        return place
-    raise UserError(
-        f"no ground truth of {dataset_name} for {folder}: there is no {place}; give its folder."
-    )
+    references = Path(root, dataset_name, "gt_segmentations")
+    if not references.is_dir():
+        raise UserError(
+            f"no ground truth of {dataset_name} for {folder}: there is no {references}; give its"
+            " folder."
+        )
+    return references
 
 
 def splits_of(dataset_name: str | None) -> list[Split]:
     """The splits of splits_final.json by fold; none without it, UserError where it is damaged."""
     preprocessed = os.environ.get("nnUNet_preprocessed") or os.devnull
     path = Path(preprocessed, dataset_name or os.devnull, "splits_final.json")
-    return decode(list[Split], read_json(path), path, fix="restore it") if path.is_file() else []
+    if not path.is_file():
+        return []
+    return decode(list[Split], read_json(path), path, fix="restore it")
 
 
 def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
     """nnU-Net's folder of a trained model; UserError if it is not there."""
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
-    if not (results := os.environ.get("nnUNet_results")):
+    results = os.environ.get("nnUNet_results")
+    if not results:
         raise UserError(
             "the environment variable nnUNet_results is not set; nnU-Net's documentation says what"
             " it is."
@@ -110,78 +123,91 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
         folder = Path(get_output_folder(dataset, trainer, plans, configuration))
     except (RuntimeError, ValueError, AssertionError) as error:
         # unknown or ambiguous data set, in several sentences
-        present = some(sorted(path.name for path in Path(results).glob("Dataset*"))) or "none"
+        data_sets = sorted(path.name for path in Path(results).glob("Dataset*"))
         problem = first_line(error).partition(". ")[0]
         raise UserError(
-            f"data set {dataset!r}: {problem}; nnUNet_results has {present}. Give one of these."
+            f"data set {dataset!r}: {problem}; nnUNet_results has {some(data_sets) or 'none'}. Give"
+            " one of these."
         ) from None
     if not folder.is_dir():
-        present = ", ".join(sorted(entry.name for entry in folder.parent.glob("*__*"))) or "none"
-        raise UserError(f"{folder}: no such model; there are {present} in {folder.parent}.")
+        models = sorted(entry.name for entry in folder.parent.glob("*__*"))
+        raise UserError(
+            f"{folder}: no such model; there are {', '.join(models) or 'none'} in {folder.parent}."
+        )
     return folder
 
 
 def calibrate_command(model: Path) -> str:
     """The command that calibrates a model on its validation cases."""
-    trainer, plans, configuration, *_ = [*model.resolve().name.split("__"), "", ""]
-    words = [
-        "nnunet_nacl",
-        "calibrate",
-        "-d",
-        model.resolve().parent.name,
-        "-tr",
-        trainer,
-        "-c",
-        configuration,
-    ]
-    return shlex.join(words + (["-p", plans] if plans not in ("", "nnUNetPlans") else []))
+    path = model.resolve()
+    trainer, plans, configuration, *_ = [*path.name.split("__"), "", ""]
+    data_set = path.parent.name
+    words = ["nnunet_nacl", "calibrate", "-d", data_set, "-tr", trainer, "-c", configuration]
+    if plans not in ("", "nnUNetPlans"):
+        words += ["-p", plans]
+    return shlex.join(words)
 
 
 def fold_of(folder: Path) -> str | None:
     """The fold that a folder is named for; None for other names, such as those of copies."""
     name = folder.name.removeprefix("fold_")
-    return name if name != folder.name and _FOLD.fullmatch(name) else None
+    if name == folder.name or not _FOLD.fullmatch(name):
+        return None
+    return name
 
 
 def validated_fold(folder: Path) -> str:
     """The fold whose validation folder this is, by its place; empty for other folders."""
-    place = Path(os.path.abspath(folder))
-    return (place.name == "validation" and fold_of(place.parent)) or ""
+    path = Path(os.path.abspath(folder))
+    if path.name != "validation":
+        return ""
+    return fold_of(path.parent) or ""
 
 
 def fold_folders(model: Path) -> dict[str, Path]:
     """The folders of a model's folds by fold, in order; others named like them are left out."""
-    return {
-        fold: folder
-        for folder in sorted(model.iterdir())
-        if (fold := fold_of(folder)) and folder.is_dir()
-    }
+    folders = {}
+    for folder in sorted(model.iterdir()):
+        fold = fold_of(folder)
+        if fold is not None and folder.is_dir():
+            folders[fold] = folder
+    return folders
 
 
 def choose_folds(
     model: Path, has: Callable[[Path], bool], what: str, asked: Sequence[str | int] | None = None
 ) -> tuple[str, ...]:
-    """The folds asked for, else every numbered one that ``has`` what is needed, or fold_all;
-    UserError without it."""
-    present = sorted(
-        (f for f, folder in fold_folders(model).items() if has(folder)), key=lambda f: (len(f), f)
-    )
-    # fold_all holds the same cases as the folds: only on its own
-    chosen = tuple(
-        dict.fromkeys(map(str, asked or [fold for fold in present if fold != "all"] or present))
-    )
+    """The folds asked for; else every numbered one that ``has`` what is needed, or fold_all.
+
+    Args:
+        model: Its folder.
+        has: Whether the folder of a fold has what is needed.
+        what: What that is, for the message.
+        asked: Folds; None chooses.
+
+    Raises:
+        UserError: A fold that is asked for has not what is needed, or none has it.
+    """
+    present = [fold for fold, folder in fold_folders(model).items() if has(folder)]
+    present.sort(key=lambda fold: (len(fold), fold))
+    if asked:
+        chosen = list(dict.fromkeys(map(str, asked)))
+    elif present == ["all"]:
+        chosen = present
+    else:  # fold_all holds the same cases as the folds
+        chosen = [fold for fold in present if fold != "all"]
     if not chosen:
         raise UserError(
             f"{model} has no fold with a {what}; finish a training, or name another checkpoint with"
             " -chk."
         )
-    if absent := [fold for fold in chosen if fold not in present]:
-        others = (
-            f"there are the folds {', '.join(present) or '(none)'}. Train it, or choose others with"
-            " -f or -chk."
-        )
-        raise UserError(f"{model / f'fold_{absent[0]}'} has no {what}; {others}")
-    return chosen
+    for fold in chosen:
+        if fold not in present:
+            raise UserError(
+                f"{model / f'fold_{fold}'} has no {what}; there are the folds"
+                f" {', '.join(present) or '(none)'}. Train it, or choose others with -f or -chk."
+            )
+    return tuple(chosen)
 
 
 def predicted_folder(fold: Path, checkpoint: str) -> Path:
@@ -191,9 +217,13 @@ def predicted_folder(fold: Path, checkpoint: str) -> Path:
 
 def validation_folder(fold: Path, checkpoint: str = FINAL) -> Path:
     """nnU-Net's validation folder, unless only this package has predicted with this checkpoint."""
-    validation, predicted = fold / "validation", predicted_folder(fold, checkpoint)
-    is_nnunets = checkpoint == FINAL and (is_measured(validation) or not is_measured(predicted))
-    return validation if is_nnunets else predicted
+    validation = fold / "validation"
+    predicted = predicted_folder(fold, checkpoint)
+    if checkpoint != FINAL:
+        return predicted
+    if is_measured(predicted) and not is_measured(validation):
+        return predicted
+    return validation
 
 
 def is_measured(folder: Path) -> bool:
@@ -202,6 +232,10 @@ def is_measured(folder: Path) -> bool:
 
 
 def records_in(folder: Path) -> Path:
-    """Where the records of predictions lie that are measured beside a ground truth: not where a run
-    keeps its own."""
-    return folder / ("evaluation_records" if (folder / "prediction.json").is_file() else RECORDS)
+    """Where the records of predictions lie that are measured beside a ground truth.
+
+    That is not where a run keeps its own.
+    """
+    if (folder / "prediction.json").is_file():
+        return folder / "evaluation_records"
+    return folder / RECORDS

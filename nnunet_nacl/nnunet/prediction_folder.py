@@ -1,5 +1,4 @@
-"""`PredictionFolder`: a folder of predictions as nnU-Net leaves it, as a source of cases with their
-ground truth."""
+"""`PredictionFolder`: predictions as nnU-Net leaves them, as a source of cases with their truth."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from nnunet_nacl.cases.case import (
     smallest_type,
 )
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
-from nnunet_nacl.cases.probabilities import CaseProbabilities, SavedProbabilities
+from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
@@ -36,12 +35,16 @@ from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
 
 @dataclass(frozen=True)
 class PredictionFolder(Source):
-    """A folder of nnU-Net predictions, usually with their ground truth, and contents of
-    dataset.json and plans.json.
+    """A folder of nnU-Net predictions, usually with their ground truth.
 
     A model's folder, too, is opened as one, for its labels, reader and files.
 
-    ``expected`` are the cases that should lie in it; None if that is not known.
+    Attributes:
+        folder: Where they lie.
+        reference_folder: Of the ground truth; None without.
+        dataset_json: Content of dataset.json.
+        plans: Content of plans.json.
+        expected: The cases that should lie there; None if that is not known.
     """
 
     folder: Path
@@ -60,47 +63,60 @@ class PredictionFolder(Source):
         plans: str | os.PathLike | None = None,
         need_reference: bool = True,
     ) -> PredictionFolder:
-        """Find what belongs to a folder of predictions; UserError where a folder or file is missing
-        or unreadable.
+        """Find what belongs to a folder of predictions.
 
-        What is not given is looked for: dataset.json and plans.json in the folder and up to two
-        levels above; the ground truth, unless it is not needed, in nnUNet_preprocessed.
+        Args:
+            folder: Of the predictions.
+            reference_folder: Of the ground truth; None looks for it in nnUNet_preprocessed.
+            dataset_json: File; None looks in the folder and up to two levels above.
+            plans: File; None looks there, too.
+            need_reference: Whether the ground truth is looked for.
+
+        Raises:
+            UserError: A folder or file is missing or unreadable.
         """
-        folder, references = (
-            Path(folder),
-            None if reference_folder is None else Path(reference_folder),
-        )
+        folder = Path(folder)
         check_folder(folder, "the predictions")
         check_name(folder)
         dataset = places.read_above(folder, "dataset.json", dataset_json, "-djfile", places.Dataset)
         plan = places.read_above(folder, "plans.json", plans, "-pfile", places.Plans)
-        if references is None and need_reference:
+        references = None
+        if reference_folder is not None:
+            references = Path(reference_folder)
+        elif need_reference:
             references = places.find_references(plan.get("dataset_name"), folder)
         if references is not None:
             check_folder(references, "the ground truth")
-        result = cls(folder, references, dataset, plan)
-        result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
-        return result
+        opened = cls(folder, references, dataset, plan)
+        # a bad label definition is an error of the folder, not of every case
+        opened.labels  # noqa: B018
+        return opened
 
     def with_expected(self, fold: str = "all") -> PredictionFolder:
-        """The folder with the cases that it should hold: those of a fold's split, or all with
-        ground truth; UserError.
+        """The folder with the cases that it should hold: of a fold's split, or all with a truth.
 
         Of folds beyond splits_final.json, which nnU-Net splits at random, nothing is known.
+        UserError where there is no ground truth, or the splits are damaged.
         """
         if fold != "all":
-            splits, number = places.splits_of(self.plans.get("dataset_name")), int(fold)
-            return replace(
-                self,
-                expected=tuple(sorted(splits[number]["val"])) if number < len(splits) else None,
-            )
-        ending = self.file_ending
-        names = places.list_folder(self.reference_folder) if self.reference_folder else ()
-        expected = tuple(name.removesuffix(ending) for name in names if name.endswith(ending))
-        if not expected:
-            what = f"no ground truth (*{ending}, as dataset.json says)"
+            splits = places.splits_of(self.plans.get("dataset_name"))
+            if int(fold) >= len(splits):
+                return replace(self, expected=None)
+            return replace(self, expected=tuple(sorted(splits[int(fold)]["val"])))
+        names = self._references
+        if not names:
+            what = f"no ground truth (*{self.file_ending}, as dataset.json says)"
             raise UserError(f"{self.reference_folder} holds {what}; give the right folder.")
-        return replace(self, expected=expected)
+        return replace(self, expected=names)
+
+    @property
+    def _references(self) -> tuple[str, ...]:
+        """Names of the cases that have a ground truth."""
+        if self.reference_folder is None:
+            return ()
+        ending = self.file_ending
+        names = places.list_folder(self.reference_folder)
+        return tuple(name.removesuffix(ending) for name in names if name.endswith(ending))
 
     @property
     def file_ending(self) -> str:
@@ -110,14 +126,9 @@ class PredictionFolder(Source):
     @property
     def channel_names(self) -> list[str]:
         """Names of the image channels; none where dataset.json does not say."""
-        return list(
-            map(
-                str,
-                self.dataset_json.get(
-                    "modality", self.dataset_json.get("channel_names", {})
-                ).values(),
-            )
-        )
+        names = self.dataset_json.get("channel_names", {})
+        names = self.dataset_json.get("modality", names)
+        return list(map(str, names.values()))
 
     @property
     def records(self) -> Path:
@@ -126,8 +137,7 @@ class PredictionFolder(Source):
 
     @property
     def settings(self) -> EvaluationSettings:
-        """The default for all cases: masks reach 2 mm, or the plans' median voxel in the plane
-        where that is wider."""
+        """The default for all cases: masks reach 2 mm, or the plans' median voxel if it is wider."""
         # nnU-Net's first axis is across slices
         plane = self.plans.get("original_median_spacing_after_transp", [])[-2:]
         reach = min(max([EvaluationSettings.dilation_mm, *plane]), LARGEST_RADIUS_MM)
@@ -157,30 +167,32 @@ class PredictionFolder(Source):
 
     @cached_property
     def _found(self) -> dict[str, str]:
-        """Every case that has a segmentation or probabilities here, and what is wrong with it, or
-        nothing."""
-        ends, names = (self.file_ending, ".npz"), places.list_folder(self.folder)
-        cases = sorted(
-            {name.removesuffix(end) for end in ends for name in names if name.endswith(end)}
-        )
+        """Every case that has a segmentation or probabilities here, and what is wrong with it.
+
+        UserError where there is none.
+        """
+        cases = set[str]()
+        for name in places.list_folder(self.folder):
+            for ending in (self.file_ending, ".npz"):
+                if name.endswith(ending):
+                    cases.add(name.removesuffix(ending))
         if not cases:
             raise UserError(
-                f"{self.folder} holds no predictions (no *{ends[0]}, no *.npz); {RERUN}."
+                f"{self.folder} holds no predictions (no *{self.file_ending}, no *.npz); {RERUN}."
             )
-        found = dict.fromkeys(cases, "")
-        for case in cases:
-            reference, npz = self.files(case).get("reference"), self.path(case)
-            if not is_file_name(case):
-                found[case] = f"{npz}: no folder can have the name {case!r}; rename the case."
-            elif reference is not None and not reference.is_file():
-                found[case] = (
-                    f"{reference}: no ground truth of this case; add it or remove the prediction."
-                )
-            elif self.expected is not None and case not in self.expected:
-                found[case] = (
-                    f"{npz} is not in the validation split of this fold; remove what others left."
-                )
-        return found
+        return {case: self._find_problem(case) for case in sorted(cases)}
+
+    def _find_problem(self, case: str) -> str:
+        """Why a case cannot be measured, before its files are opened; empty where nothing is wrong."""
+        npz = self.path(case)
+        reference = self.files(case).get("reference")
+        if not is_file_name(case):
+            return f"{npz}: no folder can have the name {case!r}; rename the case."
+        if reference is not None and not reference.is_file():
+            return f"{reference}: no ground truth of this case; add it or remove the prediction."
+        if self.expected is not None and case not in self.expected:
+            return f"{npz} is not in the validation split of this fold; remove what others left."
+        return ""
 
     @property
     def names(self) -> list[str]:  # type: ignore[override]
@@ -209,64 +221,67 @@ class PredictionFolder(Source):
         """``segmentation`` (None without), ``probabilities`` and, with ground truth,
         ``reference``."""
         segmentation = self.folder / f"{name}{self.file_ending}"
-        files = {
-            "segmentation": segmentation if segmentation.is_file() else None,
-            "probabilities": self.path(name),
-        }
-        return files | (
-            {"reference": self.reference_folder / segmentation.name}
-            if self.reference_folder
-            else {}
-        )
+        files: dict[str, Path | None] = {"segmentation": None, "probabilities": self.path(name)}
+        if segmentation.is_file():
+            files["segmentation"] = segmentation
+        if self.reference_folder is not None:
+            files["reference"] = self.reference_folder / segmentation.name
+        return files
 
     def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
         """Each case's record, or why there is none, as they are finished."""
         return side_by_side(partial(_record, self, work), names, jobs, self.path)
 
     def image(self, case: str) -> Path:
-        """A case's first channel where nnUNetv2_predict read it, or in nnU-Net's imagesTr;
-        UserError without."""
-        folders = [
-            Path(
-                os.environ.get("nnUNet_raw") or "nnUNet_raw",
-                self.plans.get("dataset_name", ""),
-                "imagesTr",
-            )
-        ]
-        # given a list, or not nnUNetv2_predict's
+        """A case's first channel: where nnUNetv2_predict read it, or in nnU-Net's imagesTr.
+
+        Raises:
+            UserError: It lies in neither.
+        """
+        raw = os.environ.get("nnUNet_raw") or "nnUNet_raw"
+        folders = [Path(raw, self.plans.get("dataset_name", ""), "imagesTr")]
+        # predictions are another program's, or it was given a list: nothing is lost by it
         with contextlib.suppress(UserError, KeyError, TypeError):
             arguments = read_dict(self.folder / places.PREDICT_ARGUMENTS)
             folders.insert(0, Path(arguments["list_of_lists_or_source_folder"]))
         files = [folder / f"{case}_0000{self.file_ending}" for folder in folders]
-        if file := next(filter(Path.is_file, files), None):
-            return file
+        for file in files:
+            if file.is_file():
+                return file
         raise UserError(
             f"{files[0]}: no such image; nnUNet_raw should name the folder of nnU-Net's data sets."
         )
 
     def case(self, name: str, *, probabilities: bool = True) -> Case:
-        """Read a case, with its truth where the folder was opened with one; UserError, which names
-        a file."""
-        files, npz = self.files(name), self.path(name)
-        path, reference = files["segmentation"], files.get("reference")
+        """Read a case, with its truth where the folder was opened with one.
+
+        Args:
+            name: Of the case.
+            probabilities: Whether they are read, too.
+
+        Raises:
+            UserError: A file is missing, or cannot be used.
+        """
+        files = self.files(name)
+        path = files["segmentation"]
         if path is None:
             raise UserError(f"{self.folder / name}{self.file_ending} is missing; {RERUN}.")
         segmentation, properties = self.read_labels(path)
-        place, shape, source, truth = (
-            Geometry.of(properties),
-            segmentation.shape,
-            CaseProbabilities(),
-            None,
-        )
+        geometry = Geometry.of(properties)
+        truth = None
+        reference = files.get("reference")
         if reference is not None:
-            truth = self.read_labels(
-                reference, is_truth=True, like=(f"prediction {path}", place, shape)
-            )[0]
-        if probabilities:
-            probs = read_probabilities(npz, self.labels, shape, f"segmentation {path.name}")
-            source = SavedProbabilities(probs, self.labels.regions)
-        saved = npz if probabilities else None
-        return Case(name, self.labels, place, segmentation, source, truth, properties, saved)
+            like = (f"prediction {path}", geometry, segmentation.shape)
+            truth, _ = self.read_labels(reference, is_truth=True, like=like)
+        case = Case(name, self.labels, geometry, segmentation, truth=truth, properties=properties)
+        if not probabilities:
+            return case
+        saved = self.path(name)
+        probs = read_probabilities(
+            saved, self.labels, segmentation.shape, f"segmentation {path.name}"
+        )
+        source = SavedProbabilities(probs, self.labels.regions)
+        return replace(case, probabilities=source, saved=saved)
 
     def read_labels(
         self,
@@ -275,19 +290,26 @@ class PredictionFolder(Source):
         is_truth: bool = False,
         like: tuple[str, Geometry, tuple[int, ...]] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(*spatial) label map in the smallest type, and nnU-Net's properties; UserError if it does
-        not fit.
+        """(*spatial) label map in the smallest type, and nnU-Net's properties.
 
-        ``like`` is what it belongs to: in words, where that lies, its shape. Only a truth may hold
-        the ignore label.
+        Args:
+            path: Its file.
+            is_truth: Whether it is a ground truth, which alone may hold the ignore label.
+            like: What it belongs to: in words, where that lies, and its shape.
+
+        Raises:
+            UserError: It cannot be read, holds other labels, or lies elsewhere.
         """
         array, properties = read_segmentation(self.reader, path)
         self.labels.check(array, path, is_truth=is_truth)
         if like is not None:
-            other, place, shape = like
-            if differing := geometry_difference(Geometry.of(properties), place, array.shape, shape):
-                fix = "give the one that belongs to it, or resample it"
-                raise UserError(f"{path}: other geometry than the {other} ({differing}); {fix}.")
+            other, geometry, shape = like
+            difference = geometry_difference(Geometry.of(properties), geometry, array.shape, shape)
+            if difference:
+                raise UserError(
+                    f"{path}: other geometry than the {other} ({difference}); give the one that"
+                    " belongs to it, or resample it."
+                )
         return smallest_type(array), properties
 
 
@@ -303,16 +325,19 @@ def _record(folder: PredictionFolder, work: Work, name: str, nothing: None) -> C
 def find_fold_folders(
     model: Path, folds: Sequence[str | int] | None = None
 ) -> dict[str, PredictionFolder]:
-    """The validation folders of a model's folds by fold; None: of every numbered fold that has one,
-    or fold_all.
+    """The validation folders of a model's folds by fold.
 
-    UserError where a fold that is asked for has none, or there is none at all.
+    Args:
+        model: Its folder.
+        folds: None: every numbered one that has such a folder, or fold_all.
+
+    Raises:
+        UserError: A fold that is asked for has none, or there is none at all.
     """
     chosen = places.choose_folds(
         model, lambda fold: places.validation_folder(fold).is_dir(), "validation folder", folds
     )
-    opened = {
-        fold: PredictionFolder.open(places.validation_folder(model / f"fold_{fold}"))
-        for fold in chosen
-    }
+    opened = {}
+    for fold in chosen:
+        opened[fold] = PredictionFolder.open(places.validation_folder(model / f"fold_{fold}"))
     return {fold: folder.with_expected(fold) for fold, folder in opened.items()}

@@ -8,7 +8,6 @@ blurred scans are seen.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.quality.unlike import LOG
 
-MOST_CHANNELS, MOST_STRUCTURES = 3, 5
+MOST_CHANNELS = 3
+MOST_STRUCTURES = 5
 
 _OF_CHANNEL = (
     f"{LOG}noise",
@@ -44,16 +44,13 @@ _SLACK = 1.1  # how far beyond the training's range is still like it
 
 def profile_names(labels: Labels, channels: Sequence[str]) -> list[str]:
     """Of the numbers of :func:`profile`, in its order; ``channels`` are those of dataset.json."""
-    structures = [labels.names[channel] for channel in labels.foreground[:MOST_STRUCTURES]]
-    return [
-        *(
-            f"{number} ({channel})"
-            for channel in channels[:MOST_CHANNELS]
-            for number in _OF_CHANNEL
-        ),
-        *(f"{channels[0]} {where} {name}" for name in structures for where in ("in", "around")),
-        *_OF_GEOMETRY,
-    ]
+    names: list[str] = []
+    for channel in channels[:MOST_CHANNELS]:
+        names += [f"{number} ({channel})" for number in _OF_CHANNEL]
+    for structure in labels.foreground[:MOST_STRUCTURES]:
+        name = labels.names[structure]
+        names += [f"{channels[0]} in {name}", f"{channels[0]} around {name}"]
+    return names + _OF_GEOMETRY
 
 
 def profile(
@@ -69,54 +66,74 @@ def profile(
     Noise is the robust spread of second differences within slices, sharpness the mean gradient on
     the outline of all structures by the spread of the image; *inside* is inside all structures,
     *around* a shell of three voxels within slices. NaN are gaps: what a structure that was not
-    segmented has no value for. ``image`` (C, *grid) is as the network is given it, without a stage
-    before; ``transpose`` is ``transpose_forward`` of nnU-Net's plans.
-    """
-    from scipy.ndimage import binary_dilation, binary_erosion
+    segmented has no value for.
 
-    step = min(len(image[0]), max(1, math.ceil(image[0].size / _MOST_VOXELS)))
-    slices = slice((len(image[0]) - 1) % step // 2, None, step)
-    spacing = np.array(Geometry.of(properties).spacing_mm)
-    cropped = segmentation.transpose(transpose)[
-        tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])
-    ]
-    size = np.array(cropped.shape)[np.argsort(transpose)] * spacing
-    on_grid, image = (
-        _nearest(cropped, image.shape[1:], slices),
-        image[:MOST_CHANNELS, slices].astype(np.float32),
-    )
+    Args:
+        image: (C, *grid) as the network is given it, without a stage before.
+        segmentation: (*spatial) label map in the axis order of the reader.
+        labels: Which structures it holds.
+        properties: nnU-Net's, of the preprocessed image.
+        transpose: ``transpose_forward`` of nnU-Net's plans.
+    """
+    from scipy.ndimage import binary_erosion
+
+    num_slices = len(image[0])
+    step = min(num_slices, max(1, math.ceil(image[0].size / _MOST_VOXELS)))
+    slices = slice((num_slices - 1) % step // 2, None, step)
+    crop = tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])
+    cropped = segmentation.transpose(transpose)[crop]
+    on_grid = _nearest(cropped, image.shape[1:], slices)
+    channels = image[:MOST_CHANNELS, slices].astype(np.float32)
     foreground = on_grid != 0
     outline = foreground & ~_in_slices(binary_erosion, foreground, 1)
     numbers: list[float] = []
-    for channel in image:
-        second = np.diff(channel, 2, axis=-1)
-        noise = (
-            _MAD * np.median(np.abs(second - np.median(second))) / _DIFFERENCES
-            if second.size
-            else math.nan
-        )
-        numbers += [_log(noise), *np.quantile(channel, (0.5, 0.95)).tolist()]
-        if (inside := channel[foreground]).size:
-            steps = np.hypot(*np.gradient(channel, axis=(-1, -2)))
-            sharpness = steps[outline].mean() / max(float(channel.std()), _LEAST)
-            numbers += [float(inside.mean()), _log(inside.std()), _log(sharpness)]
-        else:
-            numbers += [math.nan] * 3
+    for channel in channels:
+        numbers += _numbers_of_channel(channel, foreground, outline)
     for structure in labels.foreground[:MOST_STRUCTURES]:
-        mask = labels.mask(on_grid, structure)
-        shell = _in_slices(binary_dilation, mask, _SHELL) & ~mask
-        numbers += [
-            float(image[0][where].mean()) if where.any() else math.nan for where in (mask, shell)
-        ]
+        numbers += _means_at_structure(channels[0], labels.mask(on_grid, structure))
+    spacing = np.array(Geometry.of(properties).spacing_mm)
+    size = np.array(cropped.shape)[np.argsort(transpose)] * spacing
     return np.array([*numbers, *map(_log, spacing), *map(_log, size)], float)
+
+
+def _numbers_of_channel(
+    channel: np.ndarray, foreground: np.ndarray, outline: np.ndarray
+) -> list[float]:
+    """Those of ``_OF_CHANNEL``; ``foreground`` is where there is any structure."""
+    numbers = [_log(_noise_of(channel)), *np.quantile(channel, (0.5, 0.95)).tolist()]
+    inside = channel[foreground]
+    if not inside.size:
+        return [*numbers, math.nan, math.nan, math.nan]
+    gradient = np.hypot(*np.gradient(channel, axis=(-1, -2)))
+    sharpness = gradient[outline].mean() / max(float(channel.std()), _LEAST)
+    return [*numbers, float(inside.mean()), _log(inside.std()), _log(sharpness)]
+
+
+def _noise_of(channel: np.ndarray) -> float | np.floating:
+    """Robust spread of second differences along rows; NaN where rows are too short."""
+    differences = np.diff(channel, 2, axis=-1)
+    if not differences.size:
+        return math.nan
+    return _MAD * np.median(np.abs(differences - np.median(differences))) / _DIFFERENCES
+
+
+def _means_at_structure(channel: np.ndarray, mask: np.ndarray) -> list[float]:
+    """Mean intensity inside a structure, and in a shell around it; NaN where there are no voxels."""
+    from scipy.ndimage import binary_dilation
+
+    shell = _in_slices(binary_dilation, mask, _SHELL) & ~mask
+    means = []
+    for where in (mask, shell):
+        means.append(float(channel[where].mean()) if where.any() else math.nan)
+    return means
 
 
 def _nearest(values: np.ndarray, shape: Sequence[int], slices: slice) -> np.ndarray:
     """Slices of an array brought to another shape, each voxel with the value of the nearest."""
-    first, *others = (
-        ((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(shape, values.shape)
-    )
-    return values[np.ix_(first[slices], *others)]
+    indices = []
+    for length, length_of_values in zip(shape, values.shape):
+        indices.append(((np.arange(length) + 0.5) * length_of_values / length).astype(int))
+    return values[np.ix_(indices[0][slices], *indices[1:])]
 
 
 def _in_slices(operation: Callable[..., np.ndarray], mask: np.ndarray, times: int) -> np.ndarray:
@@ -125,14 +142,18 @@ def _in_slices(operation: Callable[..., np.ndarray], mask: np.ndarray, times: in
     return operation(mask, cross, iterations=times)
 
 
-def _log(value: float) -> float:
+def _log(value: float | np.floating) -> float:
     return math.log(max(float(value), _LEAST))
 
 
 @dataclass(frozen=True)
 class TrainingRange:
-    """(n, 3) spacing and size, borders of zeros cut off, in mm of the training's images, axes z, y,
-    x; n may be 0."""
+    """Of the training's images, axes z, y, x; n may be 0.
+
+    Attributes:
+        spacings_mm: (n, 3) voxel spacing.
+        sizes_mm: (n, 3) size, borders of zeros cut off.
+    """
 
     spacings_mm: np.ndarray
     sizes_mm: np.ndarray
@@ -140,37 +161,48 @@ class TrainingRange:
     @classmethod
     def find(cls, model: Path) -> TrainingRange:
         """From nnU-Net's fingerprint beside the model; unknown where that is missing or damaged."""
-        with contextlib.suppress(UserError, KeyError, TypeError, ValueError, OverflowError):
+        unknown = cls(np.empty((0, 3)), np.empty((0, 3)))
+        try:
             content = read_dict(model / "dataset_fingerprint.json")
-            spacings, shapes = (
-                np.array(content[key], float) for key in ("spacings", "shapes_after_crop")
-            )
+            spacings = np.array(content["spacings"], float)
+            shapes = np.array(content["shapes_after_crop"], float)
             both = np.stack([spacings, spacings * shapes])
-            if both.shape == (2, len(spacings), 3) and (np.isfinite(both) & (both > 0)).all():
-                return cls(*both)
-        return cls(*np.empty((2, 0, 3)))
+        except (UserError, KeyError, TypeError, ValueError, OverflowError):
+            return unknown  # then scans are not held against it
+        if both.shape != (2, len(spacings), 3) or not (np.isfinite(both) & (both > 0)).all():
+            return unknown
+        return cls(*both)
 
     def times_largest(self, size_mm: Sequence[float]) -> float:
-        """Volume of an image of this size, as a multiple of the training's largest; 0 if that is
-        not known."""
+        """Volume of an image as a multiple of the training's largest; 0 if that is not known."""
         largest = self.sizes_mm.prod(-1).max(initial=0)
-        return float(np.prod(size_mm) / largest) if largest else 0.0
+        if not largest:
+            return 0.0
+        return float(np.prod(size_mm) / largest)
 
     def compare(self, geometry: Geometry, shape: Sequence[int]) -> list[str]:
-        """Spacing and size of an image, borders of zeros cut off, that lie beyond the range: a text
-        for each axis."""
-        spacing, said = np.array(geometry.spacing_mm), list[str]()
+        """In words each axis along which spacing or size of an image lie beyond the range.
+
+        ``shape`` (3,) is that of the image, borders of zeros cut off.
+        """
+        if not len(self.sizes_mm):
+            return []
         unit = "pixels" if geometry.unit == "pixels" else "mm"
-        sizes = (
+        spacing = np.array(geometry.spacing_mm)
+        size = spacing * np.array(shape)
+        first_axis = 1 if geometry.is_2d else 0  # nnU-Net's first axis of 2D images is none
+        differences = []
+        for quantity, values, usual in (
             ("spacing", spacing, self.spacings_mm),
-            ("size", spacing * np.array(shape), self.sizes_mm),
-        )
-        for quantity, values, usual in sizes if len(self.sizes_mm) else ():
-            for axis in range(int(geometry.is_2d), 3):  # nnU-Net's first axis of 2D images is none
-                value, low, high = values[axis], usual[:, axis].min(), usual[:, axis].max()
-                if not low / _SLACK <= value <= high * _SLACK:
-                    reach = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
-                    said.append(
-                        f"{quantity} along {'zyx'[axis]} {value:.3g} {unit} (training {reach})"
+            ("size", size, self.sizes_mm),
+        ):
+            for axis in range(first_axis, 3):
+                low = usual[:, axis].min()
+                high = usual[:, axis].max()
+                if not low / _SLACK <= values[axis] <= high * _SLACK:
+                    usual_range = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
+                    differences.append(
+                        f"{quantity} along {'zyx'[axis]} {values[axis]:.3g} {unit}"
+                        f" (training {usual_range})"
                     )
-        return said
+        return differences

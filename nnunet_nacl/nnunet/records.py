@@ -1,14 +1,13 @@
-"""Makes the records of many cases: those that still hold are read, the others measured. The one
-loop over cases."""
+"""Makes the records of many cases: those that still hold are read, the others measured."""
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
@@ -62,12 +61,10 @@ class Work:
     replace_others: bool = False
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """What a record depends on, in JSON values, beside the files and networks of its case."""
-        return {
-            "map": self.calibration and self.calibration.digest,
-            "measured": vars(self.settings),
-        }
+        digest = None if self.calibration is None else self.calibration.digest
+        return {"map": digest, "measured": vars(self.settings)}
 
     def make_record(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written."""
@@ -104,22 +101,30 @@ class Source(ABC):
         """Each case's record, or why there is none, in the order in which they are finished."""
 
     @property
-    def inference(self) -> dict[str, Any]:
-        """What numbers depend on beside files: networks and settings that predict, in JSON
-        values."""
+    def inference(self) -> Mapping[str, object]:
+        """Networks and settings that predict, which numbers depend on, in JSON values."""
         return {}
 
-    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-        """What the record of a case depends on now, beside ``settings`` in JSON values; OSError for
-        a file."""
-        files = self.files(name)
-        spacings = {
-            f"{what}, spacing": spacing_file(path)
-            for what, path in files.items()
-            if path is not None
-        }
-        files |= {what: path for what, path in spacings.items() if path}
-        return make_key(files, {"labels": self.labels.meaning} | self.inference | settings, earlier)
+    def key(self, name: str, settings: Mapping[str, object], earlier: Key | None) -> Key:
+        """What the record of a case depends on now.
+
+        Args:
+            name: Of the case.
+            settings: What it depends on beside its files and networks, in JSON values.
+            earlier: The key of an earlier record of it.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        files: dict[str, Path | None] = {}
+        spacing_files: dict[str, Path | None] = {}
+        for what, path in self.files(name).items():
+            files[what] = path
+            spacing = None if path is None else spacing_file(path)
+            if spacing is not None:
+                spacing_files[f"{what}, spacing"] = spacing
+        all_settings = {"labels": self.labels.meaning, **self.inference, **settings}
+        return make_key(files | spacing_files, all_settings, earlier)
 
 
 def records_of(
@@ -156,39 +161,40 @@ def records_of(
     """
     from tqdm import tqdm
 
-    names = source.names if names is None else names
-    found, todo = plan or find_records(source, work, folder, names, again)
-    check_records(folder, todo)
+    if names is None:
+        names = source.names
+    if plan is None:
+        plan = find_records(source, work, folder, names, again)
+    check_records(folder, plan.to_do)
     output = work.output or source.output
-    for record in found.values():
+    for record in plan.found.values():
         # perhaps of a run that was killed before it had tidied up
         if isinstance(record, CaseRecord):
             # a folder that cannot be written to: nothing is lost by it
             with contextlib.suppress(OSError):
                 _settle(record, folder, output, work.replace_others)
-    yield from found.items()
-    if todo:
-        check_writable(record_path(folder, "case"))
-    if any(earlier is not None and earlier.sample is not None for _, earlier in todo.values()):
+    yield from plan.found.items()
+    if not plan.to_do:
+        return
+    check_writable(record_path(folder, "case"))
+    earlier_records = [earlier for _, earlier in plan.to_do.values() if earlier is not None]
+    if any(earlier.sample is not None for earlier in earlier_records):
         work = replace(work, with_sample=True)
-    outcomes, silent = source.each(list(todo), work, jobs) if todo else (), not (title and todo)
     for name, outcome in tqdm(
-        outcomes, title, len(names), initial=len(found), unit="case", disable=silent
+        source.each(list(plan.to_do), work, jobs),
+        title,
+        len(names),
+        initial=len(plan.found),
+        unit="case",
+        disable=not title,
     ):
         if isinstance(outcome, Failed):
             yield name, Failed(name, one_line(outcome.reason))
             continue
-        key, earlier = todo[name]
-        record = replace(
-            outcome, key=source.key(name, work.key, None) if source.key_follows_files else key
-        )
-        if earlier is not None and not record.made_by:
-            before, now = earlier.key["files"], record.key["files"]
-            pairs = [
-                (before.get(what), now.get(what)) for what in ("segmentation", "probabilities")
-            ]
-            if all(one and other and one["digest"] == other["digest"] for one, other in pairs):
-                record = replace(record, made_by=earlier.made_by)
+        key, earlier = plan.to_do[name]
+        if source.key_follows_files:
+            key = source.key(name, work.key, None)
+        record = _with_earlier_network(replace(outcome, key=key), earlier)
         try:
             record.save(record_path(folder, name))
         except UserError as error:  # the disk is full: the next case may be smaller
@@ -198,52 +204,60 @@ def records_of(
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
 
 
+def _with_earlier_network(record: CaseRecord, earlier: CaseRecord | None) -> CaseRecord:
+    """A record that says how its probabilities were made, if an earlier one of these files does."""
+    if earlier is None or record.made_by:
+        return record
+    for what in ("segmentation", "probabilities"):
+        file = record.key["files"].get(what)
+        earlier_file = earlier.key["files"].get(what)
+        if file is None or earlier_file is None or file["digest"] != earlier_file["digest"]:
+            return record
+    return replace(record, made_by=earlier.made_by)
+
+
 def find_records(
     source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False
 ) -> RecordPlan:
-    """Of each case the record that holds, or why none can be made; and of the others the key, and
-    the record of before.
+    """The records that hold, and the cases that have to be measured.
 
     Arguments as for :func:`records_of`.
     """
-    found: dict[str, CaseRecord | Failed] = {}
-    todo: dict[str, tuple[Key, CaseRecord | None]] = {}
+    plan = RecordPlan({}, {})
     remove_leftovers(folder)
     for name in names:
         earlier = find_record(folder, name)
         try:
-            key = source.key(name, work.key, earlier.key if earlier else None)
+            key = source.key(name, work.key, None if earlier is None else earlier.key)
         except OSError as error:
-            found[name] = Failed(name, describe(error, source.path(name)))
+            plan.found[name] = Failed(name, describe(error, source.path(name)))
             continue
-        record = (
-            None if again or earlier is None else _valid_record(earlier, key, work, source.labels)
-        )
+        record = None
+        if earlier is not None and not again:
+            record = _valid_record(earlier, key, work, source.labels)
         if record is None:
-            todo[name] = key, earlier
+            plan.to_do[name] = (key, earlier)
             continue
-        found[name] = record
+        plan.found[name] = record
         if earlier is not None and _is_of_earlier_version(earlier, record):
-            # a folder that cannot be written to: files are read the next time too
+            # the folder cannot be written to, or pictures are damaged: files are read again then
             with contextlib.suppress(UserError):
                 save_again(record, record_path(folder, name))
-    return RecordPlan(found, todo)
+    return plan
 
 
 def _settle(record: CaseRecord, folder: Path, output: Path | None, replace_others: bool) -> None:
-    """Once a record is saved in a folder: remove what earlier runs wrote of the case, and its
-    pending record."""
+    """Once a record is saved, remove what earlier runs wrote of the case, and its pending record."""
     if output is not None and pending_path(folder, record.case).is_file():
-        files_of_case(output, folder, record.case, replace_others=replace_others).settle(
-            record.files
-        )
+        files = files_of_case(output, folder, record.case, replace_others=replace_others)
+        files.settle(record.files)
 
 
 def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> CaseRecord | None:
-    """The record with its key as it is now; None where it is not of this key, or lacks what is
-    asked for.
+    """The record with its key as it is now; None where it does not hold.
 
-    Nor does it hold where its files do not lie in the output folder as they were written.
+    It does not where it is not of this key, lacks what is asked for, or its files do not lie in the
+    output folder as they were written.
     """
     is_same = same_contents(record.key, key) and dict(record.structures.name) == labels.structures
     if not is_same or (work.with_sample and record.sample is None):
@@ -262,8 +276,10 @@ def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> C
 
 
 def _is_of_earlier_version(earlier: CaseRecord, now: CaseRecord) -> bool:
-    """Whether a record that holds was written before inodes were kept; else its files would be read
-    in every run."""
-    return lacks_fields(earlier.key["files"], now.key["files"]) or lacks_fields(
-        earlier.files, now.files
-    )
+    """Whether a record that holds was written before inodes were kept.
+
+    If it stayed so, its files would be read in every run.
+    """
+    if lacks_fields(earlier.key["files"], now.key["files"]):
+        return True
+    return lacks_fields(earlier.files, now.files)

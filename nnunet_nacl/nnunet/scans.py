@@ -1,5 +1,4 @@
-"""`Images`: a folder of scans, named CASE_0000, CASE_0001, ... by channel, or of DICOM series, as a
-source of cases."""
+"""`Images`: scans, named CASE_0000, CASE_0001, ... by channel, or DICOM series, as a source of cases."""
 
 from __future__ import annotations
 
@@ -66,23 +65,36 @@ class Images(NetworkSource):
         """The cases of a folder in alphabetic order, as nnU-Net groups the files.
 
         One file may hold all channels, as a colour picture does. Where no file has the ending of
-        the data set, DICOM series are taken, in the folder and below, unless ``orientation`` is
-        None; empty is that of the training's labels. UserError where there is no image, or the
-        orientation is not known: left and right are at stake.
+        the data set, DICOM series are taken, in the folder and below.
+
+        Args:
+            model: That predicts them.
+            network: How its networks predict.
+            folder: Of the images.
+            previous: See the class.
+            orientation: See the class; empty is that of the training's labels, None takes no DICOM.
+            options: Other attributes of the class.
+
+        Raises:
+            UserError: There is no image, or the orientation is not known: left and right are at
+                stake.
         """
         check_folder(folder, "the images")
-        names, opened = list_folder(folder), model.opened
+        opened = model.opened
+        names = list_folder(folder)
         if orientation is not None and not any(name.endswith(opened.file_ending) for name in names):
-            scans, problems = find_series(folder)
-            if scans or problems:
-                axes = orientation or _orientation(folder, opened)
-                if len(axes) != 3 or any(
-                    len({*pair}.intersection(axes)) != 1 for pair in ("LR", "PA", "SI")
-                ):
-                    raise UserError(f"-orientation is three letters, such as RAS, got {axes!r}.")
-                options["orientation"] = axes
+            series, problems = find_series(folder)
+            if series or problems:
+                orientation = orientation or _orientation(folder, opened)
+                _check_orientation(orientation)
                 return cls(
-                    model, network, scans=scans, problems=problems, previous=previous, **options
+                    model,
+                    network,
+                    scans=series,
+                    problems=problems,
+                    previous=previous,
+                    orientation=orientation,
+                    **options,
                 )
         scans, problems = _by_case(folder, names, opened)
         return cls(model, network, scans=scans, problems=problems, previous=previous, **options)
@@ -93,21 +105,23 @@ class Images(NetworkSource):
         return list(self.scans)
 
     @property
-    def inference(self) -> dict[str, Any]:
+    def inference(self) -> Mapping[str, object]:
         """The networks, how they are used, and how series are turned."""
-        return self.made_by | ({"orientation": self.orientation} if self.orientation else {})
+        if not self.orientation:
+            return self.made_by
+        return {**self.made_by, "orientation": self.orientation}
 
     def files(self, name: str) -> dict[str, Path | None]:
-        """Channels by file name, or the slices of a series, with the stage before and the truth
-        where there are any."""
-        ending, scan = self.model.opened.file_ending, self.scans[name]
-        files: dict[str, Path | None] = {
-            f"slice {i}" if self.orientation else path.name: path for i, path in enumerate(scan)
-        }
-        others = {"previous": self.previous, "reference": self.references}
-        return files | {
-            what: folder / f"{name}{ending}" for what, folder in others.items() if folder
-        }
+        """Channels by file name, or the slices of a series, with stage before and truth if any."""
+        files: dict[str, Path | None] = {}
+        for number, path in enumerate(self.scans[name]):
+            files[f"slice {number}" if self.orientation else path.name] = path
+        segmentation = f"{name}{self.model.opened.file_ending}"
+        if self.previous is not None:
+            files["previous"] = self.previous / segmentation
+        if self.references is not None:
+            files["reference"] = self.references / segmentation
+        return files
 
     def path(self, name: str) -> Path:
         """The first image."""
@@ -115,33 +129,53 @@ class Images(NetworkSource):
 
     def read(self, name: str) -> GridCase:
         """The image, read and preprocessed as nnUNetv2_predict does."""
-        model, files, previous = self.model, self.scans[name], None
+        opened = self.model.opened
+        files = self.scans[name]
         if self.orientation:
             with image_of_series(files, self.orientation) as path:
-                image, properties = read_images(model.opened.reader, [path])
+                image, properties = read_images(opened.reader, [path])
         else:
-            image, properties = read_images(model.opened.reader, files)
-        place = Geometry.of(properties)
-        if before := self.files(name).get("previous"):
-            previous = model.opened.read_labels(before, like=("image", place, image.shape[1:]))[0]
-        made = preprocess(
-            model, name, image, properties, previous, source=files, any_size=self.any_size
+            image, properties = read_images(opened.reader, files)
+        geometry = Geometry.of(properties)
+        previous = None
+        previous_file = self.files(name).get("previous")
+        if previous_file is not None:
+            like = ("image", geometry, image.shape[1:])
+            previous, _ = opened.read_labels(previous_file, like=like)
+        case = preprocess(
+            self.model, name, image, properties, previous, source=files, any_size=self.any_size
         )
-        comparable = len(files) > 1 and not self.orientation and place.affine is not None
-        apart = channels_apart(files) if comparable else ""
-        return replace(made, differences=(apart, *made.differences)) if apart else made
+        if len(files) == 1 or self.orientation or geometry.affine is None:
+            return case
+        difference = channels_apart(files)
+        if not difference:
+            return case
+        return replace(case, differences=(difference, *case.differences))
 
     def finish(self, answered: GridCase) -> Case:
         """The case of a network's answer, with its files."""
         return replace(super().finish(answered), images=self.scans[answered.case])
 
 
+def _check_orientation(orientation: str) -> None:
+    """UserError where letters do not say of each of three axes where it points."""
+    letters = set(orientation)
+    is_complete = all(len(letters & set(ends)) == 1 for ends in ("LR", "PA", "SI"))
+    if len(orientation) != 3 or not is_complete:
+        raise UserError(f"-orientation is three letters, such as RAS, got {orientation!r}.")
+
+
 def _by_case(
     folder: Path, names: list[str], opened: PredictionFolder
 ) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
-    """By case its images, and what is wrong with others; UserError where there is neither."""
-    ending, takes = opened.file_ending, len(opened.channel_names)
-    channels, others, problems = defaultdict(list), dict[str, str](), dict[str, str]()
+    """By case its images, and what is wrong with others; UserError where there is neither.
+
+    ``names`` are those of the files in the folder.
+    """
+    ending = opened.file_ending
+    channels = defaultdict[str, list[str]](list)  # files by case
+    others: dict[str, str] = {}  # of cases a file with another ending
+    problems: dict[str, str] = {}
     for name in names:
         match = re.fullmatch(rf"(.*)_[0-9]{{4}}({re.escape(ending)}|{_IMAGES})", name, re.DOTALL)
         if match and match[2] == ending:
@@ -153,8 +187,10 @@ def _by_case(
         elif match:
             others.setdefault(match[1], name)
     if not channels and not problems:
-        other = min(others.values(), default=min(names, default=""))
-        hint = f"; it holds {one_line(other)}, the model was trained on *{ending}" if other else ""
+        hint = ""
+        if names:
+            example = min(others.values(), default=min(names))
+            hint = f"; it holds {one_line(example)}, the model was trained on *{ending}"
         raise UserError(
             f"{folder} holds no images (no CASE_0000{ending}){hint}; give the folder with the"
             " scans."
@@ -163,18 +199,30 @@ def _by_case(
         problems[case] = (
             f"{folder / others[case]}: the model was trained on *{ending}; convert or rename it."
         )
+    scans = {}
     for case, files in channels.items():
-        expected = [f"{case}_{i:04d}{ending}" for i in range(takes)]
-        if not is_file_name(case):
-            problems[case] = (
-                f"{folder / files[0]}: a folder of the case's name cannot be made; rename it."
-            )
-        elif files not in (expected, expected[:1]):
-            lacking = next((name for name in expected if name not in files), files[-1])
-            what = "is missing" if lacking in expected else "is one channel too many"
-            problems[case] = f"{folder / lacking}: {what}, the model takes {takes} channels."
-    cases = sorted(channels.keys() - problems.keys())
-    return {case: tuple(folder / name for name in channels[case]) for case in cases}, problems
+        problem = _find_problem(folder, case, files, opened)
+        if problem:
+            problems[case] = problem
+        elif case not in problems:
+            scans[case] = tuple(folder / name for name in files)
+    return dict(sorted(scans.items())), problems
+
+
+def _find_problem(folder: Path, case: str, files: list[str], opened: PredictionFolder) -> str:
+    """What is wrong with the names of a case's files, in order; empty where nothing is."""
+    if not is_file_name(case):
+        return f"{folder / files[0]}: a folder of the case's name cannot be made; rename it."
+    num_channels = len(opened.channel_names)
+    expected = [f"{case}_{channel:04d}{opened.file_ending}" for channel in range(num_channels)]
+    if files in (expected, expected[:1]):
+        return ""
+    missing = [name for name in expected if name not in files]
+    if missing:
+        problem = f"{folder / missing[0]}: is missing"
+    else:
+        problem = f"{folder / files[-1]}: is one channel too many"
+    return f"{problem}, the model takes {num_channels} channels."
 
 
 def _orientation(folder: Path, opened: PredictionFolder) -> str:
@@ -182,7 +230,7 @@ def _orientation(folder: Path, opened: PredictionFolder) -> str:
     if type(opened.reader).__name__.endswith("WithReorient"):
         return "RAS"  # whatever it is given
     axes = ""
-    with contextlib.suppress(UserError):
+    with contextlib.suppress(UserError):  # there are no labels, which is said below
         labels = find_references(opened.plans.get("dataset_name"), opened.folder)
         names = [name for name in list_folder(labels) if name.endswith(opened.file_ending)]
         axes = orientation_of(labels / name for name in names[:_LOOKED_AT])

@@ -64,58 +64,63 @@ class TrainedModel:
     def open(
         cls, folder: Path, folds: Sequence[str | int] | None = None, checkpoint: str | None = None
     ) -> Self:
-        """Find out what a model has; UserError where a file is missing, damaged or none of
-        nnU-Net's.
+        """Find out what a model has.
 
-        Without ``folds`` every numbered one that is trained, or fold_all; without ``checkpoint``
-        the final one.
+        Args:
+            folder: nnU-Net's model folder.
+            folds: None: every numbered one that is trained, or fold_all.
+            checkpoint: File name; None: that of the final one.
+
+        Raises:
+            UserError: A file is missing, damaged or none of nnU-Net's.
         """
-        check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
-        for file in ("dataset.json", "plans.json"):
-            if not (folder / file).is_file():  # nnU-Net looks nowhere else for them
-                fix = (
-                    "give the folder TRAINER__PLANS__CONFIGURATION that nnU-Net made, or restore"
-                    " the file"
-                )
-                raise UserError(f"{folder}: a model has a {file} there; {fix}.")
-        opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL
-        if not is_file_name(name):
-            raise UserError(
-                f"-chk {name}: give the name of a file in the folds' folders, such as {FINAL}."
-            )
-        chosen = choose_folds(folder, lambda fold: (fold / name).exists(), name, folds)
-        paths = [folder / f"fold_{fold}" / name for fold in chosen]
-        heads = [read_checkpoint(path) for path in paths]  # weights stay on the disk
+        checkpoint = checkpoint or FINAL
+        _check_model_folder(folder, checkpoint)
+        opened = PredictionFolder.open(folder, need_reference=False)
+
+        def has_checkpoint(fold_folder: Path) -> bool:
+            return (fold_folder / checkpoint).exists()
+
+        chosen = choose_folds(folder, has_checkpoint, checkpoint, folds)
+        paths = [folder / f"fold_{fold}" / checkpoint for fold in chosen]
+        contents = [read_checkpoint(path) for path in paths]  # weights stay on the disk
         if not opened.channel_names:
             raise UserError(
                 f"{folder}: dataset.json has no channel_names; give nnU-Net's own file."
             )
-        configuration, trainer = heads[0]["init_args"]["configuration"], heads[0]["trainer_name"]
-        hashes = tuple(checksum(path) for path in paths)
-        file_hashes = {
-            file: checksum(folder / file) for file in MODEL_FILES if (folder / file).is_file()
-        }
-        model = cls(folder, opened, configuration, trainer, chosen, name, hashes, file_hashes)
+        present = [file for file in MODEL_FILES if (folder / file).is_file()]
+        model = cls(
+            folder,
+            opened,
+            configuration=contents[0]["init_args"]["configuration"],
+            trainer=contents[0]["trainer_name"],
+            folds=chosen,
+            checkpoint=checkpoint,
+            hashes=tuple(checksum(path) for path in paths),
+            file_hashes={file: checksum(folder / file) for file in present},
+        )
+        model._check_plans()
+        return model
+
+    def _check_plans(self) -> None:
+        """UserError where plans.json lacks what is asked of it later."""
         try:
-            _ = (
-                model.plans_manager.transpose_forward,
-                model.configuration_manager.spacing,
-                model.previous_stage,
-            )
+            self.plans_manager.transpose_forward  # noqa: B018
+            self.configuration_manager.spacing  # noqa: B018
+            self.previous_stage  # noqa: B018
         except UserError:
             raise
         except Exception as error:
             # nnU-Net raises anything from KeyError to AssertionError on damaged plans
-            problem = (
-                f"plans.json does not describe the configuration {configuration}"
-                f" ({first_line(error)})"
-            )
-            raise UserError(f"{folder}: {problem}; restore it.") from None
-        return model
+            raise UserError(
+                f"{self.folder}: plans.json does not describe the configuration"
+                f" {self.configuration} ({first_line(error)}); restore it."
+            ) from None
 
     def of_fold(self, fold: str) -> Self:
         """The network of one of the folds."""
-        return replace(self, folds=(fold,), hashes=(self.hashes[self.folds.index(fold)],))
+        checkpoint_hash = self.hashes[self.folds.index(fold)]
+        return replace(self, folds=(fold,), hashes=(checkpoint_hash,))
 
     @property
     def labels(self) -> Labels:
@@ -141,23 +146,38 @@ class TrainedModel:
 
     @property
     def previous_stage(self) -> str | None:
-        """Name of the configuration whose segmentations a cascade needs; None for other
-        networks."""
+        """Name of the configuration whose segmentations a cascade needs; None if there is none."""
         return self.configuration_manager.previous_stage_name
+
+
+def _check_model_folder(folder: Path, checkpoint: str) -> None:
+    """UserError where a folder is no model's, or a checkpoint's name no name of a file."""
+    check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
+    for file in ("dataset.json", "plans.json"):
+        if not (folder / file).is_file():  # nnU-Net looks nowhere else for them
+            raise UserError(
+                f"{folder}: a model has a {file} there; give the folder"
+                " TRAINER__PLANS__CONFIGURATION that nnU-Net made, or restore the file."
+            )
+    if not is_file_name(checkpoint):
+        raise UserError(
+            f"-chk {checkpoint}: give the name of a file in the folds' folders, such as {FINAL}."
+        )
 
 
 def for_pictures(channel: np.ndarray) -> np.ndarray:
     """A channel of an image in half precision, scaled to [0, 1]."""
-    low, high = float(channel.min()), float(channel.max())
-    return (
-        np.subtract(channel, low, dtype=np.float32, casting="unsafe") / np.float32(high - low)
-    ).astype(np.float16)
+    low = float(channel.min())
+    high = float(channel.max())
+    above_low = np.subtract(channel, low, dtype=np.float32, casting="unsafe")
+    return (above_low / np.float32(high - low)).astype(np.float16)
 
 
 @dataclass(frozen=True, eq=False)
 class GridCase:
-    """A case on the network's grid, axes in nnU-Net's transposed order, and what of its image is
-    needed later.
+    """A case on the network's grid, and what of its image is needed later.
+
+    The axes are in nnU-Net's transposed order.
 
     Attributes:
         case: Name.
@@ -190,32 +210,34 @@ def preprocess(
     source: Sequence[object],
     any_size: bool = False,
 ) -> GridCase:
-    """Preprocess by nnU-Net's own preprocessor; UserError for an image that the network cannot
-    take.
+    """Preprocess by nnU-Net's own preprocessor.
 
-    ``image`` (C, *spatial) and ``properties`` are what nnU-Net's reader returned, ``previous``
-    (*spatial) the label map of the stage before, for a cascade; ``source`` names the file of each
-    channel. With ``any_size`` it may have more than 30 times the volume of the training's largest,
-    and voxels 30 times as long or short as the training's, which is mostly due to a wrong header.
+    Args:
+        model: Whose networks will be given the case.
+        case: Its name.
+        image: (C, *spatial), as nnU-Net's reader returned it.
+        properties: What that reader said of it.
+        previous: (*spatial) label map of the stage before, for a cascade; else None.
+        source: File of each channel, for messages.
+        any_size: Allow an image of more than 30 times the volume of the training's largest, and
+            voxels 30 times as long or short as the training's: mostly a header is wrong then.
+
+    Raises:
+        UserError: The network cannot take the image.
     """
-    configuration, plans = model.configuration_manager, model.plans_manager
     _check_image(model, image, properties, source)
-    box = bounding_box(np.any(image, axis=0)) or ()  # nnU-Net crops to it
-    size_mm = [step * (part.stop - part.start) for step, part in zip(properties["spacing"], box)]
-    if not any_size and (times := model.training.times_largest(size_mm)) > _MOST_TIMES:
-        raise UserError(
-            f"{source[0]}: by its spacing of"
-            f" {' x '.join(f'{step:.4g}' for step in properties['spacing'])} mm it has {times:.2g}"
-            " times the volume of the training's largest image; correct the header, or pass"
-            " --any_size if it is right."
-        )
     if not any_size:
+        _check_volume(model, image, properties["spacing"], source[0])
         _check_spacing(model, Geometry.of(properties), image.shape[1:], source[0])
     with quiet():
-        preprocessor = configuration.preprocessor_class(verbose=False)
-        before = None if previous is None else previous[None]
-        data, seg, after = preprocessor.run_case_npy(
-            image, before, dict(properties), plans, configuration, model.opened.dataset_json
+        preprocessor = model.configuration_manager.preprocessor_class(verbose=False)
+        data, segmentation, after = preprocessor.run_case_npy(
+            image,
+            None if previous is None else previous[None],
+            dict(properties),
+            model.plans_manager,
+            model.configuration_manager,
+            model.opened.dataset_json,
         )
     if not data.size:
         raise UserError(
@@ -223,20 +245,36 @@ def preprocess(
         )
     channels = data.astype(np.float16)
     if previous is not None:
-        data = with_stage_before(model, data, seg[0])
-    shape = [
-        after["shape_after_cropping_and_before_resampling"][axis]
-        for axis in plans.transpose_backward
-    ]
-    differences = tuple(model.training.compare(Geometry.of(after), shape))
+        data = with_stage_before(model, data, segmentation[0])
+    transposed_shape = after["shape_after_cropping_and_before_resampling"]
+    shape = [transposed_shape[axis] for axis in model.plans_manager.transpose_backward]
     return GridCase(
         case,
         np.ascontiguousarray(data, np.float32),
         after,
         for_pictures(image[0]),
         channels,
-        differences,
+        differences=tuple(model.training.compare(Geometry.of(after), shape)),
     )
+
+
+def _check_volume(
+    model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object
+) -> None:
+    """UserError for an image (C, *spatial) of far more volume than the training's largest."""
+    box = bounding_box(np.any(image, axis=0)) or ()  # nnU-Net crops to it
+    size_mm = [step * (part.stop - part.start) for step, part in zip(spacing_mm, box)]
+    times = model.training.times_largest(size_mm)
+    if times > _MOST_TIMES:
+        raise UserError(
+            f"{source}: by its spacing of {_in_mm(spacing_mm)} it has {times:.2g} times the volume"
+            " of the training's largest image; correct the header, or pass --any_size if it is"
+            " right."
+        )
+
+
+def _in_mm(spacing_mm: Sequence[float]) -> str:
+    return " x ".join(f"{step:.4g}" for step in spacing_mm) + " mm"
 
 
 def with_stage_before(model: TrainedModel, data: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -248,33 +286,38 @@ def with_stage_before(model: TrainedModel, data: np.ndarray, before: np.ndarray)
 
 
 def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
-    """nnU-Net's data set of the preprocessed cases of a model, as its validation reads them;
-    UserError without them."""
+    """nnU-Net's data set of a model's preprocessed cases, as its validation reads them.
+
+    Raises:
+        UserError: They are not there.
+    """
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
     root = os.environ.get("nnUNet_preprocessed") or "nnUNet_preprocessed (not set)"
-    plans, before = model.plans_manager, None
-    preprocessed = str(
-        Path(root) / plans.dataset_name / model.configuration_manager.data_identifier
+    folder = Path(
+        root, model.plans_manager.dataset_name, model.configuration_manager.data_identifier
     )
-    if stage := model.previous_stage:
-        trainer, _, name = model.folder.resolve().name.split("__")
-        before = str(
-            model.folder.parent
-            / f"{trainer}__{plans.plans_name}__{stage}"
-            / "predicted_next_stage"
-            / name
-        )
     try:
         with quiet():
-            kind = infer_dataset_class(preprocessed)
-            return kind(preprocessed, list(cases), folder_with_segs_from_previous_stage=before)
+            return infer_dataset_class(str(folder))(
+                str(folder),
+                list(cases),
+                folder_with_segs_from_previous_stage=_folder_of_stage_before(model),
+            )
     except Exception:  # assertions on what is in the folder
-        none = (
-            f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this"
-            " configuration."
-        )
-        raise UserError(none) from None
+        raise UserError(
+            f"{folder}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
+        ) from None
+
+
+def _folder_of_stage_before(model: TrainedModel) -> str | None:
+    """Where the stage before a cascade left segmentations for it; None for other models."""
+    stage = model.previous_stage
+    if stage is None:
+        return None
+    trainer, _, configuration = model.folder.resolve().name.split("__")
+    model_before = f"{trainer}__{model.plans_manager.plans_name}__{stage}"
+    return str(model.folder.parent / model_before / "predicted_next_stage" / configuration)
 
 
 def learn_profiles(
@@ -284,17 +327,27 @@ def learn_profiles(
     *,
     num_processes: int = 1,
 ) -> CalibrationProfiles:
-    """What calibration scans of ``patients`` look like, by their records, or their preprocessed
-    images; UserError."""
+    """What calibration scans look like.
+
+    Args:
+        records: Of the scans; one without a profile is made up for by its preprocessed image.
+        patients: Of each record.
+        model: Whose calibration scans they are.
+        num_processes: How many preprocessed images are looked at at the same time.
+
+    Raises:
+        UserError: A preprocessed image is missing or cannot be read.
+    """
     from tqdm import tqdm
 
     profiles = {record.case: np.array(record.profile, float) for record in records}
-    if todo := [case for case, numbers in profiles.items() if not len(numbers)]:
-        segmentations = {record.case: record.key["files"].get("segmentation") for record in records}
-        paths = {case: Path(file["path"]) for case, file in segmentations.items() if file}
-        look = partial(_profile, model, preprocessed_cases(model, todo), paths)
-        outcomes = side_by_side(look, todo, num_processes, paths.__getitem__)
-        for case, outcome in tqdm(outcomes, "look at", len(todo), unit="scan", leave=False):
+    missing = [record for record in records if not record.profile]
+    if missing:
+        cases = [record.case for record in missing]
+        segmentations = {record.case: _segmentation_of(record) for record in missing}
+        find_profile = partial(_profile, model, preprocessed_cases(model, cases), segmentations)
+        outcomes = side_by_side(find_profile, cases, num_processes, segmentations.__getitem__)
+        for case, outcome in tqdm(outcomes, "look at", len(cases), unit="scan", leave=False):
             if isinstance(outcome, Failed):
                 raise UserError(outcome.reason)
             profiles[case] = outcome
@@ -304,12 +357,20 @@ def learn_profiles(
     )
 
 
+def _segmentation_of(record: CaseRecord) -> Path:
+    """The file of a case's segmentation."""
+    file = record.key["files"].get("segmentation")
+    if file is None:
+        raise UserError(f"{record.case}: its record names no segmentation; measure it again.")
+    return Path(file["path"])
+
+
 def _profile(
-    model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case: str, nothing: None
+    model: TrainedModel, data_set: Any, segmentations: Mapping[str, Path], case: str, nothing: None
 ) -> np.ndarray:
     data, _, _, properties = data_set.load_case(case)
     image = np.asarray(data[:], np.float16)[: len(model.opened.channel_names)]
-    segmentation = model.opened.read_labels(paths[case])[0]
+    segmentation, _ = model.opened.read_labels(segmentations[case])
     return profile(
         image, segmentation, model.labels, properties, model.plans_manager.transpose_forward
     )
@@ -318,28 +379,30 @@ def _profile(
 def _check_spacing(
     model: TrainedModel, geometry: Geometry, shape: Sequence[int], source: object
 ) -> None:
-    """UserError for an image (*shape) whose voxels are far longer or shorter along an axis than the
-    training's."""
+    """UserError for an image (*shape) whose voxels are far longer or shorter than the training's."""
     usual = _usual_spacings_mm(model)
     if not len(usual):
         return
-    is_2d = geometry.is_2d and shape[0] == 1  # nnU-Net's first axis is none then
-    for axis in range(int(is_2d), 3):
+    is_2d = geometry.is_2d and shape[0] == 1
+    first_axis = 1 if is_2d else 0  # nnU-Net's first axis of 2D images is none
+    for axis in range(first_axis, 3):
         spacing = geometry.spacing_mm[axis]
-        low, high = usual[:, axis].min(), usual[:, axis].max()
+        low = usual[:, axis].min()
+        high = usual[:, axis].max()
         if not low / _MOST_TIMES <= spacing <= high * _MOST_TIMES:
-            of_training = f"{low:.3g} to {high:.3g} mm" if low < high else f"{low:.3g} mm"
-            of_image = " x ".join(f"{step:.4g}" for step in geometry.spacing_mm)
+            usual_range = f"{low:.3g} to {high:.3g} mm" if low < high else f"{low:.3g} mm"
             raise UserError(
-                f"{source}: by its spacing of {of_image} mm a voxel is {spacing:.3g} mm long along"
-                f" {'zyx'[axis]}, of the training's images {of_training}; correct the header, or"
-                " pass --any_size if it is right."
+                f"{source}: by its spacing of {_in_mm(geometry.spacing_mm)} a voxel is"
+                f" {spacing:.3g} mm long along {'zyx'[axis]}, of the training's images"
+                f" {usual_range}; correct the header, or pass --any_size if it is right."
             )
 
 
 def _usual_spacings_mm(model: TrainedModel) -> np.ndarray:
-    """(n, 3) of the training's images, axes z, y, x; of plans alone their median; n is 0 where
-    neither is known."""
+    """(n, 3) of the training's images, axes z, y, x; of plans alone their median.
+
+    n is 0 where neither is known.
+    """
     if len(model.training.spacings_mm):
         return model.training.spacings_mm
     transposed = model.opened.plans.get("original_median_spacing_after_transp", [])
@@ -352,14 +415,12 @@ def _check_image(
     model: TrainedModel, image: np.ndarray, properties: dict[str, Any], source: Sequence[object]
 ) -> None:
     """UserError for an image (C, *spatial) that the network cannot take."""
-    takes = len(model.opened.channel_names)
-    if image.ndim != 4 or len(image) != takes:
-        fix = (
-            f"the model takes {takes} channels; give these alone, in one file or one for each,"
-            " CASE_0000, CASE_0001"
-        )
+    num_channels = len(model.opened.channel_names)
+    if image.ndim != 4 or len(image) != num_channels:
         raise UserError(
-            f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but {fix}, ..."
+            f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model"
+            f" takes {num_channels} channels; give these alone, in one file or one for each,"
+            " CASE_0000, CASE_0001, ..."
         )
     if not image.size:
         raise UserError(
@@ -367,37 +428,43 @@ def _check_image(
         )
     if image.dtype.kind not in "buif":
         raise UserError(f"{source[0]}: an image must hold numbers, got {image.dtype}.")
+    _check_spacing_is_length(properties, source[0])
+    is_3d_model = len(model.configuration_manager.patch_size) == 3
+    if is_3d_model and image.shape[1] == 1 and Geometry.of(properties).is_2d:
+        raise UserError(
+            f"{source[0]}: a 2D image, but the model is 3D; give volumes, or use a 2D"
+            " configuration."
+        )
+    for number, channel in enumerate(image):
+        _check_values(channel, source[min(number, len(source) - 1)])
+
+
+def _check_spacing_is_length(properties: dict[str, Any], source: object) -> None:
+    """UserError where the properties of an image have no spacing, or one that is no length."""
     if "spacing" not in properties:
         raise UserError(
-            f"{source[0]}: properties has no `spacing`; give the properties that nnU-Net's reader"
+            f"{source}: properties has no `spacing`; give the properties that nnU-Net's reader"
             " returns, or at least the spacing in mm, (z, y, x)."
         )
     try:
         spacing = np.asarray(properties["spacing"], dtype=float)
     except (TypeError, ValueError):
         raise UserError(
-            f"{source[0]}: the voxel spacing is {properties['spacing']!r}, not three numbers."
+            f"{source}: the voxel spacing is {properties['spacing']!r}, not three numbers."
         ) from None
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise UserError(
-            f"{source[0]}: the voxel spacing is {spacing.tolist()}; correct the image's header."
+            f"{source}: the voxel spacing is {spacing.tolist()}; correct the image's header."
         )
-    if (
-        len(model.configuration_manager.patch_size) == 3
-        and image.shape[1] == 1
-        and Geometry.of(properties).is_2d
-    ):
+
+
+def _check_values(channel: np.ndarray, path: object) -> None:
+    """UserError for a channel of an image that holds no number, or one value alone."""
+    low = channel.min()
+    high = channel.max()
+    if not np.isfinite(low) or not np.isfinite(high):  # NaN is passed on by both
         raise UserError(
-            f"{source[0]}: a 2D image, but the model is 3D; give volumes, or use a 2D"
-            " configuration."
+            f"{path}: it holds voxels that are NaN or infinite; replace them, or export it again."
         )
-    for i, channel in enumerate(image):
-        path = source[min(i, len(source) - 1)]
-        low, high = channel.min(), channel.max()
-        if not np.isfinite(low) or not np.isfinite(high):  # NaN is passed on by both
-            raise UserError(
-                f"{path}: it holds voxels that are NaN or infinite; replace them, or export it"
-                " again."
-            )
-        if low == high:
-            raise UserError(f"{path}: all voxels have the value {low:g}; export the scan again.")
+    if low == high:
+        raise UserError(f"{path}: all voxels have the value {low:g}; export the scan again.")

@@ -1,5 +1,4 @@
-"""Loads checkpoints without running code in them, and checks what plans name before nnU-Net calls
-it.
+"""Loads checkpoints without running code in them, and checks what plans name before it is called.
 
 A checkpoint is read as weights and numbers alone. A name is looked up as nnU-Net does; what is
 found must be of the kind that is meant, and come from where such things come from.
@@ -37,8 +36,7 @@ TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 
 @contextlib.contextmanager
 def trusting(is_trusted: bool) -> Iterator[None]:
-    """Within it, checkpoints may hold and plans may name anything, if that is said here or was said
-    before."""
+    """Within it, checkpoints may hold and plans may name anything, if here or before was said so."""
     token = TRUSTED.set(is_trusted or TRUSTED.get())
     try:
         yield
@@ -63,32 +61,37 @@ class _Checkpoint(TypedDict):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of nnU-Net, on the CPU; its weights stay on the disk until they
-    are used.
+    """The content of a checkpoint of nnU-Net, on the CPU.
 
-    UserError if it is damaged, none of nnU-Net's, or, unless trusted, more than tensors, plain
-    values and numbers.
+    Its weights stay on the disk until they are used.
+
+    Raises:
+        UserError: It is damaged, none of nnU-Net's, or, unless trusted, holds more than tensors,
+            plain values and numbers.
     """
     import torch
 
+    is_zip = False
     try:
         open(path, "rb", opener=regular_only).close()
         # PyTorch's form before 1.6 is none, and is read as a whole
-        in_zip = zipfile.is_zipfile(path)
+        is_zip = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(
-            [(made, name) for name, made in _NUMBERS_OF_NUMPY.items()]
+            [(stand_in, name) for name, stand_in in _NUMBERS_OF_NUMPY.items()]
         ):
             content = torch.load(
-                path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=in_zip
+                path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=is_zip
             )
     except OSError as error:
         raise UserError(describe(error, path)) from None
     except Exception as error:  # torch raises anything on broken bytes
-        if in_zip and "Weights only load failed" in str(error):
-            found = re.search("(?:Unsupported|GLOBAL).*|$", str(error))
-            more = found and found[0] or "it holds more"
+        if is_zip and "Weights only load failed" in str(error):
+            problem = "it holds more"
+            match = re.search("(?:Unsupported|GLOBAL).*", str(error))
+            if match:
+                problem = match[0]
             raise UserError(
-                f"{path}: cannot be read as weights and numbers alone ({more}): {_IF_TRUSTED}"
+                f"{path}: cannot be read as weights and numbers alone ({problem}): {_IF_TRUSTED}"
             ) from None
         raise UserError(
             f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it."
@@ -103,82 +106,84 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _Number:
-    """Stands for numpy.dtype, which believes all flags in a pickle, and takes bytes of the file for
-    addresses."""
+    """Stands for numpy.dtype, which believes all flags in a pickle.
+
+    By some of them it takes bytes of the file for addresses.
+    """
 
     def __init__(self, kind: str, *options: bool) -> None:
         self.kind = kind
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
         if state != (3, state[1], None, None, None, -1, -1, 0):
             raise pickle.UnpicklingError("Unsupported state of numpy.dtype")
         self.kind = f"{state[1]}{self.kind}"
 
 
-def _scalar(number: _Number, data: bytes) -> Any:
+def _scalar(number: _Number, data: bytes) -> np.generic:
     """Stands for NumPy's ``scalar``: a bool, a whole or a floating-point number."""
     if not re.fullmatch("[<>|=](b1|[iu][1248]|f[248])", number.kind):
         raise pickle.UnpicklingError(f"Unsupported numpy.dtype {number.kind!r}")
     return np.frombuffer(data, number.kind, 1)[0]
 
 
-_NUMBERS_OF_NUMPY: dict[str, Any] = {
-    f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")
+_NUMBERS_OF_NUMPY: dict[str, Callable[..., object]] = {
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+    "numpy.dtype": _Number,
 }
-# what stands for the names by which NumPy 1 and 2 pickle numbers
-_NUMBERS_OF_NUMPY["numpy.dtype"] = _Number
+"""What stands for the names by which NumPy 1 and 2 pickle numbers."""
 
 
 def _is_layer(name: str) -> bool:
-    """Whether it is a network or layer of torch.nn, nnU-Net, this package, or one that registers
-    trainers."""
+    """Whether it is a network or layer, or nothing, of a package that is trusted with such.
+
+    Those are torch.nn, nnU-Net's networks, this package, and packages that register trainers.
+    """
     from torch import nn
 
-    packages = [
-        "torch.nn.",
-        "dynamic_network_architectures.",
-        "nnunet_nacl.",
-        f"{TRAINERS_PACKAGE}.",
-    ]
-    packages += [re.split("[.:]", trainer.value)[0] + "." for trainer in registered_trainers()]
-    if not f"{name}.".startswith(trusted := tuple(packages)):  # before anything is imported
+    packages = ["torch.nn", "dynamic_network_architectures", "nnunet_nacl", TRAINERS_PACKAGE]
+    for trainer in registered_trainers():
+        packages.append(re.split("[.:]", trainer.value)[0])
+    trusted = tuple(f"{package}." for package in packages)
+    if not f"{name}.".startswith(trusted):  # before anything is imported
         return False
-    found: Any = pydoc.locate(name)
+    found = pydoc.locate(name)
     if found is None:  # as nnU-Net's get_network_from_plans
-        found = _search("dynamic_network_architectures.architectures", name.rpartition(".")[2])
-    is_layer = (
-        isinstance(found, type)
-        and issubclass(found, nn.Module)
-        and f"{found.__module__}.".startswith(trusted)
-    )
-    return found is None or is_layer
+        class_name = name.rpartition(".")[2]
+        found = _search("dynamic_network_architectures.architectures", class_name)
+    if found is None:
+        return True
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        return False
+    return f"{found.__module__}.".startswith(trusted)
 
 
 def _is_trainer(name: str) -> bool:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    # nnU-Net asserts it too, but assertions can be left out
-    with contextlib.suppress(AssertionError, TypeError):
+    try:
         # nnU-Net prints that it searches the folders of others, as if something were wrong
         with quiet():
             trainer = recursive_find_trainer_class_by_name(name)
+        # nnU-Net asserts it too, but assertions can be left out
         return issubclass(trainer, nnUNetTrainer)
-    return False
+    except (AssertionError, TypeError):  # it is none, or no class
+        return False
 
 
 def _is_of_nnunet(package: str, name: str) -> bool:
     """Whether it is a class, or for resampling a function, that a package of nnU-Net defines."""
-    found, kind = (
-        _search(f"nnunetv2.{package}", name),
-        FunctionType if package.endswith("resampling") else type,
-    )
-    return found is None or (
-        isinstance(found, kind) and found.__module__.startswith(f"nnunetv2.{package}.")
-    )
+    found = _search(f"nnunetv2.{package}", name)
+    if found is None:
+        return True
+    kind = FunctionType if package.endswith("resampling") else type
+    return isinstance(found, kind) and found.__module__.startswith(f"nnunetv2.{package}.")
 
 
 def _search(package: str, name: str) -> Any:
+    """What has a name in a package, or in one inside it, as nnU-Net looks for it; None for none."""
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     return recursive_find_python_class(import_module(package).__path__[0], name, package)
@@ -190,9 +195,9 @@ _PACKAGES = {
     "overwrite_image_reader_writer": "imageio",
     "preprocessor_name": "preprocessing",
     "normalization_schemes": "preprocessing.normalization",
-    **{
-        f"resampling_fn_{of}": "preprocessing.resampling" for of in ("data", "seg", "probabilities")
-    },
+    "resampling_fn_data": "preprocessing.resampling",
+    "resampling_fn_seg": "preprocessing.resampling",
+    "resampling_fn_probabilities": "preprocessing.resampling",
 }
 _JUDGES: dict[str, Callable[[str], bool]] = {
     "trainer_name": _is_trainer,
@@ -205,20 +210,28 @@ _JUDGES: dict[str, Callable[[str], bool]] = {
 def check_names(
     content: Mapping[str, Any], file: str, judges: Mapping[str, Callable[[str], bool]] = _JUDGES
 ) -> None:
-    """UserError where a file that is not trusted names what does not belong there, as ``judges``
-    say by key."""
+    """UserError where a file that is not trusted names what does not belong there.
+
+    Args:
+        content: Of the file.
+        file: In words, for the message.
+        judges: By key whether what is named there belongs there.
+    """
+    if TRUSTED.get():
+        return
     for key, belongs in judges.items():
         names = content.get(key)
-        for name in names if isinstance(names, list) else [names]:
-            if isinstance(name, str) and not TRUSTED.get() and not belongs(name):
+        if not isinstance(names, list):
+            names = [names]
+        for name in names:
+            if isinstance(name, str) and not belongs(name):
                 raise UserError(
                     f"{file}: {key} is {name!r:.200}, which does not belong there: {_IF_TRUSTED}"
                 )
 
 
 def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
-    """nnU-Net's label manager; UserError if it does not take the files, which are of the folder
-    ``source``."""
+    """nnU-Net's label manager of the files of a folder ``source``; UserError if it takes them not."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     check_names(plans, f"plans.json of {source}")
@@ -232,8 +245,11 @@ def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source
 
 
 def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
-    """nnU-Net's reader: that of the plans, as in its validation, else by the file ending; UserError
-    without any."""
+    """nnU-Net's reader: that of the plans, as in its validation, else by the file ending.
+
+    Raises:
+        UserError: There is none.
+    """
     from nnunetv2.imageio.reader_writer_registry import (
         determine_reader_writer_from_dataset_json,
         recursive_find_reader_writer_by_name,
@@ -242,6 +258,7 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Pat
     with quiet():
         check_names(plans, f"plans.json of {source}")
         check_names(dataset_json, f"dataset.json of {source}")
+        # plans of older versions name none, or one that is gone: the ending tells it
         with contextlib.suppress(KeyError, RuntimeError):
             return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
         try:
@@ -254,8 +271,13 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Pat
 
 
 def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
-    """A configuration of nnU-Net's plans manager with all that it inherits, judged; UserError."""
-    configuration, file = plans_manager.get_configuration(name), f"plans.json of {folder}"
+    """A configuration of nnU-Net's plans manager with all that it inherits.
+
+    Raises:
+        UserError: It names what does not belong there.
+    """
+    file = f"plans.json of {folder}"
+    configuration = plans_manager.get_configuration(name)
     check_names(configuration.configuration, file)
     network = configuration.configuration["architecture"]
     check_names(network, file, {"network_class_name": _is_layer})
