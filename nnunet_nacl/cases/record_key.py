@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import InstanceOf
 from typing_extensions import TypedDict
@@ -21,11 +20,11 @@ class Key(TypedDict):
     """
 
     files: dict[InstanceOf[str], FileKey | None]
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
 
 def make_key(
-    files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None
+    files: Mapping[str, Path | None], settings: Mapping[str, object], earlier: Key | None = None
 ) -> Key:
     """The key of a case as it is now.
 

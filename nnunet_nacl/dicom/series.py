@@ -1,5 +1,4 @@
-"""Finds DICOM series in a folder, checks that each is one regular stack of slices, and reads it as
-an image.
+"""Finds DICOM series, checks that each is a regular stack of slices, and reads it as an image.
 
 SimpleITK's reader takes a series with other patients, missing slices or cut pixel data without a
 word, so headers are checked before.
@@ -15,13 +14,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_name, quiet, read_header, verified
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 _STUDY = ("StudyInstanceUID", "FrameOfReferenceUID")
@@ -30,11 +32,63 @@ _PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
 _UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", *_STUDY)
 _NEEDED = (*_UIDS, *_PLANE, "ImagePositionPatient", "PhotometricInterpretation")
 _SCALE = ("RescaleSlope", "RescaleIntercept")
-_MAY_BE_EMPTY = "PatientSex ReferringPhysicianName StudyID StudyDate StudyTime AccessionNumber"
+_MAY_BE_EMPTY = (
+    "PatientSex",
+    "ReferringPhysicianName",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+)
+_ONE_OF = {
+    "NumberOfFrames": ("0", "1"),
+    "SamplesPerPixel": ("1",),
+    "PhotometricInterpretation": ("MONOCHROME2",),
+    "ModalityLUTSequence": (),
+}
+"""Values that an attribute may have beside none."""
+_NUMBERS = {
+    "SliceThickness": 1,
+    "PixelSpacing": 2,
+    "ImageOrientationPatient": 6,
+    "ImagePositionPatient": 3,
+    **dict.fromkeys(_SCALE, 1),
+}
+"""How many finite numbers an attribute must have where it has a value."""
+_FIXES = {
+    **dict.fromkeys(_PLANE, "a localizer? Leave it out"),
+    **dict.fromkeys(_KIND, "images of two kinds? Separate them"),
+    **dict.fromkeys((*_PATIENT, *_STUDY), "two patients or studies? Separate them"),
+}
+"""What must be the same in all images of a series, and what to do where it is not."""
+_TAGS = (
+    *_NEEDED,
+    *_PATIENT,
+    *_KIND,
+    *_ONE_OF,
+    *_NUMBERS,
+    "SeriesNumber",
+    "SeriesDescription",
+)
+"""What is read of a header to find series."""
 _ROUNDED = 1e-3  # headers round cosines to three digits
-_SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
-"""How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice
-shifts by 1/3."""
+_SHIFT_PIXELS = 0.25
+_SHIFT_SLICES = 0.2
+"""How far a slice may lie from where an even stack has it, within its plane and across.
+
+Headers round to 0.1 mm, a missing slice shifts by 1/3."""
+
+
+class SeriesImage(NamedTuple):
+    """One image of a series.
+
+    Attributes:
+        path: Its file.
+        header: A data set of pydicom.
+    """
+
+    path: Path
+    header: Dataset
 
 
 def is_dicom(path: Path) -> bool:
@@ -45,14 +99,19 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
-    """Files of each series of images in a folder and below it, in the order of the slices, and why
-    others are no scan.
+    """The series of images in a folder and below it.
 
     All images of a series must have one patient (ID, name, date of birth), study and frame of
     reference, since what is made of it is made for those of the first; a value may be empty or
-    missing, but then in all. Reports, segmentations and the like are passed over. A case's name is
-    made of the series' number, its description and a hash of its UID, so it holds nothing of the
-    patient. UserError where the packages that read DICOM are missing.
+    missing, but then in all. Reports, segmentations and the like are passed over.
+
+    Returns:
+        By case the files of each series, in the order of the slices; and why others are no scan. A
+        case's name is made of the series' number, its description and a hash of its UID, so it
+        holds nothing of the patient.
+
+    Raises:
+        UserError: The packages that read DICOM are missing.
     """
     files = [path for path in sorted(folder.rglob("*")) if is_dicom(path)]
     if not files:
@@ -61,44 +120,54 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         raise UserError(
             f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'."
         )
-    from pydicom.uid import UID
-
-    groups, cases, problems = defaultdict(list), {}, dict[str, str]()
-    tags = [*_NEEDED, *_PATIENT, *_KIND, *_ONE_OF, *_NUMBERS, "SeriesNumber", "SeriesDescription"]
+    images_of_series = defaultdict[str, list[SeriesImage]](list)
+    problems: dict[str, str] = {}
     for path in files:
         try:
-            header = _read(path, tags)
+            header = _read(path, list(_TAGS))
         except UserError as error:
             problems[one_line(str(path.relative_to(folder)))] = str(error)
             continue
-        kind = header.file_meta.get("MediaStorageSOPClassUID")
-        if not kind or "Image Storage" in UID(str(kind)).name:
-            groups[str(header.get("SeriesInstanceUID", ""))].append((path, header))
-    for uid, images in groups.items():
-        first, header = images[0]
-        name = one_line(str(first.relative_to(folder)))
+        if _is_image(header):
+            uid = str(header.get("SeriesInstanceUID", ""))
+            images_of_series[uid].append(SeriesImage(path, header))
+    cases: dict[str, tuple[Path, ...]] = {}
+    for uid, images in images_of_series.items():
+        first = images[0]
+        name = one_line(str(first.path.relative_to(folder)))
         try:
             if uid:
-                words = (
-                    f"{header.get('SeriesNumber') or ''}"
-                    f" {header.get('SeriesDescription') or 'series'}"
-                )
-                plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_")[:40] or "series"
-                name = f"{plain}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
+                name = _name_series(first.header, uid)
             _check_headers(images)
             cases[name] = _in_order(images)
         except UserError as error:
             problems[name] = str(error)
         except Exception as error:  # pydicom looks at values when they are asked for
             problems[name] = (
-                f"{first}: its series has a damaged header ({first_line(error)}); export it again."
+                f"{first.path}: its series has a damaged header ({first_line(error)}); export it"
+                " again."
             )
     return dict(sorted(cases.items())), problems
 
 
-def read_headers(files: Sequence[Path]) -> list[Any]:
-    """The files of a series as data sets of pydicom, without voxels, so that objects can be made of
-    them.
+def _is_image(header: Dataset) -> bool:
+    """Whether a file is an image, or does not say what it is."""
+    from pydicom.uid import UID
+
+    kind = header.file_meta.get("MediaStorageSOPClassUID")
+    return not kind or "Image Storage" in UID(str(kind)).name
+
+
+def _name_series(header: Dataset, uid: str) -> str:
+    """The name of a case, without anything of the patient."""
+    number = header.get("SeriesNumber") or ""
+    description = header.get("SeriesDescription") or "series"
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", f"{number} {description}").strip("_")[:40]
+    return f"{plain or 'series'}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
+
+
+def read_headers(files: Sequence[Path]) -> list[Dataset]:
+    """The files of a series as data sets of pydicom, without voxels, of which objects can be made.
 
     What may be empty is empty where it is missing, or where it is no date, time or sex. All slices
     have the plane of the first: their own may differ by the rounding of their headers, which is
@@ -108,7 +177,7 @@ def read_headers(files: Sequence[Path]) -> list[Any]:
     first = headers[0]
     thickness = f"{np.linalg.norm(affine_of_series(headers)[:3, 2]):.6g}"
     for header in headers:
-        for name in (*_PATIENT, *_MAY_BE_EMPTY.split()):
+        for name in (*_PATIENT, *_MAY_BE_EMPTY):
             if name not in header or not _is_valid(name, header[name].value):
                 setattr(header, name, "")
         for name in _PLANE:
@@ -117,11 +186,11 @@ def read_headers(files: Sequence[Path]) -> list[Any]:
     return headers
 
 
-def _is_valid(name: str, value: Any) -> bool:
+def _is_valid(name: str, value: object) -> bool:
     """Whether the value of an attribute can be written into another object."""
     from pydicom.valuerep import DA, TM
 
-    kinds: dict[str, Any] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+    kinds: dict[str, type] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
     if name == "PatientSex":
         return value in ("", None, "M", "F", "O")
     if name not in kinds or value in ("", None):
@@ -133,46 +202,55 @@ def _is_valid(name: str, value: Any) -> bool:
     return True
 
 
-def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
-    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order; its axes
-    are orthogonal."""
-    first, axes = headers[0], _axes(headers[0])
-    origin, last = (np.array(header.ImagePositionPatient, float) for header in (first, headers[-1]))
-    step = (last - origin) @ axes[:, 2] / (len(headers) - 1)
+def affine_of_series(headers: Sequence[Dataset]) -> np.ndarray:
+    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order.
+
+    Its axes are orthogonal.
+    """
+    first = headers[0]
+    axes = _axes(first)
+    origin = np.array(first.ImagePositionPatient, float)
+    last_origin = np.array(headers[-1].ImagePositionPatient, float)
+    slice_spacing = (last_origin - origin) @ axes[:, 2] / (len(headers) - 1)
+    row_spacing, column_spacing = map(float, first.PixelSpacing)
     affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = (
-        axes * (float(first.PixelSpacing[1]), float(first.PixelSpacing[0]), step),
-        origin,
-    )
+    affine[:3, :3] = axes * (column_spacing, row_spacing, slice_spacing)
+    affine[:3, 3] = origin
     return affine
 
 
 def orientation_of(images: Iterable[Path]) -> str:
-    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can
-    be read."""
+    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``.
+
+    Empty where none can be read.
+    """
     import SimpleITK as sitk
 
-    found = list[str]()
+    name_axes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
+    orientations: list[str] = []
     for path in images:
-        with contextlib.suppress(RuntimeError):
-            reader = read_header(path)
-            if reader.GetDimension() == 3:
-                found += [
-                    sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
-                        reader.GetDirection()
-                    )
-                ]
-    return max(found, key=found.count, default="")
+        with contextlib.suppress(RuntimeError):  # it cannot be read: others may
+            header = read_header(path)
+            if header.GetDimension() == 3:
+                orientations.append(name_axes(header.GetDirection()))
+    return max(orientations, key=orientations.count, default="")
 
 
 @contextlib.contextmanager
 def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
-    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone
-    after the block.
+    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes.
 
-    Its axes (x, y, z) point as ``orientation`` says: a network knows scans by the order of their
-    voxels, which is another in DICOM files than in NIfTI files that were converted from them.
-    UserError names a file that cannot be read or has other pixel data than its header says.
+    Args:
+        files: Of the series, in the order of the slices.
+        orientation: Where its axes (x, y, z) shall point: a network knows scans by the order of
+            their voxels, which is another in DICOM files than in NIfTI files that were converted
+            from them.
+
+    Yields:
+        Its path; it is gone after the block.
+
+    Raises:
+        UserError: A file cannot be read, or has other pixel data than its header says.
     """
     import SimpleITK as sitk
 
@@ -197,39 +275,51 @@ def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
 
 
 def _read_plane(path: Path) -> np.ndarray:
-    """(rows, columns) float32 values of a slice; UserError if its pixel data are not as many as its
-    header says.
+    """(rows, columns) float32 values of a slice.
 
     SimpleITK's reader fails where a JPEG stream ends early, but fills what else is missing with
     whatever was in memory.
+
+    Raises:
+        UserError: Its pixel data cannot be read, or are not as many as its header says.
     """
     import SimpleITK as sitk
-    from pydicom import dcmread, uid
-    from pydicom.pixels import pixel_array
+    from pydicom import dcmread
 
     try:
         with quiet():
             image = dcmread(path)
-            shape, syntax = (image.Rows, image.Columns), image.file_meta.TransferSyntaxUID
-            if image.get("HighBit", 0) >= image.BitsStored:  # which that reader does not shift
-                raise ValueError(f"HighBit {image.HighBit}, BitsStored {image.BitsStored}")
-            if syntax in (*uid.UncompressedTransferSyntaxes, *uid.RLETransferSyntaxes):
-                pixel_array(image)  # raises if there are fewer
-                expected = image.Rows * image.Columns * image.BitsAllocated // 8
-                if not syntax.is_encapsulated and any(image.PixelData[expected:]):  # zeros pad it
-                    raise ValueError(f"{len(image.PixelData)} bytes of pixel data, not {expected}")
-            plane = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32))[0]
+            _check_pixel_data(image)
+            (plane,) = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32))
+            shape = (image.Rows, image.Columns)
             if plane.shape != shape:  # a JPEG stream has a size of its own
                 raise ValueError(f"{plane.shape} voxels, not {shape}")
             return plane
     except Exception as error:  # both libraries raise anything of damaged files
-        again = "restore it, or export the series again without compression"
         raise UserError(
-            f"{path}: its voxels cannot be read ({first_line(error)}); {again}."
+            f"{path}: its voxels cannot be read ({first_line(error)}); restore it, or export the"
+            " series again without compression."
         ) from None
 
 
-def _read(path: Path, tags: list[str] | None = None) -> Any:
+def _check_pixel_data(image: Dataset) -> None:
+    """ValueError where SimpleITK would read pixel data wrong without a word."""
+    from pydicom import uid
+    from pydicom.pixels import pixel_array
+
+    if image.get("HighBit", 0) >= image.BitsStored:  # which SimpleITK does not shift
+        raise ValueError(f"HighBit {image.HighBit}, BitsStored {image.BitsStored}")
+    syntax = image.file_meta.TransferSyntaxUID
+    if syntax not in (*uid.UncompressedTransferSyntaxes, *uid.RLETransferSyntaxes):
+        return
+    pixel_array(image)  # raises if there are fewer
+    expected = image.Rows * image.Columns * image.BitsAllocated // 8
+    if not syntax.is_encapsulated and any(image.PixelData[expected:]):  # zeros pad it
+        raise ValueError(f"{len(image.PixelData)} bytes of pixel data, not {expected}")
+
+
+def _read(path: Path, tags: list[str] | None = None) -> Dataset:
+    """The header of a file, or these tags of it, as a data set of pydicom; UserError."""
     from pydicom import dcmread
 
     check_name(path)
@@ -242,86 +332,65 @@ def _read(path: Path, tags: list[str] | None = None) -> Any:
         ) from None
 
 
-def _axes(header: Any) -> np.ndarray:
-    """(3, 3) orthonormal matrix: its columns point along a row, along a column, and from slice to
-    slice."""
+def _axes(header: Dataset) -> np.ndarray:
+    """(3, 3) orthonormal matrix: along a row, along a column, and from slice to slice by column."""
     row, column = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
-    normal, row = np.cross(row, column), row / np.linalg.norm(row)
+    normal = np.cross(row, column)
     normal /= np.linalg.norm(normal)
+    row = row / np.linalg.norm(row)
     return np.stack((row, np.cross(normal, row), normal), axis=1)
 
 
-_ONE_OF = {
-    "NumberOfFrames": ("0", "1"),
-    "SamplesPerPixel": ("1",),
-    "PhotometricInterpretation": ("MONOCHROME2",),
-    "ModalityLUTSequence": (),
-}
-"""Values that an attribute may have beside none."""
-_NUMBERS = {
-    "SliceThickness": 1,
-    "PixelSpacing": 2,
-    "ImageOrientationPatient": 6,
-    "ImagePositionPatient": 3,
-}
-_NUMBERS |= dict.fromkeys(_SCALE, 1)
-"""How many finite numbers an attribute must have where it has a value."""
-
-
-def _value(header: Any, name: str) -> str:
+def _value(header: Dataset, name: str) -> str:
+    """An attribute as text; empty where it is missing or empty."""
     value = header.get(name)
-    return one_line(str(value).strip()) if value or value == 0 else ""
+    if not value and value != 0:
+        return ""
+    return one_line(str(value).strip())
 
 
-_FIXES = {
-    **dict.fromkeys(_PLANE, "a localizer? Leave it out"),
-    **dict.fromkeys(_KIND, "images of two kinds? Separate them"),
-    **dict.fromkeys((*_PATIENT, *_STUDY), "two patients or studies? Separate them"),
-}
-"""What must be the same in all images of a series, and what to do where it is not."""
-
-
-def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
-    """UserError if an image of a series cannot be used, or is not of the patient, study and planes
-    of the first."""
+def _check_headers(images: Sequence[SeriesImage]) -> None:
+    """UserError if images of a series cannot be used, or are not of one patient, study and plane."""
     needed = list(_NEEDED)
     for name in _SCALE:
-        if any(_value(header, name) for _, header in images):
+        if any(_value(image.header, name) for image in images):
             needed.append(name)
-    for path, header in images:
-        _check_values(path, header)
+    for image in images:
+        _check_values(image)
         for name in needed:
-            if not _value(header, name):
-                why = "damaged, a screenshot or a projection; leave it out"
-                raise UserError(f"{path}: its header has no {name}: {why}.")
-        _check_same(path, header, *images[0])
+            if not _value(image.header, name):
+                raise UserError(
+                    f"{image.path}: its header has no {name}: damaged, a screenshot or a"
+                    " projection; leave it out."
+                )
+        _check_same(image, images[0])
     _check_instances(images)
     if len(images) < 2:
-        path = images[0][0]
         raise UserError(
-            f"{path}: the series has one image, which is no volume; add its other files, or leave"
-            " it out."
+            f"{images[0].path}: the series has one image, which is no volume; add its other files,"
+            " or leave it out."
         )
 
 
-def _check_same(path: Path, header: Any, first: Path, of_first: Any) -> None:
-    """UserError if an image is not of the kind, patient, study and plane of the first of its
-    series."""
+def _check_same(image: SeriesImage, first: SeriesImage) -> None:
+    """UserError if an image is not of the kind, patient, study and plane of the first of a series."""
     for name, fix in _FIXES.items():
-        value, value_of_first = _value(header, name), _value(of_first, name)
+        value = _value(image.header, name)
+        value_of_first = _value(first.header, name)
         if value == value_of_first:
             continue
         if name in _PLANE and np.allclose(
-            header.get(name), of_first.get(name), rtol=0, atol=_ROUNDED
+            image.header.get(name), first.header.get(name), rtol=0, atol=_ROUNDED
         ):
             continue
-        there = f"{value_of_first!r} in {first.name} of the same series"
-        raise UserError(f"{path}: {name} is {value!r}, but {there}: {fix}.")
+        raise UserError(
+            f"{image.path}: {name} is {value!r}, but {value_of_first!r} in {first.path.name} of the"
+            f" same series: {fix}."
+        )
 
 
-def _check_instances(images: Sequence[tuple[Path, Any]]) -> None:
-    """UserError if two images of a series have one identifier: objects that quote it would mean
-    either."""
+def _check_instances(images: Sequence[SeriesImage]) -> None:
+    """UserError if two images of a series have one identifier: what quotes it would mean either."""
     path_of: dict[str, Path] = {}
     for path, header in images:
         uid = _value(header, "SOPInstanceUID")
@@ -333,18 +402,22 @@ def _check_instances(images: Sequence[tuple[Path, Any]]) -> None:
         path_of[uid] = path
 
 
-def _check_values(path: Path, header: Any) -> None:
+def _check_values(image: SeriesImage) -> None:
     """UserError for an image with a value that an attribute must not have."""
     for name, allowed in _ONE_OF.items():
-        text = _value(header, name)
+        text = _value(image.header, name)
         if text not in ("", *allowed):
-            fix = "export it as single-frame MONOCHROME2 images, or leave it out"
-            raise UserError(f"{path}: {name} is {text[:80]}, which is not supported; {fix}.")
+            raise UserError(
+                f"{image.path}: {name} is {text[:80]}, which is not supported; export it as"
+                " single-frame MONOCHROME2 images, or leave it out."
+            )
     for name in _NUMBERS:
-        text = _value(header, name)
-        problem = _problem_of_numbers(name, np.array(header.get(name), float)) if text else ""
+        text = _value(image.header, name)
+        if not text:
+            continue
+        problem = _problem_of_numbers(name, np.array(image.header.get(name), float))
         if problem:
-            raise UserError(f"{path}: {name} is {text[:80]}: {problem}.")
+            raise UserError(f"{image.path}: {name} is {text[:80]}: {problem}.")
 
 
 def _problem_of_numbers(name: str, values: np.ndarray) -> str:
@@ -363,36 +436,35 @@ def _problem_of_numbers(name: str, values: np.ndarray) -> str:
     return ""
 
 
-def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
+def _in_order(images: Sequence[SeriesImage]) -> tuple[Path, ...]:
     """The files of a series in the order of the slices; UserError if they are no even stack."""
-    normal = _axes(images[0][1])[:, 2]
-    places = np.array([header.ImagePositionPatient for _, header in images], float)
-    order = np.argsort(places @ normal, kind="stable").tolist()
-    places, files = places[order] - places[order[0]], [images[i][0] for i in order]
-    along = places @ normal
-    gaps, step = np.diff(along), along[-1] / (len(along) - 1)
-    usual, aside = (
-        float(np.percentile(gaps, 50, method="lower")),
-        np.abs(places - along[:, None] * normal).max(),
+    normal = _axes(images[0].header)[:, 2]
+    positions_mm = np.array([image.header.ImagePositionPatient for image in images], float)
+    order = np.argsort(positions_mm @ normal, kind="stable").tolist()
+    files = tuple(images[number].path for number in order)
+    from_first_mm = positions_mm[order] - positions_mm[order[0]]
+    along_normal_mm = from_first_mm @ normal
+    gaps_mm = np.diff(along_normal_mm)
+    step_mm = along_normal_mm[-1] / (len(files) - 1)
+    usual_gap_mm = float(np.percentile(gaps_mm, 50, method="lower"))
+    from_even_mm = np.abs(along_normal_mm - step_mm * np.arange(len(files))).max()
+    aside_mm = np.abs(from_first_mm - along_normal_mm[:, None] * normal).max()
+    odd_gap = int(np.abs(gaps_mm - usual_gap_mm).argmax())
+    if gaps_mm.min() < 0.01:
+        odd_gap = int(gaps_mm.argmin())
+        problem = "copies, or several phases or echoes in one series; leave one of each"
+    elif from_even_mm > _SHIFT_SLICES * step_mm:
+        problem = "the slices are not evenly spaced; resample them"
+        if gaps_mm[odd_gap] > 1.5 * usual_gap_mm:
+            problem = "a slice is missing; add it"
+    elif aside_mm > _SHIFT_PIXELS * min(images[0].header.PixelSpacing):
+        problem = (
+            f"the slices are shifted by {aside_mm:.4g} mm in all, as by a tilted gantry; resample"
+            " them"
+        )
+    else:
+        return files
+    raise UserError(
+        f"{files[odd_gap]} and {files[odd_gap + 1].name}: {gaps_mm[odd_gap]:.4g} mm apart, others"
+        f" of the series {usual_gap_mm:.4g} mm: {problem}."
     )
-    i, problem = int(np.abs(gaps - usual).argmax()), ""
-    if gaps.min() < 0.01:
-        i, problem = (
-            int(gaps.argmin()),
-            "copies, or several phases or echoes in one series; leave one of each",
-        )
-    elif np.abs(along - step * np.arange(len(along))).max() > _SHIFT_SLICES * step:
-        missing = gaps[i] > 1.5 * usual
-        problem = (
-            "a slice is missing; add it"
-            if missing
-            else "the slices are not evenly spaced; resample them"
-        )
-    elif aside > _SHIFT_PIXELS * min(images[0][1].PixelSpacing):
-        problem = (
-            f"the slices are shifted by {aside:.4g} mm in all, as by a tilted gantry; resample them"
-        )
-    if problem:
-        apart = f"{gaps[i]:.4g} mm apart, others of the series {usual:.4g} mm"
-        raise UserError(f"{files[i]} and {files[i + 1].name}: {apart}: {problem}.")
-    return tuple(files)

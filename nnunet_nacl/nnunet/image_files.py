@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -24,6 +24,10 @@ from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_whole, quiet, read_header
 
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+    from SimpleITK import ImageFileReader
+
 RERUN = "predict these cases again: nnUNetv2_predict with `--save_probabilities`; the validation \
 cases of a model by `nnunet_nacl evaluate ... --predict`, or nnU-Net with `--npz`"
 """What to do where probabilities are missing or damaged."""
@@ -31,7 +35,7 @@ cases of a model by `nnunet_nacl evaluate ... --predict`, or nnU-Net with `--npz
 _PROBABILITIES = "probabilities.npy"
 
 
-def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+def read_segmentation(reader: BaseReaderWriter, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """(*spatial) label map and where it lies, by one of nnU-Net's readers.
 
     Raises:
@@ -58,7 +62,9 @@ def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, An
     return array[0], properties
 
 
-def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+def read_images(
+    reader: BaseReaderWriter, files: Sequence[Path]
+) -> tuple[np.ndarray, dict[str, Any]]:
     """(C, *spatial) image and where it lies, by one of nnU-Net's readers.
 
     Raises:
@@ -99,7 +105,7 @@ def channels_apart(files: Sequence[Path]) -> str:
     return ""
 
 
-def _place_in_header(header: Any) -> dict[str, tuple[float, ...]]:
+def _place_in_header(header: ImageFileReader) -> dict[str, tuple[float, ...]]:
     """Where an image lies, by its header as SimpleITK reads it."""
     return {
         "spacing": header.GetSpacing(),

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from nnunet_nacl.files import (
 from nnunet_nacl.images import check_name, verified
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 MAPS = "maps"
 """Folder of the uncertainty images, a folder a case.
@@ -221,7 +224,9 @@ class _KeepsType(np.ndarray):
         return self.view(np.ndarray)
 
 
-def save_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
+def save_map(
+    values: np.ndarray, path: Path, writer: BaseReaderWriter, properties: Mapping[str, object]
+) -> None:
     """Save (*spatial) values in [0, 1] as :func:`save_image`, rounded to 1/255 to be compressed.
 
     Formats of integers alone hold 255 times them.
@@ -235,7 +240,9 @@ def save_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[st
     save_image(array.view(_KeepsType), path, writer, properties)
 
 
-def save_image(array: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
+def save_image(
+    array: np.ndarray, path: Path, writer: BaseReaderWriter, properties: Mapping[str, object]
+) -> None:
     """Save a label map by nnU-Net's writer; OSError where that is not whole."""
     with verified(path):
         writer.write_seg(array, str(path), properties)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from nnunet_nacl.nnunet.trained_model import (
     with_stage_before,
 )
 from nnunet_nacl.nnunet.trust import check_names
+
+if TYPE_CHECKING:
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check the scan's intensities (are"
@@ -164,7 +167,7 @@ class Network:
             to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
         )
 
-    def _answer(self, weights: Any, data: torch.Tensor) -> torch.Tensor:
+    def _answer(self, weights: dict[str, torch.Tensor], data: torch.Tensor) -> torch.Tensor:
         """(C, *grid) logits of a fold on the CPU."""
         self._predictor.list_of_parameters = [weights]
         try:
@@ -277,7 +280,7 @@ class ValidationCases(NetworkSource):
         self.output = self.folder.folder
 
     @cached_property
-    def _dataset(self) -> Any:
+    def _dataset(self) -> nnUNetBaseDataset:
         return preprocessed_cases(self.model, self.names)
 
     @property

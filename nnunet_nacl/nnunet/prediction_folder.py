@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,10 @@ from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities, read_segme
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 
 @dataclass(frozen=True)
@@ -149,12 +153,12 @@ class PredictionFolder(Source):
         return Labels.of(self.label_manager, self.dataset_json, self.folder)
 
     @cached_property
-    def label_manager(self) -> Any:
+    def label_manager(self) -> LabelManager:
         """nnU-Net's label manager of this data set."""
         return label_manager_of(self.plans, self.dataset_json, self.folder)
 
     @cached_property
-    def reader(self) -> Any:
+    def reader(self) -> BaseReaderWriter:
         """nnU-Net's reader and writer, which decides the order and orientation of array axes."""
         return find_reader(self.plans, self.dataset_json, self.folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import Self
@@ -26,6 +26,13 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.quality.unlike import CalibrationProfiles
+
+if TYPE_CHECKING:
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+    from nnunetv2.utilities.plans_handling.plans_handler import (
+        ConfigurationManager,
+        PlansManager,
+    )
 
 MODEL_FILES = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 """Files of the model folder that decide what is predicted of a scan, and what is said of it, beside
@@ -128,14 +135,14 @@ class TrainedModel:
         return self.opened.labels
 
     @cached_property
-    def plans_manager(self) -> Any:
+    def plans_manager(self) -> PlansManager:
         """nnU-Net's."""
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         return PlansManager(self.opened.plans)
 
     @cached_property
-    def configuration_manager(self) -> Any:
+    def configuration_manager(self) -> ConfigurationManager:
         """nnU-Net's, of the model's configuration."""
         return configuration_of(self.plans_manager, self.configuration, self.folder)
 
@@ -285,7 +292,7 @@ def with_stage_before(model: TrainedModel, data: np.ndarray, before: np.ndarray)
     return np.vstack((data, convert_labelmap_to_one_hot(before, labels, data.dtype)))
 
 
-def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
+def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> nnUNetBaseDataset:
     """nnU-Net's data set of a model's preprocessed cases, as its validation reads them.
 
     Raises:
@@ -366,7 +373,11 @@ def _segmentation_of(record: CaseRecord) -> Path:
 
 
 def _profile(
-    model: TrainedModel, data_set: Any, segmentations: Mapping[str, Path], case: str, nothing: None
+    model: TrainedModel,
+    data_set: nnUNetBaseDataset,
+    segmentations: Mapping[str, Path],
+    case: str,
+    nothing: None,
 ) -> np.ndarray:
     data, _, _, properties = data_set.load_case(case)
     image = np.asarray(data[:], np.float16)[: len(model.opened.channel_names)]

@@ -17,7 +17,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
@@ -28,6 +28,14 @@ from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.registration import TRAINERS_PACKAGE
 from nnunet_nacl.registration.lookup import registered_trainers
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+    from nnunetv2.utilities.plans_handling.plans_handler import (
+        ConfigurationManager,
+        PlansManager,
+    )
 
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 """Whether checkpoints may hold and plans may name anything, as the user said with
@@ -53,14 +61,16 @@ class _InitArgs(TypedDict):
     configuration: str
 
 
-class _Checkpoint(TypedDict):
-    network_weights: dict[str, Any]
+class Checkpoint(TypedDict):
+    """What is read of a checkpoint."""
+
+    network_weights: dict[str, object]
     trainer_name: str
     init_args: _InitArgs
     inference_allowed_mirroring_axes: NotRequired[tuple[int, ...] | None]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> Checkpoint:
     """The content of a checkpoint of nnU-Net, on the CPU.
 
     Its weights stay on the disk until they are used.
@@ -97,7 +107,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it."
         ) from None
     decode(
-        _Checkpoint,
+        Checkpoint,
         content,
         f"{path}: not a checkpoint of nnU-Net",
         fix="give one that nnUNetv2_train wrote",
@@ -182,7 +192,7 @@ def _is_of_nnunet(package: str, name: str) -> bool:
     return isinstance(found, kind) and found.__module__.startswith(f"nnunetv2.{package}.")
 
 
-def _search(package: str, name: str) -> Any:
+def _search(package: str, name: str) -> object:
     """What has a name in a package, or in one inside it, as nnU-Net looks for it; None for none."""
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
@@ -208,7 +218,7 @@ _JUDGES: dict[str, Callable[[str], bool]] = {
 
 
 def check_names(
-    content: Mapping[str, Any], file: str, judges: Mapping[str, Callable[[str], bool]] = _JUDGES
+    content: Mapping[str, object], file: str, judges: Mapping[str, Callable[[str], bool]] = _JUDGES
 ) -> None:
     """UserError where a file that is not trusted names what does not belong there.
 
@@ -230,7 +240,9 @@ def check_names(
                 )
 
 
-def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+def label_manager_of(
+    plans: dict[str, Any], dataset_json: dict[str, Any], source: Path
+) -> LabelManager:
     """nnU-Net's label manager of the files of a folder ``source``; UserError if it takes them not."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -244,7 +256,9 @@ def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source
         ) from error
 
 
-def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+def find_reader(
+    plans: dict[str, Any], dataset_json: dict[str, Any], source: Path
+) -> BaseReaderWriter:
     """nnU-Net's reader: that of the plans, as in its validation, else by the file ending.
 
     Raises:
@@ -270,7 +284,7 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Pat
             ) from None
 
 
-def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
+def configuration_of(plans_manager: PlansManager, name: str, folder: Path) -> ConfigurationManager:
     """A configuration of nnU-Net's plans manager with all that it inherits.
 
     Raises:

@@ -11,7 +11,8 @@ from typing import Any
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE, map_of
-from nnunet_nacl.dicom.output import DicomMaker, read_codes
+from nnunet_nacl.dicom.codes import read_codes
+from nnunet_nacl.dicom.output import DicomMaker
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict

@@ -44,7 +44,9 @@ def test_two_components_by_hand():
     segmentation[0, 3, 4:] = 2
     segmentation[1, 3, 5] = 1
     probs = np.zeros((3, 2, 4, 6))
-    probs[2, 0, 0, 0], probs[2, 1, 1, 1], probs[2, 0, 3, 4:] = 0.9, 0.5, 0.6
+    probs[2, 0, 0, 0] = 0.9
+    probs[2, 1, 1, 1] = 0.5
+    probs[2, 0, 3, 4:] = 0.6
     probs[0] = 1 - probs.sum(0)
     organ, lesion = find_components(case_of(segmentation, probs=probs))
     assert (organ.name, len(organ.found)) == ("organ", 1)

@@ -28,9 +28,8 @@ def mirror_in_space(path) -> None:
     """The same array, but left and right of the patient swapped; the origin is that of the first
     voxel still."""
     image = sitk.ReadImage(str(path))
-    image.SetDirection(
-        np.ravel(np.diag([-1, 1, 1]) @ np.reshape(image.GetDirection(), (3, 3))).tolist()
-    )
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    image.SetDirection(np.ravel(np.diag([-1, 1, 1]) @ direction).tolist())
     sitk.WriteImage(image, str(path))
 
 
@@ -60,37 +59,53 @@ def test_a_truth_that_faces_the_other_way_is_refused(tmp_path, reader):
         folder.case(case)
 
 
+def make_geometry(spacing=(2.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), tilt=0.0) -> Geometry:
+    """That of a volume, as SimpleITK gives it; ``tilt`` is an angle within slices."""
+    cosine = np.cos(tilt)
+    sine = np.sin(tilt)
+    stuff = {
+        "spacing": spacing[::-1],
+        "origin": origin,
+        "direction": (cosine, -sine, 0, sine, cosine, 0, 0, 0, 1),
+    }
+    return Geometry.of({"spacing": spacing, "sitk_stuff": stuff})
+
+
+def difference_from_first(other: Geometry) -> str:
+    return geometry_difference(make_geometry(), other, (4, 5, 6), (4, 5, 6))
+
+
 def test_differences_that_formats_make_are_none():
-    def geometry(spacing=(2.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), tilt=0.0):
-        c, s = np.cos(tilt), np.sin(tilt)
-        stuff = {
-            "spacing": spacing[::-1],
-            "origin": origin,
-            "direction": (c, -s, 0, s, c, 0, 0, 0, 1),
-        }
-        return Geometry.of({"spacing": spacing, "sitk_stuff": stuff})
+    rounded = make_geometry((2.01, 1.0, 1.0), origin=(0.0, 0.0, 0.49), tilt=0.009)
+    assert difference_from_first(rounded) == ""
 
-    def difference(other):
-        return geometry_difference(geometry(), other, (4, 5, 6), (4, 5, 6))
 
-    assert difference(geometry((2.01, 1.0, 1.0), (0.0, 0.0, 0.49), 0.009)) == ""
-    assert difference(geometry((2.1, 1.0, 1.0))) == "spacing (2.0, 1.0, 1.0) and (2.1, 1.0, 1.0)"
-    assert (
-        difference(geometry(origin=(0.0, 0.0, 0.51)))
-        == "origin (0.0, 0.0, 0.0) and (0.0, 0.0, 0.51)"
-    )
-    assert difference(geometry(tilt=0.011)).startswith("direction (1.0, 0.0, 0.0, 0.0, 1.0")
-    assert (
-        geometry_difference(geometry(), geometry(), (4, 5, 6), (4, 5))
-        == "shape (4, 5, 6) and (4, 5)"
-    )
-    flat, shapes = {"spacing": (1, 1), "origin": (0, 0), "direction": (1, 0, 0, 1)}, [(1, 5, 6)] * 2
-    in_2d = Geometry.of({"spacing": (999, 1, 1), "sitk_stuff": flat})
-    assert (
-        geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0), np.eye(4)), *shapes)
-        == "2 and 3 dimensions"
-    )
-    assert geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0)), *shapes) == ""
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"spacing": (2.1, 1.0, 1.0)}, "spacing (2.0, 1.0, 1.0) and (2.1, 1.0, 1.0)"),
+        ({"origin": (0.0, 0.0, 0.51)}, "origin (0.0, 0.0, 0.0) and (0.0, 0.0, 0.51)"),
+        ({"tilt": 0.011}, "direction (1.0, 0.0, 0.0, 0.0, 1.0"),
+    ],
+    ids=["spacing", "origin", "direction"],
+)
+def test_larger_differences_are_named_with_both_values(changes, message):
+    assert difference_from_first(make_geometry(**changes)).startswith(message)
+
+
+def test_other_shapes_are_named_first():
+    difference = geometry_difference(make_geometry(), make_geometry(), (4, 5, 6), (4, 5))
+    assert difference == "shape (4, 5, 6) and (4, 5)"
+
+
+def test_a_flat_image_is_compared_with_what_is_known_of_the_other():
+    stuff = {"spacing": (1, 1), "origin": (0, 0), "direction": (1, 0, 0, 1)}
+    flat = Geometry.of({"spacing": (999, 1, 1), "sitk_stuff": stuff})
+    in_space = Geometry((999.0, 1.0, 1.0), np.eye(4))
+    without_place = Geometry((999.0, 1.0, 1.0))
+    shape = (1, 5, 6)
+    assert geometry_difference(flat, in_space, shape, shape) == "2 and 3 dimensions"
+    assert geometry_difference(flat, without_place, shape, shape) == ""
 
 
 @pytest.mark.parametrize(
@@ -109,8 +124,7 @@ def test_a_voxel_has_one_unit(tmp_path, reader, ending, array, spacing, size, un
     write_image(np.zeros(array, dtype=np.uint8), tmp_path / f"a{ending}", spacing)
     if reader == "Tiff3DIO":
         write_json(tmp_path / "a.json", {"spacing": spacing})
-    _, properties = recursive_find_reader_writer_by_name(reader)().read_seg(
-        str(tmp_path / f"a{ending}")
-    )
+    reader_of_nnunet = recursive_find_reader_writer_by_name(reader)()
+    _, properties = reader_of_nnunet.read_seg(str(tmp_path / f"a{ending}"))
     geometry = Geometry.of(properties)
     assert (geometry.voxel_size, geometry.unit) == (pytest.approx(size), unit)

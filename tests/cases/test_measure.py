@@ -1,5 +1,4 @@
-"""What is measured of a case: against slow loops, closed forms, the same files in other forms, and
-in any blocks."""
+"""What is measured of a case: by slow loops, closed forms, files in other forms, any blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import CaseProbabilities
-from nnunet_nacl.cases.record import scores
+from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.cases.views import PROBABILITIES, Views
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
 from nnunet_nacl.metrics.counting import count_masks
@@ -44,10 +43,15 @@ def slow_case(model, name, labels):
     truth = np.where(valid, truth, 0)
     regions = [value for value in labels.values() if isinstance(value, list)]
     if regions:
-        inside = np.stack([(truth == 1) | (truth == 2), truth == 2])
-        foreground, predicted = inside.any(0), (probs > 0.5).any(0)
+        target = np.stack([(truth == 1) | (truth == 2), truth == 2])
+        foreground = target.any(0)
+        predicted = (probs > 0.5).any(0)
+        slow_metrics = region_metrics
     else:
-        foreground, predicted = truth > 0, probs.argmax(0) > 0
+        target = truth
+        foreground = truth > 0
+        predicted = probs.argmax(0) > 0
+        slow_metrics = class_metrics
     masks = {
         "foreground": foreground,
         "union": foreground | predicted,
@@ -58,8 +62,7 @@ def slow_case(model, name, labels):
     }
     if valid.all():
         masks["boundary"] = boundary(truth, 2.0, SPACING_MM)
-    function, target = (region_metrics, inside) if regions else (class_metrics, truth)
-    return {mask: function(probs, target, where & valid) for mask, where in masks.items()}
+    return {mask: slow_metrics(probs, target, where & valid) for mask, where in masks.items()}
 
 
 def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
@@ -78,7 +81,8 @@ def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated):
     model = make_validated(labels=CLASSES_WITH_IGNORE, cases=1, sharpness=1.5)
     folder = model.validation()
     before = measured(folder)["case_00"]
-    truth, segmentation = (read(path / "case_00.nii.gz") for path in (model.references, folder))
+    truth = read(model.references / "case_00.nii.gz")
+    segmentation = read(folder / "case_00.nii.gz")
     probs = np.load(folder / "case_00.npz")["probabilities"]
     segmentation[segmentation == 2] = 1  # as a postprocessing may
     write_image(segmentation, folder / "case_00.nii.gz", SPACING_MM)
@@ -92,56 +96,64 @@ def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated):
 def test_quality_leaves_ignored_voxels_out(make_validated):
     model = make_validated(labels=CLASSES_WITH_IGNORE, cases=1, sharpness=1.5)
     [record] = measured(model.validation()).values()
-    truth, segmentation = (
-        read(path / "case_00.nii.gz") for path in (model.references, model.validation())
-    )
-    probs, valid = (
-        np.load(model.validation() / "case_00.npz")["probabilities"].astype(float),
-        truth != 3,
-    )
-    for k in (1, 2):
-        p, s, row = probs[k][valid], (segmentation == k)[valid], record.structures.loc[str(k)]
-        best = np.sort(p)[::-1]  # the best set of voxels is the first of these
-        assert row.predicted_dice == pytest.approx(2 * p[s].sum() / (p.sum() + s.sum()))
-        volumes = [row.predicted_volume, row.network_volume, row.volume, row.true_volume]
-        in_ml = [n / 1000 for n in (p.sum(), p.sum(), s.sum(), (truth == k).sum())]  # 1 mm3 a voxel
-        assert volumes == pytest.approx(in_ml)
-        dice = (2 * best.cumsum() / (best.sum() + np.arange(1, best.size + 1))).max()
-        assert (row.max_probability, row.network_dice) == pytest.approx((p.max(), dice), rel=1e-3)
-        assert row.true_pieces == ndimage.label(truth == k, np.ones((3, 3, 3)))[1]
-    predicted = (segmentation > 0) & valid
-    p, label = probs[:, predicted], segmentation[predicted]
+    truth = read(model.references / "case_00.nii.gz")
+    segmentation = read(model.validation() / "case_00.nii.gz")
+    probs = np.load(model.validation() / "case_00.npz")["probabilities"].astype(float)
+    valid = truth != 3
+    assert record.scan["unit"] == "ml"
+    voxel_ml = record.scan["voxel_volume"]
+    assert voxel_ml == pytest.approx(0.001)
+    for label in (1, 2):
+        row = record.structures.loc[str(label)]
+        p = probs[label][valid]
+        is_found = (segmentation == label)[valid]
+        assert row.predicted_dice == pytest.approx(
+            2 * p[is_found].sum() / (p.sum() + is_found.sum())
+        )
+        assert row.predicted_volume == pytest.approx(p.sum() * voxel_ml)
+        assert row.network_volume == pytest.approx(p.sum() * voxel_ml)
+        assert row.volume == pytest.approx(is_found.sum() * voxel_ml)
+        assert row.true_volume == pytest.approx((truth == label).sum() * voxel_ml)
+        likeliest_first = np.sort(p)[::-1]  # the best set of voxels is the first of these
+        num_voxels = np.arange(1, p.size + 1)
+        dice = 2 * likeliest_first.cumsum() / (p.sum() + num_voxels)
+        assert row.network_dice == pytest.approx(dice.max(), rel=1e-3)
+        assert row.max_probability == pytest.approx(p.max(), rel=1e-3)
+        assert row.true_pieces == ndimage.label(truth == label, np.ones((3, 3, 3)))[1]
+    is_predicted = (segmentation > 0) & valid
+    p = probs[:, is_predicted]
+    chosen = segmentation[is_predicted]
     entropy = -(p * np.log(p)).sum(0).mean() / math.log(3)
+    confidence = p[chosen, range(len(chosen))].mean()
     assert record.scan["entropy"] == pytest.approx(entropy, rel=1e-5)
-    assert record.scan["confidence"] == pytest.approx(p[label, range(len(label))].mean(), rel=1e-5)
-    assert (record.scan["unit"], record.scan["voxel_volume"]) == ("ml", pytest.approx(0.001))
+    assert record.scan["confidence"] == pytest.approx(confidence, rel=1e-5)
 
 
 def test_two_voxels_in_closed_form(predict, tmp_path):
     # p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in neither,
     # but a third voxel, which is ignored, is full of it
-    folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
-    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(
-        3, 1, 1, 3
-    )
-    write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
-    (tmp_path / "labels").mkdir()
-    write_image(
-        np.array([[[1, 0, 3]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM
-    )
+    folder = predict(labels=CLASSES_WITH_IGNORE, cases=0)
+    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32)
+    segmentation = np.array([[[1, 0, 2]]], dtype=np.uint8)
+    truth = np.array([[[1, 0, 3]]], dtype=np.uint8)
+    write_prediction(folder, "case", probs.reshape(3, 1, 1, 3), segmentation, SPACING_MM)
+    references = tmp_path / "labels"
+    references.mkdir()
+    write_image(truth, references / "case.nii.gz", SPACING_MM)
 
-    def under(offset: float):
-        [record] = measured(
-            folder, tmp_path / "labels", calibration=map_from_tables([1, 1], [offset, 0])
-        ).values()
+    def structures_under(offset: float) -> pd.DataFrame:
+        calibration = map_from_tables([1, 1], [offset, 0])
+        [record] = measured(folder, references, calibration=calibration).values()
         return record.structures[["predicted_dice", "Dice", "predicted_volume", "true_volume"]].T
 
-    found = under(0)
-    assert list(found["1"]) == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
-    assert list(found["2"]) == pytest.approx([math.nan, math.nan, 0, 0], abs=1e-9, nan_ok=True)
-    p = np.array([6 / 7, 8 / 11])  # odds times 4
-    # of the chosen label
-    assert under(math.log(4))["1"].predicted_dice == pytest.approx(2 * p[0] / (p.sum() + 1))
+    structures = structures_under(0)
+    voxel_ml = np.prod(SPACING_MM) / 1000
+    assert list(structures["1"]) == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
+    absent = [math.nan, math.nan, 0, 0]
+    assert list(structures["2"]) == pytest.approx(absent, abs=1e-9, nan_ok=True)
+    p = np.array([6 / 7, 8 / 11])  # of the chosen label: odds times 4
+    calibrated = structures_under(math.log(4))
+    assert calibrated["1"].predicted_dice == pytest.approx(2 * p[0] / (p.sum() + 1))
 
 
 @pytest.mark.parametrize(
@@ -204,11 +216,10 @@ def test_large_labels_are_kept(make_validated):
         array = read(folder / "case_00.nii.gz").astype(np.int32)
         write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", SPACING_MM)
     [record] = measured(model.validation(), keep=False).values()
-    assert (
-        list(record.structures.Dice) == list(expected.structures.Dice)
-        and record.structures.Dice.min() > 0.5
-    )
-    assert record.scan["n_changed_voxels"] == 0 and scores([record]).equals(scores([expected]))
+    assert list(record.structures.Dice) == list(expected.structures.Dice)
+    assert record.structures.Dice.min() > 0.5
+    assert record.scan["n_changed_voxels"] == 0
+    assert scores([record]).equals(scores([expected]))
 
 
 CROP = (slice(1, 11), slice(2, 13), slice(0, 9))
@@ -220,8 +231,11 @@ class Blocks(CaseProbabilities):
     """Probabilities inside a crop, in blocks of a size."""
 
     def __init__(self, probs: np.ndarray, regions: bool, block_bytes: int) -> None:
-        self.probs, self.regions, self.block_bytes = probs, regions, block_bytes
-        self.shape, self.num_channels = probs.shape[1:], len(probs)
+        self.probs = probs
+        self.regions = regions
+        self.block_bytes = block_bytes
+        self.num_channels = len(probs)
+        self.shape = probs.shape[1:]
 
     crop = property(lambda self: CROP)
 
@@ -229,25 +243,27 @@ class Blocks(CaseProbabilities):
         return self.probs[(slice(None), *where)]
 
 
+NAMES = ("a", "b/c", "d")
+CLASSES = Labels(NAMES, (0, 1, 2), False, None, (0, 1, 2))
+REGIONS_OF_LABELS = Labels(NAMES, ((1, 2), (2,), (3,)), True, None, (0, 1, 2, 3), (1, 2, 3))
+
+
 def make_case(regions: bool, seed: int = 0) -> Case:
+    """Random probabilities, and a segmentation that has nothing to do with them."""
     rng = np.random.default_rng(seed)
-    num, size = 3, tuple(part.stop - part.start for part in CROP)
-    probs = np.zeros((num, *SHAPE), np.float32)
-    probs[0] = not regions
-    inside = (
-        rng.random((num, *size))
-        if regions
-        else rng.dirichlet([3, 1, 1], size).transpose(3, 0, 1, 2)
-    )
-    probs[(slice(None), *CROP)] = inside
-    values = ((1, 2), (2,), (3,)) if regions else (0, 1, 2)
-    labels = Labels(
-        ("a", "b/c", "d"), values, regions, None, (0, 1, 2, 3)[: 4 if regions else 3], (1, 2, 3)
-    )
+    size = tuple(part.stop - part.start for part in CROP)
+    probs = np.zeros((3, *SHAPE), np.float32)
+    if regions:
+        labels = REGIONS_OF_LABELS
+        shares_of_labels = [0.7, 0.1, 0.1, 0.1]
+        probs[(slice(None), *CROP)] = rng.random((3, *size))
+    else:
+        labels = CLASSES
+        shares_of_labels = [0.8, 0.1, 0.1]
+        probs[0] = 1  # outside the crop
+        probs[(slice(None), *CROP)] = np.moveaxis(rng.dirichlet([3, 1, 1], size), -1, 0)
     segmentation = np.zeros(SHAPE, np.uint8)
-    segmentation[CROP] = rng.choice(
-        len(labels.all_values), size, p=[0.7, 0.1, 0.1, 0.1] if regions else [0.8, 0.1, 0.1]
-    )
+    segmentation[CROP] = rng.choice(len(labels.all_values), size, p=shares_of_labels)
     geometry = Geometry((3.0, 2.0, 1.0), np.diag([1.0, 2.0, 3.0, 1.0]))
     return Case("case", labels, geometry, segmentation, Blocks(probs, regions, 1 << 30))
 
@@ -256,23 +272,31 @@ def make_case(regions: bool, seed: int = 0) -> Case:
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_blocks_make_no_difference(regions, calibrated) -> None:
     case = make_case(regions)
-    probs, num = case.probabilities.probs, 3 if regions else 2
-    calibration = map_from_tables(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
-    made = []
-    for block_bytes in (1 << 30, 3000, 1):
-        source = Blocks(probs, regions, block_bytes)
-        assert len(list(source.boxes(CROP))) == {1 << 30: 1, 3000: 5, 1: 10}[block_bytes]
-        views = Views.of(case, MAPS, [float(THRESHOLDS[130])] * num)
-        of_case = replace(case, probabilities=source), calibration if calibrated else None
-        made.append((views, measure(*of_case, views, findings=case.labels.foreground)))
-    (first, expected), *others = made
-    assert list(first.images)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
-    of_network = probs, case.labels.channels_of(case.segmentation), first.limits, regions
-    np.testing.assert_array_equal(first.sensitive, sensitive_labels(*of_network))
+    probs = case.probabilities.probs
+    num_structures = len(case.labels.foreground)
+    calibration = None
     if calibrated:
-        rows = expected.structures
-        assert rows.network_volume.iloc[0] != pytest.approx(rows.predicted_volume.iloc[0], rel=0.01)
-    for views, record in others:
+        slopes = np.full((1, num_structures), 0.7)
+        offsets = np.full((1, num_structures), 0.2)
+        calibration = map_from_tables(slopes, offsets, regions)
+
+    def measure_in_blocks(block_bytes: int, num_blocks: int) -> tuple[Views, CaseRecord]:
+        source = Blocks(probs, regions, block_bytes)
+        assert len(list(source.boxes(CROP))) == num_blocks
+        views = Views.of(case, MAPS, [float(THRESHOLDS[130])] * num_structures)
+        in_blocks = replace(case, probabilities=source)
+        return views, measure(in_blocks, calibration, views, findings=case.labels.foreground)
+
+    first, expected = measure_in_blocks(1 << 30, num_blocks=1)
+    assert list(first.images)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
+    delivered = case.labels.channels_of(case.segmentation)
+    np.testing.assert_array_equal(
+        first.sensitive, sensitive_labels(probs, delivered, first.limits, regions)
+    )
+    if calibrated:
+        row = expected.structures.iloc[0]
+        assert row.network_volume != pytest.approx(row.predicted_volume, rel=0.01)
+    for views, record in (measure_in_blocks(3000, 5), measure_in_blocks(1, 10)):
         assert views.place == first.place
         np.testing.assert_array_equal(views.sensitive, first.sensitive)
         for name, values in first.images.items():
@@ -288,22 +312,22 @@ def test_a_large_case_is_never_whole_in_memory() -> None:
     """Calibrated and measured, in a small share of the memory that its probabilities take."""
     probs = np.random.default_rng(0).random((16, 96, 96, 96), np.float32)
     probs /= probs.sum(0)
-    case = make_case(False)
-    labels = Labels(tuple(map(str, range(16))), tuple(range(16)), False, None, tuple(range(16)))
-    source = type(
-        "Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))}
+    values = tuple(range(16))
+
+    class WholeImage(Blocks):
+        crop = tuple(slice(0, 96) for _ in range(3))
+
+    case = replace(
+        make_case(False),
+        labels=Labels(tuple(map(str, values)), values, False, None, values),
+        segmentation=probs.argmax(0).astype(np.uint8),
+        probabilities=WholeImage(probs, False, 1 << 20),
     )
     calibration = map_from_tables(np.full((1, 15), 0.7), np.zeros((1, 15)))
-    case = replace(
-        case,
-        labels=labels,
-        segmentation=probs.argmax(0).astype(np.uint8),
-        probabilities=source(probs, False, 1 << 20),
-    )
     tracemalloc.start()
     try:
         measure(case, calibration)
-        peak = tracemalloc.get_traced_memory()[1]
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < probs.nbytes / 2

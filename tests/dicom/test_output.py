@@ -17,7 +17,8 @@ hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnun
 import pydicom  # noqa: E402
 
 from nnunet_nacl.calibrator.calibrator import Calibrator  # noqa: E402
-from nnunet_nacl.dicom.output import SCHEME, DicomMaker, Reported, read_codes  # noqa: E402
+from nnunet_nacl.dicom.codes import SCHEME, read_codes  # noqa: E402
+from nnunet_nacl.dicom.output import DicomMaker, Reported  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, oblique, scan, write_codes, write_series  # noqa: E402
@@ -202,7 +203,8 @@ def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> Non
             ["dciodvfy", str(path)], capture_output=True, text=True, errors="replace"
         )
         assert "Error" not in found.stderr + found.stdout
-    seg, image = hd.seg.segread(objects["segmentation"]), pydicom.dcmread(next(study.iterdir()))
+    seg = hd.seg.segread(objects["segmentation"])
+    image = pydicom.dcmread(next(study.iterdir()))
     for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert seg[name].value == image[name].value
     one, other = (seg.get_segment_description(number) for number in (1, 2))
@@ -272,7 +274,8 @@ def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:
     )
     assert predict(folder, study, tmp_path / "out", codes, "-maps", "fractional") == 0
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
-    labels, objects = points_of_nifti(nifti), written(tmp_path / "out")
+    labels = points_of_nifti(nifti)
+    objects = written(tmp_path / "out")
     assert same_places(points_of_segment(objects["segmentation"], 1), labels)
     assert same_places(
         points_of_segment(objects["segmentation"], 2),

@@ -14,7 +14,15 @@ pydicom = pytest.importorskip("pydicom", reason="needs pydicom: pip install 'nnu
 from nnunet_nacl.dicom import series  # noqa: E402
 from nnunet_nacl.dicom.series import affine_of_series, find_series, image_of_series, orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
-from tests.dicom.dicom_files import ORIGIN_MM, SHAPE, SPACING_MM, oblique, scan, write_series  # noqa: E402
+from tests.dicom.dicom_files import (  # noqa: E402
+    ORIGIN_MM,
+    SHAPE,
+    SPACING_MM,
+    as_decimals,
+    oblique,
+    scan,
+    write_series,
+)
 from tests.processes import run_warm  # noqa: E402
 
 
@@ -43,21 +51,22 @@ def refused(folder, path) -> None:
 
 
 def test_slices_are_in_the_order_of_their_places_and_what_is_no_image_is_passed_over(tmp_path):
-    paths = write_series(
-        tmp_path / "a" / "b", scan(), order=np.random.default_rng(1).permutation(len(scan()))
-    )
+    order = np.random.default_rng(1).permutation(len(scan()))
+    paths = write_series(tmp_path / "a" / "b", scan(), order=order)
     os.mkfifo(tmp_path / "pipe")
-    assert (
-        run_warm(series.is_dicom, tmp_path / "pipe", folder=tmp_path, timeout_s=60).returncode == 0
-    )
+    looked = run_warm(series.is_dicom, tmp_path / "pipe", folder=tmp_path, timeout_s=60)
+    assert looked.returncode == 0
     report = pydicom.dcmread(paths[0])
     report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = pydicom.uid.BasicTextSRStorage
     report.save_as(tmp_path / "report")
     (tmp_path / "notes.txt").write_text("nothing")
     found, problems = find_series(tmp_path)
     ((name, files),) = found.items()
-    assert not problems and files == tuple(paths) and files != tuple(sorted(paths))
-    assert name.startswith("3_Head_thin_soft_") and "Doe" not in name and "patient" not in name
+    assert not problems
+    assert files == tuple(paths)
+    assert files != tuple(sorted(paths))
+    assert name.startswith("3_Head_thin_soft_")
+    assert "Doe" not in name and "patient" not in name
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAR"])
@@ -68,16 +77,20 @@ def test_the_image_lies_where_the_headers_say(tmp_path, orientation):
         tmp_path, values, order=list(range(len(values)))[::-1], RescaleSlope=slopes
     )
     image = volume(tmp_path, orientation)
-    assert (sitk.GetArrayFromImage(image).shape == values.shape) == (
-        orientation != "SAR"
-    ) and orientation_of([]) == ""
-    turn, affine = oblique(), affine_of_series(series.read_headers(files))
+    is_turned = sitk.GetArrayFromImage(image).shape != values.shape
+    assert is_turned == (orientation == "SAR")
+    turn = oblique()
+    affine = affine_of_series(series.read_headers(files))
     for k, j, i in ((0, 0, 0), (8, 16, 13), (4, 0, 13)):
-        place = np.array(ORIGIN_MM) + turn @ (np.array((i, j, k)) * SPACING_MM[::-1])
-        index = image.TransformPhysicalPointToIndex(place.tolist())
-        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), place, atol=1e-4)
-        np.testing.assert_allclose((affine @ (i, j, k, 1))[:3], place, atol=1e-6)
-        assert image[index] == pytest.approx((values[k, j, i] + 10) * (1 + k / 8) - 10)
+        place_mm = np.array(ORIGIN_MM) + turn @ (np.array((i, j, k)) * SPACING_MM[::-1])
+        index = image.TransformPhysicalPointToIndex(place_mm.tolist())
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), place_mm, atol=1e-4)
+        np.testing.assert_allclose((affine @ (i, j, k, 1))[:3], place_mm, atol=1e-6)
+        assert image[index] == pytest.approx((values[k, j, i] + 10) * slopes[k] - 10)
+
+
+def test_no_images_have_no_orientation():
+    assert orientation_of([]) == ""
 
 
 ROW, COLUMN, NORMAL = oblique().T
@@ -88,16 +101,12 @@ PLACES = [np.array(ORIGIN_MM) + NORMAL * SPACING_MM[0] * i for i in range(SHAPE[
 NO_NAME = {i: "" if i == 2 else None for i in range(SHAPE[0])}
 
 
-def rounded(values, digits=9):
-    return [f"{float(value):.{digits}f}" for value in values]
-
-
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ImageOrientationPatient": rounded([*ROW, *(COLUMN + 0.005 * ROW)])},
-        {"ImagePositionPatient": {8: rounded(PLACES[8] + 0.15 * ROW)}},
-        {"ImagePositionPatient": {i: rounded(place, 1) for i, place in enumerate(PLACES)}},
+        {"ImageOrientationPatient": as_decimals([*ROW, *(COLUMN + 0.005 * ROW)])},
+        {"ImagePositionPatient": {8: as_decimals(PLACES[8] + 0.15 * ROW)}},
+        {"ImagePositionPatient": {i: as_decimals(place, 1) for i, place in enumerate(PLACES)}},
         {
             "PatientID": {2: "patient-7 "},
             "PatientName": NO_NAME,
@@ -116,12 +125,11 @@ def test_image_and_headers_agree_where_headers_are_not_exact(tmp_path, changes):
     affine = affine_of_series(series.read_headers(write_series(tmp_path, scan(), **changes)))
     image = volume(tmp_path)
     for corner in ((0, 0, 0), (13, 0, 0), (0, 16, 0), (13, 16, 8)):
-        np.testing.assert_allclose(
-            image.TransformIndexToPhysicalPoint(corner), (affine @ (*corner, 1))[:3], atol=1e-4
-        )
-        np.testing.assert_allclose(
-            (affine @ (*corner, 1))[:3], PLACES[0] + oblique() @ (corner * STEP_MM), atol=0.2
-        )
+        by_headers = (affine @ (*corner, 1))[:3]
+        by_image = image.TransformIndexToPhysicalPoint(corner)
+        without_errors = PLACES[0] + oblique() @ (corner * STEP_MM)
+        np.testing.assert_allclose(by_image, by_headers, atol=1e-4)
+        np.testing.assert_allclose(by_headers, without_errors, atol=0.2)
 
 
 BAD_HEADERS = {
@@ -147,11 +155,11 @@ BAD_HEADERS = {
         "ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}
     },
     "IM0003 and IM0004: 0 mm apart, others of the series 2.5 mm: copies": {
-        "ImagePositionPatient": {3: rounded(PLACES[4])}
+        "ImagePositionPatient": {3: as_decimals(PLACES[4])}
     },
     "not evenly spaced": {
         "ImagePositionPatient": {
-            i: rounded(place + NORMAL * 0.05 * i**2) for i, place in enumerate(PLACES)
+            i: as_decimals(place + NORMAL * 0.05 * i**2) for i, place in enumerate(PLACES)
         }
     },
     "Modality is 'MR', but 'CT' in IM0000 of the same series: images of two kinds? Separate": {
@@ -164,7 +172,7 @@ BAD_HEADERS = {
         "SOPInstanceUID": {2: "1.2.3", 4: "1.2.3"}
     },
     "tilted gantry": {
-        "ImagePositionPatient": {i: rounded(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}
+        "ImagePositionPatient": {i: as_decimals(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}
     },
 }
 
@@ -181,11 +189,12 @@ def test_a_missing_slice_is_named_by_its_neighbours(tmp_path, count, missing):
     paths = write_series(tmp_path, scan(shape=(count, 8, 8)))
     paths[missing].unlink()
     neighbours = f"{paths[missing - 1]} and {paths[missing + 1].name}"
-    assert f"{neighbours}: 5 mm apart, others of the series 2.5 mm: a slice is missing" in only(
-        tmp_path
-    )
-    for path in paths[:missing] + paths[missing + 2 :]:
-        path.unlink()
+    expected = f"{neighbours}: 5 mm apart, others of the series 2.5 mm: a slice is missing"
+    assert expected in only(tmp_path)
+
+
+def test_a_single_image_is_no_volume(tmp_path):
+    write_series(tmp_path, scan(shape=(1, 8, 8)))
     assert "one image, which is no volume" in only(tmp_path)
 
 
@@ -197,14 +206,12 @@ def test_a_damaged_file_is_named(tmp_path):
     paths[4].write_bytes(whole.replace(b"2.5 ", b"2,5 "))  # the thickness
     assert "a damaged header (could not convert string to float: '2,5')" in only(tmp_path)
     paths[4].write_bytes(whole[:500])  # in the middle of the header
-    assert f"{paths[4]}: its header has no SeriesInstanceUID" in " ".join(
-        find_series(tmp_path)[1].values()
-    )
+    _, problems = find_series(tmp_path)
+    assert f"{paths[4]}: its header has no SeriesInstanceUID" in " ".join(problems.values())
     paths[4].write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 50)
-    found, problems = find_series(tmp_path)
-    assert str(paths[4]) in problems[paths[4].name] and "a slice is missing" in " ".join(
-        problems.values()
-    )
+    _, problems = find_series(tmp_path)
+    assert str(paths[4]) in problems[paths[4].name]
+    assert "a slice is missing" in " ".join(problems.values())
 
 
 STORED = {i: (plane + 10).astype("<i2").tobytes() for i, plane in enumerate(scan())}
@@ -238,34 +245,42 @@ def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path)
 
     bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
     for path, plane in zip(write_series(tmp_path, scan(), **bits), scan()):
-        stream, image = io.BytesIO(), pydicom.dcmread(path)
+        stream = io.BytesIO()
         Image.fromarray(plane.astype(np.uint8)).save(stream, "JPEG")
+        image = pydicom.dcmread(path)
         image.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
-        image.PixelData, image.Rows = pydicom.encaps.encapsulate([stream.getvalue()]), SHAPE[1] - 2
+        image.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+        image.Rows = SHAPE[1] - 2
         image["PixelData"].is_undefined_length = True
         image.save_as(path)
     refused(tmp_path, tmp_path / "IM0000")
 
 
-SYNTAXES = [
+SYNTAXES = (
     "ImplicitVRLittleEndian",
     "DeflatedExplicitVRLittleEndian",
     "ExplicitVRBigEndian",
     "RLELossless",
-]
-SYNTAXES += ["JPEGLSLossless"]
+    "JPEGLSLossless",
+)
 
 
 @pytest.mark.parametrize("signed", [0, 1])
-@pytest.mark.parametrize("syntax", [*SYNTAXES, "each slice another"])
+@pytest.mark.parametrize("syntax", SYNTAXES)
 def test_voxels_are_the_same_in_each_transfer_syntax(tmp_path, syntax, signed):
     values = scan() - 60 * signed
-    for i, name in enumerate(SYNTAXES if syntax == "each slice another" else [syntax]):
-        paths = write_series(tmp_path / f"{i}", values, syntax=name, PixelRepresentation=signed)
-        (tmp_path / "0" / paths[i].name).write_bytes(paths[i].read_bytes())
-    if i:
-        for path in (tmp_path / "0").iterdir():  # of one series
-            image = pydicom.dcmread(path)
-            image.SeriesInstanceUID = image.StudyInstanceUID = image.FrameOfReferenceUID = "1.2.3"
-            image.save_as(path)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume(tmp_path / "0")), values)
+    write_series(tmp_path, values, syntax=syntax, PixelRepresentation=signed)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume(tmp_path)), values)
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+def test_slices_of_a_series_may_have_different_transfer_syntaxes(tmp_path, signed):
+    values = scan() - 60 * signed
+    uids = dict.fromkeys(("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"), "1.2.3")
+    mixed = write_series(tmp_path / "mixed", values, PixelRepresentation=signed, **uids)
+    for number, syntax in enumerate(SYNTAXES):
+        paths = write_series(
+            tmp_path / syntax, values, syntax=syntax, PixelRepresentation=signed, **uids
+        )
+        mixed[number].write_bytes(paths[number].read_bytes())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume(tmp_path / "mixed")), values)

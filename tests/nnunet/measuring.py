@@ -66,5 +66,6 @@ class Watch:
 
     def new(self) -> list[str]:
         """Names of the cases."""
-        before, self._seen = self._seen, self._now()
+        before = self._seen
+        self._seen = self._now()
         return sorted(path.stem for path, inode in self._seen.items() if before.get(path) != inode)

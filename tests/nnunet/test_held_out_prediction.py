@@ -36,7 +36,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def predicted(monkeypatch) -> list[str]:
     """Names of the cases that networks were asked about."""
-    names, original = [], source.Network.predict
+    names = []
+    original = source.Network.predict
     monkeypatch.setattr(
         source.Network,
         "predict",
@@ -78,7 +79,8 @@ def write_truths(folder: Path, label_maps: dict[str, np.ndarray]) -> Path:
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, predicted, capsys):
-    model, scans = make_model(tmp_path, labels=labels, folds=2), make_scans(tmp_path / "scans", 7)
+    model = make_model(tmp_path, labels=labels, folds=2)
+    scans = make_scans(tmp_path / "scans", 7)
     expected = predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
     truths = write_truths(tmp_path / "truths", expected)
     (truths / "scan_6.nii.gz").unlink()  # an image that nobody has labelled
@@ -138,7 +140,8 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
 
 
 def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, capsys):
-    scans, truths = make_scans(tmp_path / "scans"), tmp_path / "truths"
+    scans = make_scans(tmp_path / "scans")
+    truths = tmp_path / "truths"
     truths.mkdir()
     model = make_model(tmp_path / "plain")
     assert calibrate(model, scans, truths) == 2
@@ -153,7 +156,8 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
 
 
 def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, predicted, capsys):
-    model, scans = make_model(tmp_path, folds=1), make_scans(tmp_path / "scans", 3)
+    model = make_model(tmp_path, folds=1)
+    scans = make_scans(tmp_path / "scans", 3)
     truths = write_truths(
         tmp_path / "truths", {f"scan_{i}": np.full(SHAPE, i % 2, np.uint8) for i in range(3)}
     )
@@ -183,7 +187,8 @@ def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, pre
 
 
 def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
-    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
+    model = make_model(tmp_path)
+    scans = make_scans(tmp_path / "scans", 5)
     truths = write_truths(
         tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0,))
     )
@@ -201,15 +206,18 @@ def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
 
 
 def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
-    model, scans = make_model(tmp_path, folds=2), make_scans(tmp_path / "scans", 6)
+    model = make_model(tmp_path, folds=2)
+    scans = make_scans(tmp_path / "scans", 6)
     truths = write_truths(
         tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
     )
     path = give_map(model, as_deployed=False)
     before = json.loads(path.read_text())
     assert calibrate(model, scans, truths) == 0
-    printed, found = capsys.readouterr().out, json.loads(path.read_text())
-    given, earlier = found["maps"]["given"], before["maps"][before["form"]]
+    printed = capsys.readouterr().out
+    found = json.loads(path.read_text())
+    given = found["maps"]["given"]
+    earlier = before["maps"][before["form"]]
     np.testing.assert_allclose(
         *(loaded_map(content, False).coefficients() for content in (given, earlier))
     )

@@ -79,10 +79,8 @@ def test_a_segmentation_of_colours_or_volumes_that_differ_is_none(tmp_path):
 
 
 def test_what_is_damaged_inside_is_noticed(tmp_path) -> None:
-    path, labels = (
-        tmp_path / "case.npz",
-        Labels(("background", "organ"), (0, 1), False, None, (0, 1)),
-    )
+    path = tmp_path / "case.npz"
+    labels = Labels(("background", "organ"), (0, 1), False, None, (0, 1))
     saved = np.random.default_rng(0).random((2, 40, 200, 250), np.float32)  # hardly compressible
     np.savez_compressed(path, probabilities=saved)
     np.testing.assert_array_equal(

@@ -43,7 +43,8 @@ def test_runs_share_a_folder_only_as_different_parts(tmp_path):
     assert {path.name for path in output.iterdir()} == {"args.json", "dataset.json", "plans.json"}
 
 
-SHAPE, SPACING_MM = (4, 6, 5), (0.7, 1.3, 3.1)  # z, y, x and x, y, z
+SHAPE = (4, 6, 5)  # z, y, x
+SPACING_MM = (0.7, 1.3, 3.1)  # x, y, z
 # axes permuted and flipped, then tilted: nothing of it is the default of any format
 DIRECTION = Rotation.from_euler("xyz", [12, -8, 5], degrees=True).as_matrix() @ np.array(
     [[0, 0, 1], [-1, 0, 0], [0, 1, 0]], dtype=float

@@ -28,7 +28,8 @@ class Case:
         return Path(f"case_{self.number}.nii.gz")
 
 
-CASES, PATH = [Case(number) for number in range(6)], attrgetter("path")
+CASES = [Case(number) for number in range(6)]
+PATH = attrgetter("path")
 
 
 def pipeline(cases, read, predict, export, *, readers: int, exporters: int):
@@ -101,7 +102,9 @@ def test_a_killed_process_costs_only_its_case(monkeypatch, how, at) -> None:
 
 
 def test_a_case_is_taken_only_when_there_is_room_for_it() -> None:
-    taken, done, most = 0, 0, 0
+    taken = 0
+    done = 0
+    most = 0
 
     def cases():
         nonlocal taken, most

@@ -85,7 +85,8 @@ def test_inside_and_around_a_structure_by_channel():
 
 
 def test_what_is_not_there_leaves_gaps():
-    liver, image = np.minimum(ball(), 1), np.random.default_rng(0).normal(size=(16, 48, 64))
+    liver = np.minimum(ball(), 1)
+    image = np.random.default_rng(0).normal(size=(16, 48, 64))
     gaps = {name for name, value in numbers(image, liver).items() if math.isnan(value)}
     assert gaps == {"MR 0 in lesion", "MR 0 around lesion"}
     empty = numbers(image, np.zeros_like(liver))
@@ -120,15 +121,15 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(
 ):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    place, records = (
-        tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres",
-        [],
-    )
+    place = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres"
+    records = []
     place.mkdir(parents=True)
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    names, source = [f"scan_{i}" for i in range(6)], Images.find(model, NETWORK, scans)
+    names = [f"scan_{i}" for i in range(6)]
+    source = Images.find(model, NETWORK, scans)
     for name in names:
-        ready, case = source.read(name), predicted(source, name)
+        ready = source.read(name)
+        case = predicted(source, name)
         nnUNetDatasetBlosc2.save_case(
             ready.values, ready.values[:1] * 0, ready.properties, str(place / name)
         )
@@ -162,7 +163,8 @@ def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans,
     near = np.array(profiles.values, float)
     spread = np.random.default_rng(0).normal(0, 0.02, (40, near.shape[1]))
     spread[:, profiles.names.index("log spacing along z")] += math.log(4)  # the scans have 2 mm
-    path, patients = model.folder / "calibration_map.json", list(map(str, range(40)))
+    path = model.folder / "calibration_map.json"
+    patients = list(map(str, range(40)))
     content = json.loads(path.read_text())
     content["quality"] |= {
         "profiles": encode(CalibrationProfiles.learn(profiles.names, near[0] + spread, patients))

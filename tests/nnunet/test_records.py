@@ -70,7 +70,8 @@ def test_truths_that_were_exchanged_are_measured_again_whatever_their_size_and_t
 @pytest.fixture
 def read_files(monkeypatch) -> list[str]:
     """Names of the files that were read for their digest."""
-    names, digest_of = [], file_key.digest_of
+    names = []
+    digest_of = file_key.digest_of
     monkeypatch.setattr(
         file_key, "digest_of", lambda path: names.append(path.name) or digest_of(path)
     )
@@ -182,7 +183,8 @@ def evaluate(*arguments) -> int:
 def evaluate_and_die(at):
     """Kills itself at the moment when a finished temporary file would take its name: the worst
     one."""
-    count, replace_file = 0, os.replace
+    count = 0
+    replace_file = os.replace
 
     def replace_or_die(*arguments):
         nonlocal count
@@ -199,7 +201,8 @@ def evaluate_and_die(at):
 def test_a_kill_between_writing_and_naming(make_validated, tmp_path, at):
     model = make_validated(cases=4)
     assert evaluate() == 0
-    output, records = model.validation() / "calibration.json", model.validation() / "records"
+    output = model.validation() / "calibration.json"
+    records = model.validation() / "records"
     undisturbed = output.read_text()
     shutil.rmtree(records)
     output.write_text("")

@@ -50,7 +50,8 @@ def entropy(probs):
 
 def test_maps_agree_with_the_npz_voxel_by_voxel_under_names_that_files_can_have(predict, tmp_path):
     labels = {"background": 0, "left/kidney": 1, "=sum(a)": 2, "ignore": 3}
-    folder, out = predict(labels=labels, cases=1), tmp_path / "out"
+    folder = predict(labels=labels, cases=1)
+    out = tmp_path / "out"
     review = reviewed(folder, out, maps=PROBABILITIES)
     assert not review.about.problems
     probs = probabilities(folder, "case_0")
@@ -93,9 +94,11 @@ def test_other_file_formats(predict, tmp_path, reader, ending, shape):
 
 
 def test_a_second_run_does_only_what_changed(predict, tmp_path):
-    folder, out = predict(), tmp_path / "out"
+    folder = predict()
+    out = tmp_path / "out"
     first = reviewed(folder, out, maps=ALL)
-    text, watch = (out / "review.csv").read_text(), Watch(out)
+    text = (out / "review.csv").read_text()
+    watch = Watch(out)
 
     def again(*expected, **arguments):
         result = reviewed(folder, out, **{"maps": ALL, **arguments})
@@ -147,7 +150,8 @@ def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path
 
 def killed(folder, output):
     """A review that is killed when its third segmentation lies there, and nothing says so yet."""
-    written, write = [], case_delivery.write_case
+    written = []
+    write = case_delivery.write_case
 
     def write_and_die(*arguments, **options):
         written.append(write(*arguments, **options))
@@ -160,7 +164,8 @@ def killed(folder, output):
 
 
 def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on(predict, tmp_path):
-    out, source = tmp_path / "out", predict(cases=5, seed=1)
+    out = tmp_path / "out"
+    source = predict(cases=5, seed=1)
     reviewed(predict("earlier", cases=5), out, findings=(1,))
     (out / "outcome.json").write_text('{"generated_by": "nnunet_nacl 1"}')
     process = WARM.Process(target=killed, args=(source, out))
@@ -278,7 +283,8 @@ def test_files_of_others_at_places_of_a_case_are_refused_before_any_work(
 
 
 def test_a_file_at_the_name_of_a_new_case_is_refused(predict, tmp_path, capsys):
-    source, out = predict(cases=2), tmp_path / "out"
+    source = predict(cases=2)
+    out = tmp_path / "out"
     command = ["review", "-i", str(source), "-o", str(out), "-np", "1"]
     assert main(command) == 0
     (out / "case_2.nii.gz").write_bytes(b"mine")
@@ -290,7 +296,8 @@ def test_a_file_at_the_name_of_a_new_case_is_refused(predict, tmp_path, capsys):
 
 
 def test_a_corrected_file_of_a_case_that_is_gone_is_refused(predict, tmp_path, capsys):
-    source, out = predict(cases=2), tmp_path / "out"
+    source = predict(cases=2)
+    out = tmp_path / "out"
     command = ["review", "-i", str(source), "-o", str(out), "-np", "1"]
     assert main(command) == 0
     (out / "case_0.nii.gz").write_bytes(b"mine")
@@ -317,13 +324,15 @@ def test_a_record_of_others_is_refused_before_any_work(predict, tmp_path, capsys
 
 
 def test_a_run_is_called_by_what_was_seen(predict, tmp_path):
-    source, out = predict(), tmp_path / "out"
+    source = predict()
+    out = tmp_path / "out"
 
     def run(**asked) -> str:
         reviewed(source, out, **asked)
         return read_dict(out / "prediction.json")["run"]
 
-    first, before = run(), (source / "case_1.npz").read_bytes()
+    first = run()
+    before = (source / "case_1.npz").read_bytes()
     assert run() == run(maps=ALL) == first, "their marks hold"
     shutil.copy(source / "case_0.npz", source / "case_1.npz")
     second = run()
@@ -332,7 +341,8 @@ def test_a_run_is_called_by_what_was_seen(predict, tmp_path):
 
 
 def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
-    folder, out = predict(cases=2, shape=(24, 90, 90)), tmp_path / "out"
+    folder = predict(cases=2, shape=(24, 90, 90))
+    out = tmp_path / "out"
     write_prediction(
         folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM
     )

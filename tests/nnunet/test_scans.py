@@ -81,7 +81,8 @@ def test_segmentations_are_those_of_nnunet_bit_by_bit(tmp_path, scans, labels, f
 
 
 def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
-    folder, previous = make_model(tmp_path, cascade=True), tmp_path / "previous"
+    folder = make_model(tmp_path, cascade=True)
+    previous = tmp_path / "previous"
     previous.mkdir()
     for i in range(2):
         labels = np.random.default_rng(i).integers(0, 3, SHAPE).astype(np.uint8)
@@ -94,7 +95,8 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
     predictor = Predictor(folder, device="cpu")
     for case, segmentation in found.items():
         np.testing.assert_array_equal(segmentation, expected[case])
-        (image, properties), before = _read(scans, case), read(previous / f"{case}.nii.gz")
+        image, properties = _read(scans, case)
+        before = read(previous / f"{case}.nii.gz")
         answer = predictor.predict(image, properties, previous_stage=before)
         np.testing.assert_array_equal(answer.segmentation, segmentation)
     for wrong, said in (
@@ -107,7 +109,8 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
     write_scan(previous / "scan_1.nii.gz", np.full(SHAPE, 7, np.uint8))
     capsys.readouterr()
     assert predict(folder, scans, tmp_path / "out", "-prev_stage_predictions", previous) == 2
-    error, spacings = capsys.readouterr().err, "(2.0, 1.0, 0.9) and (2.0, 1.0, 0.8)"
+    error = capsys.readouterr().err
+    spacings = "(2.0, 1.0, 0.9) and (2.0, 1.0, 0.8)"
     assert (
         f"{previous / 'scan_0.nii.gz'}: other geometry than the image (spacing {spacings})" in error
     )
@@ -117,11 +120,13 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
 def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights(
     tmp_path, model, scans
 ) -> None:
-    folder, out = copy_model(model, tmp_path), tmp_path / "out"
+    folder = copy_model(model, tmp_path)
+    out = tmp_path / "out"
 
     def as_in_a_new_folder(name: str) -> dict[str, str]:
         assert predict(folder, scans, out) == predict(folder, scans, tmp_path / name) == 0
-        found, expected = segmentations(out), segmentations(tmp_path / name)
+        found = segmentations(out)
+        expected = segmentations(tmp_path / name)
         for case, label_map in expected.items():
             np.testing.assert_array_equal(found[case], label_map)
         assert rows(out) == rows(tmp_path / name)
@@ -145,7 +150,9 @@ def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights
 
 
 def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -> None:
-    folder, tifs, out = copy_model(model, tmp_path), tmp_path / "tifs", tmp_path / "out"
+    folder = copy_model(model, tmp_path)
+    tifs = tmp_path / "tifs"
+    out = tmp_path / "out"
     changed = {
         "dataset.json": {"file_ending": ".tif"},
         "plans.json": {"image_reader_writer": "Tiff3DIO"},
@@ -198,7 +205,8 @@ def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model
     problems = [row["problem"] for row in rows(tmp_path / "two")]
     assert problems.count("not predicted yet, or failed: run the part that has it (again).") == 1
     assert predict(model, scans, tmp_path / "two", "-num_parts", 2, "-part_id", 1, "-maps") == 0
-    whole, parts = digests(tmp_path / "one"), digests(tmp_path / "two")
+    whole = digests(tmp_path / "one")
+    parts = digests(tmp_path / "two")
     assert whole.keys() == parts.keys()
     same = [name for name in whole if name.endswith((".nii.gz", ".csv"))]
     assert len(same) == 3 * 4 + 3 and all(whole[name] == parts[name] for name in same)
@@ -260,7 +268,8 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
         calibrated = calibration(ours).astype(float)
         relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
         for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
-            delivered, p = model.labels.mask(label, channel), calibrated[channel]
+            delivered = model.labels.mask(label, channel)
+            p = calibrated[channel]
             dice = 2 * p[delivered].sum() / (p.sum() + delivered.sum())
             assert float(row[f"{name} predicted_dice"]) == pytest.approx(dice, rel=1e-3)
     assert relabelled  # the most probable calibrated label would have been another
@@ -338,10 +347,8 @@ def test_errors_of_the_predictor_name_its_arguments(calibrated, arguments, messa
 def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it_lies(
     tmp_path, calibrated, scans, capsys
 ) -> None:
-    folder, said = (
-        copy_model(calibrated, tmp_path),
-        "was fitted to other networks than those of fold 0 (trained",
-    )
+    folder = copy_model(calibrated, tmp_path)
+    said = "was fitted to other networks than those of fold 0 (trained"
     path = folder / "calibration_map.json"
     content = json.loads(path.read_text())
     content["origin"]["checkpoint_sha256"]["0"] = "0" * 64
@@ -360,10 +367,8 @@ def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it
 
 
 def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
-    nan, flat = (
-        np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32),
-        np.full(SHAPE, 7, np.float32),
-    )
+    nan = np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32)
+    flat = np.full(SHAPE, 7, np.float32)
     nan[2, 3, 4] = np.nan
     for channel in range(2):
         for name, image, *spacing_mm in (
@@ -475,7 +480,8 @@ def test_what_is_no_image_is_named(model, image, properties, message) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_spacing_that_cannot_be_right_is_found_in_the_header(tmp_path, model, known) -> None:
-    folder, image = copy_model(model, tmp_path), np.random.default_rng(0).normal(size=(2, *SHAPE))
+    folder = copy_model(model, tmp_path)
+    image = np.random.default_rng(0).normal(size=(2, *SHAPE))
     if known:
         fingerprint = {"spacings": [SPACING_MM, (3.0, 1.0, 0.8)], "shapes_after_crop": [SHAPE] * 2}
         write_json(folder / "dataset_fingerprint.json", fingerprint)

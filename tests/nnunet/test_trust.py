@@ -110,7 +110,8 @@ def test_the_form_of_older_versions_of_pytorch_and_numpy_is_read(tmp_path):
 
 
 def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
-    path, made = tmp_path / "checkpoint.pth", tmp_path / "made"
+    path = tmp_path / "checkpoint.pth"
+    made = tmp_path / "made"
     torch.save(CONTENT | {"extra": Harmful(made)}, path)
     with pytest.raises(UserError, match="checkpoint.pth: .*it can run code.*--trust_checkpoint"):
         read_checkpoint(path)
@@ -151,11 +152,9 @@ PRIMUS = {
 def check(changes: dict[str, Any], configuration: str = "3d_fullres") -> None:
     """Judge a model whose files have other values at places such as
     ``configuration.preprocessor_name``."""
-    plans, dataset, checkpoint = (
-        plans_json(),
-        copy.deepcopy(CHANNELS),
-        {"trainer_name": "nnUNetTrainer"},
-    )
+    plans = plans_json()
+    dataset = copy.deepcopy(CHANNELS)
+    checkpoint = {"trainer_name": "nnUNetTrainer"}
     checkpoint["init_args"] = {"configuration": configuration}
     settings = plans["configurations"]["3d_fullres"]
     files = {
@@ -216,11 +215,9 @@ def test_what_is_something_else_is_refused_and_not_even_imported(
     )
     with pytest.raises(UserError) as caught:
         check({place: name}, "3d_cascade_fullres")  # which inherits from the other
-    message, key, refused = (
-        str(caught.value),
-        place.partition(".")[2],
-        name[-1] if isinstance(name, list) else name,
-    )
+    message = str(caught.value)
+    key = place.partition(".")[2]
+    refused = name[-1] if isinstance(name, list) else name
     assert f"FOLDER: {key} is {refused!r}, which does not belong there: " in message
     assert (
         "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it."

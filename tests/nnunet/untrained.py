@@ -78,14 +78,16 @@ def make_model(
     return folder
 
 
-SLOPES, OFFSETS = ((0.6, 0.8), (0.7, 1.2), (0.9, 1.1)), ((0.1, -0.1), (0.5, -0.4), (-0.3, 0.8))
+SLOPES = ((0.6, 0.8), (0.7, 1.2), (0.9, 1.1))
+OFFSETS = ((0.1, -0.1), (0.5, -0.4), (-0.3, 0.8))
 
 
 def calibrate(folder: Path, *, as_deployed: bool = True, ratio: float = 0.9) -> Path:
     """Give a model a map that is conditional on the label, and what it learned: Dice ratio x
     expected, 20 patients."""
     labels = PredictionFolder.open(folder, need_reference=False).labels
-    structures, rows = labels.structures, 2 if labels.regions else 3
+    structures = labels.structures
+    rows = 2 if labels.regions else 3
     calibration = map_from_tables(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
