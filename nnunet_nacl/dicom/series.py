@@ -350,7 +350,7 @@ def _value(header: Dataset, name: str) -> str:
 
 
 def _check_headers(images: Sequence[SeriesImage]) -> None:
-    """UserError if images of a series cannot be used, or are not of one patient, study and plane."""
+    """UserError if images of a series cannot be used, or differ in patient, study or plane."""
     needed = list(_NEEDED)
     for name in _SCALE:
         if any(_value(image.header, name) for image in images):
@@ -373,7 +373,7 @@ def _check_headers(images: Sequence[SeriesImage]) -> None:
 
 
 def _check_same(image: SeriesImage, first: SeriesImage) -> None:
-    """UserError if an image is not of the kind, patient, study and plane of the first of a series."""
+    """UserError if an image is not of the kind, patient, study and plane of the first."""
     for name, fix in _FIXES.items():
         value = _value(image.header, name)
         value_of_first = _value(first.header, name)

@@ -115,7 +115,7 @@ def _place_in_header(header: ImageFileReader) -> dict[str, tuple[float, ...]]:
 
 
 def spacing_file(path: Path) -> Path | None:
-    """Where nnU-Net keeps the spacing of a 3D tif, for all channels; None if there is no such file."""
+    """Where nnU-Net keeps the spacing of a 3D tif, for all channels; None without such a file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     case = re.sub("_[0-9]{4}$", "", path.stem)

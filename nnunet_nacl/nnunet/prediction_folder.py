@@ -141,7 +141,7 @@ class PredictionFolder(Source):
 
     @property
     def settings(self) -> EvaluationSettings:
-        """The default for all cases: masks reach 2 mm, or the plans' median voxel if it is wider."""
+        """The default for all cases: masks reach 2 mm, or the plans' median voxel if wider."""
         # nnU-Net's first axis is across slices
         plane = self.plans.get("original_median_spacing_after_transp", [])[-2:]
         reach = min(max([EvaluationSettings.dilation_mm, *plane]), LARGEST_RADIUS_MM)
@@ -187,7 +187,7 @@ class PredictionFolder(Source):
         return {case: self._find_problem(case) for case in sorted(cases)}
 
     def _find_problem(self, case: str) -> str:
-        """Why a case cannot be measured, before its files are opened; empty where nothing is wrong."""
+        """What is wrong with a case, before its files are opened; empty where nothing is."""
         npz = self.path(case)
         reference = self.files(case).get("reference")
         if not is_file_name(case):

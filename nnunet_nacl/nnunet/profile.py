@@ -118,7 +118,7 @@ def _noise_of(channel: np.ndarray) -> float | np.floating:
 
 
 def _means_at_structure(channel: np.ndarray, mask: np.ndarray) -> list[float]:
-    """Mean intensity inside a structure, and in a shell around it; NaN where there are no voxels."""
+    """Mean intensity inside a structure, and in a shell around it; NaN without any voxel."""
     from scipy.ndimage import binary_dilation
 
     shell = _in_slices(binary_dilation, mask, _SHELL) & ~mask

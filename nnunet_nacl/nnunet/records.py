@@ -247,7 +247,7 @@ def find_records(
 
 
 def _settle(record: CaseRecord, folder: Path, output: Path | None, replace_others: bool) -> None:
-    """Once a record is saved, remove what earlier runs wrote of the case, and its pending record."""
+    """Once a record is saved, remove what earlier runs wrote of it, and its pending record."""
     if output is not None and pending_path(folder, record.case).is_file():
         files = files_of_case(output, folder, record.case, replace_others=replace_others)
         files.settle(record.files)

@@ -1,4 +1,4 @@
-"""`Images`: scans, named CASE_0000, CASE_0001, ... by channel, or DICOM series, as a source of cases."""
+"""`Images`: scans, CASE_0000, CASE_0001, ... by channel, or DICOM series, as a source of cases."""
 
 from __future__ import annotations
 

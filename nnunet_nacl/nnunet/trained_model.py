@@ -390,7 +390,7 @@ def _profile(
 def _check_spacing(
     model: TrainedModel, geometry: Geometry, shape: Sequence[int], source: object
 ) -> None:
-    """UserError for an image (*shape) whose voxels are far longer or shorter than the training's."""
+    """UserError for an image (*shape) whose voxels are far longer or shorter than trained."""
     usual = _usual_spacings_mm(model)
     if not len(usual):
         return

@@ -44,7 +44,7 @@ TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 
 @contextlib.contextmanager
 def trusting(is_trusted: bool) -> Iterator[None]:
-    """Within it, checkpoints may hold and plans may name anything, if here or before was said so."""
+    """Within it, checkpoints may hold and plans may name anything, if it is or was said so."""
     token = TRUSTED.set(is_trusted or TRUSTED.get())
     try:
         yield
@@ -243,7 +243,7 @@ def check_names(
 def label_manager_of(
     plans: dict[str, Any], dataset_json: dict[str, Any], source: Path
 ) -> LabelManager:
-    """nnU-Net's label manager of the files of a folder ``source``; UserError if it takes them not."""
+    """nnU-Net's label manager of the files of a folder ``source``; UserError if it refuses."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     check_names(plans, f"plans.json of {source}")
