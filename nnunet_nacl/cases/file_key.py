@@ -45,16 +45,20 @@ def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
 
 
 def renamed_key(key: FileKey, path: Path) -> FileKey:
-    """The key of a file that has just got another name, without reading it again; OSError if it is
-    not there."""
+    """The key of a file that has just got another name, without reading it again.
+
+    OSError if it is not there.
+    """
     renamed = _without_digest(path)
     renamed["digest"] = key["digest"]
     return renamed
 
 
 def is_same_content(first: FileKey, second: FileKey) -> bool:
-    """Whether two files hold the same; a broken npz, of which there is no digest, holds the same as
-    none."""
+    """Whether two files hold the same.
+
+    A broken npz, of which there is no digest, holds the same as none.
+    """
     return bool(first["digest"]) and (first["size"], first["digest"]) == (
         second["size"],
         second["digest"],
@@ -74,16 +78,17 @@ def _without_digest(path: Path) -> FileKey:
 
 
 def digest_of(path: Path) -> str:
-    """What tells a file's content from others of the same size; of a broken npz empty. OSError if
-    it cannot be read."""
+    """What tells a file's content from others of the same size; of a broken npz empty.
+
+    OSError if it cannot be read.
+    """
     if path.suffix == ".npz":
         return _npz_digest(path)
     return checksum(path, hashlib.blake2b(digest_size=16))
 
 
 def _npz_digest(path: Path) -> str:
-    """The checksum of the probabilities in an npz file, from its directory; of a broken one,
-    none."""
+    """The checksum of the probabilities in an npz file, from its directory; empty if broken."""
     try:
         with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
             return f"{archive.getinfo('probabilities.npy').CRC:08x}"
@@ -93,8 +98,10 @@ def _npz_digest(path: Path) -> str:
 
 
 def lacks_fields(earlier: Mapping[str, FileKey | None], now: Mapping[str, FileKey | None]) -> bool:
-    """Whether files, by name, were found ``earlier`` by a version that kept no inode, and are read
-    in full ``now``."""
+    """Whether files, by name, were found ``earlier`` by a version that kept no inode.
+
+    Those that are read in full ``now`` are looked at.
+    """
     for name, key in now.items():
         before = earlier.get(name)
         if before is not None and key is not None and "inode" in key and "inode" not in before:

@@ -1,5 +1,4 @@
-"""Connected components of the structures of a case: volume, centre and probabilities, as
-findings.csv lists them."""
+"""Connected components of structures: volume, centre, probabilities, as findings.csv lists them."""
 
 from __future__ import annotations
 
@@ -64,8 +63,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class StructureFindings:
-    """The components of a structure, named so: those ``found``, the largest first, and ``n_more``
-    smaller ones."""
+    """The components of a structure.
+
+    Attributes:
+        name: Of the structure.
+        found: The largest :data:`MAX_FINDINGS`, the largest first.
+        n_more: How many smaller ones there are.
+    """
 
     name: str
     found: tuple[Finding, ...] = ()
@@ -111,10 +115,12 @@ def structure_boxes(label_map: np.ndarray, labels: Labels) -> dict[int, Box | No
 def _enclosing_box(boxes: Sequence[Box]) -> Box | None:
     if not boxes:
         return None
-    return tuple(
-        slice(min(part.start for part in axis), max(part.stop for part in axis))
-        for axis in zip(*boxes)
-    )
+    enclosing = []
+    for parts_of_axis in zip(*boxes):
+        start = min(part.start for part in parts_of_axis)
+        stop = max(part.stop for part in parts_of_axis)
+        enclosing.append(slice(start, stop))
+    return tuple(enclosing)
 
 
 def label_components(
@@ -139,8 +145,10 @@ def label_components(
 
 
 def _parts_of(component_map: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
-    """Parts that cover a component map once, with their boxes in it: what is made of one takes
-    little memory."""
+    """Parts that cover a component map once, with their boxes in it.
+
+    What is made of one takes little memory.
+    """
     for box in layers_of(whole_box(component_map.shape), _PART_VOXELS):
         yield box, component_map[box]
 
@@ -175,8 +183,7 @@ def finding_channels(
 
 
 class FindingSums:
-    """Sums over the voxels of each component of one structure of a case, whose probabilities come
-    block by block.
+    """Sums over the voxels of each component of a structure; probabilities come block by block.
 
     Args:
         case: With its geometry; its probabilities are given to :meth:`add`.
@@ -211,8 +218,10 @@ class FindingSums:
         np.maximum.at(self._max_probability, component_numbers, probability)
 
     def findings(self) -> StructureFindings:
-        """The components, once all blocks have been taken; of equal size those first whose first
-        voxel is."""
+        """The components, once all blocks have been taken.
+
+        Of equal size the one is first whose first voxel is.
+        """
         components = pd.DataFrame(
             {
                 "voxels": self._components.voxels,
@@ -267,8 +276,12 @@ def _coordinates_mm(index: np.ndarray, geometry: Geometry) -> tuple[float, ...]:
 
 
 def findings_table(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> pd.DataFrame:
-    """findings.csv: one row a finding, cases in the order given; ``unit`` is that of volumes or
-    areas."""
+    """findings.csv: one row a finding.
+
+    Args:
+        cases: By case what was found of each structure, in the order of the rows.
+        unit: Of volumes or areas.
+    """
     size = "volume" if unit == "ml" else "area"
     length = "pixels" if unit == "pixels" else "mm"
     header = [column.name.format(size=size, unit=unit, length=length) for column in FINDING_COLUMNS]
@@ -276,19 +289,8 @@ def findings_table(cases: Mapping[str, Sequence[StructureFindings]], unit: str) 
     for case, structures in cases.items():
         for structure in structures:
             for number, finding in enumerate(structure.found, 1):
-                x, y, z = [*finding.centre_mm, math.nan][:3]
+                centre_xyz = [*finding.centre_mm, math.nan][:3]  # in 2D without z
                 probabilities = (finding.mean_probability, finding.max_probability)
-                rows.append(
-                    (
-                        case,
-                        structure.name,
-                        number,
-                        finding.volume,
-                        x,
-                        y,
-                        z,
-                        *probabilities,
-                        finding.voxels,
-                    )
-                )
+                name = (case, structure.name, number)
+                rows.append((*name, finding.volume, *centre_xyz, *probabilities, finding.voxels))
     return pd.DataFrame(rows, columns=header)

@@ -94,8 +94,7 @@ def _directions_of(affine: np.ndarray) -> np.ndarray:
 def geometry_difference(
     first: Geometry, second: Geometry, first_shape: tuple[int, ...], second_shape: tuple[int, ...]
 ) -> str:
-    """What differs between the places and spatial shapes of two images, in words; empty if nothing
-    does.
+    """What differs between places and spatial shapes of two images, in words; empty if nothing.
 
     Compares shape, spacing and, where the formats hold them, the directions of the axes and the
     origin. Differences that file formats introduce by rounding, and origins less than half a voxel

@@ -1,5 +1,4 @@
-"""Measures a case in one pass over its probabilities; estimates from a record what a map
-changes."""
+"""Measures a case in one pass over its probabilities; estimates what a map changes."""
 
 from __future__ import annotations
 
@@ -98,8 +97,7 @@ def measure(
 def _components_of(
     case: Case, findings: Sequence[int]
 ) -> tuple[dict[int, np.ndarray], list[FindingSums]]:
-    """By channel the voxels of each component of a structure, and what sums over those of the
-    ``findings``.
+    """Sizes of the components of each structure, by channel, and sums over those of ``findings``.
 
     Where the components lie is kept of the findings alone: it takes four bytes a voxel of the
     structure's box.
@@ -295,11 +293,10 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
 
 
 def _count_sample(sample: Sample, probs: np.ndarray, n_bins: int) -> dict[str, BinStats]:
-    """Sums of all voxels of a case for every mask, by the (C, n) probabilities of those drawn;
-    unbiased over draws.
+    """Sums of all voxels of a case for every mask, by probabilities (C, n) of those drawn.
 
-    The confidence is that of the label that the network chose, which no map changes. Voxels outside
-    the network's crop are background for certain.
+    They are unbiased over draws. The confidence is that of the label that the network chose, which
+    no map changes. Voxels outside the network's crop are background for certain.
     """
     outside_target, outside_masks, outside_counts = sample.outside.T
     num_outside = len(outside_counts)

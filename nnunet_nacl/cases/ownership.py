@@ -1,10 +1,10 @@
-"""Which files a run may replace or remove: those that a run wrote, as their digests say. Files of
-others stay.
+"""Which files a run may replace or remove: those that a run wrote, as their digests say.
 
-The record of a case names the files that were written of it, with their digests, and is saved last.
-Files get their names before that, so a pending record with the digests of what is about to get its
-name is written first: a run that was killed in between can be run again, and knows its files. What
-lies there with another content, such as labels that were corrected in place, is a file of others.
+Files of others stay. The record of a case names the files that were written of it, with their
+digests, and is saved last. Files get their names before that, so a pending record with the digests
+of what is about to get its name is written first: a run that was killed in between can be run
+again, and knows its files. What lies there with another content, such as labels that were corrected
+in place, is a file of others.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ Digests = dict[str, list[FileKey]]
 def check_no_others(
     paths: Sequence[Path], instead: str = "move them away, or choose another -o"
 ) -> None:
-    """UserError, before any work, where there are files of others; ``instead`` says what to do
-    about them."""
+    """UserError, before any work, where there are files of others.
+
+    ``instead`` says what to do about them.
+    """
     if paths:
         listed = some([str(path) for path in paths])
         raise UserError(
@@ -49,8 +51,9 @@ def check_no_others(
 
 
 class OwnedFiles:
-    """Files in a folder that only runs write, by their digests: they get their names, and are
-    removed, through this.
+    """Files in a folder that only runs write, by their digests.
+
+    They get their names, and are removed, through this.
 
     Args:
         folder: Where they lie; places start from it.
@@ -77,15 +80,19 @@ class OwnedFiles:
         return list(self._known)
 
     def others(self, places: Iterable[str]) -> list[Path]:
-        """What lies at these places and was not written by a run; nothing where others are replaced
-        too."""
+        """What lies at these places and was not written by a run.
+
+        Nothing where files of others are replaced too.
+        """
         if self._replace_others:
             return []
         return [self.folder / place for place in places if not self._is_ours(place)]
 
     def in_the_way(self, places: Iterable[str]) -> list[Path]:
-        """What must be moved away before files get these places: of others, also where the pending
-        record goes."""
+        """What must be moved away before files get these places.
+
+        Those are files of others, also where the pending record goes.
+        """
         others = self.others(places)
         if not is_ours(self._pending):
             others.append(self._pending)
@@ -110,10 +117,10 @@ class OwnedFiles:
 
     @contextlib.contextmanager
     def staging(self, place: str) -> Iterator[Path]:
-        """A folder for the file of a place, and for others beside it: they get their names at the
-        block's end.
+        """A folder for the file of a place, and for others beside it.
 
-        Until then all are whole. Probabilities (npz) get theirs last: where they lie, all do.
+        They get their names at the block's end. Until then all are whole. Probabilities (npz) get
+        theirs last: where they lie, all do.
 
         Raises:
             UserError: A file of others lies at one of the places; or the block raised OSError, such
@@ -135,8 +142,10 @@ class OwnedFiles:
             raise UserError(describe(error, path, "cannot be written")) from None
 
     def remove(self, place: str) -> None:
-        """Remove a file, and folders that are left empty; files of others stay, and so does what
-        lies outside."""
+        """Remove a file, and folders that are left empty.
+
+        Files of others stay, and so does what lies outside.
+        """
         path = self.folder / place
         if self.others([place]) or not lies_inside(path, self.folder):
             return
@@ -146,16 +155,17 @@ class OwnedFiles:
                 (self.folder / parent).rmdir()
 
     def settle(self, listed: Iterable[str]) -> None:
-        """Once their list is saved: remove what earlier runs wrote that is not ``listed``, and the
-        pending record."""
+        """Once their list is saved: remove what earlier runs wrote that is not ``listed``.
+
+        The pending record is removed, too.
+        """
         for place in self._known.keys() - set(listed):
             self.remove(place)
         if is_ours(self._pending):
             self._pending.unlink(missing_ok=True)
 
     def _is_ours(self, place: str) -> bool:
-        """Whether nothing of others lies there: nothing at all, an empty file, or what a run
-        wrote."""
+        """Whether nothing of others lies there: nothing, an empty file, or what a run wrote."""
         path = self.folder / place
         known = self._known.get(place, [])
         try:
@@ -193,11 +203,11 @@ def pending_path(records: Path, case: str) -> Path:
 def files_of_case(
     folder: Path, records: Path, case: str, *, replace_others: bool = False
 ) -> OwnedFiles:
-    """The files of a case in a folder of segmentations, by its record, of any version, and its
-    pending record.
+    """The files of a case in a folder of segmentations.
 
-    Whoever made these may have put anything into them: a file must lie in the folder and be named
-    for the case, or lie in a folder of its name.
+    They are known by its record, of any version, and its pending record. Whoever made these may
+    have put anything into them: a file must lie in the folder and be named for the case, or lie in
+    a folder of its name.
     """
     pending = pending_path(records, case)
     known: Digests = {
@@ -210,8 +220,7 @@ def files_of_case(
 
 
 def _files_in_record(path: Path) -> dict[str, FileKey]:
-    """By place the files that a record of any version names; none where it is missing or
-    damaged."""
+    """By place the files that a record of any version names; none without a readable record."""
     try:
         header = read_header(path)
         files = decode(dict[InstanceOf[str], FileKey], header.get("files", {}), path)

@@ -1,5 +1,4 @@
-"""The probabilities of a case, read or computed block by block so that they need not fit into
-memory."""
+"""Probabilities of a case, read or computed by blocks, so that they need not fit into memory."""
 
 from __future__ import annotations
 
@@ -19,11 +18,11 @@ Box = tuple[slice, ...]
 
 
 class CaseProbabilities:
-    """(C, *spatial) probabilities, C the K classes with the background, or the R regions, in the
-    axis order of readers.
+    """(C, *spatial) probabilities in the axis order of nnU-Net's readers.
 
-    A source says what the attributes, ``crop`` and ``in_box`` are; the rest follows. This base is
-    the source of a case without probabilities: what is asked of it raises ValueError.
+    C is K, the number of classes with the background, or R, that of regions. A source says what the
+    attributes, ``crop`` and ``in_box`` are; the rest follows. This base is the source of a case
+    without probabilities: what is asked of it raises ValueError.
 
     Attributes:
         shape: Of the image.
@@ -56,8 +55,7 @@ class CaseProbabilities:
         raise ValueError("the case has no probabilities.")
 
     def under(self, calibration: LogOddsMap | None, where: Box) -> tuple[np.ndarray, np.ndarray]:
-        """(C, *block) probabilities in a box of the image through a map, and the same as the
-        network gave them."""
+        """(C, *block) probabilities in a box through a map, and as the network gave them."""
         network = self.in_box(where)
         if calibration is None:
             return network, network
@@ -84,8 +82,7 @@ class CaseProbabilities:
         return layers_of(within or whole_box(self.shape), max(1, max_voxels))
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
-        """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the
-        voxels."""
+        """Log-odds inside the crop: place in the image and (m, *block) float32, in voxel order."""
         for where in self.crop_layers():
             yield where, log_odds(self.in_box(where), self.regions).float()
 
@@ -133,10 +130,10 @@ def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:
         if start >= stop:
             return None
         shared.append(slice(start, stop))
-    return _counted_from(one, shared), _counted_from(other, shared)
+    return counted_from(one, shared), counted_from(other, shared)
 
 
-def _counted_from(outer: Box, box: Sequence[slice]) -> Box:
+def counted_from(outer: Box, box: Sequence[slice]) -> Box:
     """A box inside another one, counted from the corner of that."""
     return tuple(
         slice(part.start - side.start, part.stop - side.start) for part, side in zip(box, outer)

@@ -1,5 +1,7 @@
-"""The record of a case: what was measured of it, and a key of everything that this depends on, in
-one file; and the tables that are made of records."""
+"""The record of a case: all that was measured of it, in one file; and the tables of records.
+
+A key holds everything that it depends on.
+"""
 
 from __future__ import annotations
 
@@ -376,8 +378,7 @@ def record_path(folder: Path, case: str) -> Path:
 
 
 def find_record(folder: Path, case: str) -> CaseRecord | None:
-    """The record of a case in a folder of records; None where there is none that this version can
-    read."""
+    """The record of a case in a folder of records; None without one that this version can read."""
     try:
         record = read_record(record_path(folder, case))
     except UserError:
@@ -396,16 +397,16 @@ def check_records(folder: Path, cases: Iterable[str]) -> None:
 
 
 def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
-    """The one table that every command reads: a row for each case and structure, NaN where a value
-    is not defined.
+    """The one table that every command reads: a row for each case and structure.
 
-    Columns: ``case``, ``key`` and ``name`` of the structure; those of :data:`WITH_TRUTH`;
-    ``volume`` and ``pieces`` of its segmentation and the share of the ``largest_piece``; by the
-    probabilities (under the map, where there is one) ``predicted_dice``, ``predicted_volume`` and
-    ``max_probability``; by the network's own ``network_volume``, and ``network_dice``, the largest
-    expected Dice of any set of voxels; ``members_dice`` where several networks predicted. Then, the
-    same in all rows of a case, what its ``scan`` has: ``unit`` of volumes, ``voxel_volume``,
-    ``entropy`` and ``confidence`` over the segmented structures, and so on.
+    NaN where a value is not defined. Columns: ``case``, ``key`` and ``name`` of the structure;
+    those of :data:`WITH_TRUTH`; ``volume`` and ``pieces`` of its segmentation and the share of the
+    ``largest_piece``; by the probabilities (under the map, where there is one) ``predicted_dice``,
+    ``predicted_volume`` and ``max_probability``; by the network's own ``network_volume``, and
+    ``network_dice``, the largest expected Dice of any set of voxels; ``members_dice`` where several
+    networks predicted. Then, the same in all rows of a case, what its ``scan`` has: ``unit`` of
+    volumes, ``voxel_volume``, ``entropy`` and ``confidence`` over the segmented structures, and so
+    on.
     """
     rows_by_case = []
     cases = []
@@ -418,8 +419,10 @@ def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
 
 
 def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
-    """A row for each case with its calibration: columns ``ECE:foreground``, ``NLL:all``,
-    ``n_voxels:all`` and so on."""
+    """A row for each case with its calibration.
+
+    Columns are ``ECE:foreground``, ``NLL:all``, ``n_voxels:all`` and so on.
+    """
     rows = {}
     for record in records:
         row = {}

@@ -1,5 +1,4 @@
-"""A weighted sample of the voxels of a case, from which calibration is fitted when the
-probabilities are deleted.
+"""A weighted sample of a case's voxels: calibration is fitted to it without probabilities.
 
 Voxels fall into strata by the label that the network chose, how uncertain they are (1 - largest
 probability, by powers of ten) and whether they are right. Half of the budget is shared evenly, so
@@ -138,8 +137,9 @@ def draw_sample(
     limit_bytes: int | None = None,
     seed: int = 0,
 ) -> Sample:
-    """Draw voxels of one case without replacement within strata; its log-odds pass by twice, a
-    block at a time.
+    """Draw voxels of one case without replacement within strata.
+
+    Its log-odds pass by twice, a block at a time.
 
     Args:
         probabilities: Of the case, as the network gave them.

@@ -1,5 +1,4 @@
-"""Sums over the blocks of a case: for its calibration, and from which the quality of its
-segmentation follows."""
+"""Sums over the blocks of a case: for its calibration, and for the quality of its segmentation."""
 
 from __future__ import annotations
 
@@ -45,8 +44,7 @@ class CaseSums:
         self._n_predicted = 0
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
-        """Count the (C, *block) probabilities of a box of the image, and those that the network
-        gave."""
+        """Count the (C, *block) probabilities of a box of the image, and those of the network."""
         labels = self._case.labels
         segmentation = self._case.segmentation[where]
         delivered = labels.channels_of(segmentation)
@@ -82,7 +80,10 @@ class CaseSums:
             n_bins=self._n_bins,
         )
         for mask, stats in bins_of_block.items():
-            self.bins[mask] = self.bins[mask] + stats if mask in self.bins else stats
+            if mask in self.bins:
+                self.bins[mask] = self.bins[mask] + stats
+            else:
+                self.bins[mask] = stats
         is_changed = labels.label_map(raw) != segmentation
         if valid is not None:
             is_changed &= valid
@@ -101,21 +102,19 @@ class CaseSums:
         if not len(predicted):
             return
         regions = self._case.labels.regions
-        labels = (
-            delivered.reshape(len(delivered), -1)[:, predicted]
-            if regions
-            else delivered.ravel()[predicted]
-        )
-        chosen = np.take(probs.reshape(len(probs), -1), predicted, axis=1)
-        means = mean_uncertainty(chosen, labels, regions=regions)
+        if regions:
+            labels = delivered.reshape(len(delivered), -1)[:, predicted]
+        else:
+            labels = delivered.ravel()[predicted]
+        probs_of_predicted = np.take(probs.reshape(len(probs), -1), predicted, axis=1)
+        means = mean_uncertainty(probs_of_predicted, labels, regions=regions)
         for name, mean in means.items():
             self._uncertainty[name] += mean * len(predicted)
         self._n_predicted += len(predicted)
 
     @property
     def mean_uncertainty(self) -> dict[str, float]:
-        """``entropy`` and ``confidence`` over the segmented structures; NaN where there are
-        none."""
+        """``entropy`` and ``confidence`` over the segmented structures; NaN without any."""
         if not self._n_predicted:
             return dict.fromkeys(self._uncertainty, math.nan)
         return {name: total / self._n_predicted for name, total in self._uncertainty.items()}

@@ -1,5 +1,4 @@
-"""Where a network is uncertain, voxel by voxel: the images that are written, and what pictures are
-drawn from."""
+"""Where a network is uncertain, voxel by voxel: images that are written, and their pictures."""
 
 from __future__ import annotations
 
@@ -39,8 +38,9 @@ parametric maps."""
 
 
 def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
-    """Names of the uncertainty images to write: those ``wanted``, or all of ``MAPS`` that so many
-    networks have.
+    """Names of the uncertainty images to write.
+
+    Those ``wanted``, or all of ``MAPS`` that so many networks have.
 
     Raises:
         UserError: For one that is none of ``MAPS``, ``PROBABILITIES`` and ``FRACTIONAL``, or that
@@ -63,8 +63,9 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
 
 @dataclass(eq=False)
 class Views:
-    """Where a network is uncertain, voxel by voxel, and labels that miss less; in the axis order of
-    nnU-Net's reader.
+    """Where a network is uncertain, voxel by voxel, and labels that miss less.
+
+    Arrays are in the axis order of nnU-Net's reader.
 
     Attributes:
         images: (*spatial) float32 uncertainty images by name.

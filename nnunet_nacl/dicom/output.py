@@ -1,5 +1,7 @@
-"""Writes the results of a DICOM series as objects: segmentation (SEG), parametric maps (PM), report
-(SR, TID 1500)."""
+"""Writes the results of a DICOM series as objects.
+
+They are a segmentation (SEG), parametric maps (PM) and a report (SR, TID 1500).
+"""
 
 from __future__ import annotations
 

@@ -14,26 +14,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import MadeBy
-from nnunet_nacl.cases.probabilities import Box, CaseProbabilities, common_box
+from nnunet_nacl.cases.probabilities import Box, CaseProbabilities, common_box, counted_from
 from nnunet_nacl.cases.record import RECORDS, check_records, is_replaceable_record, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 
+if TYPE_CHECKING:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+    from nnunetv2.utilities.plans_handling.plans_handler import (
+        ConfigurationManager,
+        PlansManager,
+    )
+
 
 class ExportedLogits(CaseProbabilities):
-    """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never
-    all in memory.
+    """What nnU-Net makes of the logits of one case; its probabilities are never all in memory.
 
-    ``segmentation`` (*spatial) is in the axis order of the reader, ``logits`` (C, *crop) at the
-    image's spacing in nnU-Net's transposed order; ``transpose_backward`` tells which transposed
-    axis each axis of the reader is.
+    Attributes:
+        segmentation: (*spatial) label map in the axis order of the reader.
+        logits: (C, *crop) at the image's spacing, in nnU-Net's transposed order.
+        properties: nnU-Net's, of the preprocessed image.
+        transpose_backward: Which transposed axis each axis of the reader is.
+        label_manager: nnU-Net's, which makes probabilities of logits.
     """
 
     def __init__(
@@ -42,14 +51,17 @@ class ExportedLogits(CaseProbabilities):
         logits: np.ndarray,
         properties: Mapping[str, Any],
         transpose_backward: Sequence[int],
-        label_manager: Any,
+        label_manager: LabelManager,
     ) -> None:
-        self.segmentation, self.logits, self.properties = segmentation, logits, properties
-        self.transpose_backward, self.label_manager = transpose_backward, label_manager
-        self.num_channels, self.regions = len(logits), bool(label_manager.has_regions)
-        self.shape = tuple(
-            int(properties["shape_before_cropping"][axis]) for axis in transpose_backward
-        )
+        self.segmentation = segmentation
+        self.logits = logits
+        self.properties = properties
+        self.transpose_backward = transpose_backward
+        self.label_manager = label_manager
+        self.num_channels = len(logits)
+        self.regions = bool(label_manager.has_regions)
+        transposed_shape = properties["shape_before_cropping"]
+        self.shape = tuple(int(transposed_shape[axis]) for axis in transpose_backward)
 
     @property
     def crop(self) -> Box:
@@ -70,80 +82,110 @@ class ExportedLogits(CaseProbabilities):
         return probs
 
     def in_box(self, where: Box) -> np.ndarray:
-        """(C, *block) contiguous float32 as nnU-Net saves it, but for the last bit of its
-        softmax."""
+        """(C, *block) contiguous float32 as nnU-Net saves it, but for the last bit of softmax."""
         shape = [part.stop - part.start for part in where]
         shared = common_box(where, self.crop)
         if shared is None:
             return self._outside(shape)
-        target, source = shared
-        seen = np.ascontiguousarray(self._turned(self.logits)[(slice(None), *source)])
-        inner = self.label_manager.apply_inference_nonlin(seen).numpy()
-        if list(inner.shape[1:]) == shape:
-            return inner
+        in_block, in_crop = shared
+        probs_in_crop = self.label_manager.apply_inference_nonlin(self._logits_in(in_crop)).numpy()
+        if list(probs_in_crop.shape[1:]) == shape:
+            return probs_in_crop
         probs = self._outside(shape)
-        probs[(slice(None), *target)] = inner
+        probs[(slice(None), *in_block)] = probs_in_crop
         return probs
+
+    def _logits_in(self, in_crop: Box) -> np.ndarray:
+        """(C, *block) contiguous, of a box that is counted from the corner of the crop."""
+        return np.ascontiguousarray(self._turned(self.logits)[(slice(None), *in_crop)])
 
     def whole(self, calibration: LogOddsMap | None = None) -> np.ndarray:
         """Without a map bit by bit as nnU-Net saves them."""
         if calibration is not None:
             return super().whole(calibration)
         probs = self._outside(self.shape)
-        inner = self.label_manager.apply_inference_nonlin(self.logits).numpy()
-        probs[(slice(None), *self.crop)] = self._turned(inner)
+        probs_in_crop = self.label_manager.apply_inference_nonlin(self.logits).numpy()
+        probs[(slice(None), *self.crop)] = self._turned(probs_in_crop)
         return probs
 
-    def odds_blocks(self) -> Iterator[tuple[Box, Any]]:
+    def odds_blocks(self) -> Iterator[tuple[Box, torch.Tensor]]:
         """From the logits themselves: float32's sigmoid is 1 from z = 17 on, and these are not."""
         for where in self.crop_layers():
-            inner = tuple(
-                slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, self.crop)
-            )
-            block = torch.from_numpy(
-                np.ascontiguousarray(self._turned(self.logits)[(slice(None), *inner)])
-            ).float()
-            yield where, block if self.regions else block[1:] - block[:1]
+            in_crop = counted_from(self.crop, where)
+            logits = torch.from_numpy(self._logits_in(in_crop)).float()
+            yield where, logits if self.regions else logits[1:] - logits[:1]
 
 
-def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
-    """A copy of nnU-Net's plans manager whose label managers call ``seen`` with the logits, once
-    for every case."""
-    watching, original = copy.copy(plans_manager), plans_manager.get_label_manager
-    watching.get_label_manager = lambda *args, **options: _watched(original(*args, **options), seen)
-    return watching
+class LogitsWatch:
+    """Notes the logits that nnU-Net's export hands to a label manager.
 
+    nnU-Net resamples logits to the image before it does, and lets go of them after.
+    """
 
-def _watched(label_manager: Any, seen: Callable[[Any], None]) -> Any:
-    def watched(method: Callable[[Any], Any], logits: Any) -> Any:
-        seen(logits)
+    def __init__(self) -> None:
+        self._logits: list[torch.Tensor | np.ndarray] = []
+
+    @property
+    def logits(self) -> np.ndarray:
+        """(C, *crop) those that were handed over first; IndexError where none were."""
+        return np.asarray(self._logits[0])
+
+    def watch_plans(self, plans_manager: PlansManager) -> PlansManager:
+        """A copy of nnU-Net's plans manager whose label managers are watched."""
+        make_label_manager = plans_manager.get_label_manager
+
+        def make_watched(*arguments: object, **options: object) -> LabelManager:
+            return self.watch_labels(make_label_manager(*arguments, **options))
+
+        watched = copy.copy(plans_manager)
+        watched.get_label_manager = make_watched
+        return watched
+
+    def watch_labels(self, label_manager: LabelManager) -> LabelManager:
+        """A copy of nnU-Net's label manager that is watched."""
+        watched = copy.copy(label_manager)
+        for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
+            setattr(watched, name, partial(self._note, getattr(label_manager, name)))
+        return watched
+
+    def _note(
+        self, method: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor
+    ) -> torch.Tensor:
+        self._logits.append(logits)
         return method(logits)
-
-    watching = copy.copy(label_manager)
-    for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
-        setattr(watching, name, partial(watched, getattr(label_manager, name)))
-    return watching
 
 
 def export_logits(
-    logits: Any,
+    logits: torch.Tensor | np.ndarray,
     properties: Mapping[str, Any],
-    configuration_manager: Any,
-    plans_manager: Any,
-    label_manager: Any,
+    configuration_manager: ConfigurationManager,
+    plans_manager: PlansManager,
+    label_manager: LabelManager,
 ) -> ExportedLogits:
-    """Make the segmentation of a case from (C, *grid) logits as nnU-Net does, bit by bit, and keep
-    the logits."""
+    """Make the segmentation of a case as nnU-Net does, bit by bit, and keep the logits.
+
+    Args:
+        logits: (C, *grid), which a network answered.
+        properties: nnU-Net's, of the preprocessed image.
+        configuration_manager: nnU-Net's, of the model.
+        plans_manager: nnU-Net's, of the model.
+        label_manager: nnU-Net's, of the model.
+    """
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape,
     )
 
-    shown, managers = list[Any](), (plans_manager, configuration_manager)
-    watching, axes = _watched(label_manager, shown.append), plans_manager.transpose_backward
+    watch = LogitsWatch()
     segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits, *managers, watching, dict(properties)
+        logits,
+        plans_manager,
+        configuration_manager,
+        watch.watch_labels(label_manager),
+        dict(properties),
     )
-    return ExportedLogits(segmentation, np.asarray(shown[0]), properties, axes, label_manager)
+    return ExportedLogits(
+        segmentation, watch.logits, properties, plans_manager.transpose_backward, label_manager
+    )
 
 
 @dataclass(frozen=True)
@@ -159,43 +201,54 @@ class MeasuredExport:
     made_by: MadeBy = field(default_factory=MadeBy)
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
-        """As nnU-Net's function, which runs itself where it cannot be watched; the case then has no
-        record."""
+        """As nnU-Net's function, which runs itself where it cannot be watched.
+
+        The case then has no record, and a warning says why.
+        """
         from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
         torch.set_num_threads(1)  # there are as many workers as there may be threads
-        _, properties, _, plans, _, path, *_ = arguments
-        case, shown = Path(path).name, list[Any]()
-        record = record_path(self.folder.folder / RECORDS, case)
-        if is_replaceable_record(record):
-            with contextlib.suppress(OSError):  # of an earlier network
-                record.unlink(missing_ok=True)
+        _, properties, _, plans_manager, _, path, *_ = arguments
+        case = Path(path).name
+        self._remove_earlier_record(case)
+        watch = LogitsWatch()
         try:
             export_prediction_from_logits(
-                *arguments[:3], watch_plans(plans, shown.append), *arguments[4:], **options
+                *arguments[:3], watch.watch_plans(plans_manager), *arguments[4:], **options
             )
-            logits = np.asarray(shown[0])
+            logits = watch.logits
         except Exception as error:
             # nnU-Net's own failure comes again, and goes where it always went
             export_prediction_from_logits(*arguments, **options)
-            problem = f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
-        else:
-            try:
-                return self._measure(case, logits, properties, plans.transpose_backward)
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-        logging.getLogger(__name__).warning(
-            "WARNING: calibration: %s: %s", case, " ".join(problem.split())
-        )
+            _warn(case, f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}")
+            return
+        try:
+            self._measure(case, logits, properties, plans_manager.transpose_backward)
+        except Exception as error:  # what is lost is the record: the training goes on
+            _warn(case, f"{type(error).__name__}: {error}")
+
+    def _remove_earlier_record(self, case: str) -> None:
+        """Remove the record of an earlier network; files of others stay."""
+        record = record_path(self.folder.folder / RECORDS, case)
+        if is_replaceable_record(record):
+            with contextlib.suppress(OSError):  # it stays: its key tells that it is another's
+                record.unlink(missing_ok=True)
 
     def _measure(
-        self, case: str, logits: np.ndarray, properties: Mapping[str, Any], axes: Sequence[int]
+        self, name: str, logits: np.ndarray, properties: Mapping[str, Any], axes: Sequence[int]
     ) -> None:
+        """Write the record of a case whose segmentation lies in the folder."""
         folder = self.folder
-        made = folder.case(case, probabilities=False)
-        exported = ExportedLogits(made.segmentation, logits, properties, axes, folder.label_manager)
+        case = folder.case(name, probabilities=False)
+        exported = ExportedLogits(case.segmentation, logits, properties, axes, folder.label_manager)
         work = Work(settings=folder.settings, with_sample=True)
-        record = work.make_record(replace(made, probabilities=exported, made_by=self.made_by))
-        key = folder.key(case, work.key, None)
-        check_records(folder.folder / RECORDS, [case])
-        replace(record, key=key).save(record_path(folder.folder / RECORDS, case))
+        record = work.make_record(replace(case, probabilities=exported, made_by=self.made_by))
+        key = folder.key(name, work.key, None)
+        check_records(folder.folder / RECORDS, [name])
+        replace(record, key=key).save(record_path(folder.folder / RECORDS, name))
+
+
+def _warn(case: str, problem: str) -> None:
+    logging.getLogger(__name__).warning(
+        "WARNING: calibration: %s: %s", case, " ".join(problem.split())
+    )

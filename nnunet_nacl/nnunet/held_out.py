@@ -161,8 +161,7 @@ def _measure_folder(
 
 
 def _records_under(work: Work, folder: PredictionFolder) -> Path:
-    """Where records of a folder lie: under a map apart from those of the predictions as they
-    are."""
+    """Where records of a folder lie; those under a map lie apart."""
     if work.calibration is None:
         return folder.records
     return folder.folder / "calibrated" / RECORDS
@@ -412,8 +411,10 @@ def _check_made_by(
 
 
 def open_predicted(model: TrainedModel, fold: str) -> PredictionFolder:
-    """``fold_X/validation_<checkpoint>``, which is made; UserError where nobody knows the fold's
-    cases."""
+    """``fold_X/validation_<checkpoint>``, which is made.
+
+    UserError where nobody knows the fold's cases.
+    """
     output = predicted_folder(model.folder / f"fold_{fold}", model.checkpoint)
     output.mkdir(exist_ok=True)
     folder = PredictionFolder.open(output).with_expected(fold)

@@ -1,5 +1,4 @@
-"""Works on cases in parallel processes; if one case fails or its process is killed, the others go
-on.
+"""Works on cases in parallel processes; a case that fails or is killed costs itself alone.
 
 Each process has a pipe to itself, so that the case of one that is killed is known.
 """

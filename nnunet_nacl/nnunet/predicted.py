@@ -1,5 +1,4 @@
-"""Networks -> logits -> nnU-Net's export -> case: of images (`scans.py`), or of validation
-cases."""
+"""Networks -> logits -> nnU-Net's export -> case, of images or of validation cases."""
 
 from __future__ import annotations
 
@@ -85,14 +84,17 @@ class NetworkSettings:
         return {"step_size": self.step_size, "mirroring": self.mirroring}
 
     def on_present_device(self) -> Self:
-        """The same with a device that is here in place of ``auto``; UserError for one that is not
-        here."""
+        """The same with a device that is here in place of ``auto``.
+
+        UserError for one that is not here.
+        """
         return replace(self, device=find_device(self.device))
 
 
 class Network:
-    """The networks of a model's folds, built by nnU-Net; its files were judged when the model was
-    opened.
+    """The networks of a model's folds, built by nnU-Net.
+
+    Its files were judged when the model was opened.
 
     Raises:
         UserError: For a device that is none, a trainer that is none and not trusted, or weights of
@@ -262,8 +264,9 @@ def _work_on(source: NetworkSource, work: Work, name: str, answered: GridCase) -
 
 @dataclass(eq=False)
 class ValidationCases(NetworkSource):
-    """Preprocessed validation cases of a model of one fold, predicted as nnU-Net's final validation
-    does.
+    """Preprocessed validation cases of a model of one fold.
+
+    They are predicted as nnU-Net's final validation does.
 
     Attributes:
         folder: Of the fold's predictions, with their ground truth, into which segmentations are

@@ -222,8 +222,7 @@ class PredictionFolder(Source):
         return self.folder / f"{name}.npz"
 
     def files(self, name: str) -> dict[str, Path | None]:
-        """``segmentation`` (None without), ``probabilities`` and, with ground truth,
-        ``reference``."""
+        """``segmentation`` (None without), ``probabilities`` and, with a truth, ``reference``."""
         segmentation = self.folder / f"{name}{self.file_ending}"
         files: dict[str, Path | None] = {"segmentation": None, "probabilities": self.path(name)}
         if segmentation.is_file():

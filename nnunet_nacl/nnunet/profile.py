@@ -1,9 +1,8 @@
-"""Describes a scan by at most forty numbers of its intensities and geometry, by which unlike scans
-are recognised.
+"""Describes a scan by at most forty numbers, by which unlike scans are recognised.
 
-Confidence, entropy and predicted Dice are left out, as they differ between single networks and the
-average of folds; volumes and numbers of parts, as they vary so much that with them fewer noisy and
-blurred scans are seen.
+They are of its intensities and geometry. Confidence, entropy and predicted Dice are left out, as
+they differ between single networks and the average of folds; volumes and numbers of parts, as they
+vary so much that with them fewer noisy and blurred scans are seen.
 """
 
 from __future__ import annotations
@@ -60,9 +59,9 @@ def profile(
     properties: Mapping[str, Any],
     transpose: Sequence[int],
 ) -> np.ndarray:
-    """(F,) numbers of a scan: intensities as nnU-Net normalises them; logarithms of noise, spread,
-    sharpness and sizes.
+    """(F,) numbers of a scan.
 
+    Intensities are as nnU-Net normalises them; noise, spread, sharpness and sizes are logarithms.
     Noise is the robust spread of second differences within slices, sharpness the mean gradient on
     the outline of all structures by the spread of the image; *inside* is inside all structures,
     *around* a shell of three voxels within slices. NaN are gaps: what a structure that was not

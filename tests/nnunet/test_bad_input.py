@@ -123,7 +123,10 @@ def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, what):
             ),
             "not nnU-Net's",
         ),
-        (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no probabilities .* --npz"),
+        (
+            lambda m: [p.unlink() for p in m.validation().glob("*.npz")],
+            "no probabilities .* `--npz`",
+        ),
         (
             lambda m: [p.write_bytes(b"") for p in m.validation().glob("*.npz")],
             "no case could be .*\n.*case_00.npz",
