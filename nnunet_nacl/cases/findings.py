@@ -254,8 +254,9 @@ class FindingSums:
         if box is None:
             return sums[1:]
         for part_box, part in _parts_of(component_map):
-            component_numbers = part[part > 0]
-            for axis, index in enumerate(np.nonzero(part)):
+            inside = np.flatnonzero(part)
+            component_numbers = part.ravel()[inside]
+            for axis, index in enumerate(np.unravel_index(inside, part.shape)):
                 index_in_image = index + (box[axis].start + part_box[axis].start)
                 sums[:, axis] += np.bincount(component_numbers, index_in_image, minlength=n_numbers)
         return sums[1:] / self._components.voxels[:, None]

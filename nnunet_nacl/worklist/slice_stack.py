@@ -207,15 +207,25 @@ def _compress(layers: list[_Layers], first: int, most_characters: int) -> list[D
     """Slices in so many characters, the one with the number ``first`` among them."""
     while True:
         for quality in _JPEG_QUALITIES:
-            slices = []
-            for number, grey, outlines, uncertainty in layers:
-                jpeg = encode_picture(grey, "JPEG", quality=quality)
-                slices.append(DrawnSlice(number, jpeg, outlines, uncertainty))
-            if sum(map(_count_characters, slices)) <= most_characters:
+            slices = _encode_slices(layers, quality, most_characters)
+            if slices is not None:
                 return slices
         position = [slice_layers.number for slice_layers in layers].index(first)
         layers = layers[position % 2 :: 2]
 
 
-def _count_characters(drawn: DrawnSlice) -> int:
-    return len(drawn.grey) + len(drawn.outlines) + len(drawn.uncertainty)
+def _encode_slices(
+    layers: list[_Layers], quality: int, most_characters: int
+) -> list[DrawnSlice] | None:
+    """Slices with grey JPEG pictures of a quality; None if they have too many characters."""
+    remaining_characters = most_characters
+    for slice_layers in layers:
+        remaining_characters -= len(slice_layers.outlines) + len(slice_layers.uncertainty)
+    slices = []
+    for number, grey, outlines, uncertainty in layers:
+        jpeg = encode_picture(grey, "JPEG", quality=quality)
+        remaining_characters -= len(jpeg)
+        if remaining_characters < 0:
+            return None
+        slices.append(DrawnSlice(number, jpeg, outlines, uncertainty))
+    return slices
