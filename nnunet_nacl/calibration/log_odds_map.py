@@ -298,11 +298,14 @@ class ConditionalMap(LogOddsMap):
         # Voxels are put in the order of their labels, so that those of a label are one matrix
         # product.
         labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
-        order = torch.from_numpy(np.argsort(labels, kind="stable")).to(odds.device)
+        order = np.argsort(labels, kind="stable")
+        place_in_order = np.empty_like(order)
+        place_in_order[order] = np.arange(len(order))
         voxels_by_label = np.bincount(labels, minlength=self.num_labels).tolist()
         num_structures, num_voxels = odds.shape
         features = odds.new_ones((num_structures + 2, num_voxels))  # u, v and 1
-        ordered = torch.index_select(odds, 1, order, out=features[:num_structures])
+        order_on_device = torch.from_numpy(order).to(odds.device)
+        ordered = torch.index_select(odds, 1, order_on_device, out=features[:num_structures])
         features[num_structures] = total_log_odds(ordered)
         mapped = torch.empty_like(odds)
         groups = zip(
@@ -312,7 +315,8 @@ class ConditionalMap(LogOddsMap):
         )
         for row, features_of_label, mapped_of_label in groups:
             torch.mm(row, features_of_label, out=mapped_of_label)
-        return torch.empty_like(odds).index_copy_(1, order, mapped)
+        # several times as fast as copying each voxel to its place
+        return mapped.index_select(1, torch.from_numpy(place_in_order).to(odds.device))
 
     @cached_property
     def _rows(self) -> Tensor:
