@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from nnunet_nacl.calibration.log_odds import is_label, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Truth
 from nnunet_nacl.cases.findings import FindingSums, label_components, structure_boxes
 from nnunet_nacl.cases.record import CaseRecord, ScanValues
@@ -251,6 +253,27 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     voxels = sample.voxels()
     odds = voxels.log_odds.double()
     mapped = calibration.to_probabilities(odds, voxels.label)
+    change = mapped - probabilities(odds, sample.regions)
+    mean_values = _sampled_uncertainty(sample, mapped.numpy(), voxels.label.numpy())
+    n_bins = DEFAULT_N_BINS
+    if record.bins:
+        n_bins = record.bins["all"].n_bins
+    return replace(
+        record,
+        structures=_structures_under_map(record, sample, voxels, change),
+        scan={
+            **record.scan,
+            "entropy": mean_values["entropy"],
+            "confidence": mean_values["confidence"],
+        },
+        bins=_count_sample(sample, mapped.numpy(), n_bins),
+    )
+
+
+def _structures_under_map(
+    record: CaseRecord, sample: Sample, voxels: Voxels, change: Tensor
+) -> pd.DataFrame:
+    """The table of structures after the (C, n) change of the probabilities of sampled voxels."""
     table = record.structures
     voxel_size = record.scan["voxel_volume"]
     expected_voxels = table["predicted_volume"].to_numpy() / voxel_size
@@ -258,37 +281,26 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     predicted_dice = table["predicted_dice"].to_numpy()
     common = np.where(n_voxels > 0, predicted_dice * (expected_voxels + n_voxels) / 2, 0.0)
 
-    first = 0 if sample.regions else 1
-    change = (mapped - probabilities(odds, sample.regions))[first:]
+    first_structure = 0 if sample.regions else 1
+    change = change[first_structure:]
     inside = is_label(voxels.label, sample.num_structures)
     weights = voxels.all_weights
     common = np.clip(common + (change * inside @ weights).numpy(), 0, n_voxels)
     expected_voxels = np.maximum(expected_voxels + (change @ weights).numpy(), 0)
-    mapped_dice = dice_of(np.stack([expected_voxels, n_voxels, common]))
+    return table.assign(
+        predicted_dice=dice_of(np.stack([expected_voxels, n_voxels, common])),
+        predicted_volume=expected_voxels * voxel_size,
+    )
 
-    probs = mapped.numpy()
-    label = voxels.label.numpy()
+
+def _sampled_uncertainty(sample: Sample, probs: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """``entropy`` and ``confidence`` of a case, by (C, n) probabilities of its sampled voxels."""
     is_predicted = (label > 0).any(0) if sample.regions else label > 0
-    mean_values = mean_uncertainty(
+    return mean_uncertainty(
         probs[:, is_predicted],
         label[..., is_predicted],
         regions=sample.regions,
         weights=sample.weights[is_predicted],
-    )
-    n_bins = DEFAULT_N_BINS
-    if record.bins:
-        n_bins = record.bins["all"].n_bins
-    return replace(
-        record,
-        structures=table.assign(
-            predicted_dice=mapped_dice, predicted_volume=expected_voxels * voxel_size
-        ),
-        scan={
-            **record.scan,
-            "entropy": mean_values["entropy"],
-            "confidence": mean_values["confidence"],
-        },
-        bins=_count_sample(sample, probs, n_bins),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,11 @@ def codes(tmp_path) -> Path:
 
 
 def predict(model: Path, scans: Path, output: Path, codes: Path | None, *arguments: object) -> int:
-    given = ("-codes", codes, *(() if "-orientation" in arguments else RAS)) if codes else ()
+    given: list[object] = []
+    if codes is not None:
+        given += ["-codes", codes]
+        if "-orientation" not in arguments:
+            given += RAS
     return untrained.predict(model, scans, output, *given, *arguments)
 
 
@@ -122,49 +126,35 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, 
     folder = make_model(tmp_path, channels=("CT",), seed=7)
     plans = json.loads((folder / "plans.json").read_text()) | {"image_reader_writer": reader}
     (folder / "plans.json").write_text(json.dumps(plans))
-    assert (
-        predict(
-            folder,
-            study,
-            tmp_path / "out",
-            codes,
-            "-maps",
-            "entropy",
-            "fractional",
-            *READERS[reader],
-        )
-        == 0
-    )
-    objects = written(tmp_path / "out")
-    (nifti,) = (tmp_path / "out").glob("*.nii.gz")
+    output = tmp_path / "out"
+    options = ("-maps", "entropy", "fractional", *READERS[reader])
+    assert predict(folder, study, output, codes, *options) == 0
+    objects = written(output)
+    assert objects.keys() == {"segmentation", "report", "entropy", "probabilities"}
+    (nifti,) = output.glob("*.nii.gz")
     labels = points_of_nifti(nifti)
     for number in (1, 2):
         places = [place for place, label in labels.items() if label == number]
         assert places and same_places(points_of_segment(objects["segmentation"], number), places)
-    assert objects.keys() == {"segmentation", "report", "entropy", "probabilities"}
     stored = pydicom.dcmread(objects["probabilities"])
-    assert (stored.SegmentationFractionalType, stored.MaximumFractionalValue) == (
-        "PROBABILITY",
-        255,
+    assert stored.SegmentationFractionalType == "PROBABILITY"
+    assert stored.MaximumFractionalValue == 255
+    (probability_of_posterior,) = (output / "maps").glob("*/*_probability_2*")
+    assert_same_values(
+        points_of_segment(objects["probabilities"], 2), points_of_nifti(probability_of_posterior)
     )
-    of_nifti = {
-        name: next((tmp_path / "out" / "maps").glob(f"*/*_{name}*"))
-        for name in ("entropy", "probability_2")
-    }
-    shares = (
-        points_of_segment(objects["probabilities"], 2),
-        points_of_nifti(of_nifti["probability_2"]),
-    )
-    for one, other in (
-        shares,
-        (points_of_map(objects["entropy"]), points_of_nifti(of_nifti["entropy"])),
-    ):
-        assert same_places(one, other)
-        nearest = [
-            min(other, key=lambda at, place=place: np.linalg.norm(np.subtract(at, place)))
-            for place in one
-        ]
-        np.testing.assert_allclose(list(one.values()), [other[at] for at in nearest], atol=1e-6)
+    (entropy,) = (output / "maps").glob("*/*_entropy*")
+    assert_same_values(points_of_map(objects["entropy"]), points_of_nifti(entropy))
+
+
+def assert_same_values(found: dict, expected: dict) -> None:
+    """Two sets of places are the same, to 0.05 mm, and have the same values."""
+    assert same_places(found, expected)
+    places = np.array(list(expected))
+    values = np.array(list(expected.values()))
+    for place, value in found.items():
+        nearest = np.linalg.norm(places - place, axis=1).argmin()
+        assert value == pytest.approx(values[nearest], abs=1e-6)
 
 
 def test_the_axes_are_those_of_the_trainings_labels(
@@ -184,87 +174,143 @@ def test_the_axes_are_those_of_the_trainings_labels(
     assert orientation_of([one]) == "RAS" and one.read_bytes() == other.read_bytes()
 
 
-def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> None:
-    monkeypatch.setattr(
-        Calibrator, "unlike", lambda *_: (0.01, "unlike the 20 calibration scans: spacing")
-    )
-    assert predict(model, study, tmp_path / "out", codes, "-maps", "entropy", "probabilities") == 0
-    objects = written(tmp_path / "out")
-    maps = {
+@dataclass(frozen=True)
+class Run:
+    """What a run has written of a study.
+
+    Attributes:
+        images: The study's files as pydicom reads them.
+        objects: Files by what they are.
+        row: Of the list.
+    """
+
+    images: list[pydicom.Dataset]
+    objects: dict[str, Path]
+    row: dict[str, str]
+
+    @property
+    def segmentation(self) -> hd.seg.Segmentation:
+        return hd.seg.segread(self.objects["segmentation"])
+
+
+@pytest.fixture(scope="module")
+def run_of_a_flagged_scan(tmp_path_factory, model) -> Run:
+    folder = tmp_path_factory.mktemp("flagged")
+    study = folder / "study"
+    write_series(study, scan())
+    codes = write_codes(folder / "codes.json")
+    unlike = (0.01, "unlike the 20 calibration scans: spacing")
+    options = ("-maps", "entropy", "probabilities")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Calibrator, "unlike", lambda *_: unlike)
+        assert predict(model, study, folder / "out", codes, *options) == 0
+    (row,) = read_list(folder / "out")
+    images = [pydicom.dcmread(path) for path in sorted(study.iterdir())]
+    return Run(images, written(folder / "out"), row)
+
+
+def test_a_run_writes_each_object_once(run_of_a_flagged_scan) -> None:
+    assert run_of_a_flagged_scan.objects.keys() == {
+        "segmentation",
+        "report",
         "entropy",
         "probability_0_background",
         "probability_1_anterior",
         "probability_2_posterior",
     }
-    assert objects.keys() == {"segmentation", "report", *maps}
-    # Debian: apt-get install dicom3tools
-    for path in objects.values() if shutil.which("dciodvfy") else ():
-        found = subprocess.run(
+
+
+@pytest.mark.skipif(
+    not shutil.which("dciodvfy"), reason="needs Debian's dicom3tools: apt-get install dicom3tools"
+)
+def test_objects_are_what_the_standard_wants(run_of_a_flagged_scan) -> None:
+    for path in run_of_a_flagged_scan.objects.values():
+        checked = subprocess.run(
             ["dciodvfy", str(path)], capture_output=True, text=True, errors="replace"
         )
-        assert "Error" not in found.stderr + found.stdout
-    seg = hd.seg.segread(objects["segmentation"])
-    image = pydicom.dcmread(next(study.iterdir()))
-    for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
-        assert seg[name].value == image[name].value
-    one, other = (seg.get_segment_description(number) for number in (1, 2))
-    assert (one.segment_label, other.segment_label) == ("anterior", "posterior")
-    assert (one.segmented_property_type.value, one.segmented_property_type.scheme_designator) == (
-        "4421005",
-        "SCT",
-    )
-    assert other.segmented_property_type.scheme_designator == "99TEST"
-    assert other.segmented_property_category.meaning == "Tissue"
-    images = {pydicom.dcmread(path).SOPInstanceUID for path in study.iterdir()}
-    entropy, anterior = (hd.imread(objects[name]) for name in ("entropy", "probability_1_anterior"))
-    assert all(
-        {uid for _, _, uid in made.get_source_image_uids()} == images
-        for made in (seg, entropy, anterior)
-    )
-    assert (entropy.SOPClassUID.name, entropy.ContentQualification) == (
-        "Parametric Map Storage",
-        "RESEARCH",
-    )
-    for made, quantity in ((entropy, "ENTROPY"), (anterior, "PROBABILITY")):
-        (mapping,) = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
-        assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
-        assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"  # UCUM's for no unit
-        assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == quantity
+        assert "Error" not in checked.stderr + checked.stdout
 
-    report = hd.sr.srread(objects["report"])
-    assert (report.SOPClassUID.name, report.VerificationFlag) == (
-        "Comprehensive 3D SR Storage",
-        "UNVERIFIED",
-    )
-    (row,) = read_list(tmp_path / "out")
-    (flag, answer), *reasons = qualitative(report)
-    assert (flag, answer.lower()) == ("FLAG", row["flag"]) and row["flag"] == "yes"
-    assert (
-        reasons == [("REASON", text) for text in row["reasons"].split("; ")]
-        and "unlike the 20" in row["reasons"]
-    )
+
+def test_a_segmentation_is_of_the_patient_and_has_the_codes_of_its_structures(
+    run_of_a_flagged_scan,
+) -> None:
+    segmentation = run_of_a_flagged_scan.segmentation
+    first_image = run_of_a_flagged_scan.images[0]
+    for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert segmentation[name].value == first_image[name].value
+    anterior = segmentation.get_segment_description(1)
+    posterior = segmentation.get_segment_description(2)
+    assert anterior.segment_label == "anterior"
+    assert anterior.segmented_property_type.value == "4421005"
+    assert anterior.segmented_property_type.scheme_designator == "SCT"
+    assert posterior.segment_label == "posterior"
+    assert posterior.segmented_property_type.scheme_designator == "99TEST"
+    assert posterior.segmented_property_category.meaning == "Tissue"
+
+
+def test_voxels_quote_the_images_that_they_are_of(run_of_a_flagged_scan) -> None:
+    images = {image.SOPInstanceUID for image in run_of_a_flagged_scan.images}
+    objects = run_of_a_flagged_scan.objects
+    for made in (
+        run_of_a_flagged_scan.segmentation,
+        hd.imread(objects["entropy"]),
+        hd.imread(objects["probability_1_anterior"]),
+    ):
+        assert {uid for _, _, uid in made.get_source_image_uids()} == images
+
+
+@pytest.mark.parametrize(
+    "name, quantity", [("entropy", "ENTROPY"), ("probability_1_anterior", "PROBABILITY")]
+)
+def test_a_parametric_map_says_what_its_values_are(run_of_a_flagged_scan, name, quantity) -> None:
+    parametric_map = hd.imread(run_of_a_flagged_scan.objects[name])
+    assert parametric_map.SOPClassUID.name == "Parametric Map Storage"
+    assert parametric_map.ContentQualification == "RESEARCH"
+    groups = parametric_map.SharedFunctionalGroupsSequence[0]
+    (mapping,) = groups.RealWorldValueMappingSequence
+    assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"  # UCUM's for no unit
+    assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == quantity
+
+
+def test_a_report_says_whether_the_scan_is_flagged_and_why(run_of_a_flagged_scan) -> None:
+    report = hd.sr.srread(run_of_a_flagged_scan.objects["report"])
+    assert report.SOPClassUID.name == "Comprehensive 3D SR Storage"
+    assert report.VerificationFlag == "UNVERIFIED"
+    row = run_of_a_flagged_scan.row
+    assert row["flag"] == "yes" and "unlike the 20" in row["reasons"]
+    expected_reasons = [("REASON", text) for text in row["reasons"].split("; ")]
+    assert qualitative(report) == [("FLAG", "Yes"), *expected_reasons]
+
+
+def test_a_report_has_the_measurements_of_each_segment(run_of_a_flagged_scan) -> None:
+    segmentation = run_of_a_flagged_scan.segmentation
+    report = hd.sr.srread(run_of_a_flagged_scan.objects["report"])
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert len(groups) == 2
+    columns = {
+        "118565006": "volume_ml",
+        "DICE": "predicted_dice",
+        "DICE_LOW": "predicted_dice_low",
+        "DICE_HIGH": "predicted_dice_high",
+    }
     for number, (name, group) in enumerate(zip(("anterior", "posterior"), groups), 1):
-        assert group.tracking_identifier == name == seg.get_segment_description(number).tracking_id
-        assert group.tracking_uid == seg.get_segment_description(number).tracking_uid
+        segment = segmentation.get_segment_description(number)
+        assert group.tracking_identifier == name == segment.tracking_id
+        assert group.tracking_uid == segment.tracking_uid
+        assert group.finding_type.value == CODES[name]["code"]
+        reference = group.referenced_segment[0].ReferencedSOPSequence[0]
+        assert reference.ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
+        assert reference.ReferencedSegmentNumber == number
         (support,) = group.get_qualitative_evaluations()
         assert (support.name.value, support.value.value) == ("SUPPORT", "NOT_SUPPORTED")
-        assert group.finding_type.value == CODES[name]["code"]
-        segment = group.referenced_segment[0].ReferencedSOPSequence[0]
-        assert (
-            segment.ReferencedSOPInstanceUID == seg.SOPInstanceUID
-            and segment.ReferencedSegmentNumber == number
-        )
-        found = {one.name.value: one for one in group.get_measurements()}
-        expected = {"118565006": "volume_ml", "DICE": "predicted_dice"}
-        expected |= {"DICE_LOW": "predicted_dice_low", "DICE_HIGH": "predicted_dice_high"}
-        assert found.keys() == expected.keys()  # presence was not learned
-        for code, column in expected.items():
-            assert found[code].value == pytest.approx(float(row[f"{name} {column}"]), rel=1e-5)
-        assert (
-            found["118565006"].unit.value == "ml" and found["DICE"].name.scheme_designator == SCHEME
-        )
+        measurements = {item.name.value: item for item in group.get_measurements()}
+        assert measurements.keys() == columns.keys()  # presence was not learned
+        for code, column in columns.items():
+            listed = float(run_of_a_flagged_scan.row[f"{name} {column}"])
+            assert measurements[code].value == pytest.approx(listed, rel=1e-5)
+        assert measurements["118565006"].unit.value == "ml"
+        assert measurements["DICE"].name.scheme_designator == SCHEME
 
 
 def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:

@@ -13,7 +13,7 @@ import pytest
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import map_of_folds
 from nnunet_nacl.calibrator.map_parts import loaded_map
-from nnunet_nacl.cases.record import find_record
+from nnunet_nacl.cases.record import CaseRecord, find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
@@ -37,30 +37,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def predicted(monkeypatch) -> list[str]:
     """Names of the cases that networks were asked about."""
     names = []
-    original = source.Network.predict
-    monkeypatch.setattr(
-        source.Network,
-        "predict",
-        lambda self, case: names.append(case.case) or original(self, case),
-    )
+    predict = source.Network.predict
+
+    def predict_and_note(network, case):
+        names.append(case.case)
+        return predict(network, case)
+
+    monkeypatch.setattr(source.Network, "predict", predict_and_note)
     return names
 
 
 def calibrate(model: Path, scans: Path, truths: Path, *arguments: object) -> int:
-    command = [
-        "calibrate",
-        "-i",
-        scans,
-        "-gt",
-        truths,
-        "-m",
-        model,
-        "-device",
-        "cpu",
-        "-np",
-        1,
-        *arguments,
-    ]
+    files = ["-i", scans, "-gt", truths, "-m", model]
+    command = ["calibrate", *files, "-device", "cpu", "-np", 1, *arguments]
     return main([*map(str, command)])
 
 
@@ -69,12 +58,22 @@ def write_truths(folder: Path, label_maps: dict[str, np.ndarray]) -> Path:
     folder.mkdir()
     for number, (case, label_map) in enumerate(label_maps.items()):
         rng = np.random.default_rng(number)
-        wrong = rng.random(label_map.shape) < 0.1
-        write_scan(
-            folder / f"{case}.nii.gz",
-            np.where(wrong, rng.integers(0, 3, SHAPE), label_map).astype(np.uint8),
-        )
+        is_wrong = rng.random(label_map.shape) < 0.1
+        truth = np.where(is_wrong, rng.integers(0, 3, SHAPE), label_map)
+        write_scan(folder / f"{case}.nii.gz", truth.astype(np.uint8))
     return folder
+
+
+def assert_measured(
+    record: CaseRecord, label_map: np.ndarray, labels: dict[str, int | list[int]]
+) -> None:
+    """A record is of nnU-Net's segmentation by the mean of two folds."""
+    voxel_ml = np.prod(SPACING_MM) / 1000
+    volumes = [(label_map == label).sum() * voxel_ml for label in (1, 2)]
+    if labels is REGIONS:
+        volumes[0] += volumes[1]
+    assert record.structures.volume.tolist() == pytest.approx(volumes)
+    assert record.structures.members_dice.between(0, 1, inclusive="left").all()
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
@@ -96,26 +95,34 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     records = {path.stem: find_record(place, path.stem) for path in place.glob("*.npz")}
     assert sorted(predicted) == sorted(records) == [f"scan_{i}" for i in range(6)]
     for case, record in records.items():
-        structures = record.structures
-        volumes = [(expected[case] == label).sum() * np.prod(SPACING_MM) / 1000 for label in (1, 2)]
-        if labels is REGIONS:
-            volumes[0] += volumes[1]
-        assert structures.volume.tolist() == pytest.approx(volumes)
-        assert structures.members_dice.between(0, 1, inclusive="left").all()
+        assert_measured(record, expected[case], labels)
     document = json.loads((model / "calibration_map.json").read_text())
     origin = document["origin"]
-    cases = [case for part in document["fitted"]["cross_fit"].values() for case in part["cases"]]
-    assert len(cases) == 6 and list(origin["problems"]) == ["bad"]
+    parts = document["fitted"]["cross_fit"].values()
+    assert sum(len(part["cases"]) for part in parts) == 6
+    assert list(origin["problems"]) == ["bad"]
     assert document["quality"]["learned"]["as_deployed"] is True
     assert origin["inference"] == {"step_size": 0.5, "mirroring": True}
     hashes = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert origin["checkpoint_sha256"] == hashes
     assert Calibrator.of_model(TrainedModel.open(model)).log_odds_map is not None
 
-    if labels is REGIONS:
-        return  # whether a case is predicted again does not depend on the kind of labels
+    if labels is CLASSES:  # whether a case is predicted again does not depend on the kind of labels
+        check_what_is_predicted_again(model, scans, truths, predicted)
+        check_one_fold(model, scans, truths, tmp_path / "one.json")
+        predicted.clear()
+        np.savez(tmp_path / "one_records" / "scan_4.npz", mine=np.zeros(3))
+        assert calibrate(model, scans, truths, "-f", "1", "-o", tmp_path / "one.json") == 2
+        said = "one_records/scan_4.npz: not written by nnunet_nacl, and would be lost; move it away"
+        assert said in capsys.readouterr().err and not predicted
+
+
+def check_what_is_predicted_again(
+    model: Path, scans: Path, truths: Path, predicted: list[str]
+) -> None:
+    """Of cases that were predicted: what has no record, and what has changed."""
     predicted.clear()
-    (place / "scan_3.npz").unlink()
+    (model / "calibration_map_records" / "scan_3.npz").unlink()
     assert calibrate(model, scans, truths) == 1
     assert predicted == ["scan_3"]
     predicted.clear()
@@ -123,20 +130,15 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     shutil.copy(scans / "scan_5_0001.nii.gz", scans / "scan_2_0001.nii.gz")
     assert calibrate(model, scans, truths) == 1
     assert predicted == ["scan_2"]
-    assert (
-        calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", tmp_path / "one.json")
-        == 1
-    )
-    of_one = json.loads((tmp_path / "one.json").read_text())["origin"]
-    assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(
-        of_one["checkpoint_sha256"]
-    ) == ["1"]
-    assert (tmp_path / "one_records" / "scan_0.npz").is_file()
-    predicted.clear()
-    np.savez(tmp_path / "one_records" / "scan_4.npz", mine=np.zeros(3))
-    assert calibrate(model, scans, truths, "-f", "1", "-o", tmp_path / "one.json") == 2
-    said = "one_records/scan_4.npz: not written by nnunet_nacl, and would be lost; move it away"
-    assert said in capsys.readouterr().err and not predicted
+
+
+def check_one_fold(model: Path, scans: Path, truths: Path, output: Path) -> None:
+    """One fold, without mirroring, is another network: it has records and a map of its own."""
+    assert calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", output) == 1
+    origin = json.loads(output.read_text())["origin"]
+    assert origin["inference"] == {"step_size": 0.5, "mirroring": False}
+    assert list(origin["checkpoint_sha256"]) == ["1"]
+    assert (output.parent / "one_records" / "scan_0.npz").is_file()
 
 
 def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, capsys):

@@ -225,29 +225,20 @@ def test_a_kill_between_writing_and_naming(make_validated, tmp_path, at):
 def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
     model = make_validated(cases=40, shape=(16, 64, 64))
     records = model.validation() / "records"
-    command = [
-        sys.executable,
-        "-m",
-        "nnunet_nacl",
-        "evaluate",
-        "-d",
-        "999",
-        "-c",
-        "3d_fullres",
-        "-np",
-        "2",
-    ]
+    arguments = "-m nnunet_nacl evaluate -d 999 -c 3d_fullres -np 2".split()
     # a background shell's children ignore it
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=heed
+        [sys.executable, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed,
     )
     try:
         deadline = time.monotonic() + 400  # a busy computer starts Python slowly
         while len(list(records.glob("*.npz"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline, (
-                process.stderr.read().decode()
-            )
+            is_at_work = process.poll() is None and time.monotonic() < deadline
+            assert is_at_work, process.stderr.read().decode()
             time.sleep(0.01)
         workers = children(process.pid)
         assert len(workers) >= 2
@@ -264,7 +255,8 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
     finished = [read_record(path).case for path in records.glob("*.npz")]
     assert 2 <= len(finished) < 40
     watch = Watch(model.validation())
-    assert evaluate() == 0 and not set(watch.new()) & set(finished)
+    assert evaluate() == 0
+    assert not set(watch.new()) & set(finished)
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_files(model, capsys):

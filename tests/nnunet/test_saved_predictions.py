@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,54 +192,57 @@ def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_files_that_no_run_wrote_stay(predict, tmp_path, capsys):
+@pytest.fixture
+def review_one_case(predict, tmp_path) -> Callable[..., int]:
+    """Reviews a case into the folder ``out`` again and again, with these options."""
+    command = ["review", "-i", predict(cases=1), "-o", tmp_path / "out", "-np", 1, "--overwrite"]
+
+    def review(*options: str) -> int:
+        return main([*map(str, command), *options])
+
+    return review
+
+
+def test_files_of_others_stay_where_those_of_a_run_are_removed(review_one_case, tmp_path):
     out = tmp_path / "out"
-    command = [
-        "review",
-        "-i",
-        str(predict(cases=1)),
-        "-o",
-        str(out),
-        "-np",
-        "1",
-        "--overwrite",
-        "-maps",
-    ]
-    assert main(command) == 0
-    mine = [
+    assert review_one_case("-maps") == 0
+    mine = (
         "outcome.json",
         "outcome.html",
         "review_details.csv",
         "review/mine.html",
         "maps/case_0/case_0_notes.txt",
-    ]
-    for name in (*mine, "postprocessed/case_0.nii.gz"):
+        "postprocessed/case_0.nii.gz",
+    )
+    for name in mine:
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text('{"mine": 1}')
-    before = digests(out)
-    assert main(command[:-1]) == 0 and not list(out.rglob("*entropy*"))
-    assert all(
-        digests(out)[name] == before[name] for name in (*mine, "postprocessed/case_0.nii.gz")
-    )
-    list_files = (
+    assert review_one_case() == 0
+    assert not list(out.rglob("*entropy*"))
+    assert {(out / name).read_text() for name in mine} == {'{"mine": 1}'}
+
+
+def test_files_of_others_at_the_places_of_a_list_are_refused(review_one_case, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert review_one_case("-maps") == 0
+    for name in (
         "index.html",
         "review.csv",
         "structures.csv",
         "scans.csv",
         "findings.csv",
         "prediction.json",
-    )
-    for name in (*list_files, "review/case_0.html", "calibration_applied.json"):
+        "review/case_0.html",
+        "calibration_applied.json",
+    ):
         (out / name).write_text('{"mine": 1}')
         before = digests(out)
-        assert main(command) == 2 and digests(out) == before
-        said = (
-            f"error: {out / name} was not written by nnunet_nacl and would be lost; move or rename"
-            " it.\n"
-        )
-        assert capsys.readouterr().err.endswith(said)
+        assert review_one_case("-maps") == 2
+        assert digests(out) == before
+        problem = "was not written by nnunet_nacl and would be lost; move or rename it.\n"
+        assert capsys.readouterr().err.endswith(f"error: {out / name} {problem}")
         (out / name).unlink()
-    assert main(command) == 0
+    assert review_one_case("-maps") == 0
 
 
 def refused(command, out, capsys, place):

@@ -366,67 +366,80 @@ def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it
     )
 
 
-def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
-    nan = np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32)
-    flat = np.full(SHAPE, 7, np.float32)
-    nan[2, 3, 4] = np.nan
+LATIN_1 = os.fsdecode(b"caf\xe9")
+PROBLEMS = {
+    "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
+    "constant": "constant_0000.nii.gz: all voxels have the value 7",
+    "cut": "cut_0001.nii.gz: cannot be read as an image (truncated",
+    "alone": "but the model takes 2 channels; give these alone, in one file or one for each",
+    "three": "three_0002.nii.gz: is one channel too many, the model takes 2",
+    "unnumbered": "rename it to unnumbered_0000.nii.gz",
+    "second": "second_0000.nii.gz: is missing",
+    "flat": "a 2D image, but the model is 3D",
+    LATIN_1: "not UTF-8",
+    "half": "half_0001.nii.gz: cannot be read (No such file",
+    "LOUD": "LOUD_0000.NII.GZ: the model was trained on *.nii.gz; convert or rename it",
+    "foreign": "foreign_0000.mha: the model was trained on *.nii.gz",
+    "..": ".._0000.nii.gz: a folder of the case's name cannot be made; rename it",
+    "wide": "by its spacing of 1000 x 1 x 1 mm it has",
+    "thin": "thin_0000.nii.gz: ",
+}
+"""By scan what is wrong with it, see :func:`write_bad_scans`."""
+
+
+def write_bad_scans(scans: Path) -> None:
+    """Scans that cannot be predicted, beside good ones."""
+    with_nan = np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32)
+    with_nan[2, 3, 4] = np.nan
     for channel in range(2):
-        for name, image, *spacing_mm in (
-            ("nan", nan),
-            ("constant", flat),
-            ("wide", nan[:, :2], (1000.0, 1.0, 1.0)),
-            ("thin", nan[:, :2], (2.0, 1.0, 0.001)),
-            ("flat", nan[1], (1.0, 1.0)),
-        ):
-            write_scan(scans / f"{name}_{channel:04d}.nii.gz", image, *spacing_mm)
+        name = f"{channel:04d}.nii.gz"
+        write_scan(scans / f"nan_{name}", with_nan)
+        write_scan(scans / f"constant_{name}", np.full(SHAPE, 7, np.float32))
+        write_scan(scans / f"wide_{name}", with_nan[:, :2], (1000.0, 1.0, 1.0))
+        write_scan(scans / f"thin_{name}", with_nan[:, :2], (2.0, 1.0, 0.001))
+        write_scan(scans / f"flat_{name}", with_nan[1], (1.0, 1.0))
     whole = (scans / "scan_0_0000.nii.gz").read_bytes()
-    copies = ["cut_0000", "alone_0000", "three_0000", "three_0001", "three_0002"]
-    copies += ["unnumbered", "second_0001", "half_0000", ".._0000", ".._0001"]
-    copies += [os.fsdecode(b"caf\xe9_000%d" % channel) for channel in range(2)]
     for name in (
-        *(f"{name}.nii.gz" for name in copies),
+        "cut_0000.nii.gz",
+        "alone_0000.nii.gz",
+        "three_0000.nii.gz",
+        "three_0001.nii.gz",
+        "three_0002.nii.gz",
+        "unnumbered.nii.gz",
+        "second_0001.nii.gz",
+        "half_0000.nii.gz",
+        ".._0000.nii.gz",
+        ".._0001.nii.gz",
+        f"{LATIN_1}_0000.nii.gz",
+        f"{LATIN_1}_0001.nii.gz",
         "LOUD_0000.NII.GZ",
         "LOUD_0001.NII.GZ",
         "foreign_0000.mha",
     ):
         (scans / name).write_bytes(whole)
     (scans / "cut_0001.nii.gz").write_bytes(whole[: len(whole) // 2])
-    (scans / "half_0001.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
-    image = sitk.ReadImage(str(scans / "scan_1_0001.nii.gz"))
+    (scans / "half_0001.nii.gz").symlink_to(scans.parent / "gone.nii.gz")
+
+
+def test_bad_scans_cost_only_themselves(tmp_path, model, scans) -> None:
+    write_bad_scans(scans)
+    second_channel = str(scans / "scan_1_0001.nii.gz")
+    image = sitk.ReadImage(second_channel)
     image.SetOrigin((0.0, 3.0, 0.0))
-    sitk.WriteImage(image, str(scans / "scan_1_0001.nii.gz"))
+    sitk.WriteImage(image, second_channel)
     folder = copy_model(model, tmp_path)
-    write_json(
-        folder / "dataset_fingerprint.json",
-        {"spacings": [SPACING_MM], "shapes_after_crop": [SHAPE]},
-    )
+    fingerprint = {"spacings": [SPACING_MM], "shapes_after_crop": [SHAPE]}
+    write_json(folder / "dataset_fingerprint.json", fingerprint)
     assert predict(folder, scans, tmp_path / "out", "-maps", "entropy") == 1
+    listed = {row["case"]: row for row in rows(tmp_path / "out")}
+    assert listed.keys() == {*PROBLEMS, "scan_0", "scan_1"}
+    for case, expected in PROBLEMS.items():
+        problem = listed[case]["problem"]
+        assert expected in problem
+        assert str(scans) in problem and "\n" not in problem
+    assert listed["scan_0"]["problem"] == listed["scan_1"]["problem"] == ""
     apart = "scan_1_0001.nii.gz lies apart from scan_1_0000.nii.gz: origin"
-    assert [row["case"] for row in rows(tmp_path / "out") if apart in row["reasons"]] == ["scan_1"]
-    problems = {row["case"]: row["problem"] for row in rows(tmp_path / "out")}
-    said = {
-        "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
-        "constant": "constant_0000.nii.gz: all voxels have the value 7",
-        "cut": "cut_0001.nii.gz: cannot be read as an image (truncated",
-        "alone": "but the model takes 2 channels; give these alone, in one file or one for each",
-        "three": "three_0002.nii.gz: is one channel too many, the model takes 2",
-        "unnumbered": "rename it to unnumbered_0000.nii.gz",
-        "second": "second_0000.nii.gz: is missing",
-        "flat": "a 2D image, but the model is 3D",
-        os.fsdecode(b"caf\xe9"): "not UTF-8",
-        "half": "half_0001.nii.gz: cannot be read (No such file",
-        "LOUD": "LOUD_0000.NII.GZ: the model was trained on *.nii.gz; convert or rename it",
-        "foreign": "foreign_0000.mha: the model was trained on *.nii.gz",
-        "..": ".._0000.nii.gz: a folder of the case's name cannot be made; rename it",
-        "wide": "by its spacing of 1000 x 1 x 1 mm it has",
-        "thin": "thin_0000.nii.gz: ",
-    }
-    assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
-    for case, text in said.items():
-        assert (
-            text in problems[case] and str(scans) in problems[case] and "\n" not in problems[case]
-        )
-    assert problems["scan_0"] == problems["scan_1"] == ""
+    assert [case for case, row in listed.items() if apart in row["reasons"]] == ["scan_1"]
     assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
 
 
