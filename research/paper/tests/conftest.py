@@ -1,5 +1,4 @@
-"""What these tests share with the package's own: real data, a server that has nnU-Net loaded, tiny
-data sets."""
+"""What these tests share with the package's own: nnU-Net's folders, small models and data sets."""
 
 import pytest
 import torch
@@ -20,11 +19,10 @@ def make_trainer(nnunet_folders):
     """Makes a trainer in 2D from its name, of this package whether it is registered or not."""
 
     def make(name: str) -> nnUNetTrainer:
-        trainer = (
-            getattr(trainers, name)
-            if set(trainers.NETWORKS) & set(name.split("_"))
-            else resolve(name)
-        )
+        if set(trainers.NETWORKS) & set(name.split("_")):
+            trainer = getattr(trainers, name)
+        else:
+            trainer = resolve(name)
         return trainer(make_plans(2), "2d", 0, dataset_json(), torch.device("cpu"))
 
     return make
