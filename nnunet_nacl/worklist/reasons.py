@@ -1,5 +1,7 @@
-"""The reasons why a scan needs a look, as text of at most twelve words each (names of structures:
-up to three)."""
+"""The reasons why a scan needs a look, as text of at most twelve words each.
+
+Names of structures may have three of these.
+"""
 
 from __future__ import annotations
 
@@ -150,8 +152,10 @@ def _fragmented_text(row: Any) -> str:
 
 
 def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a scan by score, those without one by predicted Dice; last those of which nothing is
-    known."""
+    """Rows of a scan by score, then those without one by predicted Dice.
+
+    Those of which neither is known are last.
+    """
     return structures.sort_values(["score", "predicted_dice"])
 
 
@@ -171,8 +175,7 @@ def _share_text(value: float) -> str:
 
 
 def volume_text(value: float) -> str:
-    """A volume, or area, with three significant digits, and never as a power of ten: ``1040``,
-    ``0.25``."""
+    """``1040``, ``0.25``: a volume, or area, with three digits, and never as a power of ten."""
     return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
 
 

@@ -35,22 +35,25 @@ SCANS_TO_LABEL = 40
 MEMBER = "volume "
 """Begins the column with the volumes that one network of several segmented; its name follows."""
 
+# Columns of structures: those that a scan has in common, those that a scan has of its worst
+# structure, those that are measured, and those that follow from what a map has learned.
 _OF_SCAN = ["entropy", "confidence", "mutual_information", "n_members", "unit"]
 _OF_WORST = ["score", "predicted_dice", "dice_low", "dice_high"]
-_MEASURED = (
-    *(
-        "key",
-        "name",
-        "pieces",
-        "largest_piece",
-        "volume",
-        "predicted_dice",
-        "predicted_volume",
-        "max_probability",
-    ),
-    *("members_dice", "network_volume", "network_dice", *_OF_SCAN),
-)
-_LEARNED = ("dice_low", "dice_high", "volume_low", "volume_high", "present", "score")
+_MEASURED = [
+    "key",
+    "name",
+    "pieces",
+    "largest_piece",
+    "volume",
+    "predicted_dice",
+    "predicted_volume",
+    "max_probability",
+    "members_dice",
+    "network_volume",
+    "network_dice",
+    *_OF_SCAN,
+]
+_LEARNED = ["dice_low", "dice_high", "volume_low", "volume_high", "present", "score"]
 
 
 @dataclass(frozen=True)
@@ -122,22 +125,27 @@ class ReviewList:
     about: About
 
     def cases(self, column: str) -> list[str]:
-        """Names of the scans whose value in a column of truth values is true, in the order of the
-        list."""
+        """Names of the scans for which a column of truth values is true, in the list's order."""
         return self.scans.index[self.scans[column].to_numpy(bool)].tolist()
 
     @cached_property
     def _kinds(self) -> dict[str, int]:
         """By kind of reason, in how many scans there is one."""
-        return Counter(
-            kind for reasons in self.scans.reasons for kind in dict.fromkeys(reasons.values())
-        )
+        n_scans_of_kind = Counter[str]()
+        for kind_of_reason in self.scans.reasons:
+            n_scans_of_kind.update(dict.fromkeys(kind_of_reason.values(), 1))
+        return n_scans_of_kind
 
     def reasons(self, case: str) -> list[str]:
-        """The reasons of a scan, but for those of a kind that every scan of a batch has: the
-        summary says them."""
-        shared = {kind for kind, n in self._kinds.items() if n == len(self.scans) > 1}
-        return [text for text, kind in self.scans.reasons[case].items() if kind not in shared]
+        """The reasons of a scan, but for those of a kind that every one of several scans has.
+
+        The summary says these.
+        """
+        kind_of_reason = self.scans.reasons[case]
+        n_scans = len(self.scans)
+        if n_scans == 1:
+            return list(kind_of_reason)
+        return [text for text, kind in kind_of_reason.items() if self._kinds[kind] < n_scans]
 
     @property
     def summary(self) -> str:
@@ -183,23 +191,28 @@ class ReviewList:
     @property
     def counts(self) -> str:
         """How many are flagged, and by what, and how many others were chosen by chance."""
-        n, of, kinds = len(self.cases("is_flagged")), len(self.scans), self._kinds
-        text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged"
-        each = " and ".join(kind for kind, number in kinds.items() if number == n)
-        text += f", {'each ' * (n > 1)}because {each}" if each else ""
-        text += "".join(
-            f", {number} because {kind}" for kind, number in kinds.items() if number < n
-        )
-        chosen = len(self.cases("is_random"))
-        if self.aims.also and n == of:
+        n_scans = len(self.scans)
+        n_flagged = len(self.cases("is_flagged"))
+        scans = "scan" if n_scans == 1 else "scans"
+        are = "is" if n_flagged == 1 else "are"
+        text = f"{n_flagged} of {n_scans} {scans} {are} flagged"
+        shared_by_flagged = [kind for kind, n in self._kinds.items() if n == n_flagged]
+        if shared_by_flagged:
+            each = "each " if n_flagged > 1 else ""
+            text += f", {each}because {' and '.join(shared_by_flagged)}"
+        for kind, n in self._kinds.items():
+            if n < n_flagged:
+                text += f", {n} because {kind}"
+
+        if self.aims.also and n_flagged == n_scans:
             return (
                 f"{text}; none could be chosen by chance (-also), since no scan is without a flag."
             )
-        return (
-            f"{text}; {chosen} more {'was' if chosen == 1 else 'were'} chosen by chance."
-            if chosen
-            else f"{text}."
-        )
+        n_chosen = len(self.cases("is_random"))
+        if n_chosen == 0:
+            return f"{text}."
+        were = "was" if n_chosen == 1 else "were"
+        return f"{text}; {n_chosen} more {were} chosen by chance."
 
     @property
     def has_limit(self) -> bool:
@@ -233,9 +246,9 @@ def review_list(
 
     They follow by their score, rising. Those without one, such as empty predictions, come before
     all others, the largest probability of any structure on top: there the network was nearest to
-    predicting something. Columns of ``scans`` are those of :mod:`~nnunet_nacl.worklist.list_files`,
-    with ``unit``; ``reasons`` to look, and the kind of each; ``is_random`` for those chosen by
-    chance; and ``has_page``.
+    predicting something. Columns of ``scans`` are those of
+    :mod:`~nnunet_nacl.worklist.list_tables`, with ``unit``; ``reasons`` to look, and the kind of
+    each; ``is_random`` for those chosen by chance; and ``has_page``.
 
     A batch that is unlike the calibration scans, as of another scanner, is compared with itself: of
     what is odd about an image only that it stands out of its batch flags it. The batch is compared
@@ -307,8 +320,10 @@ def _rank_scans(structures: pd.DataFrame) -> pd.DataFrame:
 def _are_listed(
     structures: pd.DataFrame, records: Mapping[str, CaseRecord], calibrator: Calibrator
 ) -> np.ndarray:
-    """Of each row whether several components are no surprise: the map says so, or they are
-    findings."""
+    """Of each row whether several components are no surprise.
+
+    They are none where the map says so, or where they are findings.
+    """
     with_findings = set[tuple[str, str]]()
     for case, record in records.items():
         for structure in record.findings:
@@ -359,7 +374,7 @@ def completed(
 ) -> pd.DataFrame:
     """The rows of structures with what a map has learned of them, and their scores.
 
-    :data:`~nnunet_nacl.worklist.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN
+    :data:`~nnunet_nacl.worklist.list_tables.STRUCTURE_COLUMNS` says what the new columns are; NaN
     where nothing is known.
 
     Args:
@@ -368,41 +383,59 @@ def completed(
         bad: By name of each structure that counts, the Dice below which it is bad; None: all count,
             from 0.
     """
-    members = structures[[column for column in structures if column.startswith(MEMBER)]].astype(
-        float
+    columns = dict.fromkeys([*structures, *_MEASURED, *_LEARNED])
+    volumes = _volumes_of_members(structures)
+    rows = structures.reindex(columns=list(columns)).assign(
+        volume_min=volumes.min(axis=1),
+        volume_max=volumes.max(axis=1),
+        volume_sd=volumes.std(axis=1),
     )
-    members = members if members.shape[1] > 1 else members.iloc[:, :0]
-    made = structures.reindex(
-        columns=list(dict.fromkeys((*structures, *_MEASURED, *_LEARNED)))
-    ).assign(
-        volume_min=members.min(axis=1),
-        volume_max=members.max(axis=1),
-        volume_sd=members.std(axis=1),
-    )
-    for key, rows in made.groupby("key", sort=False):
-        key, index, is_always = str(key), rows.index, False
-        if calibrator.learned is not None and calibrator.quality is not None:
-            learned = calibrator.learned
-            is_always = key in learned.scores.always
-            made.loc[index, ["dice_low", "dice_high"]] = learned.dice[key].predict(
-                rows.predicted_dice
-            )[:, 1:]
-            sized = rows[rows.unit == calibrator.quality.unit]
-            volumes = learned.volume[key].predict(sized.predicted_volume)[:, 1:]
-            made.loc[sized.index, ["volume_low", "volume_high"]] = volumes
-            if calibrator.presence is not None:
-                made.loc[sized.index, "present"] = calibrator.presence.present_probability(
-                    key, sized
-                )
-        score = structure_score(rows.predicted_dice, made.present[index], is_always)
-        made.loc[index, "score"] = score - (
-            0.0 if bad is None else bad.get(rows["name"].iloc[0], math.nan)
-        )
-    return made
+    for key, rows_of_structure in rows.groupby("key", sort=False):
+        is_always = _add_learned(rows, str(key), rows_of_structure, calibrator)
+        present = rows.present[rows_of_structure.index]
+        score = structure_score(rows_of_structure.predicted_dice, present, is_always)
+        limit = 0.0
+        if bad is not None:
+            limit = bad.get(rows_of_structure["name"].iloc[0], math.nan)
+        rows.loc[rows_of_structure.index, "score"] = score - limit
+    return rows
+
+
+def _volumes_of_members(structures: pd.DataFrame) -> pd.DataFrame:
+    """The volumes that each of several networks segmented; no column where there is one network."""
+    columns = [column for column in structures if column.startswith(MEMBER)]
+    if len(columns) < 2:
+        columns = []
+    return structures[columns].astype(float)
+
+
+def _add_learned(
+    rows: pd.DataFrame, key: str, rows_of_structure: pd.DataFrame, calibrator: Calibrator
+) -> bool:
+    """Write into ``rows`` what a map has learned of one structure.
+
+    Volumes and presence are written only where they are in the unit that the map has learned.
+
+    Returns:
+        Whether the structure was in all calibration scans.
+    """
+    if calibrator.learned is None or calibrator.quality is None:
+        return False
+    dice = calibrator.learned.dice[key].predict(rows_of_structure.predicted_dice)
+    rows.loc[rows_of_structure.index, ["dice_low", "dice_high"]] = dice[:, 1:]
+    same_unit = rows_of_structure[rows_of_structure.unit == calibrator.quality.unit]
+    volumes = calibrator.learned.volume[key].predict(same_unit.predicted_volume)
+    rows.loc[same_unit.index, ["volume_low", "volume_high"]] = volumes[:, 1:]
+    if calibrator.presence is not None:
+        present = calibrator.presence.present_probability(key, same_unit)
+        rows.loc[same_unit.index, "present"] = present
+    return key in calibrator.learned.scores.always
 
 
 def _choose_by_chance(cases: Sequence[str], number: int) -> set[str]:
-    """So many of the cases, by a hash of their names: of more cases, most that were chosen stay
-    so."""
-    order = {case: sha256(f"0 {case}".encode(errors="surrogateescape")).digest() for case in cases}
-    return set(sorted(sorted(cases), key=order.__getitem__)[:number])
+    """So many of the cases, by a hash of their names: of more cases, most chosen ones stay so."""
+    return set(sorted(sorted(cases), key=_hash_of_name)[:number])
+
+
+def _hash_of_name(case: str) -> bytes:
+    return sha256(f"0 {case}".encode(errors="surrogateescape")).digest()
