@@ -86,7 +86,7 @@ def test_a_scan_has_the_same_reasons_in_a_list_of_many_as_row_by_row():
     records = []
     for i in range(200):
         found = (StructureFindings("s1", ()),) if rng.random() < 0.5 else ()
-        structures = [random_structure(rng) for _ in range(1 if i < 20 else 4)]
+        structures = [random_structure(rng) for _ in range(1 if i < 80 else 4)]
         differences = ("odd",) if rng.random() < 0.2 else ()
         profile = (1.0,) if rng.random() < 0.2 else ()
         values = {"findings": found, "differences": differences, "profile": profile}
