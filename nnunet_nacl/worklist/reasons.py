@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,33 @@ LIKELY = 0.5
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
 _MISSED = "a structure was not segmented"
 _ABSENT = "a structure is probably absent"
+
+
+class StructureRow(Protocol):
+    """A row of a structure of a scan, see :func:`~nnunet_nacl.worklist.review_list.completed`."""
+
+    name: str
+    pieces: float
+    largest_piece: float
+    predicted_dice: float
+    dice_low: float
+    dice_high: float
+    present: float
+    members_dice: float
+
+
+class _NamedRow(StructureRow, Protocol):
+    """With what texts of reasons need beside it.
+
+    Attributes:
+        Index: The case.
+        prefix: The name before a text; empty in scans of one structure.
+        largest_of_scan: Largest probability of any structure of the scan.
+    """
+
+    Index: str
+    prefix: str
+    largest_of_scan: float
 
 
 def find_reasons(
@@ -112,7 +139,7 @@ def _add_reasons(
     kind: str,
     rows: pd.DataFrame,
     column: str,
-    text: Callable[[Any], str],
+    text: Callable[[_NamedRow], str],
     *,
     ascending: bool = True,
 ) -> None:
@@ -124,29 +151,30 @@ def _add_reasons(
         reasons[row.Index][f"{text(row)}{more}"] = kind
 
 
-def _worst_rows(rows: pd.DataFrame, column: str, *, ascending: bool = True) -> Iterator[Any]:
+def _worst_rows(rows: pd.DataFrame, column: str, *, ascending: bool = True) -> Iterator[_NamedRow]:
     """The first row of each case in the order of a column, NaN last; of equals the first."""
     in_order = rows.sort_values(column, ascending=ascending, kind="stable")
-    return in_order[~in_order.index.duplicated()].itertuples()
+    rows_of_worst: Iterable[Any] = in_order[~in_order.index.duplicated()].itertuples()
+    yield from rows_of_worst
 
 
-def _low_dice_text(row: Any) -> str:
+def _low_dice_text(row: _NamedRow) -> str:
     return f"{row.prefix}predicted Dice {dice_text(row)}"
 
 
-def _missed_text(row: Any) -> str:
+def _missed_text(row: _NamedRow) -> str:
     return f"{row.name} not segmented{_present_text(row.present)}"
 
 
-def _absent_text(row: Any) -> str:
+def _absent_text(row: _NamedRow) -> str:
     return f"{row.name} probably absent ({row.present:.2f})"
 
 
-def _disagreement_text(row: Any) -> str:
+def _disagreement_text(row: _NamedRow) -> str:
     return f"{row.prefix}folds disagree ({row.members_dice:.2f})"
 
 
-def _fragmented_text(row: Any) -> str:
+def _fragmented_text(row: _NamedRow) -> str:
     share_percent = 100 * row.largest_piece
     return f"{row.name} in {row.pieces:.0f} pieces (largest {share_percent:.0f} %)"
 
@@ -159,7 +187,7 @@ def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
     return structures.sort_values(["score", "predicted_dice"])
 
 
-def dice_text(row: Any) -> str:
+def dice_text(row: StructureRow) -> str:
     """``0.83 (0.70 to 1)``: predicted Dice with its interval, where that is known."""
     if math.isnan(row.predicted_dice):
         return "not segmented"
