@@ -15,20 +15,15 @@ from nnunet_nacl.calibrator.map_parts import Inference
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.nnunet.held_out import (
-    HeldOut,
-    inference_of,
-    kept_settings,
-    measure_folders,
-    measure_images,
-    measure_validation,
-)
+from nnunet_nacl.nnunet.held_out import HeldOut, inference_of, kept_settings, measure_folders
+from nnunet_nacl.nnunet.labelled_images import measure_images
 from nnunet_nacl.nnunet.places import validation_folder
 from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.nnunet.validation import measure_validation
 
 _LOG = logging.getLogger(__name__)
 

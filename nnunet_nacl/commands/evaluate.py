@@ -25,12 +25,13 @@ from nnunet_nacl.files import check_ours, check_writable, checksum, write_atomic
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.metrics.overlap import Detected
-from nnunet_nacl.nnunet.held_out import HeldOut, measure_folders, measure_validation
+from nnunet_nacl.nnunet.held_out import HeldOut, measure_folders
 from nnunet_nacl.nnunet.places import FINAL, predicted_folder
 from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.nnunet.validation import measure_validation
 from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
 from nnunet_nacl.quality.presence import LearnedPresence, learn_presence
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report

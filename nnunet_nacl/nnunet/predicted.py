@@ -25,14 +25,10 @@ from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
 from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.preprocessing import GridCase, preprocessed_cases, with_stage_before
 from nnunet_nacl.nnunet.profile import profile
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
-from nnunet_nacl.nnunet.trained_model import (
-    GridCase,
-    TrainedModel,
-    preprocessed_cases,
-    with_stage_before,
-)
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import check_names
 
 if TYPE_CHECKING:

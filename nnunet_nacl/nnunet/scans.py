@@ -21,7 +21,8 @@ from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.places import find_references, list_folder
 from nnunet_nacl.nnunet.predicted import NetworkSettings, NetworkSource
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.trained_model import GridCase, TrainedModel, preprocess
+from nnunet_nacl.nnunet.preprocessing import GridCase, preprocess
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 # endings of images that other models take
 _IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"

@@ -16,7 +16,7 @@ from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.trained_model import for_pictures
+from nnunet_nacl.nnunet.preprocessing import for_pictures
 from nnunet_nacl.worklist.drawing import draw_slice, encode_picture
 from nnunet_nacl.worklist.slice_stack import draw_slice_stack
 from nnunet_nacl.worklist.slices import View

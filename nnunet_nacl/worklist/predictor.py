@@ -19,7 +19,8 @@ from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError, errors_name_arguments
 from nnunet_nacl.nnunet.predicted import Network, NetworkSettings, predicted_case
-from nnunet_nacl.nnunet.trained_model import TrainedModel, preprocess
+from nnunet_nacl.nnunet.preprocessing import preprocess
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.quality.bad_limits import BadSpec, read_bad, share_of
 from nnunet_nacl.quality.flags import Flags

@@ -144,7 +144,7 @@ def export_by_nnunet(root: Path, row: str, edge: int) -> float:
 def export_by_predict(root: Path, row: str, edge: int) -> float:
     """CPU seconds of what `nnunet_nacl predict` does with the answer of the networks."""
     from nnunet_nacl.nnunet.predicted import predicted_case
-    from nnunet_nacl.nnunet.trained_model import GridCase, for_pictures
+    from nnunet_nacl.nnunet.preprocessing import GridCase, for_pictures
 
     logits = np.load(root / "logits.npy")
     model = open_model(root)

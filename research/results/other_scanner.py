@@ -11,7 +11,8 @@ from rows import Row, mean_row, put
 from scipy.stats import mannwhitneyu
 from study import CV, Study
 
-from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
+from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, CalibrationProfiles
 
 UNLIKE = "unlike"

@@ -22,7 +22,7 @@ from nnunet_nacl.cases.geometry import Geometry, slicing_axis
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.voxel_uncertainty import Place
-from nnunet_nacl.nnunet.trained_model import for_pictures
+from nnunet_nacl.nnunet.preprocessing import for_pictures
 from nnunet_nacl.worklist.pages import scan_page
 from nnunet_nacl.worklist.pictures import draw_scan
 from nnunet_nacl.worklist.review_list import review_list
