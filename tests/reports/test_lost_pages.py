@@ -57,7 +57,8 @@ def check_delivered(output: Path, cases: int) -> None:
 def test_the_page_of_a_scan_is_left_out_and_no_page_leads_to_it(
     tmp_path, break_template, monkeypatch, capsys
 ):
-    folder, output = predictions_in(tmp_path)(), tmp_path / "out"
+    folder = predictions_in(tmp_path)()
+    output = tmp_path / "out"
     break_template("scan.html", case="case_1")
     assert review(folder, output) == 1
     said = "review/case_1.html: the page cannot be made: TypeError: such values have no page"
@@ -76,7 +77,8 @@ def test_the_page_of_a_scan_is_left_out_and_no_page_leads_to_it(
 
 
 def test_the_list_of_a_review_is_lost_alone(tmp_path, break_template, capsys):
-    folder, output = predictions_in(tmp_path)(), tmp_path / "out"
+    folder = predictions_in(tmp_path)()
+    output = tmp_path / "out"
     assert review(folder, output) == 0
     break_template("review.html")
     assert review(folder, output) == 1
@@ -87,7 +89,8 @@ def test_the_list_of_a_review_is_lost_alone(tmp_path, break_template, capsys):
 
 
 def test_the_list_of_a_prediction_is_lost_alone(tmp_path, break_template, capsys):
-    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 2)
+    model = make_model(tmp_path)
+    scans = make_scans(tmp_path / "scans", 2)
     break_template("review.html")
     assert predict(model, scans, tmp_path / "out") == 1
     assert "index.html: the page cannot be made: TypeError" in capsys.readouterr().err
@@ -95,12 +98,15 @@ def test_the_list_of_a_prediction_is_lost_alone(tmp_path, break_template, capsys
 
 
 def test_the_page_of_an_outcome_is_lost_alone(tmp_path, break_template, capsys):
-    folder, output, corrected = predictions_in(tmp_path)(), tmp_path / "out", tmp_path / "corrected"
+    folder = predictions_in(tmp_path)()
+    output = tmp_path / "out"
+    corrected = tmp_path / "corrected"
     corrected.mkdir()
     assert review(folder, output) == 0
     write_image(read(output / "case_0.nii.gz"), corrected / "case_0.nii.gz", SPACING_MM)
     back = ["review", "-back", str(output), "-corrected", str(corrected)]
-    assert main(back) == 0 and (output / "outcome.html").is_file()
+    assert main(back) == 0
+    assert (output / "outcome.html").is_file()
     break_template("outcome.html")
     assert main(back) == 1
     assert "outcome.html: the page cannot be made: TypeError" in capsys.readouterr().err

@@ -78,7 +78,8 @@ def write_predictions(folder: Path, images: Path, n_structures: int, seed: int) 
 def made(request, tmp_path_factory) -> Made:
     n_structures = request.param
     root = tmp_path_factory.mktemp(f"{n_structures} structures")
-    images, truths = root / "images", root / "truths"
+    images = root / "images"
+    truths = root / "truths"
     images.mkdir()
     truths.mkdir()
     for case in CASES:
@@ -88,7 +89,8 @@ def made(request, tmp_path_factory) -> Made:
         )
     for seed, name in enumerate(("ours", "theirs")):
         write_predictions(root / name, images, n_structures, seed)
-    reviewed, compared = root / "reviewed", root / "compared"
+    reviewed = root / "reviewed"
+    compared = root / "compared"
     commands = (
         ["review", "-i", root / "ours", "-o", reviewed, "-np", "1"],
         ["review", "-back", reviewed, "-corrected", truths],

@@ -42,13 +42,13 @@ def test_numbers_are_shown_short_and_written_in_full():
     assert made.to_text().splitlines()[2].split() == ["a\\nb", "0.33", "2", "of", "8", "3"]
     assert made.to_csv(["+1"]).splitlines()[-1] == '"\'=1+1",,0,4,"\'+1"'
     [first, second] = csv.DictReader(io.StringIO(made.to_csv()))
-    assert float(first["HD95 (mm)"]) == 1 / 3 and (first["missed"], second["HD95 (mm)"]) == (
+    assert float(first["HD95 (mm)"]) == 1 / 3
+    assert (first["missed"], second["HD95 (mm)"]) == (
         "2",
         "",
     )
-    assert made.rows()[0][1:3] == [("0.33", 1 / 3, ""), ("2 of 8", 2, "")] and made.rows()[1][
-        1
-    ] == ("-", None, "")
+    assert made.rows()[0][1:3] == [("0.33", 1 / 3, ""), ("2 of 8", 2, "")]
+    assert made.rows()[1][1] == ("-", None, "")
     wider = table(rows, csv=pd.DataFrame({"all": [1.5]}))
     assert wider.to_csv() == '"all"\n1.5\n'
 
@@ -60,5 +60,6 @@ def test_the_ten_worst_by_their_worst_row_in_their_order():
     assert [row["structure"] for row in shown[:10]] == [
         f"s{i}" for i in range(12) if i not in (3, 5)
     ]
-    assert len(shown) == 20 and more == "the 10 worst, and 2 more in the file"
+    assert len(shown) == 20
+    assert more == "the 10 worst, and 2 more in the file"
     assert ten_worst([], "structure", lambda row: 0) == ([], [])

@@ -25,8 +25,10 @@ SCANS = ("it's ü", "b", "no image", 'a "<b>"')
 def reviewed_scans(tmp_path_factory):
     """A reviewed folder of ``SCANS``, the first of 160 slices, the third without an image; and its
     list."""
-    parent, rng = tmp_path_factory.mktemp("reviewed scans"), np.random.default_rng(0)
-    folder, images = parent / "predictions", parent / "images"
+    parent = tmp_path_factory.mktemp("reviewed scans")
+    rng = np.random.default_rng(0)
+    folder = parent / "predictions"
+    images = parent / "images"
     folder.mkdir()
     images.mkdir()
     dataset, plans = describe(CLASSES, len(SCANS), ".nii.gz", "SimpleITKIO")

@@ -37,7 +37,8 @@ def made(tmp_path):
     corrected labels."""
 
     def make(corrected: dict[str, np.ndarray], labels=CLASSES, flags=FLAGS, spacing=SPACING_MM):
-        output, back = tmp_path / "out", tmp_path / "corrected"
+        output = tmp_path / "out"
+        back = tmp_path / "corrected"
         for folder in (output, back):
             folder.mkdir()
         dataset, plans = describe(labels, 6, ".nii.gz", "SimpleITKIO")
@@ -75,32 +76,31 @@ def test_dice_intervals_and_what_is_bad(made):
     output, back = made({"a": half(), "c": delivered()})
     outcome = read_outcome(output, [], back)
     a, c = outcome.cases
-    assert (
-        a.group == "flagged"
-        and a.n_changed == 100
-        and a.bad
-        and c.group == "chosen by chance"
-        and c.bad is False
-    )
+    assert a.group == "flagged"
+    assert a.n_changed == 100
+    assert a.bad
+    assert c.group == "chosen by chance"
+    assert c.bad is False
     np.testing.assert_allclose(a.structures["anterior"], (2 / 3, 0.9, 0.8, 1.0))
-    assert a.structures["posterior"][0] == 0 and math.isnan(a.structures["posterior"][1])
-    anterior, posterior = outcome.predicted["anterior"], outcome.predicted["posterior"]
+    assert a.structures["posterior"][0] == 0
+    assert math.isnan(a.structures["posterior"][1])
+    anterior = outcome.predicted["anterior"]
+    posterior = outcome.predicted["posterior"]
     assert (anterior.n, anterior.coverage.n, anterior.coverage.share) == (2, 2, 0.5)
     np.testing.assert_allclose(
         [anterior.dice, anterior.predicted_dice, anterior.error], [5 / 6, 0.9, 1 / 6]
     )
-    assert (
-        anterior.width == pytest.approx(0.2)
-        and posterior.coverage.n == 0
-        and math.isnan(posterior.error)
-    )
+    assert anterior.width == pytest.approx(0.2)
+    assert posterior.coverage.n == 0
+    assert math.isnan(posterior.error)
     assert [tuple(group.values()) for group in outcome.groups.values()] == [
         (2, 1, 1, 1, 1),
         (3, 1, 0, 1, 0),
         (1, 0, 0, 0, 0),
     ]
     # of four, one chosen and good: 1/4 is above 0.05
-    assert outcome.unseen == 0 and outcome.unseen_upper == 3 / 6
+    assert outcome.unseen == 0
+    assert outcome.unseen_upper == 3 / 6
     assert outcome.warnings == []
 
 
@@ -110,7 +110,9 @@ def test_regions_overlap_and_ignored_voxels_do_not_count(made):
     output, back = made({"a": truth}, REGIONS_WITH_IGNORE)
     [found] = read_outcome(output, [], back).cases
     whole, core = found.structures.values()
-    assert found.n_changed == 100 and whole[0] == 2 * 50 / 200 and core[0] == 0
+    assert found.n_changed == 100
+    assert whole[0] == 2 * 50 / 200
+    assert core[0] == 0
 
 
 def test_renumbered_labels_are_pointed_out_and_others_are_errors(made):
@@ -167,14 +169,15 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     )
     # 4 of 6 not flagged, 1 of 3 chosen bad; two bad among four leave at most one in three chosen
     # with probability 1/2
-    assert (
-        "So 22.2 % of all scans are bad and not flagged" in printed and "at most 33.3 %" in printed
-    )
+    assert "So 22.2 % of all scans are bad and not flagged" in printed
+    assert "at most 33.3 %" in printed
     document = read_dict(output / "outcome.json")
     check_document("outcome", document)
-    assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
+    assert document["unseen"] == pytest.approx(4 / 6 / 3)
+    assert document["unseen_upper"] == 2 / 6
     page = Page((output / "outcome.html").read_text(encoding="utf-8"))
-    assert not page.faults and "22.2 %" in page.text
+    assert not page.faults
+    assert "22.2 %" in page.text
 
 
 def marks_of(folder, **marks: str):
@@ -195,7 +198,8 @@ def test_bad_scans_that_are_known_are_the_least_that_is_said(made, tmp_path):
     outcome = read_outcome(output, [marks_of(tmp_path, e="reject", a="reject")], back)
     # c alone was drawn, and is good; e and f are bad and were not drawn, a is flagged
     assert outcome.groups["other"] == {"n": 3, "looked_at": 3, "changed": 2, "judged": 3, "bad": 2}
-    assert outcome.unseen == pytest.approx(2 / 6) and outcome.unseen_upper == pytest.approx(3 / 6)
+    assert outcome.unseen == pytest.approx(2 / 6)
+    assert outcome.unseen_upper == pytest.approx(3 / 6)
     text = " ".join(outcome_lines(outcome))
     assert "2 are known to be bad. So at least 33.3 % of all scans are bad and not flagged" in text
 
@@ -212,7 +216,8 @@ def test_known_bad_scans_bound_a_draw_that_took_all_others(made, tmp_path):
     assert outcome.unseen == outcome.unseen_upper == pytest.approx(2 / 6)
     undrawn = {"e": "reject", "'-f": "reject"}
     outcome = read_outcome(output, [marks_of(tmp_path, **undrawn)], None)
-    assert math.isnan(outcome.unseen) and math.isnan(outcome.unseen_upper)
+    assert math.isnan(outcome.unseen)
+    assert math.isnan(outcome.unseen_upper)
     assert "At least 33.3 % of all scans are bad and not flagged: 2 of 6" in " ".join(
         outcome_lines(outcome)
     )
@@ -223,9 +228,8 @@ def test_a_segmentation_that_is_not_what_was_delivered_is_named_and_not_counted(
     write_image(half(), output / "a.nii.gz", SPACING_MM)  # corrected where it lay, and copied
     outcome = read_outcome(output, [marks_of(tmp_path, a="correct")], back)
     [warning] = outcome.warnings
-    assert (
-        "a.nii.gz is not what was delivered" in warning and "labels of a are not counted" in warning
-    )
+    assert "a.nii.gz is not what was delivered" in warning
+    assert "labels of a are not counted" in warning
     assert [(case.case, case.n_changed, len(case.structures)) for case in outcome.cases] == [
         ("a", None, 0),  # its mark
         ("b", 0, 2),  # copies that are the same are approved

@@ -33,12 +33,11 @@ def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path
     ]
     monkeypatch.setattr(module, "LARGEST_PICTURES", 100_000)
     write_list(review_list(records, aims=Aims(pages="none")), tmp_path)
-    page = Page(text := (tmp_path / "index.html").read_text())
-    assert (
-        not page.faults
-        and "Review list: , 5 scans" in page.text
-        and "0 of 5 scans are flagged" in page.text
-    )
+    text = (tmp_path / "index.html").read_text()
+    page = Page(text)
+    assert not page.faults
+    assert "Review list: , 5 scans" in page.text
+    assert "0 of 5 scans are flagged" in page.text
     rows = dict(re.findall(r'data-case="(.*?)"(.*?)</tr>', text, re.S))
     assert list(rows) == [f"scan {i}" for i in range(4, -1, -1)]
     assert ["AAAA" in row for row in rows.values()] == [True, True, False, False, False]
@@ -61,12 +60,11 @@ def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     assert (
         '0.50 (0.40 to 0.60)</span><span class="small">2 ml (predicted 2.5, 1 to 3)<' in cells["a"]
     )
-    assert "interval not supported; 2 ml" in cells["odd"] and "unlike: odd<" in cells["odd"]
-    assert (
-        "not supported" not in cells["a"]
-        and 'x="40.0%" width="20.0%"' in cells["a"]
-        and 'cx="50.0%"' in cells["a"]
-    )
+    assert "interval not supported; 2 ml" in cells["odd"]
+    assert "unlike: odd<" in cells["odd"]
+    assert "not supported" not in cells["a"]
+    assert 'x="40.0%" width="20.0%"' in cells["a"]
+    assert 'cx="50.0%"' in cells["a"]
 
 
 def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
@@ -94,7 +92,9 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]
     places = [(float(dot["cx"][:-1]), float(dot["cy"])) for dot in dots]
     low, high = (float(page.all("line")[0][end][:-1]) for end in ("x1", "x2"))
-    assert limit == f"{low + 0.5 * (high - low)}%" and not page.faults and len(set(places)) == 6
+    assert limit == f"{low + 0.5 * (high - low)}%"
+    assert not page.faults
+    assert len(set(places)) == 6
     left = [dot["class"] for dot, (x, _) in zip(dots, places) if low < x < float(limit[:-1])]
     right = [dot["class"] for dot, (x, _) in zip(dots, places) if x > float(limit[:-1])]
     assert left == ["flagged"] * 2 and sorted(right) == ["", "chosen", "flagged"], (
@@ -122,14 +122,17 @@ def test_a_page_opens_at_the_slice_that_is_least_certain_of_the_worst_structure(
 
 def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(reviewed_scans):
     parent, listed = reviewed_scans
-    order, pages = [*listed.scans.index], {}
+    order = [*listed.scans.index]
+    pages = {}
     assert sorted(order) == sorted(SCANS) == sorted(listed.cases("has_page"))
     for case in order:
-        pages[case] = page = Page(
-            text := (parent / "out" / page_of(case)).read_text(encoding="utf-8")
-        )
-        assert not page.faults and len(text) < 1_500_000
-        assert "default-src 'none'" in text and "https://" not in text
+        text = (parent / "out" / page_of(case)).read_text(encoding="utf-8")
+        page = Page(text)
+        pages[case] = page
+        assert not page.faults
+        assert len(text) < 1_500_000
+        assert "default-src 'none'" in text
+        assert "https://" not in text
         assert all(
             name in page.text for name in (*listed.structures.name, *listed.scans.reasons[case])
         )
@@ -150,7 +153,8 @@ def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(rev
 
 @pytest.mark.parametrize("name", ["it's ü 脳", '"$HOME" `x` \\n'])
 def test_lines_for_editors_are_quoted_for_the_shell_and_for_python(tmp_path, name):
-    image, segmentation = str(tmp_path / f"{name}_0000.nii.gz"), tmp_path / f"{name}.nii.gz"
+    image = str(tmp_path / f"{name}_0000.nii.gz")
+    segmentation = tmp_path / f"{name}.nii.gz"
     lines = editor_lines(image, segmentation)
     assert shlex.split(lines["ITK-SNAP"]) == ["itksnap", "-g", image, "-s", str(segmentation)]
     command, flag, code = shlex.split(lines["3D Slicer"])
@@ -182,7 +186,8 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     record = record_path(tmp_path / "out" / RECORDS, "b")
     read_record(record).save(record)  # without its pictures
     text = scan_page(again, "b", tmp_path / "out")
-    assert "There is no picture" in text and not Page(text).faults
+    assert "There is no picture" in text
+    assert not Page(text).faults
     record.write_text("{")
     problems = write_list(again, tmp_path / "out")
     assert list(problems) == ["review/b.html"]

@@ -29,7 +29,9 @@ APART = """Object.defineProperty(window, 'localStorage', {value: {
 def browse(chromium, reviewed_scans):
     """Function that opens the list, or the page of a case, in a browser of its own; it must not
     complain."""
-    contexts, complaints, folder = [], [], reviewed_scans[0] / "out"
+    contexts = []
+    complaints = []
+    folder = reviewed_scans[0] / "out"
 
     def browse(case=None, width=1280, script="", **settings):
         contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **settings))
@@ -87,7 +89,8 @@ def test_keys_wheel_and_slider_move_through_slices_and_scans(browse, listed):
         "b.html"
     ), "the slider's key"
 
-    page, title = browse(listed.scans.index[0]), "document.querySelector('h1').textContent"
+    page = browse(listed.scans.index[0])
+    title = "document.querySelector('h1').textContent"
     for key, rank in (("n", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("p", 0)):
         with page.expect_navigation():
             page.keyboard.press(key)
@@ -112,7 +115,8 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
         "mark": "correct",
         "note": 'apex: "leaks",\nbase ü',
     }
-    assert list(row) == ["run", "case", "mark", "note", "time"] and row.items() >= known.items()
+    assert list(row) == ["run", "case", "mark", "note", "time"]
+    assert row.items() >= known.items()
     assert row["time"].endswith("Z")
     if script != REFUSED:
         page.reload()
@@ -127,14 +131,13 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
     marks = page.evaluate(
         "[...document.querySelectorAll('tbody select')].map((select) => select.value)"
     )
-    assert (
-        marks[:3] == ["correct", "ok", ""]
-        and 'leaks",' in page.locator("tbody tr").first.inner_text()
-    )
+    assert marks[:3] == ["correct", "ok", ""]
+    assert 'leaks",' in page.locator("tbody tr").first.inner_text()
 
 
 def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, listed):
-    page, good = browse(), {"mark": "ok", "note": "", "time": "2026-01-01T00:00:00.000Z"}
+    page = browse()
+    good = {"mark": "ok", "note": "", "time": "2026-01-01T00:00:00.000Z"}
 
     def follow(run: str, marks: object) -> list[dict[str, str]]:
         page.goto(
@@ -183,7 +186,8 @@ row.checkVisibility()).map(
     assert page.evaluate(visible) == [*listed.scans.index]
     page.get_by_label("flagged").check()
     assert page.evaluate(visible) == flagged
-    left, n = "Not seen yet: {} flagged, {} of {} in all.".format, len(listed.scans)
+    left = "Not seen yet: {} flagged, {} of {} in all.".format
+    n = len(listed.scans)
     assert page.locator("#left").inner_text() == left(len(flagged), n, n)
     page.get_by_label("not seen yet").check()
     page.locator("tbody tr:not([hidden]) select").first.select_option("reject")
@@ -192,14 +196,14 @@ row.checkVisibility()).map(
     page.get_by_label("flagged").uncheck()
     page.get_by_label("not seen yet").uncheck()
     page.locator("thead button").first.click()
-    assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(
-        page.evaluate(visible)
-    ) == len(listed.scans)
+    assert page.evaluate(visible) == sorted(page.evaluate(visible))
+    assert len(page.evaluate(visible)) == len(listed.scans)
 
 
 def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):
     page = browse("b", java_script_enabled=False)
-    assert page.locator(".planes img").count() == 3 and page.locator(".structure").count() == 2
+    assert page.locator(".planes img").count() == 3
+    assert page.locator(".structure").count() == 2
     assert not page.locator("#viewer").is_visible() and not page.locator("#mark").is_visible()
 
 
@@ -214,17 +218,21 @@ one.getBoundingClientRect()).filter(
         page.locator(f'tr[data-case="b"] {part}').bounding_box()
         for part in (".picture", ".why", ".dice")
     )
-    assert picture["x"] + picture["width"] <= why["x"] + 1 and abs(picture["y"] - why["y"]) < 1
-    assert dice["y"] >= picture["y"] + picture["height"] - 1 and dice["width"] > 300
+    assert picture["x"] + picture["width"] <= why["x"] + 1
+    assert abs(picture["y"] - why["y"]) < 1
+    assert dice["y"] >= picture["y"] + picture["height"] - 1
+    assert dice["width"] > 300
 
 
 def test_the_page_of_an_outcome_says_on_a_phone_that_a_table_is_wider(chromium, tmp_path):
-    table, complaints = pd.DataFrame({f"column {i}": ["a value"] for i in range(12)}), []
+    table = pd.DataFrame({f"column {i}": ["a value"] for i in range(12)})
+    complaints = []
     (tmp_path / "outcome.html").write_text(
         render_page("outcome.html", made="", sentences=[], tables=[("What", table)])
     )
     page = chromium.new_page(viewport={"width": 400, "height": 900})
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((tmp_path / "outcome.html").as_uri())
-    assert page.get_attribute(".scroll", "class") == "scroll wider" and not complaints
+    assert page.get_attribute(".scroll", "class") == "scroll wider"
+    assert not complaints
     page.close()

@@ -73,7 +73,9 @@ def around(axis: int, geometry: Geometry) -> View:
 
 
 def test_all_48_orientations_are_turned_as_usual_and_size_and_spacing_with_them():
-    n_turned, indices = 0, np.indices((4, 5, 6))[::-1]  # the file's first axis is the array's last
+    # the file's first axis is the array's last
+    n_turned = 0
+    indices = np.indices((4, 5, 6))[::-1]
     for directions in ORIENTATIONS:
         views = [around(axis, simpleitk(directions)) for axis in range(3)]
         assert {view.plane for view in views} == set(VIEWS)
@@ -81,10 +83,10 @@ def test_all_48_orientations_are_turned_as_usual_and_size_and_spacing_with_them(
             for direction, (world, sign) in enumerate(VIEWS[view.plane]):
                 shown = view(sum(directions[world, i] * indices[i] for i in range(3)))
                 steps = np.diff(shown, axis=direction)
-                assert (np.sign(steps) == sign).all() and not np.diff(
-                    shown, axis=1 - direction
-                ).any()
-        grid, turned = views[0].grid, views[0].transpose
+                assert (np.sign(steps) == sign).all()
+                assert not np.diff(shown, axis=1 - direction).any()
+        grid = views[0].grid
+        turned = views[0].transpose
         assert (grid.shape, grid.spacing_mm) == (
             ((6, 5), (0.5, 2)) if turned else ((5, 6), (2, 0.5))
         )
@@ -119,7 +121,8 @@ def test_unknown_orientations_are_shown_as_stored(geometry):
     assert anatomical_axes(geometry) is None
     volume = np.arange(120).reshape(4, 5, 6)
     view = around(1, geometry)
-    assert (view.plane, view.edges) == ("", ()) and np.array_equal(view(volume), volume[:, 1])
+    assert (view.plane, view.edges) == ("", ())
+    assert np.array_equal(view(volume), volume[:, 1])
 
 
 @given(
@@ -131,7 +134,8 @@ def test_unknown_orientations_are_shown_as_stored(geometry):
 def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
     grid = Grid(shape, spacing_mm, LONG_SIDE)
     height, width = grid.pixels
-    assert max(height, width) <= 481 and min(height, width) >= 1
+    assert max(height, width) <= 481
+    assert min(height, width) >= 1
     for pixel, size in zip((height, width), grid.size_mm):
         assert abs(pixel * grid.pixel_mm - size) <= max(grid.pixel_mm, 1e-9)
     assert grid.enlarge(np.zeros(shape)).shape == (height, width)
@@ -145,11 +149,9 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
     parent, listed = reviewed_scans
     drawn = read_pictures(record_path(parent / "out" / RECORDS, "b"))
     numbers = [number for number, *_ in drawn["slices"]]
-    assert (
-        drawn["first"] in numbers
-        and numbers == list(range(numbers[0], numbers[-1] + 1))
-        and drawn["of"] == 6
-    )
+    assert drawn["first"] in numbers
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert drawn["of"] == 6
     assert f"axial slice {drawn['first']} of 6" in listed.records["b"].place
     [layers] = [layers for number, *layers in drawn["slices"] if number == drawn["first"]]
     assert [Image.open(io.BytesIO(base64.b64decode(layer))).format for layer in layers] == [
@@ -165,25 +167,32 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
         )
     many = read_pictures(record_path(parent / "out" / RECORDS, SCANS[0]))
     numbers = [number for number, *_ in many["slices"]]
-    assert len(numbers) == 64 and many["first"] in numbers and many["of"] == 160
+    assert len(numbers) == 64
+    assert many["first"] in numbers
+    assert many["of"] == 160
     assert set(np.diff(numbers)) <= {1, 2, 3, 4}
 
 
 def test_a_page_stays_small_whatever_the_image(tmp_path):
     """Noise, with small pieces of eight structures throughout."""
-    rng, shape = np.random.default_rng(0), (70, 330, 330)
+    rng = np.random.default_rng(0)
+    shape = (70, 330, 330)
     labels = Labels(tuple(map(str, range(9))), tuple(range(9)), False, None, tuple(range(9)))
     segmentation = np.kron(rng.integers(0, 9, (7, 33, 33)), np.ones((10, 10, 10), np.int8))
-    case, index = Case("noise", labels, Geometry((1.0, 1.0, 1.0)), segmentation), (40, 165, 165)
-    image, folder = for_pictures(rng.random(shape, np.float32)), SimpleNamespace(plans={})
+    case = Case("noise", labels, Geometry((1.0, 1.0, 1.0)), segmentation)
+    index = (40, 165, 165)
+    image = for_pictures(rng.random(shape, np.float32))
+    folder = SimpleNamespace(plans={})
     case = replace(case, image=image, images=(Path("noise_0000.nii.gz"),))
     views = Views({}, rng.random(shape, np.float32), Place(index, 1))
     drawn = draw_scan(record("noise"), case, views, folder, with_page=True)
     pictures = json.loads(drawn.pictures)
-    assert 500_000 < len(drawn.pictures) < 1_400_000 and pictures["first"] == 41
+    assert 500_000 < len(drawn.pictures) < 1_400_000
+    assert pictures["first"] == 41
     assert 41 in [number for number, *_ in pictures["slices"]]
     drawn.save(record_path(tmp_path / RECORDS, "noise"))
     page = scan_page(review_list([drawn]), "noise", tmp_path)
-    assert 500_000 < len(page) < 1_500_000 and not Page(page).faults
+    assert 500_000 < len(page) < 1_500_000
+    assert not Page(page).faults
     alone = draw_scan(record("noise"), case, views, folder, with_page=False)
     assert (alone.picture, alone.pictures) == (drawn.picture, b"")

@@ -69,7 +69,8 @@ def looked(*structures, flags=None, unlike="", differences=(), listed=(), **lear
 
 
 def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> None:
-    fine, all_count = (structure(0.75), structure(0.85)), {"s0": 0.0, "s1": 0.0}
+    fine = (structure(0.75), structure(0.85))
+    all_count = {"s0": 0.0, "s1": 0.0}
     for flags in (None, at(0.7499, **all_count), at(None, "too few", **all_count)):
         assert looked(*fine, flags=flags, dice=(0.6, 0.9)) == []
     low = looked(*fine, flags=at(0.75, **all_count), differences=["odd"], dice=(0, 0.9))

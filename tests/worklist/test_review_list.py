@@ -132,9 +132,8 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
         "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1"
         " because the image differs from the training images. Aim "
     )
-    assert listed.reasons("e") == ["predicted Dice 0.40"] and listed.reasons("a") == [
-        "folds disagree (0.30)"
-    ]
+    assert listed.reasons("e") == ["predicted Dice 0.40"]
+    assert listed.reasons("a") == ["folds disagree (0.30)"]
     alone = review_list(records[:1])
     assert alone.summary.startswith(
         "1 of 1 scan is flagged, because folds disagree. Flagging by predicted Dice is off:"
@@ -169,7 +168,8 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
         ["2", "b", "no", "", "0.5", "s0", "0.5", "0.4", "0.7", ""],
         ["", "d", "", "", "", "", "", "", "", "d.npz is missing"],
     ]
-    assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 11
+    assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"]
+    assert len(found[SCANS][0]) == 11
     names = [(case, f"s{i}") for case in ('a "b", c', "b") for i in range(n)]
     assert [(row["case"], row["structure"]) for row in found[STRUCTURES]] == names
 
@@ -197,16 +197,19 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
         return sorted(review_list(records, aims=Aims(also=also)).cases("is_random"))
 
     five = chosen(5)
-    assert len(five) == 5 and min(five) >= "04" and chosen(5, records[::-1]) == five
-    assert set(chosen(6)) > set(five) and chosen(0) == []
+    assert len(five) == 5
+    assert min(five) >= "04"
+    assert chosen(5, records[::-1]) == five
+    assert set(chosen(6)) > set(five)
+    assert chosen(0) == []
     assert chosen(50) == [f"{i:02}" for i in range(4, 20)]  # no more than there are
     listed = review_list(records, aims=Aims(also=5))
     rows = {row["case"]: row for row in tables(listed)[REVIEW]}
     assert {case for case, row in rows.items() if row["reasons"] == "chosen by chance"} == set(five)
-    assert listed.counts.startswith("4 of 20 scans are flagged") and listed.counts.endswith(
-        "; 5 more were chosen by chance."
-    )
-    assert len(listed.cases("is_flagged")) == 4 and {rows[case]["flag"] for case in five} == {"no"}
+    assert listed.counts.startswith("4 of 20 scans are flagged")
+    assert listed.counts.endswith("; 5 more were chosen by chance.")
+    assert len(listed.cases("is_flagged")) == 4
+    assert {rows[case]["flag"] for case in five} == {"no"}
     all_flagged = review_list(records[:4], aims=Aims(also=5)).counts
     assert all_flagged.endswith(
         "; none could be chosen by chance (-also), since no scan is without a flag."

@@ -19,7 +19,8 @@ from tests.runs.folders import CLASSES, write_json
 from tests.worklist.records import record
 
 OTHER = "0" * 64
-KNOWN, UNKNOWN = "", "cannot be known from their files"
+KNOWN = ""
+UNKNOWN = "cannot be known from their files"
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def digests(model) -> dict[str, str]:
 
 
 def test_a_validation_is_of_the_checkpoint_beside_it(model, say):
-    ours, validation = digests(model), model.validation(0)
+    ours = digests(model)
+    validation = model.validation(0)
     assert say(validation, checkpoint_sha256=ours) == KNOWN
     assert "fitted to other networks than those of fold 0" in say(
         validation, checkpoint_sha256=ours | {"0": OTHER}
@@ -76,8 +78,10 @@ def test_a_validation_is_of_the_checkpoint_beside_it(model, say):
 
 
 def test_every_command_says_so(model, say, tmp_path, capsys):
-    ours, folder = digests(model), model.validation(0)
-    truth, given = ("-gt", str(model.references)), ("-map", str(tmp_path / "map.json"), "-np", "1")
+    ours = digests(model)
+    folder = model.validation(0)
+    truth = ("-gt", str(model.references))
+    given = ("-map", str(tmp_path / "map.json"), "-np", "1")
     for digest, said in (
         (OTHER, "other networks than those of fold"),
         (ours["0"], "has learned nothing"),
@@ -98,11 +102,13 @@ def test_every_command_says_so(model, say, tmp_path, capsys):
             ]
         )
         for command in commands:
-            assert main(command) == status and (status == 0 or said in capsys.readouterr().err)
+            assert main(command) == status
+            assert status == 0 or said in capsys.readouterr().err
 
 
 def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
-    ours, folder = digests(model), tmp_path / "predicted"
+    ours = digests(model)
+    folder = tmp_path / "predicted"
     shutil.copytree(model.validation(0), folder)
     for name in ("dataset.json", "plans.json"):
         shutil.copy(model.folder / name, folder)
@@ -118,4 +124,5 @@ def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
     assert say(folder, checkpoint_sha256={"0": ours["0"], "1": OTHER}).startswith("error")
     other = model.folder.with_name("nnUNetTrainerCE__nnUNetPlans__3d_fullres")
     said = say(folder, source=str(other))  # a map that names no checkpoints
-    assert "learned with nnUNetTrainerCE" in said and "give the map of this model" in said
+    assert "learned with nnUNetTrainerCE" in said
+    assert "give the map of this model" in said

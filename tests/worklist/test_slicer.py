@@ -24,7 +24,8 @@ CASES = ["b, c", "a_mask", "plain"]  # the order of the list
 @pytest.fixture
 def folders(tmp_path):
     """Scans, an output folder, and the folder for the extension."""
-    scans, output = tmp_path / "scans of 2026", tmp_path / "out"
+    scans = tmp_path / "scans of 2026"
+    output = tmp_path / "out"
     for folder in (scans, output):
         folder.mkdir()
     for case in CASES:
@@ -71,7 +72,8 @@ def test_the_extension_finds_every_image_and_a_copy_of_its_mask_that_is_made_onc
     pairs = opened(str(folder))
     assert [Path(image) for image, _ in pairs] == [scans / f"{case}_0000.nii.gz" for case in CASES]
     for case, (_, mask) in zip(CASES, pairs):
-        assert Path(mask).parent == folder / TO_EDIT and Path(mask).read_text() == f"mask {case}"
+        assert Path(mask).parent == folder / TO_EDIT
+        assert Path(mask).read_text() == f"mask {case}"
     (folder / TO_EDIT / "plain.nii.gz").write_text("edited for an hour")
     (folder / TO_EDIT / "b, c.nii.gz").unlink()  # as the extension moves it
     images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
