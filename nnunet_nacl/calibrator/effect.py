@@ -49,8 +49,8 @@ def changes(
     """
     result: dict[str, Change] = {}
     for name in before:
-        values_before = before[name].to_numpy(np.float64)
-        values_after = after[name].to_numpy(np.float64)
+        values_before = np.asarray(before[name], np.float64)
+        values_after = np.asarray(after[name], np.float64)
         is_defined = ~np.isnan(values_before) & ~np.isnan(values_after)
         values_before = values_before[is_defined]
         values_after = values_after[is_defined]

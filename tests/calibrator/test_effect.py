@@ -4,6 +4,7 @@ all cases."""
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nnunet_nacl.calibrator.effect import changes, pooled_changes
@@ -12,22 +13,26 @@ from nnunet_nacl.metrics.binning import BinStats
 
 def case(n: int, confidence: float, accuracy: float) -> BinStats:
     """A case whose voxels all have one confidence, in a bin of its own."""
-    stats = {name: np.zeros((1, 10)) for name in ("count", "confidence", "correct")}
-    for name, value in (("count", n), ("confidence", n * confidence), ("correct", n * accuracy)):
-        stats[name][0, int(confidence * 10)] = value
-    by_class = {
-        name: np.zeros((2, 10)) for name in ("class_count", "class_confidence", "class_positive")
-    }
-    return BinStats(**stats, **by_class, nll=np.zeros(1), brier=np.zeros(1))
+    in_bin = np.zeros((1, 10))
+    in_bin[0, int(confidence * 10)] = 1
+    by_class = np.zeros((2, 10))
+    return BinStats(
+        count=n * in_bin,
+        confidence=n * confidence * in_bin,
+        correct=n * accuracy * in_bin,
+        class_count=by_class,
+        class_confidence=by_class,
+        class_positive=by_class,
+        nll=np.zeros(1),
+        brier=np.zeros(1),
+    )
 
 
 def test_noise_of_small_cases_cancels_in_the_pooled_error():
     # two cases at a confidence of .75, right in 10 of 10 and 5 of 10: each is off by .25, together
     # they are not
-    before, after = (
-        [case(10, 0.95, 1.0), case(10, 0.95, 0.5)],
-        [case(10, 0.75, 1.0), case(10, 0.75, 0.5)],
-    )
+    before = [case(10, 0.95, 1.0), case(10, 0.95, 0.5)]
+    after = [case(10, 0.75, 1.0), case(10, 0.75, 0.5)]
     found = pooled_changes(before, after)
     assert found["pooled ECE predicted"]["before"]["mean"] == pytest.approx(0.2)
     assert found["pooled ECE predicted"]["after"]["mean"] == pytest.approx(0)
@@ -38,23 +43,37 @@ def test_noise_of_small_cases_cancels_in_the_pooled_error():
     assert found["confidence predicted"]["difference"]["low"] == pytest.approx(-0.2)
 
 
-def test_patients_are_drawn_with_all_their_cases_and_one_has_no_interval():
+def test_one_patient_has_a_pooled_value_and_no_interval():
     cases = [case(10, 0.95, 1.0), case(10, 0.95, 0.5), case(0, 0.5, 1.0)]
-    found = pooled_changes(cases, cases, ["a", "a", "a"])["pooled ECE predicted"]
-    assert (found["n"], found["before"]["mean"]) == (2, pytest.approx(0.2))
-    assert math.isnan(found["before"]["low"])
-    assert math.isnan(
-        pooled_changes(cases[2:], cases[2:])["pooled ECE predicted"]["before"]["mean"]
-    )
+    change = pooled_changes(cases, cases, ["a", "a", "a"])["pooled ECE predicted"]
+    assert change["n"] == 2
+    assert change["before"]["mean"] == pytest.approx(0.2)
+    assert math.isnan(change["before"]["low"])
+
+
+def test_cases_without_voxels_have_no_pooled_value():
+    empty = [case(0, 0.5, 1.0)]
+    assert math.isnan(pooled_changes(empty, empty)["pooled ECE predicted"]["before"]["mean"])
+
+
+def test_patients_are_drawn_with_all_their_cases():
     # b has no voxels: a draw of b alone has no value
+    cases = [case(10, 0.95, 1.0), case(10, 0.95, 0.5), case(0, 0.5, 1.0)]
     drawn = pooled_changes(cases, cases, ["a", "a", "b"])["pooled ECE predicted"]
     assert drawn["before"]["low"] == drawn["before"]["high"] == pytest.approx(0.2)
 
 
 def test_changes_are_means_over_the_cases_where_both_are_defined():
-    nan = math.nan
-    found = changes({"NLL": [0.5, nan, 0.25, 0.75]}, {"NLL": [0.25, 0.1, nan, 0.25]})["NLL"]
-    assert (found["n"], found["before"]["mean"], found["after"]["mean"]) == (2, 0.625, 0.25)
-    assert found["difference"]["mean"] == -0.375 and found["difference"]["low"] == -0.5
-    apart = changes({"NLL": [0.5, 0.75]}, {"NLL": [0.25, 0.25]}, patients=["one", "one"])["NLL"]
-    assert math.isnan(apart["difference"]["low"])  # one patient: no interval
+    before = pd.DataFrame({"NLL": [0.5, math.nan, 0.25, 0.75]})
+    after = pd.DataFrame({"NLL": [0.25, 0.1, math.nan, 0.25]})
+    change = changes(before, after)["NLL"]
+    assert (change["n"], change["before"]["mean"], change["after"]["mean"]) == (2, 0.625, 0.25)
+    assert change["difference"]["mean"] == -0.375
+    assert change["difference"]["low"] == -0.5
+
+
+def test_the_change_of_one_patient_has_no_interval():
+    before = pd.DataFrame({"NLL": [0.5, 0.75]})
+    after = pd.DataFrame({"NLL": [0.25, 0.25]})
+    change = changes(before, after, patients=["one", "one"])["NLL"]
+    assert math.isnan(change["difference"]["low"])
