@@ -17,34 +17,41 @@ def save(
     spacing: Spacing = (1.0, 1.0, 1.0),
     direction: Sequence[float] = (),
 ) -> None:
-    """An image (slices, rows, columns), or (volumes, slices, rows, columns); ``spacing``
-    likewise."""
-    images = [sitk.GetImageFromArray(volume) for volume in (array if array.ndim == 4 else [array])]
+    """Write an image (slices, rows, columns) or (volumes, slices, rows, columns).
+
+    Args:
+        spacing: (slices, rows, columns).
+        direction: As in SimpleITK; by default the patient's axes.
+    """
+    volumes = array if array.ndim == 4 else [array]
+    images = [sitk.GetImageFromArray(volume) for volume in volumes]
     for image in images:
         image.SetSpacing(spacing[::-1])
         image.SetOrigin((-30.0, 12.0, 7.0))
         if direction:
             image.SetDirection(direction)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(images[0] if array.ndim == 3 else sitk.JoinSeries(images), str(path))
+    written = sitk.JoinSeries(images) if array.ndim == 4 else images[0]
+    sitk.WriteImage(written, str(path))
 
 
 def scan(seed: int, shape: tuple[int, ...], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Intensities, and a label map in which every label occurs, away from the border."""
     rng = np.random.default_rng(seed)
     truth = np.zeros(shape[-3:], np.uint8)
-    middle = tuple(slice(size // 4, max(size // 4 + 1, size - size // 4)) for size in truth.shape)
-    inside = truth[middle]
-    inside.reshape(-1)[:] = 0
-    truth[middle] = np.array(labels)[np.arange(inside.size) * len(labels) // inside.size].reshape(
-        inside.shape
-    )
-    return (50 * truth + rng.integers(1, 40, shape)).astype(np.int16), truth
+    middle = []
+    for size in truth.shape:
+        first = size // 4
+        middle.append(slice(first, max(first + 1, size - first)))
+    inside = truth[tuple(middle)]  # a view
+    number_of_label = np.arange(inside.size) * len(labels) // inside.size
+    inside[:] = np.array(labels)[number_of_label].reshape(inside.shape)
+    image = 50 * truth + rng.integers(1, 40, shape)
+    return image.astype(np.int16), truth
 
 
 def acdc(folder: Path, patients: int = 5) -> Path:
-    """database/training/patient001/patient001_frame01_gt.nii.gz; fields of view differ, as they do
-    there."""
+    """database/training/patient001/patient001_frame01_gt.nii.gz; fields of view differ."""
     for number in range(1, patients + 1):
         name = f"patient{number:03d}"
         place = folder / "database" / "training" / name
@@ -59,8 +66,10 @@ def acdc(folder: Path, patients: int = 5) -> Path:
 
 
 def brats19(folder: Path, patients: int = 4) -> Path:
-    """MICCAI_BraTS_2019_Data_Training/HGG/BraTS19_2013_0_1/BraTS19_2013_0_1_flair.nii.gz; brains
-    have ends."""
+    """MICCAI_BraTS_2019_Data_Training/HGG/BraTS19_2013_0_1/BraTS19_2013_0_1_flair.nii.gz.
+
+    Slices at both ends are empty; the first patient was scanned twice.
+    """
     root = folder / "MICCAI_BraTS_2019_Data_Training"
     names = [f"BraTS19_2013_{number}_1" for number in range(patients)]
     names[-1] = names[0][:-1] + "2"  # the first patient's second scan
@@ -88,8 +97,7 @@ def flare21(folder: Path, patients: int = 4) -> Path:
 
 
 def prostate(folder: Path, patients: int = 4) -> Path:
-    """Task05_Prostate/imagesTr/prostate_00.nii.gz with two volumes, and the archives' resource
-    forks beside."""
+    """Task05_Prostate/imagesTr/prostate_00.nii.gz with two volumes, and a resource fork beside."""
     root = folder / "Task05_Prostate"
     for number in range(patients):
         image, truth = scan(number, (2, 6, 12, 14), (1, 2))
@@ -101,8 +109,10 @@ def prostate(folder: Path, patients: int = 4) -> Path:
 
 
 def kits19(folder: Path, patients: int = 4) -> Path:
-    """data/case_00000/imaging.nii.gz, slices along the first axis of the file; case_00210 on have
-    no segmentation."""
+    """data/case_00000/imaging.nii.gz, slices along the file's first axis.
+
+    From case_00210 on there are no segmentations.
+    """
     sagittal = (0.0, 0.0, -1.0, 0.0, -1.0, 0.0, -1.0, 0.0, 0.0)
     for case in [*range(patients - 1), 209, 210]:
         image, truth = scan(case, (60, 64, 50), (1, 2))

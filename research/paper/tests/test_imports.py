@@ -1,5 +1,4 @@
-"""What the package imports: the public parts of nnunet_nacl, and what pyproject.toml requires;
-nothing imports it."""
+"""The package imports the public parts of nnunet_nacl, and what pyproject.toml requires."""
 
 from __future__ import annotations
 
@@ -26,21 +25,18 @@ def imports(folder: Path) -> set[str]:
 
 
 def test_of_nnunet_nacl_it_imports_what_is_public() -> None:
-    inside = {
-        name
-        for name in imports(PAPER / "nnunet_nacl_paper")
-        if re.match(r"nnunet_nacl(_trainers)?\b", name)
-    }
-    assert inside and all(PUBLIC.fullmatch(name) for name in inside), inside
+    imported = imports(PAPER / "nnunet_nacl_paper")
+    of_nnunet_nacl = [name for name in imported if re.match(r"nnunet_nacl(_trainers)?\b", name)]
+    assert of_nnunet_nacl
+    assert [name for name in of_nnunet_nacl if not PUBLIC.fullmatch(name)] == []
 
 
 def test_what_it_imports_it_requires() -> None:
-    required = {
-        re.match(r"[\w.-]+", line)[0].lower().replace("-", "_")
-        for line in metadata.requires("nnunet_nacl_paper")
-    }
-    roots = {name.partition(".")[0] for name in imports(PAPER / "nnunet_nacl_paper")} - set(
-        sys.stdlib_module_names
-    )
-    given = {"nnunet_nacl_paper", "nnunet_nacl_trainers"}
-    assert {root.lower() for root in roots - given} <= required
+    required = set()
+    for line in metadata.requires("nnunet_nacl_paper"):
+        name = re.match(r"[\w.-]+", line)[0]
+        required.add(name.lower().replace("-", "_"))
+    packages = {name.partition(".")[0] for name in imports(PAPER / "nnunet_nacl_paper")}
+    ours = {"nnunet_nacl_paper", "nnunet_nacl_trainers"}
+    others = packages - ours - sys.stdlib_module_names
+    assert {name.lower() for name in others} <= required

@@ -1,5 +1,4 @@
-"""The networks that names ask for, through nnU-Net's commands and the calibration of what they
-make."""
+"""The networks that names ask for, trained and used by nnU-Net's commands."""
 
 from __future__ import annotations
 
@@ -20,78 +19,38 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def space(workspace: Workspace) -> Workspace:
     """With a configuration of larger patches, all else as in 2d."""
-    plans_file = (
-        workspace.dataset_folder(workspace.preprocessed, tiny.TASK_ID)
-        / f"{tiny.PLANS['default']}.json"
-    )
+    folder = workspace.dataset_folder(workspace.preprocessed, tiny.TASK_ID)
+    plans_file = folder / f"{tiny.PLANS['default']}.json"
     plans = tiny.read_json(plans_file)
     plans["configurations"][CONFIGURATION] = {"inherits_from": "2d", "patch_size": [32, 32]}
     tiny.write_json(plans_file, plans)
     return workspace
 
 
-def train(space: Workspace, network: str, *flags: str) -> tuple[list[str], Path]:
-    """Train and validate a network in 2D; how other commands name the model, and the fold's
-    folder."""
-    trainer = f"nnUNetTrainerNACL_{network}{SCHEDULE}"
-    command = [
-        "nnUNetv2_train",
-        tiny.TASK_ID,
-        CONFIGURATION,
-        0,
-        "-tr",
-        trainer,
-        "-device",
-        "cpu",
-        *flags,
-    ]
-    space.run_warm(*command, nnUNet_n_proc_DA="0")
-    fold = (
-        space.model_folder(tiny.TASK_ID, trainer, tiny.PLANS["default"], CONFIGURATION) / "fold_0"
-    )
-    return ["-d", tiny.TASK_ID, "-c", CONFIGURATION, "-tr", trainer], fold
-
-
-def predict(space: Workspace, which: list, out: Path, *flags: str) -> None:
-    """Predict an image by nnU-Net's own command."""
-    run = [
-        "-i",
-        space.images(tiny.TASK_ID),
-        "-f",
-        0,
-        "-device",
-        "cpu",
-        "-npp",
-        0,
-        "-nps",
-        0,
-        "--disable_tta",
-        *flags,
-    ]
-    space.run_warm("nnUNetv2_predict", *which, *run, "-o", out)
-    (predicted,), (image,) = out.glob("*.nii.gz"), space.images(tiny.TASK_ID).iterdir()
-    assert sitk.ReadImage(str(predicted)).GetSize() == sitk.ReadImage(str(image)).GetSize()
+def train(space: Workspace, dataset_id: int, configuration: str, trainer: str) -> Path:
+    """Train and validate a fold; the folder of its validation."""
+    command = f"nnUNetv2_train {dataset_id} {configuration} 0 -tr {trainer} -device cpu"
+    space.run_warm(command, nnUNet_n_proc_DA="0")
+    model = space.model_folder(dataset_id, trainer, tiny.PLANS["default"], configuration)
+    return model / "fold_0" / "validation"
 
 
 @pytest.mark.parametrize("network", ["attunet", "unetpp", "transunet"])
 def test_a_network_trains_validates_and_predicts(space: Workspace, network, tmp_path) -> None:
-    which, fold = train(space, network)
-    assert (fold / "validation" / "calibration.json").is_file()
-    predict(space, which, tmp_path / "out")
+    trainer = f"nnUNetTrainerNACL_{network}{SCHEDULE}"
+    validation = train(space, tiny.TASK_ID, CONFIGURATION, trainer)
+    assert (validation / "calibration.json").is_file()
+
+    images = space.images(tiny.TASK_ID)
+    model = f"-d {tiny.TASK_ID} -c {CONFIGURATION} -tr {trainer} -f 0"
+    predict = f"nnUNetv2_predict {model} -device cpu -npp 0 -nps 0 --disable_tta"
+    space.run_warm(predict, "-i", images, "-o", tmp_path / "out")
+    (image,) = images.iterdir()
+    (prediction,) = (tmp_path / "out").glob("*.nii.gz")
+    assert sitk.ReadImage(str(prediction)).GetSize() == sitk.ReadImage(str(image)).GetSize()
 
 
 def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace) -> None:
-    trainer, number = f"nnUNetTrainerNACL_attunet{SCHEDULE}", tiny.DATASET_IDS["regions_ignore"]
-    space.run_warm(
-        "nnUNetv2_train",
-        number,
-        "3d_fullres",
-        0,
-        "-tr",
-        trainer,
-        "-device",
-        "cpu",
-        nnUNet_n_proc_DA="0",
-    )
-    model = space.model_folder(number, trainer, tiny.PLANS["default"], "3d_fullres")
-    assert (model / "fold_0" / "validation" / "summary.json").is_file()
+    trainer = f"nnUNetTrainerNACL_attunet{SCHEDULE}"
+    validation = train(space, tiny.DATASET_IDS["regions_ignore"], "3d_fullres", trainer)
+    assert (validation / "summary.json").is_file()

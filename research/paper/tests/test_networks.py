@@ -1,5 +1,4 @@
-"""The networks that a name can ask for: those of their sources, with the plans' features, and
-nnU-Net's to use."""
+"""The networks that a name can ask for: those of their sources, with the plans' features."""
 
 from __future__ import annotations
 
@@ -40,15 +39,16 @@ def make(
     configuration = content["configurations"][name]
     configuration["patch_size"] = [32] * num_axes
     for key, value in plans.items():
-        place = (
-            configuration if key in configuration else configuration["architecture"]["arch_kwargs"]
-        )
-        place[key] = value
-    manager = PlansManager(content)
+        if key in configuration:
+            configuration[key] = value
+        else:
+            configuration["architecture"]["arch_kwargs"][key] = value
+    plans_manager = PlansManager(content)
+    configuration_manager = plans_manager.get_configuration(name)
     trainer = getattr(trainers, f"nnUNetTrainerNACL_{network}_adam")
     torch.manual_seed(0)
     return trainer.build_network_architecture(
-        manager, manager.get_configuration(name), inputs, outputs, False
+        plans_manager, configuration_manager, inputs, outputs, False
     )
 
 
@@ -60,28 +60,34 @@ def count(network: torch.nn.Module) -> int:
 @pytest.mark.parametrize("network", SMALL)
 def test_logits_have_the_shape_of_the_patch_in_2d_and_3d(network, num_axes) -> None:
     built = make(network, num_axes, inputs=2)
-    image = torch.randn((1, 2, *[32] * num_axes))
-    logits = built(image)
-    assert logits.shape == (1, 3, *[32] * num_axes) and logits.std() > 0
-    logits.square().mean().backward()
-    gone = {
-        name
-        for name, parameter in built.named_parameters()
-        if parameter.requires_grad and parameter.grad is None
-    }
-    assert not gone  # DDP would wait for them
+    patch = [32] * num_axes
+    logits = built(torch.randn((1, 2, *patch)))
+    assert logits.shape == (1, 3, *patch)
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+@pytest.mark.parametrize("network", SMALL)
+def test_every_weight_that_needs_a_gradient_gets_one(network, num_axes) -> None:
+    """DDP would wait for it."""
+    built = make(network, num_axes, inputs=2)
+    built(torch.randn((1, 2, *[32] * num_axes))).square().mean().backward()
+    trained = [parameter for parameter in built.parameters() if parameter.requires_grad]
+    assert trained
+    assert all(parameter.grad is not None for parameter in trained)
 
 
 def test_the_plain_unet_has_the_parameters_of_the_papers() -> None:
-    """Its code: two convolutions a stage with 32 to 512 filters, the same on the way up, one of
-    size 1 for classes."""
-    stages = {"kernel_sizes": [[3, 3]] * 5, "strides": [[1, 1], *[[2, 2]] * 4]}
-    assert (
-        count(
-            make("unet", features_per_stage=list(PAPER.features), n_stages=5, outputs=4, **stages)
-        )
-        == 7846180
+    """Two convolutions a stage with 32 to 512 filters, down and up, one of size 1 for classes."""
+    network = make(
+        "unet",
+        outputs=4,
+        n_stages=5,
+        features_per_stage=list(PAPER.features),
+        kernel_sizes=[[3, 3]] * 5,
+        strides=[[1, 1], *[[2, 2]] * 4],
     )
+    assert count(network) == 7846180
 
 
 def test_the_plain_unet_computes_what_its_weights_say() -> None:
@@ -96,25 +102,33 @@ def test_the_plain_unet_computes_what_its_weights_say() -> None:
 
     def stage(x, name):
         for layer in (0, 2):
-            kernel, bias = weights[f"{name}.{layer}.weight"], weights[f"{name}.{layer}.bias"]
+            kernel = weights[f"{name}.{layer}.weight"]
+            bias = weights[f"{name}.{layer}.bias"]
             x = functional.conv2d(x, kernel, bias, padding=1).clamp(min=0)
         return x
+
+    def enlarge(x, factor):
+        return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
     first = stage(image, "down.0")
     second = stage(functional.max_pool2d(first, 2), "down.1")
     third = stage(functional.max_pool2d(second, 4), "down.2")
-    x = stage(torch.cat([third.repeat_interleave(4, 2).repeat_interleave(4, 3), second], 1), "up.1")
-    x = stage(torch.cat([x.repeat_interleave(2, 2).repeat_interleave(2, 3), first], 1), "up.0")
+    x = stage(torch.cat([enlarge(third, 4), second], 1), "up.1")
+    x = stage(torch.cat([enlarge(x, 2), first], 1), "up.0")
     expected = functional.conv2d(x, weights["classes.weight"], weights["classes.bias"])
     torch.testing.assert_close(network(image), expected)
 
 
-def test_monais_networks_are_monais() -> None:
+def test_the_attention_unet_is_monais() -> None:
     image = torch.randn(2, 1, 32, 32)
     ours = make("attunet").eval()
     theirs = AttentionUnet(2, 1, 3, [4, 8, 8, 8], [2, 2, 2]).eval()
     theirs.load_state_dict(ours.state_dict())
     torch.testing.assert_close(ours(image), theirs(image))
+
+
+def test_unet_plus_plus_is_monais() -> None:
+    image = torch.randn(2, 1, 32, 32)
     ours = make("unetpp").eval()  # the plans have four stages, U-Net++ five levels
     theirs = BasicUNetPlusPlus(2, 1, 3, (4, 8, 8, 8, 8, 4)).eval()
     theirs.load_state_dict(ours.state_dict())
@@ -135,9 +149,8 @@ def _patch(size: tuple[int, ...]) -> Planned:
 @pytest.fixture
 def short_transformer(monkeypatch) -> None:
     """TransUNet with the ResNet of its source, but one narrow transformer block."""
-    monkeypatch.setattr(
-        timm, "create_model", partial(timm.create_model, embed_dim=48, depth=1, num_heads=3)
-    )
+    create_small = partial(timm.create_model, embed_dim=48, depth=1, num_heads=3)
+    monkeypatch.setattr(timm, "create_model", create_small)
 
 
 def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> None:
@@ -155,12 +168,7 @@ def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> No
 @pytest.mark.parametrize(
     ("network", "num_axes", "plans", "message"),
     [
-        (
-            "unet",
-            2,
-            {"patch_size": [20, 33]},
-            r"multiples of 8 x 8 voxels, the plans have 20 x 33.*\[24, 32\]",
-        ),
+        ("unet", 2, {"patch_size": [20, 33]}, r"multiples of 8 x 8 .* 20 x 33.*\[24, 32\]"),
         ("attunet", 3, {"patch_size": [4, 16, 16]}, r"patch_size to \[8, 16, 16\], the nearest"),
         ("unetpp", 2, {"patch_size": [16, 16]}, r"multiples of 16 x 16 voxels.*\[32, 32\]"),
         ("transunet", 3, {}, "a network for slices: train it with the configuration 2d"),
@@ -185,39 +193,58 @@ def test_the_class_layer_alone_makes_the_logits(network, short_transformer) -> N
     assert torch.equal(logits, layer.bias.view(1, 3, 1, 1).expand_as(logits))
 
 
-def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_their_names() -> None:
-    named = {
-        name
-        for path in (Path(__file__).parents[1] / "config").glob("*.yaml")
-        for name in re.findall(r"nnUNetTrainer\w+", path.read_text(encoding="utf-8"))
-    }
-    here = {
-        trainer.name: trainer
-        for trainer in registered_trainers()
-        if "nnunet_nacl_paper" in trainer.value
-    }
-    others = {name for name in named if not set(trainers.NETWORKS) & set(name.split("_"))}
-    assert named - others <= here.keys() and all(parse(name) for name in others)
-    for name, trainer in here.items():
-        assert (
-            resolve(name)
-            is trainer.load()
-            is getattr(trainers, name)
-            is pickle.loads(pickle.dumps(trainer.load()))
-        )
-        ours, stock = (
-            inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer)
-        )
-        assert [(p.name, p.default) for p in ours.values()] == [
-            (p.name, p.default) for p in stock.values()
-        ]
+def trainers_in_configurations() -> set[str]:
+    """Names of all trainers in the workflow's configurations of the paper."""
+    names: set[str] = set()
+    for path in (Path(__file__).parents[1] / "config").glob("*.yaml"):
+        names.update(re.findall(r"nnUNetTrainer\w+", path.read_text(encoding="utf-8")))
+    return names
+
+
+REGISTERED = {
+    entry_point.name: entry_point
+    for entry_point in registered_trainers()
+    if "nnunet_nacl_paper" in entry_point.value
+}
+
+
+def test_the_trainers_of_every_configuration_can_be_found() -> None:
+    for name in trainers_in_configurations():
+        if set(trainers.NETWORKS) & set(name.split("_")):
+            assert name in REGISTERED
+        else:
+            assert parse(name)
+
+
+def test_a_registered_trainer_is_the_class_of_its_name() -> None:
+    assert REGISTERED
+    for name, entry_point in REGISTERED.items():
+        trainer = entry_point.load()
+        assert resolve(name) is trainer
+        assert getattr(trainers, name) is trainer
+        assert pickle.loads(pickle.dumps(trainer)) is trainer
+
+
+def test_constructors_have_the_arguments_of_nnunets() -> None:
+    """nnU-Net reads their names."""
+    expected = named_arguments(nnUNetTrainer)
+    for entry_point in REGISTERED.values():
+        assert named_arguments(entry_point.load()) == expected
+
+
+def named_arguments(trainer: type) -> list[tuple[str, object]]:
+    """Name and default of each argument of the constructor."""
+    parameters = inspect.signature(trainer.__init__).parameters.values()
+    return [(parameter.name, parameter.default) for parameter in parameters]
 
 
 def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:
+    fix = "`pip install ./research/paper` in the sources of nnunet_nacl"
     for name in ("nnUNetTrainerNACL_unet", "nnUNetTrainerDiceCE_5epochs_transunet"):
-        with pytest.raises(
-            ValueError, match="`pip install ./research/paper` in the sources of nnunet_nacl"
-        ):
+        with pytest.raises(ValueError, match=fix):
             resolve(name)
+
+
+def test_a_trainer_without_a_network_in_its_name_is_not_one_of_these() -> None:
     with pytest.raises(AttributeError):
         trainers.nnUNetTrainerNACL  # noqa: B018
