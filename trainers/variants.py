@@ -13,7 +13,7 @@ can be pickled.
 
 from __future__ import annotations
 
-from nnunet_nacl.registration.grammar import Variant
+from nnunet_nacl.registration.variant import Variant
 from nnunet_nacl_trainers.base import CalibrationTrainer
 
 PACKAGE = "nnunet_nacl_trainers"

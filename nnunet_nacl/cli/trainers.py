@@ -14,8 +14,10 @@ from nnunet_nacl.registration.class_files import (
     find_users_class_file,
     our_trainers_folder,
 )
-from nnunet_nacl.registration.grammar import TOKENS, Token, Variant, grammar, parse
+from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import registered_trainers, suggest
+from nnunet_nacl.registration.tokens import TOKENS, Token
+from nnunet_nacl.registration.variant import Variant
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

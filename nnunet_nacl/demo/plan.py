@@ -155,12 +155,17 @@ def plan_demo(
     if task_name is None or not (is_virtual or task.is_dir()):
         raise UserError(f"--data {task}: give a folder of the Decathlon's format named TaskNN_Name")
     if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
     default_configuration = "2d"
     if device == "cpu":
         default_configuration += SMALL
     if trainers is None:
         trainers = default_trainers(choose_schedule(device, is_virtual))
+    bad_dice = DEFAULT_BAD_DICE
+    if is_virtual:
+        bad_dice = BAD_DICE
     return DemoPlan(
         folder=folder,
         task=task,
@@ -171,7 +176,7 @@ def plan_demo(
         folds=tuple(folds),
         device=device,
         cores=cpu_count(),
-        bad_dice=BAD_DICE if is_virtual else DEFAULT_BAD_DICE,
+        bad_dice=bad_dice,
     )
 
 
@@ -179,7 +184,9 @@ def choose_schedule(device: str, is_virtual: bool) -> Schedule:
     """A schedule short enough for a demo on the device."""
     if device != "cpu":
         return GPU_SCHEDULE
-    return VIRTUAL_BRAINS_SCHEDULE if is_virtual else CPU_SCHEDULE
+    if is_virtual:
+        return VIRTUAL_BRAINS_SCHEDULE
+    return CPU_SCHEDULE
 
 
 def default_trainers(schedule: Schedule) -> list[str]:

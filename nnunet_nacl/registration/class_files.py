@@ -65,7 +65,9 @@ def find_users_class_file(name: str, *, behind_bridge: bool = False) -> Path | N
 def our_trainers_folder() -> Path | None:
     """The folder of this package's trainers; None if it is not installed."""
     spec = find_spec(TRAINERS_PACKAGE)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent
 
 
 def _module_files(folder: Path) -> Iterator[Path]:

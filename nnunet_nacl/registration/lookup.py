@@ -130,7 +130,9 @@ def suggest(name: str, known_names: Sequence[str]) -> str | None:
         with_tokens = parse(trainer + underscore + tokens)
     except ValueError:
         return trainer
-    return trainer if with_tokens is None else trainer + underscore + tokens
+    if with_tokens is None:
+        return trainer
+    return trainer + underscore + tokens
 
 
 def registered_trainers() -> list[RegisteredTrainer]:

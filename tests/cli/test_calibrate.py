@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,9 +35,8 @@ def run(*arguments) -> int:
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     def build(**arguments):
-        model = make_trained(
-            tmp_path / "nnunet", **{"cases": 3, "folds": 2, "sharpness": 2.0} | arguments
-        )
+        defaults = {"cases": 3, "folds": 2, "sharpness": 2.0}
+        model = make_trained(tmp_path / "nnunet", **defaults | arguments)
         for name, value in model.environment.items():
             monkeypatch.setenv(name, value)
         return model
@@ -48,27 +48,32 @@ def calibrate(model, *arguments) -> int:
     return run("calibrate", "-d", model.dataset, "-c", "3d_fullres", *arguments)
 
 
-def test_errors_of_the_function_name_no_options_and_no_folder_is_made(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        ("nope", None, "nope: no such folder; give the folder that holds the model"),
+        ("there", None, "there: a model has a dataset.json there; give the folder TRAINER__PLANS"),
+        (None, "nope", "nope: no such folder; give the folder"),
+    ],
+)
+def test_errors_of_the_function_name_no_options_and_no_folder_is_made(
+    tmp_path, model, images, message
+):
     there = tmp_path / "there"
     there.mkdir()
-    for arguments, message in (
-        ((tmp_path / "nope",), "nope: no such folder; give the folder that holds the model"),
-        (
-            (there,),
-            (
-                "there: a model has a dataset.json there; give the folder"
-                " TRAINER__PLANS__CONFIGURATION"
-            ),
-        ),
-        (
-            (None, CalibrationOptions(images=tmp_path / "nope", labels=there)),
-            "nope: no such folder; give the folder",
-        ),
-    ):
-        with pytest.raises(UserError, match=message) as error:
-            calibrate_model(*arguments)
-        assert not re.search(r"(?<!\w)-\w", str(error.value).replace(str(tmp_path), ""))
+    options = CalibrationOptions()
+    if images is not None:
+        options = CalibrationOptions(images=tmp_path / images, labels=there)
+    with pytest.raises(UserError, match=message) as error:
+        calibrate_model(None if model is None else tmp_path / model, options)
+    assert not re.search(r"(?<!\w)-\w", str(error.value).replace(str(tmp_path), ""))
     assert list(tmp_path.iterdir()) == [there]
+
+
+def files_below(folder: Path) -> set[str]:
+    """Where files lie in a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix() for path in paths}
 
 
 def map_of(model) -> dict:
@@ -78,41 +83,47 @@ def map_of(model) -> dict:
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     model = make(labels=labels)
-    before = {path for path in model.folder.rglob("*") if path.is_file()}
+    before = files_below(model.folder)
     assert calibrate(model) == 0
     document = map_of(model)
-    fitted, origin = document["fitted"], document["origin"]
+    fitted = document["fitted"]
+    origin = document["origin"]
     assert document["quality"]["learned"]["as_deployed"] is False
-    assert set(fitted["cross_fit"]) == {
-        f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)
-    }
-    assert (
-        sum(len(part["cases"]) for part in fitted["cross_fit"].values()) == 6
-        and fitted["groups"] == {}
-    )
-    assert fitted["effect"]["NLL all"]["difference"]["mean"] < 0
-    assert origin["inference"] == {"step_size": 0.5, "mirroring": True} and origin["folds"] == [
-        "0",
-        "1",
+    parts = fitted["cross_fit"]
+    assert sorted(parts) == [
+        "fold_0_part_0",
+        "fold_0_part_1",
+        "fold_0_part_2",
+        "fold_1_part_0",
+        "fold_1_part_1",
+        "fold_1_part_2",
     ]
-    num_labels = 2 if labels is REGIONS else 3
-    assert {row["label"] for row in document["maps"]["conditional"]["rows"]} == set(
-        range(num_labels)
-    )
+    assert sum(len(part["cases"]) for part in parts.values()) == 6
+    assert fitted["groups"] == {}
+    assert fitted["effect"]["NLL all"]["difference"]["mean"] < 0
+    assert origin["inference"] == {"step_size": 0.5, "mirroring": True}
+    assert origin["folds"] == ["0", "1"]
+    label_indices = {row["label"] for row in document["maps"]["conditional"]["rows"]}
+    assert label_indices == ({0, 1} if labels is REGIONS else {0, 1, 2})
     assert document["form"] in {tried["form"] for tried in fitted["forms"]} == set(document["maps"])
     for fold in (0, 1):
         path = model.folder / f"fold_{fold}" / "checkpoint_final.pth"
         assert origin["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
     # the map, and what was measured: no checkpoint, nothing that nnU-Net takes for a prediction
-    new = {
-        path.relative_to(model.folder)
-        for path in set(model.folder.rglob("*")) - before
-        if path.is_file()
-    }
-    records = {
-        f"fold_{fold}/validation/records/case_{fold}{i}.npz" for fold in (0, 1) for i in range(3)
-    }
-    assert set(map(str, new)) == {"calibration_map.json", "calibration_map.png"} | records
+    assert sorted(files_below(model.folder) - before) == [
+        "calibration_map.json",
+        "calibration_map.png",
+        "fold_0/validation/records/case_00.npz",
+        "fold_0/validation/records/case_01.npz",
+        "fold_0/validation/records/case_02.npz",
+        "fold_1/validation/records/case_10.npz",
+        "fold_1/validation/records/case_11.npz",
+        "fold_1/validation/records/case_12.npz",
+    ]
+
+
+def test_a_picture_of_others_beside_the_map_is_refused(make, capsys):
+    model = make()
     (model.folder / "brain.png").write_text("a picture of mine")
     assert calibrate(model, "-o", model.folder / "brain.json") == 2
     assert "brain.png was not written by nnunet_nacl and would be lost" in capsys.readouterr().err
@@ -126,10 +137,8 @@ def test_once_measured_nothing_needs_the_probabilities_unless_the_record_is_dama
     assert calibrate(model) == 0
     settings = map_of(model)["origin"]["settings"]
     assert (settings["dilation_mm"], settings["n_bins"]) == (3.0, 10)
-    first, path = (
-        (model.folder / "calibration_map.json").read_text(),
-        model.validation(0) / "records" / "case_00.npz",
-    )
+    first = (model.folder / "calibration_map.json").read_text()
+    path = model.validation(0) / "records" / "case_00.npz"
     path.write_bytes(path.read_bytes()[:-100])
     assert calibrate(model) == 0 and (model.folder / "calibration_map.json").read_text() == first
     read_record(path)
@@ -158,60 +167,57 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(
     for file in ("dataset.json", "plans.json"):
         shutil.copy2(model.folder / file, folder)
     assert run("calibrate", "-i", folder, "-gt", model.references, "-groups", "case_([0-9]+)") == 0
-    fitted = read_dict(folder / "calibration_map.json")
-    assert fitted["fitted"]["groups"] == {
-        f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)
+    path = folder / "calibration_map.json"
+    assert read_dict(path)["fitted"]["groups"] == {
+        "case_00": "00",
+        "case_01": "01",
+        "case_02": "02",
+        "case_10": "10",
+        "case_11": "11",
+        "case_12": "12",
     }
-    out, options = (
-        tmp_path / "out",
-        ("-map", folder / "calibration_map.json", "--save_probabilities"),
-    )
+    out = tmp_path / "out"
+    options = ("-map", path, "--save_probabilities")
     assert run("review", "-i", folder, "-o", out, *options) == 0
-    record = CalibrationMap.load(folder / "calibration_map.json")
-    names = (
-        {"1": "anterior", "2": "posterior"}
-        if labels is CLASSES
-        else {"(1, 2)": "whole", "2": "core"}
-    )
-    assert (record.names, record.regions) == (names, labels is REGIONS)
-    calibration = record.calibration()
-    names = {p.name for p in folder.iterdir() if p.name.startswith("case_")} | {
-        "dataset.json",
-        "plans.json",
-    }
+    calibration_map = CalibrationMap.load(path)
+    names = {"1": "anterior", "2": "posterior"}
+    if labels is REGIONS:
+        names = {"(1, 2)": "whole", "2": "core"}
+    assert calibration_map.names == names
+    assert calibration_map.regions == (labels is REGIONS)
+    predicted = {file.name for file in folder.iterdir() if file.name.startswith("case_")}
+    described = {"dataset.json", "plans.json"}
     lists = {"index.html", "prediction.json", "review.csv", "structures.csv", "scans.csv"}
-    ours = {"calibration_applied.json", "records", "review", "review_args.json"} | lists
-    assert {p.name for p in out.iterdir()} == names | ours
-    for path in out.glob("*.npz"):
-        probs = np.load(path)["probabilities"]
-        np.testing.assert_allclose(
-            probs, calibration(np.load(folder / path.name)["probabilities"]), rtol=1e-6
-        )
-        image, original = (sitk.ReadImage(f"{place / path.stem}.nii.gz") for place in (out, folder))
-        assert image.GetSpacing() == original.GetSpacing()
-        np.testing.assert_array_equal(
-            sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original)
-        )
+    kept = {"calibration_applied.json", "records", "review", "review_args.json"}
+    assert {file.name for file in out.iterdir()} == predicted | described | lists | kept
+    calibrate_probabilities = calibration_map.calibration()
+    for calibrated in out.glob("*.npz"):
+        original = np.load(folder / calibrated.name)["probabilities"]
+        expected = calibrate_probabilities(original)
+        np.testing.assert_allclose(np.load(calibrated)["probabilities"], expected, rtol=1e-6)
+        image = sitk.ReadImage(f"{out / calibrated.stem}.nii.gz")
+        stock = sitk.ReadImage(f"{folder / calibrated.stem}.nii.gz")
+        assert image.GetSpacing() == stock.GetSpacing()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(stock))
     assert run("evaluate", "-i", out, "-gt", model.references) == 0
-    named = sha256((folder / "calibration_map.json").read_bytes()).hexdigest()
-    assert read_dict(out / "calibration.json")["map_sha256"] == named
+    digest = sha256(path.read_bytes()).hexdigest()
+    assert read_dict(out / "calibration.json")["map_sha256"] == digest
     ensemble_folders([str(folder), str(out)], str(tmp_path / "ensemble"), num_processes=1)
     assert len(list((tmp_path / "ensemble").glob("*.nii.gz"))) == 6
 
-    times = {p: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")}
+    times = {file: file.stat().st_mtime_ns for file in out.glob("*.nii.gz")}
     (out / "case_00.npz").unlink()
     (out / ".0123456789ab.nnunet_nacl.tmp").mkdir()  # what a kill leaves
     (out / ".0123456789ab.nnunet_nacl.tmp" / "case_00.nii.gz").write_bytes(b"half")
     assert run("review", "-i", folder, "-o", out, *options) == 0
-    assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == [
-        "case_00.nii.gz"
-    ]
+    changed = [file.name for file, time in times.items() if file.stat().st_mtime_ns != time]
+    assert changed == ["case_00.nii.gz"]
     assert not list(out.glob(".*"))
     assert run("review", "-i", out, "-o", tmp_path / "twice", *options) == 0  # once is enough
-    once, twice = (
-        np.load(place / "case_01.npz")["probabilities"] for place in (out, tmp_path / "twice")
+    once = np.load(out / "case_01.npz")["probabilities"]
+    np.testing.assert_array_equal(
+        once, np.load(tmp_path / "twice" / "case_01.npz")["probabilities"]
     )
-    np.testing.assert_array_equal(once, twice)
     capsys.readouterr()
     assert run("calibrate", "-i", out, "-gt", model.references) == 2
     assert "calibrated already" in capsys.readouterr().err
@@ -231,20 +237,16 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     path = model.folder / "calibration_map.json"  # which predict reads
     assert path.read_text() == (tmp_path / "ours.json").read_text()
     path.unlink()
+    of_others = {"origin": {"checkpoint_sha256": {"1": "0" * 64}}}
     for change, message in (
-        (
-            {"origin": {"checkpoint_sha256": {"1": "0" * 64}}},
-            "fitted to other networks than those of fold 1",
-        ),
+        (of_others, "fitted to other networks than those of fold 1"),
         ({"schema_version": 1}, "calibrate again"),
     ):
         write_json(tmp_path / "ours.json", content | change)
         capsys.readouterr()
         assert calibrate(model, "-map", tmp_path / "ours.json") == 2
-        assert (
-            message in capsys.readouterr().err
-            and not (model.folder / "calibration_map.json").exists()
-        )
+        assert message in capsys.readouterr().err
+        assert not path.exists()
 
 
 def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_broken_case_is_named(
@@ -255,20 +257,20 @@ def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_bro
     (model.folder / "calibration_map.png").mkdir()
     assert calibrate(model) == 1
     error = capsys.readouterr().err
-    assert "case_00.npz" in error and "the map is written, its figure is not: " in error
+    assert "case_00.npz" in error
+    assert "the map is written, its figure is not: " in error
     path = model.folder / "calibration_map.json"
-    record = CalibrationMap.load(path)
-    assert len(record.fitted.part_of) == 9 and list(record.origin.problems) == ["case_00"]
+    calibration_map = CalibrationMap.load(path)
+    assert len(calibration_map.fitted.part_of) == 9
+    assert list(calibration_map.origin.problems) == ["case_00"]
     path.unlink()
 
     def refused(message, *options):
         assert calibrate(model, "-device", "cpu", *options) == 2
         error = capsys.readouterr().err
-        assert (
-            message in error
-            and "\nnnunet_nacl calibrate: error:" in f"\n{error}"
-            and not path.exists()
-        )
+        assert message in error
+        assert "\nnnunet_nacl calibrate: error:" in f"\n{error}"
+        assert not path.exists()
 
     os.utime(model.validation(1) / "case_10.npz", (0, 0))
     refused("predictions of fold 1 are older than checkpoint_final.pth")
@@ -285,11 +287,12 @@ def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_bro
     refused("has no fold with a checkpoint_final.pth")
 
 
-def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(
+def test_a_structure_that_no_case_has_is_named_and_stays_as_the_prior_map_has_it(
     tmp_path, predict, capsys
 ):
     # each structure is worse than the one before; the last is a ghost
-    num, rng = 14, np.random.default_rng(0)
+    num = 14
+    rng = np.random.default_rng(0)
     labels = {"background": 0, **{f"s{i}": i for i in range(1, num)}, "ghost": num}
     folder = predict(labels=labels, cases=0)
     truth = np.zeros((4, 12, 2 * num), np.uint8)
@@ -300,19 +303,18 @@ def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(
         logits = 1.5 * rng.normal(size=(num + 1, *truth.shape))
         logits += (7.0 - 0.45 * truth) * (np.arange(num + 1).reshape(-1, 1, 1, 1) == truth)
         probs = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
-        write_prediction(
-            folder, f"case_{case}", probs, probs.argmax(0).astype(np.uint8), SPACING_MM
-        )
+        segmentation = probs.argmax(0).astype(np.uint8)
+        write_prediction(folder, f"case_{case}", probs, segmentation, SPACING_MM)
         # all of it is invented in the first case
         write_image(truth * (case > 0), tmp_path / "truth" / f"case_{case}.nii.gz", SPACING_MM)
-    assert (
-        run("calibrate", "-i", folder, "-gt", tmp_path / "truth", "-o", tmp_path / "map.json") == 0
-    )
+    path = tmp_path / "map.json"
+    assert run("calibrate", "-i", folder, "-gt", tmp_path / "truth", "-o", path) == 0
     assert "ghost: 0 patients tell of it, an interval of 90 % needs 9" in capsys.readouterr().out
-    record = CalibrationMap.load(tmp_path / "map.json")
-    assert {row["structure"] for row in record.maps["conditional"]["rows"]} == set(range(num - 1))
-    assert record.learned.checks["dice"][str(num)].n == 0
-    assert run("review", "-i", folder, "-map", tmp_path / "map.json", "-o", tmp_path / "out") == 0
+    calibration_map = CalibrationMap.load(path)
+    structures = {row["structure"] for row in calibration_map.maps["conditional"]["rows"]}
+    assert structures == set(range(num - 1))
+    assert calibration_map.learned.checks["dice"][str(num)].n == 0
+    assert run("review", "-i", folder, "-map", path, "-o", tmp_path / "out") == 0
     rows = read_list(tmp_path / "out")
     # as many as an interval needs
     assert sum(float(row["ghost volume_ml"]) > 0 for row in rows) >= 9

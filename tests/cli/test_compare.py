@@ -110,7 +110,8 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
 
 
 def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
-    out, folder = study.root / "out", study.validation(NAMES[1])
+    out = study.root / "out"
+    folder = study.validation(NAMES[1])
     words = ["-i", f"A={folder}", f"B={study.validation(NAMES[2])}", "-tr", NAMES[0]]
     assert (
         main(

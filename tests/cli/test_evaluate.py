@@ -15,12 +15,15 @@ def evaluate(*arguments) -> int:
     return main(["evaluate", *map(str, arguments), "-np", "1"])
 
 
+def read_cases(folder) -> list[dict]:
+    """What calibration.json in a folder says of its cases."""
+    return json.loads((folder / "calibration.json").read_text())["metric_per_case"]
+
+
 def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     model = make_validated(cases=2, folds=2)
-    named, folders = (
-        ("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1),
-        ("-i", model.validation(1)),
-    )
+    named = ("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1)
+    folders = ("-i", model.validation(1))
     assert evaluate(*named, "-o", model.root / "fold.json") == 0
     out = capsys.readouterr().out
     assert "fold 1: 2 cases" in out
@@ -28,7 +31,8 @@ def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     for path in model.validation(1).glob("case_11*"):
         path.unlink()
     for command in (named, (*folders, "-gt", model.references)):
-        assert evaluate(*command) == 1 and "case_11" in capsys.readouterr().err
+        assert evaluate(*command) == 1
+        assert "case_11" in capsys.readouterr().err
         assert evaluate(*command, "--chill") == 0
     capsys.readouterr()
     assert evaluate(*named, "--quiet") == 1  # errors, and the last line alone
@@ -54,32 +58,28 @@ def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, messag
     make_validated(cases=1)
     assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err.strip()
-    assert (
-        message in error
-        and error.startswith("nnunet_nacl evaluate: error:")
-        and "Traceback" not in error
-    )
+    assert message in error
+    assert error.startswith("nnunet_nacl evaluate: error:")
+    assert "Traceback" not in error
 
 
 def test_only_its_own_files_are_replaced(make_validated, capsys):
     model = make_validated(cases=1)
     folders = ("-i", model.validation(), "-gt", model.references)
-    comparison, table = model.root / "comparison.json", model.validation() / "calibration.csv"
+    comparison = model.root / "comparison.json"
+    table = model.validation() / "calibration.csv"
     comparison.write_text(
         '{"schema_version": 1, "generated_by": "nnunet_nacl 0.1.0", "datasets": []}'
     )
     for text in ("age,height\n1,2\n", "scope,case\n"):
         table.write_text(text)
-        assert (
-            evaluate(*folders, "--csv") == 2
-            and "calibration.csv was not written by" in capsys.readouterr().err
-        )
-        assert table.read_text() == text and not (model.validation() / "calibration.json").exists()
+        assert evaluate(*folders, "--csv") == 2
+        assert "calibration.csv was not written by" in capsys.readouterr().err
+        assert table.read_text() == text
+        assert not (model.validation() / "calibration.json").exists()
     assert evaluate(*folders, "-o", comparison) == 2
-    assert (
-        "comparison.json: not a calibration.json" in capsys.readouterr().err
-        and "datasets" in comparison.read_text()
-    )
+    assert "comparison.json: not a calibration.json" in capsys.readouterr().err
+    assert "datasets" in comparison.read_text()
     table.unlink()
     for _ in range(2):
         assert evaluate(*folders, "--csv") == 0
@@ -93,13 +93,14 @@ def test_a_calibration_json_of_others_in_the_folder_of_a_fold_is_refused_before_
     mine = model.validation(1) / "calibration.json"
     for text in ('{"mine": 1}', '{"generated_by": "nnunet_nacl 0.1.0", "datasets": []}'):
         mine.write_text(text)
-        assert evaluate(*command) == 2 and mine.read_text() == text
-        assert (
-            f"{mine}" in capsys.readouterr().err and not (model.validation(0) / "records").exists()
-        )
+        assert evaluate(*command) == 2
+        assert mine.read_text() == text
+        assert str(mine) in capsys.readouterr().err
+        assert not (model.validation(0) / "records").exists()
     mine.unlink()
     for _ in range(2):
-        assert evaluate(*command) == 0 and mine.is_file()
+        assert evaluate(*command) == 0
+        assert mine.is_file()
 
 
 def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(
@@ -109,23 +110,19 @@ def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(
     folders = ("-i", model.validation(), "-gt", model.references)
     assert evaluate(*folders) == 0
     assert main(["calibrate", *map(str, folders), "-np", "1", "-form", "temperature"]) == 0
-    before, watch = (
-        digests(model.validation()),
-        Watch(model.validation(), model.validation() / "calibrated"),
-    )
+    before = digests(model.validation())
+    watch = Watch(model.validation(), model.validation() / "calibrated")
     path = model.validation() / "calibration_map.json"
-    for new in (6, 0):
-        assert evaluate(*folders, "-map", path) == 0 and len(watch.new()) == new
+    for num_measured in (6, 0):
+        assert evaluate(*folders, "-map", path) == 0
+        assert len(watch.new()) == num_measured
     after = digests(model.validation())
     assert {name: after[name] for name in before} == before
     assert all(name.startswith("calibrated/") for name in after.keys() - before.keys())
-    found, through = (
-        json.loads((place / "calibration.json").read_text())["metric_per_case"]
-        for place in (model.validation(), model.validation() / "calibrated")
-    )
-    assert [case["metrics"]["1"]["Dice"] for case in found] == [
-        case["metrics"]["1"]["Dice"] for case in through
-    ]
-    assert found[0]["calibration"]["all"]["NLL"] != through[0]["calibration"]["all"]["NLL"]
+    as_predicted = read_cases(model.validation())
+    calibrated = read_cases(model.validation() / "calibrated")
+    for case, through_map in zip(as_predicted, calibrated, strict=True):
+        assert case["metrics"]["1"]["Dice"] == through_map["metrics"]["1"]["Dice"]
+        assert case["calibration"]["all"]["NLL"] != through_map["calibration"]["all"]["NLL"]
     # of records alone
     assert evaluate("-i", model.validation() / "calibrated", "-gt", model.references) == 2

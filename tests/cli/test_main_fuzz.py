@@ -29,7 +29,8 @@ def evaluated(root: Path) -> tuple[list, list[Path]]:
 
 def reviewed(root: Path) -> tuple[list, list[Path]]:
     """Predictions that say by which map they are calibrated, and their review."""
-    folder, out = predictions_in(root)(cases=1, shape=(3, 6, 5)), root / "out"
+    folder = predictions_in(root)(cases=1, shape=(3, 6, 5))
+    out = root / "out"
     write_json(
         folder / "calibration_applied.json", {"map": "elsewhere/map.json", "map_sha256": "0" * 64}
     )
@@ -78,7 +79,8 @@ def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monk
 
 
 def call(arguments: list) -> tuple[int, str, str]:
-    output, error = io.StringIO(), io.StringIO()
+    output = io.StringIO()
+    error = io.StringIO()
     with contextlib.redirect_stderr(error), contextlib.redirect_stdout(output):
         status = main([*map(str, arguments)])
     return status, output.getvalue(), error.getvalue()

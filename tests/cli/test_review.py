@@ -7,6 +7,8 @@ import contextlib
 import csv
 import io
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +31,11 @@ def run(*arguments, status: int = 0) -> None:
 def make_case(rng, sick: bool, found: bool, false_alarm: bool):
     """Probabilities of an organ and perhaps a lesion; the truth has it if ``sick``, the argmax if
     ``found``."""
-    truth, organ, lesion = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 0.02), np.full(SHAPE, 0.01)
-    organ[:, 2:14, 2:8], truth[:, 2:14, 2:8] = rng.uniform(0.85, 0.98), 1
+    truth = np.zeros(SHAPE, np.uint8)
+    organ = np.full(SHAPE, 0.02)
+    lesion = np.full(SHAPE, 0.01)
+    organ[:, 2:14, 2:8] = rng.uniform(0.85, 0.98)
+    truth[:, 2:14, 2:8] = 1
     if sick:
         truth[1:3, 4:9, 10:14] = 2
         lesion[1:3, 4:9, 10:14] = rng.uniform(0.7, 0.95) if found else rng.uniform(0.3, 0.45)
@@ -47,7 +52,8 @@ def learned(tmp_path_factory):
     """Predictions and a map that has learned from 24 of them; a third has no lesion, every fourth a
     false one."""
     root = tmp_path_factory.mktemp("learned")
-    folder, truths = predictions_in(root)(labels=LABELS, cases=0), root / "labels"
+    folder = predictions_in(root)(labels=LABELS, cases=0)
+    truths = root / "labels"
     truths.mkdir()
     rng = np.random.default_rng(0)
     for i in range(24):
@@ -58,14 +64,9 @@ def learned(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
         run("evaluate", "-i", folder, "-gt", truths)
-    missed = [
-        line
-        for line in printed.getvalue().splitlines()
-        if line.strip().startswith("lesion ") and " of " in line
-    ]
-    assert [line.split()[-6:] for line in missed] == [["2", "of", "16", "2", "of", "8"]] * 2, (
-        printed.getvalue()
-    )
+    rows = [line.split() for line in printed.getvalue().splitlines()]
+    missed = [row[-6:] for row in rows if row[:1] == ["lesion"] and "of" in row]
+    assert missed == [["2", "of", "16", "2", "of", "8"]] * 2, printed.getvalue()
     return folder, path
 
 
@@ -74,87 +75,136 @@ def table(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, capsys):
+SCANS = {
+    "healthy": (False, False, False),
+    "false": (False, False, True),
+    "found": (True, True, False),
+    "missed": (True, False, False),
+    "both": (True, True, True),
+}
+"""Of each new scan whether it has a lesion, whether that is found, and whether there is a false
+alarm."""
+BAD = 0.8
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What `review` made of the new scans, of which at least a lesion's Dice of .8 is wanted.
+
+    Attributes:
+        calibration: The map.
+        output: The folder.
+        printed: What the command said.
+    """
+
+    calibration: CalibrationMap
+    output: Path
+    printed: str
+
+    @property
+    def rows(self) -> dict[str, dict[str, str]]:
+        """The list, by scan."""
+        return {row["case"]: row for row in read_list(self.output)}
+
+    @property
+    def findings(self) -> list[dict[str, str]]:
+        return table(self.output / "findings.csv")
+
+    @property
+    def present(self) -> dict[str, float]:
+        """By scan how probably it has a lesion."""
+        column = "lesion present_probability"
+        return {case: float(row[column]) for case, row in self.rows.items()}
+
+    @property
+    def flags(self) -> dict:
+        """What prediction.json says of the flags."""
+        return json.loads((self.output / "prediction.json").read_text())["flags"]
+
+
+@pytest.fixture(scope="module")
+def reviewed(learned, tmp_path_factory) -> Reviewed:
     _, path = learned
-    calibration, out = CalibrationMap.load(path), tmp_path / "out"
-    assert calibration.quality.presence.listed == ["2"] and set(
-        calibration.quality.presence.present
-    ) == {"2"}
-    new, rng = predict("new", labels=LABELS, cases=0), np.random.default_rng(1)
-    kinds = {
-        "healthy": (False, False, False),
-        "false": (False, False, True),
-        "found": (True, True, False),
-    }
-    kinds |= {"missed": (True, False, False), "both": (True, True, True)}
-    for name, kind in kinds.items():
+    root = tmp_path_factory.mktemp("reviewed")
+    new = predictions_in(root)(labels=LABELS, cases=0)
+    rng = np.random.default_rng(1)
+    for name, kind in SCANS.items():
         _, probs, segmentation = make_case(rng, *kind)
         write_prediction(new, name, probs, segmentation, SPACING_MM)
-    capsys.readouterr()
-    run("review", "-i", new, "-o", out, "-map", path, "-bad", 0.8, "-find", 0.8)
-    rows, found = {row["case"]: row for row in read_list(out)}, table(out / "findings.csv")
-    present = {case: float(row["lesion present_probability"]) for case, row in rows.items()}
-    assert present["healthy"] < 0.3 and present["false"] < 0.5 < min(
-        present["found"], present["both"]
-    )
-    assert (
-        present["missed"] > present["healthy"] and rows["false"]["organ present_probability"] == ""
-    )
-    assert rows["healthy"]["reasons"] == "" and rows["healthy"]["empty_structures"] == "lesion"
+    output = root / "out"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        run("review", "-i", new, "-o", output, "-map", path, "-bad", BAD, "-find", 0.8)
+    return Reviewed(CalibrationMap.load(path), output, printed.getvalue())
+
+
+def test_how_probably_a_lesion_is_there_is_learned_and_said(reviewed: Reviewed):
+    presence = reviewed.calibration.quality.presence
+    assert presence.listed == ["2"]
+    assert set(presence.present) == {"2"}
+    present = reviewed.present
+    assert present["healthy"] < 0.3
+    assert present["false"] < 0.5 < min(present["found"], present["both"])
+    assert present["missed"] > present["healthy"]
+    rows = reviewed.rows
+    assert rows["false"]["organ present_probability"] == ""
+    assert rows["healthy"]["reasons"] == ""
+    assert rows["healthy"]["empty_structures"] == "lesion"
     assert f"lesion probably absent ({present['false']:.2f})" in rows["false"]["reasons"]
 
-    assert sorted(row["case"] for row in found) == ["both", "both", "false", "found"]
-    [lesion] = [row for row in found if row["case"] == "found"]
-    assert float(lesion["volume_ml"]) == pytest.approx(40 * np.prod(SPACING_MM) / 1000, rel=1e-4)
-    assert [float(lesion[f"centre_{axis}_mm"]) for axis in "xyz"] == pytest.approx(
-        [11.5 * 0.5, 6.0, 1.5 * 2.0]
-    )
-    assert (
-        0.5 < float(lesion["mean_probability"]) <= float(lesion["max_probability"]) < 1
-        and lesion["voxels"] == "40"
-    )
 
-    flags = json.loads((out / "prediction.json").read_text())["flags"]
-    scores, n_bad = calibration.learned.scores, 4  # two false ones in healthy cases, two missed
-    assert (
-        scores.always == ["1"]
-        and flags["threshold"] == max(sorted(scores.score["2"])[:n_bad]) - 0.8
-    )
-    assert (flags["bad"], flags["find"], flags["miss"]) == (
-        {"organ": 0.8, "lesion": 0.8},
-        0.8,
-        None,
-    )
-    assert (flags["share_found"], flags["share_flagged"], flags["n_bad_patients"]) == (
-        1.0,
-        n_bad / 24,
-        n_bad,
-    )
-    score = {case: float(row["score"]) for case, row in rows.items()}
-    assert list(score.values()) == sorted(score.values()) and set(list(score)[:2]) == {
-        "missed",
-        "false",
-    }
+def test_lesions_are_listed_by_part(reviewed: Reviewed):
+    assert sorted(row["case"] for row in reviewed.findings) == ["both", "both", "false", "found"]
+    [lesion] = [row for row in reviewed.findings if row["case"] == "found"]
+    assert lesion["voxels"] == "40"
+    assert float(lesion["volume_ml"]) == pytest.approx(40 * np.prod(SPACING_MM) / 1000, rel=1e-4)
+    centre = [float(lesion[f"centre_{axis}_mm"]) for axis in "xyz"]
+    assert centre == pytest.approx([11.5 * 0.5, 6.0, 1.5 * 2.0])
+    assert 0.5 < float(lesion["mean_probability"]) <= float(lesion["max_probability"]) < 1
+
+
+def test_all_bad_scans_among_those_of_the_map_set_the_threshold_of_flags(reviewed: Reviewed):
+    n_bad = 4  # two false ones in healthy cases, two missed
+    flags = reviewed.flags
+    scores = reviewed.calibration.learned.scores
+    assert scores.always == ["1"]
+    assert flags["threshold"] == max(sorted(scores.score["2"])[:n_bad]) - BAD
+    assert flags["bad"] == {"organ": BAD, "lesion": BAD}
+    assert (flags["find"], flags["miss"]) == (0.8, None)
+    assert (flags["share_found"], flags["share_flagged"]) == (1.0, n_bad / 24)
+    assert flags["n_bad_patients"] == n_bad
+
+
+def test_scans_are_listed_by_score_and_flagged_below_the_threshold(reviewed: Reviewed):
+    rows = reviewed.rows
+    scores = {case: float(row["score"]) for case, row in rows.items()}
+    assert list(scores.values()) == sorted(scores.values())
+    assert set(list(scores)[:2]) == {"missed", "false"}
     for case, row in rows.items():
-        dice = [row[f"{name} predicted_dice"] for name in ("organ", "lesion")]
-        expected = min(float(dice[0]), float(dice[1] or 1 - present[case])) - 0.8
-        assert score[case] == pytest.approx(expected, abs=6e-5)
-        assert ("lesion: predicted Dice" in row["reasons"]) == (
-            expected <= flags["threshold"] and bool(dice[1])
-        )
+        organ_dice = float(row["organ predicted_dice"])
+        lesion_dice = row["lesion predicted_dice"]
+        lesion_score = float(lesion_dice or 1 - reviewed.present[case])
+        expected = min(organ_dice, lesion_score) - BAD
+        assert scores[case] == pytest.approx(expected, abs=6e-5)
+        is_below = expected <= reviewed.flags["threshold"]
+        assert ("lesion: predicted Dice" in row["reasons"]) == (is_below and bool(lesion_dice))
         assert (row["flag"] == "yes") == bool(row["reasons"]) == (case in ("missed", "false"))
-    first = capsys.readouterr().out.splitlines()[0]
-    page = (out / "index.html").read_text()
-    flagged = (
+
+
+def test_the_page_says_what_is_printed_and_shows_each_part(reviewed: Reviewed):
+    page = (reviewed.output / "index.html").read_text()
+    sentence, _, aim = reviewed.printed.splitlines()[0].partition(". ")
+    assert sentence == (
         "2 of 5 scans are flagged, 1 because a structure was not segmented, 1 because a structure"
         " is probably absent"
     )
-    sentence, _, aim = first.partition(". ")
-    assert sentence == flagged and aim.startswith("Aim for patients like")
-    assert f"{sentence}." in page and aim in page and not Page(page).faults
-    pages = {path.stem: path.read_text() for path in (out / "review").glob("*.html")}
-    shown = {case: text.count("<li>lesion: ") for case, text in pages.items()}
-    assert shown == {case: [row["case"] for row in found].count(case) for case in rows}
+    assert aim.startswith("Aim for patients like")
+    assert f"{sentence}." in page
+    assert aim in page
+    assert not Page(page).faults
+    listed = [row["case"] for row in reviewed.findings]
+    for case in SCANS:
+        text = (reviewed.output / "review" / f"{case}.html").read_text()
+        assert text.count("<li>lesion: ") == listed.count(case)
 
 
 def refused(capsys, output, *arguments) -> str:
@@ -175,50 +225,29 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path, capsys
     assert row["lesion present_probability"] == "" and row["organ predicted_dice_low"]
 
 
-def test_what_is_bad_may_be_said_of_one_structure_and_too_few_patients_rank_only(learned, tmp_path):
+def test_what_is_bad_may_be_said_of_one_structure(learned, tmp_path):
     folder, path = learned
-    run(
-        "review",
-        "-i",
-        folder,
-        "-o",
-        tmp_path / "out",
-        "-map",
-        path,
-        "-bad",
-        "lesion=1",
-        "-miss",
-        0.1,
-    )
-    assert (
-        sum("lesion: predicted Dice" in row["reasons"] for row in read_list(tmp_path / "out")) > 2
-    )
-    flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
-    assert (flags["bad"], flags["find"], flags["miss"], flags["n_bad_patients"]) == (
-        {"lesion": 1.0},
-        None,
-        0.1,
-        8,
-    )
-    run(
-        "review",
-        "-i",
-        folder,
-        "-o",
-        tmp_path / "out",
-        "-map",
-        path,
-        "-bad",
-        0.8,
-        "-structures",
-        "lesion",
-    )
-    flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
-    why = (
+    output = tmp_path / "out"
+    run("review", "-i", folder, "-o", output, "-map", path, "-bad", "lesion=1", "-miss", 0.1)
+    reasons = [row["reasons"] for row in read_list(output)]
+    assert sum("lesion: predicted Dice" in reason for reason in reasons) > 2
+    flags = json.loads((output / "prediction.json").read_text())["flags"]
+    assert flags["bad"] == {"lesion": 1.0}
+    assert (flags["find"], flags["miss"]) == (None, 0.1)
+    assert flags["n_bad_patients"] == 8
+
+
+def test_with_too_few_bad_patients_scans_are_ranked_only(learned, tmp_path):
+    folder, path = learned
+    output = tmp_path / "out"
+    bad = ("-bad", 0.8, "-structures", "lesion")
+    run("review", "-i", folder, "-o", output, "-map", path, *bad)
+    flags = json.loads((output / "prediction.json").read_text())["flags"]
+    assert flags["bad"] == {"lesion": 0.8}
+    assert flags["why_not"] == (
         "-find 0.9 takes 9 calibration patients with a bad scan, there are 4; -find 0.8 can be had"
     )
-    assert flags["why_not"] == why and flags["bad"] == {"lesion": 0.8}
-    assert not any("predicted Dice" in row["reasons"] for row in read_list(tmp_path / "out"))
+    assert not [row for row in read_list(output) if "predicted Dice" in row["reasons"]]
 
 
 @pytest.mark.parametrize(
@@ -245,34 +274,39 @@ def test_what_cannot_be_had_is_one_sentence_and_nothing_is_written(
 
 def test_only_what_is_named_is_listed(learned, tmp_path):
     folder, path = learned
-    run("review", "-i", folder, "-o", tmp_path / "out")
-    assert not (tmp_path / "out" / "findings.csv").exists()
-    for options, names in (((), {"organ", "lesion"}), (("organ", "-map", path), {"organ"})):
-        run("review", "-i", folder, "-o", tmp_path / "out", "-findings", *options)
-        assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == names
+    output = tmp_path / "out"
+    run("review", "-i", folder, "-o", output)
+    assert not (output / "findings.csv").exists()
+    run("review", "-i", folder, "-o", output, "-findings")
+    assert {row["structure"] for row in table(output / "findings.csv")} == {"organ", "lesion"}
+    run("review", "-i", folder, "-o", output, "-map", path, "-findings", "organ")
+    assert {row["structure"] for row in table(output / "findings.csv")} == {"organ"}
 
 
 def test_scans_chosen_by_chance_and_the_folder_for_slicer(predict, tmp_path, capsys):
-    source, out, images = predict(), tmp_path / "out", tmp_path / "images"
+    source = predict()
+    out = tmp_path / "out"
+    images = tmp_path / "images"
     images.mkdir()
     arguments = ["review", "-i", str(source), "-o", str(out), "-np", "1", "-also", "2", "--slicer"]
-    assert main(arguments) == 2 and "nnUNet_raw" in capsys.readouterr().err and not out.exists()
+    assert main(arguments) == 2
+    assert "nnUNet_raw" in capsys.readouterr().err
+    assert not out.exists()
     for i in range(3):
         (images / f"case_{i}_0000.nii.gz").write_bytes((source / f"case_{i}.nii.gz").read_bytes())
     (source / "predict_from_raw_data_args.json").write_text(
         json.dumps({"list_of_lists_or_source_folder": str(images)})
     )
     assert main(arguments) == 0
-    printed, record = capsys.readouterr().out, json.loads((out / "prediction.json").read_text())
+    printed = capsys.readouterr().out
+    record = json.loads((out / "prediction.json").read_text())
     with open(out / "review.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     others = [row["case"] for row in rows if row["flag"] == "no"]
     chosen = record["random_check"]
-    assert (
-        chosen == sorted(chosen)
-        and len(chosen) == 2 < len(others) + 1
-        and set(chosen) <= set(others)
-    )
+    assert chosen == sorted(chosen)
+    assert len(chosen) == 2 <= len(others)
+    assert set(chosen) <= set(others)
     assert f"Chosen by chance, to be looked at too: {', '.join(chosen)}" in printed
     with open(out / "review" / "mapping.csv", newline="") as file:
         paths = [(row["img_path"], row["mask_path"]) for row in csv.DictReader(file)]
@@ -282,6 +316,7 @@ def test_scans_chosen_by_chance_and_the_folder_for_slicer(predict, tmp_path, cap
         for row in rows
     ]
     (copies / "case_0.nii.gz").unlink()
-    # the ledger knows every case still
-    assert main(arguments) == 0 and "keeps 2 masks" in capsys.readouterr().out
+    # the list knows every case still
+    assert main(arguments) == 0
+    assert "keeps 2 masks" in capsys.readouterr().out
     assert (copies / "case_0.nii.gz").read_bytes() == (out / "case_0.nii.gz").read_bytes()

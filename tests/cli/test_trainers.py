@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
-from nnunet_nacl.registration.grammar import TOKENS
+from nnunet_nacl.registration.tokens import TOKENS
 
 
 @pytest.fixture

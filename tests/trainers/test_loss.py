@@ -10,7 +10,8 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunet_nacl import losses
 from nnunet_nacl.losses import nacl
 from nnunet_nacl.methods import METHODS, Method
-from nnunet_nacl.registration.grammar import TOKENS, Variant
+from nnunet_nacl.registration.tokens import TOKENS
+from nnunet_nacl.registration.variant import Variant
 from nnunet_nacl_trainers.base import TrainingLoss
 from tests.trainers.epochs import make_batch
 from tests.trainers.plans import LABEL_SPACES
