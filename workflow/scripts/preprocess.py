@@ -24,32 +24,29 @@ def main() -> None:
     parser.add_argument("configuration")
     parser.add_argument("-np", default="1")
     args = parser.parse_args()
-    folder, manager = args.plans.parent, PlansManager(str(args.plans))
+    folder = args.plans.parent
+    manager = PlansManager(str(args.plans))
     if args.configuration not in manager.available_configurations:
-        there = ", ".join(manager.available_configurations)
+        configurations = ", ".join(manager.available_configurations)
         raise SystemExit(
-            f"{args.plans} has no configuration {args.configuration}; there are {there}."
+            f"{args.plans} has no configuration {args.configuration}; there are {configurations}."
         )
-    cases = sorted(
-        get_filenames_of_train_images_and_targets(
-            os.path.join(os.environ["nnUNet_raw"], folder.name)
-        )
-    )
+    raw_folder = os.path.join(os.environ["nnUNet_raw"], folder.name)
+    cases = sorted(get_filenames_of_train_images_and_targets(raw_folder))
     # nnU-Net's first training makes the folds, and another that begins meanwhile would read a file
     # that is half written
     splits = folder / "splits_final.json"
     if not splits.exists() and len(cases) >= FOLDS:
+        folds = generate_crossval_split(cases, n_splits=FOLDS)
         temporary = splits.with_name(f".{splits.name}.tmp")
-        temporary.write_text(
-            json.dumps(generate_crossval_split(cases, n_splits=FOLDS), indent=4), encoding="utf-8"
-        )
+        temporary.write_text(json.dumps(folds, indent=4), encoding="utf-8")
         os.replace(temporary, splits)
     data = folder / manager.get_configuration(args.configuration).data_identifier
-    if not {path.stem for path in data.glob("*.pkl")} >= set(cases):
+    preprocessed = {path.stem for path in data.glob("*.pkl")}
+    if not preprocessed >= set(cases):
+        number = str(int(folder.name.removeprefix("Dataset")[:3]))
         options = ["-plans_name", args.plans.stem, "-c", args.configuration, "-np", args.np]
-        subprocess.run(
-            ["nnUNetv2_preprocess", "-d", str(int(folder.name[7:10])), *options], check=True
-        )
+        subprocess.run(["nnUNetv2_preprocess", "-d", number, *options], check=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def visible_gpus() -> list[str]:
         )
     except OSError:
         return []
-    return listed.stdout.decode().split() if listed.returncode == 0 else []
+    if listed.returncode != 0:
+        return []
+    return listed.stdout.decode().split()
 
 
 def main() -> None:
@@ -50,7 +52,9 @@ def main() -> None:
     lock, *command = sys.argv[1 + needs_gpu :]
     if is_taken(Path(lock)):
         sys.exit(f"{lock} is held: a command of an earlier try is alive; end it, or wait.")
-    gpus = visible_gpus() if needs_gpu else []
+    gpus = []
+    if needs_gpu:
+        gpus = visible_gpus()
     if len(gpus) > 1:
         folder = Path(tempfile.gettempdir()) / f"nnunet_nacl_gpus_{os.getuid()}"
         free = next((gpu for gpu in gpus if not is_taken(folder / f"{gpu}.lock")), None)
