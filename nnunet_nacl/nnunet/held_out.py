@@ -65,10 +65,10 @@ class HeldOut:
             self.records[name] = outcome
             self.fold[name] = fold
 
-    def checked(self, place: Path) -> HeldOut:
+    def checked(self, folder: Path) -> HeldOut:
         """Itself; UserError, with all problems, where there is no record."""
         if not self.records:
-            raise UserError(f"{place}: no case could be evaluated.{list_problems(self.problems)}")
+            raise UserError(f"{folder}: no case could be evaluated.{list_problems(self.problems)}")
         return self
 
 

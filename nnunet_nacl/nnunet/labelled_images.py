@@ -65,11 +65,11 @@ def _leave_out_unlabelled(source: Images) -> None:
 
 def _check_not_trained_on(source: Images) -> None:
     """UserError where folds were trained on some of the images."""
-    seen = _trained_on(source)
-    if seen:
+    trained = _trained_on(source)
+    if trained:
         raise UserError(
-            f"{len(seen)} of {len(source.scans)} cases were used to train these folds:"
-            f" {some(seen)}. On them networks are right too often: give other cases, or pass"
+            f"{len(trained)} of {len(source.scans)} cases were used to train these folds:"
+            f" {some(trained)}. On them networks are right too often: give other cases, or pass"
             " --allow-training-cases."
         )
 
@@ -84,7 +84,7 @@ def _trained_on(source: Images) -> list[str]:
     preprocessed = Path(os.environ.get("nnUNet_preprocessed") or os.devnull)
     raw = Path(os.environ.get("nnUNet_raw") or os.devnull)
     names_in_training = _names_in_training(source, dataset)
-    seen = []
+    trained = []
     for case in source.names:
         if case not in names_in_training:
             continue
@@ -93,8 +93,8 @@ def _trained_on(source: Images) -> list[str]:
         if _is_same_file(
             truth, preprocessed / dataset / "gt_segmentations" / truth.name
         ) or _is_same_file(image, raw / dataset / "imagesTr" / image.name):
-            seen.append(case)
-    return seen
+            trained.append(case)
+    return trained
 
 
 def _names_in_training(source: Images, dataset: str) -> set[str]:

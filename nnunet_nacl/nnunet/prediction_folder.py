@@ -170,7 +170,7 @@ class PredictionFolder(Source):
         )
 
     @cached_property
-    def _found(self) -> dict[str, str]:
+    def _problem_of_case(self) -> dict[str, str]:
         """Every case that has a segmentation or probabilities here, and what is wrong with it.
 
         UserError where there is none.
@@ -201,17 +201,19 @@ class PredictionFolder(Source):
     @property
     def names(self) -> list[str]:  # type: ignore[override]
         """Cases that there are, in order; UserError without any."""
-        return [case for case, problem in self._found.items() if not problem]
+        return [case for case, problem in self._problem_of_case.items() if not problem]
 
     @property
     def problems(self) -> dict[str, str]:  # type: ignore[override]
         """By name, what is wrong with other cases."""
-        return {case: one_line(problem) for case, problem in self._found.items() if problem}
+        return {
+            case: one_line(problem) for case, problem in self._problem_of_case.items() if problem
+        }
 
     @property
     def missing(self) -> dict[str, str]:
         """By name, that an expected case has no prediction."""
-        absent = sorted(set(self.expected or ()) - self._found.keys())
+        absent = sorted(set(self.expected or ()) - self._problem_of_case.keys())
         return {
             case: f"{self.folder / case}{self.file_ending} and .npz are missing; {RERUN}."
             for case in absent
