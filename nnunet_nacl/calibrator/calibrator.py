@@ -8,7 +8,6 @@ probabilities do not tell who made them, so a folder must say that it is calibra
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -145,7 +144,9 @@ class Calibrator:
     @property
     def fitted_cases(self) -> set[str]:
         """Names of the cases that the map was fitted to."""
-        return set() if self.calibration_map is None else set(self.calibration_map.fitted.part_of)
+        if self.calibration_map is None:
+            return set()
+        return set(self.calibration_map.fitted.part_of)
 
     @cached_property
     def log_odds_map(self) -> LogOddsMap | None:
@@ -164,7 +165,9 @@ class Calibrator:
     @property
     def learned(self) -> LearnedQuality | None:
         """What is known of the Dice and the volumes of such segmentations; None for nothing."""
-        return None if self.calibration_map is None else self.calibration_map.learned
+        if self.calibration_map is None:
+            return None
+        return self.calibration_map.learned
 
     @property
     def presence(self) -> LearnedPresence | None:
@@ -301,14 +304,17 @@ def check_same_networks(
     folder = predictions.folder.resolve()
     if (folder / APPLIED_FILE).is_file() or origin.source == str(folder):
         return []
-    model, networks = _model_of(folder)
+    model, networks = _find_model_of(folder)
     check_networks(path, calibration_map, networks)
     if networks and networks.keys() <= origin.checkpoint_sha256.keys():
         return []
-    stated = model.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
-    learned = Path(origin.source).name.split("__")
-    if len(learned) == 3:
-        for name, of_map in zip(stated, learned):
+    if model:
+        stated_names = model.split("__")
+    else:
+        stated_names = ["", str(predictions.plans.get("plans_name", "")), ""]
+    names_of_map = Path(origin.source).name.split("__")  # trainer, plans and configuration
+    if len(names_of_map) == 3:
+        for name, of_map in zip(stated_names, names_of_map):
             if name not in ("", of_map):
                 raise UserError(
                     f"{path} was learned with {of_map}, {folder} has {name}; give the map of this"
@@ -320,20 +326,27 @@ def check_same_networks(
     ]
 
 
-def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
+def _find_model_of(folder: Path) -> tuple[str, dict[str, str]]:
     """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty
     where unknown."""
-    fold = fold_of(folder.parent) if folder.name.startswith("validation") else None
+    fold = None
+    if folder.name.startswith("validation"):
+        fold = fold_of(folder.parent)
     if fold:
-        model = folder.parents[1].name
-        for path in sorted((folder / RECORDS).glob("*.npz")):  # all of a fold are of one checkpoint
-            record = find_record(folder / RECORDS, path.stem)
-            if record is not None and record.made_by.get("checkpoint"):
-                return model, {fold: str(record.made_by["checkpoint"])}
-        checkpoint = folder.parent / "checkpoint_final.pth"
-        return model, {fold: checksum(checkpoint)} if checkpoint.is_file() else {}
-    # nnU-Net's own predictions have no such file
-    with contextlib.suppress(UserError, KeyError, TypeError):
+        digest = _find_checkpoint_of_validation(folder)
+        return folder.parents[1].name, {fold: digest} if digest else {}
+    try:
         model_entry = read_dict(folder / "prediction.json")["model"]
         return Path(model_entry["folder"]).name, dict(model_entry["checkpoints_sha256"])
-    return "", {}
+    except (UserError, KeyError, TypeError):  # nnU-Net's own predictions have no such file
+        return "", {}
+
+
+def _find_checkpoint_of_validation(folder: Path) -> str:
+    """SHA-256 of the checkpoint that predicted a fold's validation cases; empty where unknown."""
+    for path in sorted((folder / RECORDS).glob("*.npz")):  # all of a fold are of one checkpoint
+        record = find_record(folder / RECORDS, path.stem)
+        if record is not None and record.made_by.get("checkpoint"):
+            return str(record.made_by["checkpoint"])
+    checkpoint = folder.parent / "checkpoint_final.pth"
+    return checksum(checkpoint) if checkpoint.is_file() else ""

@@ -72,15 +72,16 @@ def fit_held_out(
     before = list(records.values())
     part_maps = calibration_map.part_maps
     after = [under(record, part_maps[case]) for case, record in records.items()]
-    effect = _effect(
-        before, after, None if patients is None else [patients[case] for case in records]
-    )
+    patient_of_record = None
+    if patients is not None:
+        patient_of_record = [patients[case] for case in records]
+    effect = _measure_effect(before, after, patient_of_record)
     quality = _learn_quality(before, after, calibration_map, patients, as_deployed, held_out)
     fitted = replace(calibration_map.fitted, effect=effect, detected=detected_in(table(before)))
     return replace(calibration_map, quality=quality, fitted=fitted)
 
 
-def _effect(
+def _measure_effect(
     before: Sequence[CaseRecord], after: Sequence[CaseRecord], patients: Sequence[str] | None
 ) -> dict[str, Change]:
     """What the map changes, of the cases each under a map that has not seen it."""

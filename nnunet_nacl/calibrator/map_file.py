@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -35,7 +34,8 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
     """UserError if the map in a file was fitted to other networks than these, by fold the
     checkpoints' SHA-256."""
     known = record.origin.checkpoint_sha256
-    if others := [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]:
+    others = [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]
+    if others:
         raise UserError(
             f"{path} was fitted to other networks than those of fold {', '.join(others)} (trained"
             " again since?); calibrate again."
@@ -48,12 +48,9 @@ def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None
     of_map = list(record.names.items())
     of_predictions = list(labels.structures.items())
     if record.regions != labels.regions or of_map != of_predictions:
-        pairs = zip_longest(of_map, of_predictions)
-        differing = next(((one, other) for one, other in pairs if one != other), None)
         first = ""
-        if differing and max(len(of_map), len(of_predictions)) > _MOST_SHOWN:
-            one, other = (" ".join(structure) if structure else "none" for structure in differing)
-            first = f" (the first that differs is {one}, here {other})"
+        if max(len(of_map), len(of_predictions)) > _MOST_SHOWN:
+            first = _describe_first_difference(of_map, of_predictions)
         raise UserError(
             f"{path} is for the {_structures_text(record.regions, of_map)}, the predictions have"
             f" the {_structures_text(labels.regions, of_predictions)}{first}; give the map of this"
@@ -61,9 +58,22 @@ def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None
         )
 
 
+def _describe_first_difference(
+    of_map: Sequence[tuple[str, str]], of_predictions: Sequence[tuple[str, str]]
+) -> str:
+    """The first structure, as key and name, in which a map and predictions differ; empty if there
+    is none."""
+    none = ("none",)
+    for structure, other in zip_longest(of_map, of_predictions, fillvalue=none):
+        if structure != other:
+            return f" (the first that differs is {' '.join(structure)}, here {' '.join(other)})"
+    return ""
+
+
 def _structures_text(regions: bool, structures: Sequence[tuple[str, str]]) -> str:
     kind = "regions" if regions else "classes"
-    return f"{kind} {some([f'{key} {name}' for key, name in structures], _MOST_SHOWN)}"
+    key_and_name = [" ".join(structure) for structure in structures]
+    return f"{kind} {some(key_and_name, _MOST_SHOWN)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +117,9 @@ def map_of_folds(
         return None
     else:
         log_odds_map = calibration_map.calibration()
-    return FoldsMap(log_odds_map, None if learned.as_deployed else calibration_map.quality)
+    if learned.as_deployed:
+        return FoldsMap(log_odds_map, quality=None)
+    return FoldsMap(log_odds_map, calibration_map.quality)
 
 
 def check_output_map(path: Path) -> None:
@@ -123,15 +135,22 @@ def map_of(folder: Path) -> dict[str, str]:
     """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its
     files do not tell."""
     applied = folder / APPLIED_FILE
-    named = read_dict(applied).get("map_sha256") if applied.is_file() else None
-    return {"map_sha256": named} if isinstance(named, str) else {}
+    if not applied.is_file():
+        return {}
+    digest = read_dict(applied).get("map_sha256")
+    if not isinstance(digest, str):
+        return {}
+    return {"map_sha256": digest}
 
 
 def map_path_of(folder: Path) -> Path | None:
     """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where
     it was."""
-    with contextlib.suppress(UserError):
-        named = decode(_Applied, read_dict(folder / APPLIED_FILE), folder)
-        if Path(named["map"]).is_file() and checksum(Path(named["map"])) == named["map_sha256"]:
-            return Path(named["map"])
+    try:
+        applied = decode(_Applied, read_dict(folder / APPLIED_FILE), folder)
+    except UserError:  # the folder was not calibrated, or by a version that wrote it otherwise
+        return None
+    path = Path(applied["map"])
+    if path.is_file() and checksum(path) == applied["map_sha256"]:
+        return path
     return None

@@ -25,6 +25,8 @@ from nnunet_nacl.quality.unlike import CalibrationProfiles
 MOST_COEFFICIENTS = 1 << 28
 """Of the table of a map: 2 GiB, which 640 classes take."""
 
+_BYTES_OF_COEFFICIENT = 8
+
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
 
 
@@ -240,7 +242,9 @@ def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> N
             raise ValueError("the log-odds of a region depend on no other region")
         own_slope = row["slope"]
         if own_slope <= 0 or (regions and own_slope + row["total"] <= 0):
-            with_total = f" and {own_slope + row['total']:g} with `total`" if regions else ""
+            with_total = ""
+            if regions:
+                with_total = f" and {own_slope + row['total']:g} with `total`"
             raise ValueError(
                 f"slopes must be above 0, of label {row['label']} and structure {row['structure']}"
                 f" it is {own_slope:g}{with_total}"
@@ -268,16 +272,17 @@ def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
 def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> None:
     """UserError where the tables of maps of so many structures have more than ``MOST_COEFFICIENTS``
     numbers."""
-    by_map = (
-        2 * num_structures * 3
-        if regions
-        else (num_structures + 1) * num_structures * (num_structures + 2)
-    )
-    if num_maps * by_map > MOST_COEFFICIENTS:
-        size, most = (8 * number / 2**30 for number in (num_maps * by_map, MOST_COEFFICIENTS))
+    if regions:
+        coefficients_of_map = 2 * num_structures * 3
+    else:
+        coefficients_of_map = (num_structures + 1) * num_structures * (num_structures + 2)
+    num_coefficients = num_maps * coefficients_of_map
+    if num_coefficients > MOST_COEFFICIENTS:
+        gib = _BYTES_OF_COEFFICIENT / 2**30
         raise UserError(
-            f"a map of {num_structures} structures (times {num_maps}) takes {size:.3g} GiB of"
-            f" memory, more than the {most:g} that are allowed; calibrate with the form shift."
+            f"a map of {num_structures} structures (times {num_maps}) takes"
+            f" {num_coefficients * gib:.3g} GiB of memory, more than the"
+            f" {MOST_COEFFICIENTS * gib:g} that are allowed; calibrate with the form shift."
         )
 
 
