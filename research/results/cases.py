@@ -1,5 +1,4 @@
-"""Records of cases of one structure, and what a group would learn from some of them, in hundredths
-of a second.
+"""Records of cases of one structure, and what a group would quickly learn from some of them.
 
 The package fits maps to samples of voxels. With one structure a voxel is its log-odds, the label
 that the network chose and the truth, so that those of a case are put together on a grid of log-odds
@@ -47,8 +46,7 @@ from nnunet_nacl.worklist.review_list import completed
 
 STEP = 0.05
 GRID = 20.0
-"""Log-odds beyond it are put to it: no map changes those below -13.8, and above 15 they are
-clipped."""
+"""Log-odds beyond it are put to it: maps change none below -13.8, and clip them above 15."""
 N_RATERS = 4
 MARKED_BY = 2
 """Raters who marked a voxel of the truth, at least."""
@@ -112,11 +110,11 @@ class Cases:
     @cached_property
     def voxels(self) -> dict[str, Voxels]:
         """By case, on the grid."""
-        return {
-            name: on_grid(record.sample.voxels())
-            for name, record in self.records.items()
-            if record.sample
-        }
+        voxels = {}
+        for name, record in self.records.items():
+            if record.sample:
+                voxels[name] = on_grid(record.sample.voxels())
+        return voxels
 
     def of(self, patients: Iterable[str]) -> list[str]:
         """The cases of some patients."""
@@ -129,8 +127,10 @@ class Cases:
         return [self.patient[name] for name in chosen]
 
     def under(self, calibration: LogOddsMap, names: Sequence[str]) -> pd.DataFrame:
-        """Rows of the table with predicted Dice and volume under a map, as `under` of the package
-        estimates them."""
+        """Rows of the table with predicted Dice and volume under a map.
+
+        They are estimated as by `under` of the package.
+        """
         voxels = [self.voxels[name] for name in names]
         odds = torch.cat([each.log_odds for each in voxels], 1).double()
         label = torch.cat([each.label for each in voxels])
@@ -236,8 +236,10 @@ def quick_cross_fit(
     patients: Sequence[str],
     prior_map: LogOddsMap | None = None,
 ) -> list[CrossFit]:
-    """`cross_fit` of cases on the grid; each fit sees the voxels of its cases as those of one,
-    which is the same."""
+    """`cross_fit` of cases on the grid.
+
+    Each fit sees the voxels of its cases as those of one case, which gives the same map.
+    """
     with pooled_fits():
         return crossfit.cross_fit(cases, folds, groups=patients, prior_map=prior_map)
 
@@ -265,11 +267,12 @@ def pooled_fits() -> Iterator[None]:
 
 def pooled(cases: Sequence[Voxels]) -> Voxels:
     """The voxels of cases as those of one, in which each case has the same weight."""
+    weights = [case.all_weights / case.all_weights.sum() for case in cases]
     together = Voxels(
         log_odds=torch.cat([case.log_odds for case in cases], 1),
         label=torch.cat([case.label for case in cases]),
         target=torch.cat([case.target for case in cases]),
-        weights=torch.cat([case.all_weights / case.all_weights.sum() for case in cases]),
+        weights=torch.cat(weights),
     )
     return on_grid(together)
 
@@ -321,8 +324,7 @@ class WithVotes(Work):
 
 
 def measure_folds(model: Path, work: Work, records: Path) -> None:
-    """Records of the validation cases of the folds that are trained, from nnU-Net's saved
-    probabilities."""
+    """Record the validation cases of all trained folds, from nnU-Net's saved probabilities."""
     for fold, folder in find_fold_folders(model).items():
         measure(folder, work, records, f"fold {fold}")
 
@@ -335,28 +337,28 @@ def measure_images(
     truth: Path,
     cases: Sequence[str] | None = None,
 ) -> None:
-    """Records of cases in no fold, or of all images of a folder, predicted by the ensemble of all
-    folds that are trained."""
-    source = Images.find(
-        TrainedModel.open(model), NetworkSettings(device="cpu"), images, references=truth
-    )
+    """Record the images of a folder, or some of them, predicted by the ensemble of all folds."""
+    trained_model = TrainedModel.open(model)
+    settings = NetworkSettings(device="cpu")
+    source = Images.find(trained_model, settings, images, references=truth)
     if cases is not None:
-        source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
+        wanted = set(cases)
+        source.scans = {case: source.scans[case] for case in source.names if case in wanted}
     measure(source, work, records, records.name)
 
 
 def measure(source: Source, work: Work, records: Path, title: str) -> None:
-    """Records of a source's cases; UserError with what is wrong with some."""
+    """Record a source's cases; UserError with what is wrong with some."""
     records.mkdir(parents=True, exist_ok=True)
-    problems = [
-        f"{name}: {outcome.reason}"
-        for name, outcome in records_of(source, work, records, title=title)
-        if isinstance(outcome, Failed)
-    ]
+    problems = []
+    for name, outcome in records_of(source, work, records, title=title):
+        if isinstance(outcome, Failed):
+            problems.append(f"{name}: {outcome.reason}")
     if problems:
         raise UserError("\n".join(problems))
 
 
 def read_cases(records: Path, patient: Mapping[str, str]) -> Cases:
     """The records of a folder."""
-    return Cases({path.stem: read_record(path) for path in sorted(records.glob("*.npz"))}, patient)
+    paths = sorted(records.glob("*.npz"))
+    return Cases({path.stem: read_record(path) for path in paths}, patient)

@@ -104,12 +104,8 @@ def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
     name = f"{training.loss}{training.seed}"
     model = study.model(f"{training.loss}_{SCHEDULE}{training.seed}")
     records = study.work / "losses" / name / f"fold_{training.fold}"
-    measure(
-        find_fold_folders(model, [training.fold])[training.fold],
-        Work(with_sample=True),
-        records,
-        name,
-    )
+    validation = find_fold_folders(model, [training.fold])[training.fold]
+    measure(validation, Work(with_sample=True), records, name)
     cases = read_cases(records, study.patient)
     return {RAW: case_values(cases, cases.records), MAP: case_values(cases, cross_fitted(cases))}
 
@@ -119,10 +115,12 @@ def cross_fitted(cases: Cases) -> dict[str, CaseRecord]:
     names = list(cases.records)
     patients = cases.patients()
     folds = assign_cross_fit_folds(patients)
-    chosen = choose(quick_cross_fit([cases.voxels[name] for name in names], folds, patients))
-    return {
-        name: under(cases.records[name], chosen.fold_maps[fold]) for name, fold in zip(names, folds)
-    }
+    voxels = [cases.voxels[name] for name in names]
+    chosen = choose(quick_cross_fit(voxels, folds, patients))
+    records = {}
+    for name, fold in zip(names, folds):
+        records[name] = under(cases.records[name], chosen.fold_maps[fold])
+    return records
 
 
 def case_values(cases: Cases, records: Mapping[str, CaseRecord]) -> pd.DataFrame:
@@ -160,8 +158,10 @@ def quantities_of(values: pd.DataFrame) -> list[str]:
 
 
 def value_rows(values: pd.DataFrame) -> Iterator[Row]:
-    """Means over cases and trainings, and the pooled error; patients are drawn with all their cases
-    and trainings."""
+    """Means over cases and trainings, and the pooled error.
+
+    Patients are drawn with all their cases and trainings.
+    """
     for name in quantities_of(values):
         yield mean_row(values[name], values.patient, quantity=name)
     count, confidence, correct = (np.stack(values[name].tolist()) for name in SUMS)

@@ -48,18 +48,17 @@ def raters_rows(study: Study) -> None:
 def read_votes(study: Study, case_set: CaseSet) -> dict[str, np.ndarray]:
     """By case, part after part, the (grid, label, votes) counts of its voxels."""
     folder = study.records(f"votes_{case_set.kind}")
-    return {
-        name: np.load(folder / f"{name}.npz")["counts"]
-        for part in case_set.parts
-        for name in part.names
-    }
+    votes = {}
+    for part in case_set.parts:
+        for name in part.names:
+            votes[name] = np.load(folder / f"{name}.npz")["counts"]
+    return votes
 
 
 def bins_of_cases(
     case_set: CaseSet, votes: Mapping[str, np.ndarray], method: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, bins) sums of the segmented voxels of each case, in the order of the votes: see
-    :func:`vote_bins`."""
+    """Sums of :func:`vote_bins`, (n, bins) each, of the cases in the order of the votes."""
     bins = []
     for part in case_set.parts:
         calibration = part.learned.map if method == MAP else None
@@ -69,8 +68,7 @@ def bins_of_cases(
 
 
 def vote_bins(counts: np.ndarray, calibration: LogOddsMap | None) -> np.ndarray:
-    """(3, bins) of the segmented voxels: how many, sum of their probabilities, sum of the shares of
-    raters."""
+    """Sums of the segmented voxels, (3, bins): their number, probabilities and shares of raters."""
     odds = torch.arange(len(counts), dtype=torch.float64)[None] * STEP - GRID
     if calibration is None:
         probs = torch.sigmoid(odds[0]).numpy()
@@ -81,9 +79,8 @@ def vote_bins(counts: np.ndarray, calibration: LogOddsMap | None) -> np.ndarray:
     segmented = counts[:, 1]
     voxels = segmented.sum(1)
     marked = segmented @ np.arange(N_RATERS + 1) / N_RATERS
-    return np.stack(
-        [np.bincount(place, values, N_BINS) for values in (voxels, voxels * probs, marked)]
-    )
+    sums = [np.bincount(place, values, N_BINS) for values in (voxels, voxels * probs, marked)]
+    return np.stack(sums)
 
 
 def gap_rows(
@@ -103,15 +100,18 @@ def predicted_dice(case_set: CaseSet, method: str) -> pd.Series:
     """By case, as the networks left it or under the map that has not seen its patient."""
     if method == RAW:
         return case_set.cases.table.predicted_dice
-    cases = case_set.cases
-    return pd.concat(
-        [cases.under(part.learned.map, part.names).predicted_dice for part in case_set.parts]
-    )
+    of_parts = []
+    for part in case_set.parts:
+        calibrated = case_set.cases.under(part.learned.map, part.names)
+        of_parts.append(calibrated.predicted_dice)
+    return pd.concat(of_parts)
 
 
 def dice_between_raters(counts: np.ndarray) -> float:
-    """2 x shared voxels / sizes, summed over the six pairs of raters: votes alone do not tell each
-    pair's."""
+    """2 x shared voxels / sizes, both summed over the six pairs of raters.
+
+    Votes do not tell those of a single pair.
+    """
     marked = counts.sum((0, 1)).astype(float)
     if not marked[1:].any():
         return np.nan
@@ -124,8 +124,7 @@ def dice_between_raters(counts: np.ndarray) -> float:
 def agreement_rows(
     method: str, predicted: pd.Series, between: pd.Series, cases: Cases
 ) -> Iterator[Row]:
-    """Whether predicted Dice follows the Dice between raters, over segmented scans: rank
-    correlation, and means."""
+    """Rank correlation of predicted Dice with Dice between raters, over segmented scans; means."""
     scans = pd.DataFrame(
         {"predicted": predicted, "between": between, "dice": cases.table.Dice}
     ).dropna()
@@ -158,7 +157,8 @@ def correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
     first = first - first.mean()
     second = second - second.mean()
     n = weights.sum(1)
-    mean_first, mean_second = weights @ first / n, weights @ second / n
+    mean_first = weights @ first / n
+    mean_second = weights @ second / n
     variance_first = weights @ first**2 / n - mean_first**2
     variance_second = weights @ second**2 / n - mean_second**2
     covariance = weights @ (first * second) / n - mean_first * mean_second

@@ -58,8 +58,7 @@ def places_of(learned: LearnedRecall) -> dict[str, int]:
 
 
 def sensitive(cases: Cases, names: Sequence[str], place: int) -> pd.DataFrame:
-    """A row a case: its patient, and under a threshold the share missed, how much larger labels
-    are, false voxels."""
+    """A row a case under a threshold: patient, share missed, times larger, false voxels."""
     counts = np.stack([addable_of(cases, name)[:, 0] for name in names])  # one structure
     found, added = counts[..., place:].sum(2).T
     rows = cases.table.loc[list(names)]

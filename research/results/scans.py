@@ -172,7 +172,8 @@ def auroc(weights: np.ndarray, trust: np.ndarray, bad: np.ndarray) -> np.ndarray
     Returns:
         (draws,)
     """
-    of_bad, of_good = trust[bad][:, None], trust[~bad]
+    of_bad = trust[bad][:, None]
+    of_good = trust[~bad]
     less = (of_bad < of_good) + (of_bad == of_good) / 2
     sums = np.einsum("db,bg,dg->d", weights[:, bad], less, weights[:, ~bad], optimize=True)
     pairs = weights[:, bad].sum(1) * weights[:, ~bad].sum(1)
@@ -187,7 +188,9 @@ def flagged_to_find(
     Arguments and result as :func:`auroc`.
     """
     order = np.argsort(trust, kind="stable")
-    weights, trust, bad = weights[:, order], trust[order], bad[order]
+    weights = weights[:, order]
+    trust = trust[order]
+    bad = bad[order]
     bad_seen = (weights * bad).cumsum(1)
     looked_at = weights.cumsum(1)
     # the first scan with which enough is seen
@@ -201,19 +204,15 @@ def interval_rows(rows: pd.DataFrame) -> Iterator[Row]:
     """How often the 90 % intervals hold the true value, and how wide they are, volumes relative to
     the true one."""
     true_volume = rows.true_volume.to_numpy(float)
-    kinds = {
-        "Dice": (rows.dice, rows.dice_low, rows.dice_high, 1.0),
-        "volume": (
-            rows.true_volume,
-            rows.volume_low,
-            rows.volume_high,
-            np.where(true_volume > 0, true_volume, np.nan),
-        ),
-    }
-    for what, (*columns, scale) in kinds.items():
-        true, low, high = (column.to_numpy(float) for column in columns)
-        known = ~np.isnan(true + low + high) & (rows.volume > 0).to_numpy()
-        held = np.where(known, (low <= true) & (true <= high), np.nan)
-        width = np.where(known, high - low, np.nan) / scale
+    size = np.where(true_volume > 0, true_volume, np.nan)
+    is_segmented = (rows.volume > 0).to_numpy()
+    for what, name, scale in (("Dice", "dice", 1.0), ("volume", "volume", size)):
+        true = rows.dice.to_numpy(float) if what == "Dice" else true_volume
+        low = rows[f"{name}_low"].to_numpy(float)
+        high = rows[f"{name}_high"].to_numpy(float)
+        is_known = ~np.isnan(true + low + high) & is_segmented
+        is_inside = (low <= true) & (true <= high)
+        held = np.where(is_known, is_inside, np.nan)
+        width = np.where(is_known, high - low, np.nan) / scale
         yield mean_row(held, rows.patient, method=MAP, quantity=f"coverage of {what}")
         yield mean_row(width, rows.patient, method=MAP, quantity=f"width of {what}")

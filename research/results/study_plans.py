@@ -17,7 +17,6 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,39 +50,38 @@ COVERED = 1 / 2
 LARGEST_ENLARGED_BATCH = 8
 
 
-def small(configurations: dict[str, Any], name: str) -> dict[str, Any]:
+def reduce_configuration(configurations: dict[str, dict], name: str) -> dict[str, object]:
     """The configuration `name` as an entry of the plans, which inherits from the planned one."""
     reduction = SMALL[name]
     planned = configurations[reduction.planned]
     architecture = copy.deepcopy(planned["architecture"])
-    kwargs = architecture["arch_kwargs"]
+    network = architecture["arch_kwargs"]
     entry = {
         "inherits_from": reduction.planned,
         "batch_size": min(planned["batch_size"], reduction.largest_batch),
     }
     if reduction.planned == "2d" and max(planned["patch_size"]) > LONGEST_PATCH:
-        entry |= with_larger_voxels(planned)
-        keep_stages(kwargs, number_of_stages(entry["patch_size"], kwargs["n_stages"]))
-    widths = kwargs["features_per_stage"]
-    kwargs["features_per_stage"] = [
-        max(1, round(width * reduction.share_of_features)) for width in widths
-    ]
+        entry |= enlarge_voxels(planned)
+        keep_stages(network, number_of_stages(entry["patch_size"], network["n_stages"]))
+    features = [width * reduction.share_of_features for width in network["features_per_stage"]]
+    network["features_per_stage"] = [max(1, round(width)) for width in features]
     return entry | {"architecture": architecture}
 
 
-def with_larger_voxels(planned: dict[str, Any]) -> dict[str, Any]:
+def enlarge_voxels(planned: dict) -> dict:
     """What changes in a configuration whose voxels are enlarged and whose patches cover less."""
     spacing = [ENLARGED * size for size in planned["spacing"]]
+    patch_size = []
+    for size in planned["patch_size"]:
+        multiple_of_16 = round(size * COVERED / ENLARGED / 16) * 16
+        patch_size.append(max(16, multiple_of_16))
+    median_size = planned["median_image_size_in_voxels"]
     return {
         "batch_size": min(planned["batch_size"], LARGEST_ENLARGED_BATCH),
         "data_identifier": f"{planned['data_identifier']}_{spacing[0]:g}mm",
         "spacing": spacing,
-        "patch_size": [
-            max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]
-        ],
-        "median_image_size_in_voxels": [
-            size / ENLARGED for size in planned["median_image_size_in_voxels"]
-        ],
+        "patch_size": patch_size,
+        "median_image_size_in_voxels": [size / ENLARGED for size in median_size],
     }
 
 
@@ -95,14 +93,13 @@ def number_of_stages(patch_size: list[int], planned: int) -> int:
     return stages
 
 
-def keep_stages(kwargs: dict[str, Any], stages: int) -> None:
-    """Leave so many stages in the arguments of an architecture, the deepest no wider than the one
-    above."""
+def keep_stages(network: dict, stages: int) -> None:
+    """Leave so many stages in a network's settings, the deepest no wider than the one above."""
     for key in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
-        kwargs[key] = kwargs[key][:stages]
-    kwargs["n_conv_per_stage_decoder"] = kwargs["n_conv_per_stage_decoder"][: stages - 1]
-    kwargs["n_stages"] = stages
-    kwargs["features_per_stage"][-1] = kwargs["features_per_stage"][-2]
+        network[key] = network[key][:stages]
+    network["n_conv_per_stage_decoder"] = network["n_conv_per_stage_decoder"][: stages - 1]
+    network["n_stages"] = stages
+    network["features_per_stage"][-1] = network["features_per_stage"][-2]
 
 
 def main() -> None:
@@ -115,7 +112,8 @@ def main() -> None:
     args = parser.parse_args()
     path = args.folder / "nnUNetPlans.json"
     plans = json.loads(path.read_text(encoding="utf-8"))
-    plans["configurations"][args.configuration] = small(plans["configurations"], args.configuration)
+    configurations = plans["configurations"]
+    configurations[args.configuration] = reduce_configuration(configurations, args.configuration)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
     os.replace(temporary, path)
