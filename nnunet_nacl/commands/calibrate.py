@@ -122,7 +122,9 @@ def calibrate(
     # else the folder would be made, to see whether a map can be written there
     if model is not None:
         check_folder(Path(model), "the model, TRAINER__PLANS__CONFIGURATION")
-    given = images if predictions is None else predictions
+    given = predictions
+    if given is None:
+        given = images
     if given is not None:
         check_folder(Path(given), "the images, or the predictions")
     map_file = Path(output or Path(model or predictions or "") / MAP_FILE)

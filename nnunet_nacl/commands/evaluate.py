@@ -139,7 +139,9 @@ def evaluate(
         opened = _open_folds(Path(model), folds)
     settings = _evaluation_settings(opened.data, n_bins, dilation_mm, boundary_mm)
     structure_names = opened.data.labels.structures
-    bad_below = None if bad is None else read_bad(bad, structure_names, structures)
+    bad_below = None
+    if bad is not None:
+        bad_below = read_bad(bad, structure_names, structures)
     report = _check_output(Path(output or opened.default_output), opened.folders, csv)
 
     held_out = _measure(opened, settings, network, chill, num_processes)

@@ -189,7 +189,9 @@ def predict(
     dicom = make_dicom_maker(
         source, Path(scans), None if codes is None else Path(codes), orientation
     )
-    patients = None if groups is None else read_groups(groups, list(source.names))
+    patients = None
+    if groups is not None:
+        patients = read_groups(groups, list(source.names))
     run = predict_run(
         source,
         calibrator,
