@@ -51,12 +51,11 @@ class Column(NamedTuple):
 
 
 def make_columns(structures: Mapping[str, str]) -> dict[str, Column]:
-    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of the
-    structures.
+    """All columns by id: ``Dice``, ``Dice:1``, ``ECE:foreground``, ...
 
-    ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question
-    twice. Of CECE only the foreground's is tested, the paper's: with it on six more masks all other
-    tests would lose power.
+    ``structures`` are names by nnU-Net's key. ``CECE_sum`` is ``CECE_mean`` times the number of
+    classes: testing both would count one question twice. Of CECE only the foreground's is tested,
+    the paper's: with it on six more masks all other tests would lose power.
     """
     columns = {}
     for metric in OVERLAP:
@@ -119,8 +118,9 @@ class Promises(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods, the first of which is the reference, on one data set; from ``regions`` on, what
-    measuring them tells.
+    """Methods on one data set, the first of which is the reference.
+
+    From ``regions`` on the attributes are what measuring the methods tells.
 
     Attributes:
         name: nnU-Net's, of the data set.
@@ -216,13 +216,12 @@ class Comparison:
 
     @cached_property
     def values(self) -> pd.DataFrame:
-        """A row a case, and of each column and method (``[column][name]``) its value; NaN where it
-        is not defined.
+        """A row a case, and of each column and method (``[column][name]``) its value.
 
-        ``Dice`` and ``HD95_mm`` of all structures are the mean over those of the case that are
-        defined. A structure that one method missed has a Dice of 0 but no distance, and those hard
-        to find have the largest: without it, whoever misses it would look closer than whoever finds
-        it. So its distance counts for none.
+        NaN where it is not defined. ``Dice`` and ``HD95_mm`` of all structures are the mean over
+        those of the case that are defined. A structure that one method missed has a Dice of 0 but
+        no distance, and those hard to find have the largest: without it, whoever misses it would
+        look closer than whoever finds it. So its distance counts for none.
         """
         rows = self.table.set_index(["case", "method", "key"])[list(OVERLAP)]
         n_methods_with_distance = rows["HD95_mm"].groupby(["case", "key"]).transform("count")
@@ -252,13 +251,12 @@ class Comparison:
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
-        """Every tested difference to the first method, in the order of the columns, as
-        comparison.json has them.
+        """Every tested difference to the first method, as comparison.json has them.
 
-        ``p_holm`` is p after Holm's correction over the family, NaN where no test was made.
-        ``verdict``: ``better`` or ``worse`` where it is below 0.05, ``mixed`` where the mean
-        difference then points the other way than the ranks, that is than most cases do; else
-        ``none``; ``untested`` with too few cases.
+        They are in the order of the columns. ``p_holm`` is p after Holm's correction over the
+        family, NaN where no test was made. ``verdict``: ``better`` or ``worse`` where it is below
+        0.05, ``mixed`` where the mean difference then points the other way than the ranks, that is
+        than most cases do; else ``none``; ``untested`` with too few cases.
         """
         reference = self.methods[0].name
         tested = [method.name for method in self.methods[1:] if method.ranked]
@@ -298,11 +296,10 @@ class Comparison:
 
     @property
     def powerless(self) -> list[str]:
-        """Families of tests in which no result can pass: the smallest possible p times their number
-        is 0.05 or more.
+        """Families of tests in which no result can pass.
 
-        The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without
-        any test are left out.
+        The smallest possible p times the number of tests is 0.05 or more. The smallest two-sided p
+        of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
         """
         tested = self.statistics.query("verdict != 'untested'")
         powerless = []

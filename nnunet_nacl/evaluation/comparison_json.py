@@ -91,8 +91,7 @@ def _report_settings(comparisons: Sequence[Comparison]) -> ComparisonSettings:
 
 
 def _names_of_structures(comparisons: Sequence[Comparison]) -> dict[str, str]:
-    """Names by nnU-Net's key; where data sets call a structure otherwise, ``structure`` and the
-    key."""
+    """Names by nnU-Net's key; ``structure`` and the key where data sets differ in the name."""
     names: dict[str, str] = {}
     for comparison in comparisons:
         for key, name in comparison.structures.items():

@@ -56,8 +56,7 @@ def locate(
 
 
 def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> str:
-    """What the data set of folders of predictions is called: as it was given, or as plans.json of
-    some folder says."""
+    """Name of folders' data set: as it was given, or as plans.json of some folder says."""
     if given and not given.isdecimal():
         return given
     for method in methods:

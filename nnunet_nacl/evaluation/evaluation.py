@@ -45,8 +45,7 @@ _METRICS = [name for name in WITH_TRUTH if not name.startswith("true_")]
 
 
 class Evaluation:
-    """Records of cases with a truth, at least one, the means over them, and why other cases could
-    not be evaluated.
+    """Records of cases with a truth, at least one, and the means over them.
 
     Attributes:
         records: Of the cases, by name.
@@ -220,8 +219,7 @@ def _report_case(record: CaseRecord) -> ReportedCase:
 def _report_structure(
     row: Mapping[str, float], bins: Mapping[str, BinStats], channel: int
 ) -> StructureMetrics:
-    """Overlap, distances and calibration of one structure, whose probabilities are one channel of
-    the bins."""
+    """Overlap, distances and calibration of one structure, which is one channel of the bins."""
     true_positives = int(row["TP"])
     false_positives = int(row["FP"])
     false_negatives = int(row["FN"])

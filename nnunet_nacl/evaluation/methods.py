@@ -186,11 +186,10 @@ def _check_ranking(methods: Sequence[ComparedMethod], unranked: Sequence[str]) -
 
 
 def read_method(text: str, option: str | None = None) -> ComparedMethod:
-    """What a text names: a trainer, a model's folder or a folder of predictions, perhaps with
-    ``LABEL=`` before it.
+    """What a text names: a trainer, a model's folder or a folder of predictions.
 
-    A trainer's name or the path of a model folder (one that holds ``fold_X``) may have
-    ``+calibrated`` behind it.
+    ``LABEL=`` may stand before it. A trainer's name or the path of a model folder (one that holds
+    ``fold_X``) may have ``+calibrated`` behind it.
 
     Args:
         text: As it was given.
@@ -218,8 +217,7 @@ def _is_folder_of_predictions(path: Path) -> bool:
 
 
 def _split_label(text: str) -> tuple[str, str]:
-    """The label, empty without one, and what it is of; both empty where ``LABEL=`` stands without a
-    label."""
+    """The label, empty without one, and what it is of; both empty where ``=`` has no label."""
     label, separator, rest = text.partition("=")
     if not separator or Path(text).exists():
         return "", text.strip()

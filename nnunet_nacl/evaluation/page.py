@@ -47,8 +47,7 @@ def comparison_page(data: ComparisonReport, tables: Sequence[Table], folder: Pat
 
 
 def _embedded(folder: Path, files: Sequence[str]) -> str:
-    """The value of ``src`` for one of the two files of a figure: SVG unless it is large, else
-    PNG."""
+    """The value of ``src`` for a figure: its SVG unless that is large, else its PNG."""
     by_suffix = {Path(name).suffix: folder / name for name in files}
     suffix = ".svg"
     if by_suffix[suffix].stat().st_size > _LARGEST_SVG:

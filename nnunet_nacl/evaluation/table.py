@@ -97,8 +97,10 @@ class Table:
         return "\n".join(lines)
 
     def to_csv(self, notes: Sequence[str] = ()) -> str:
-        """In full precision; notes stand in a last column, in every row, so that no row loses them
-        when it is moved."""
+        """In full precision.
+
+        Notes stand in a last column, in every row, so that no row loses them when it is moved.
+        """
         frame = self.values if self.csv is None else self.csv
         if notes:
             frame = frame.assign(note=" ".join(notes))

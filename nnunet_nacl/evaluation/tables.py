@@ -26,8 +26,7 @@ from nnunet_nacl.reports.tables import Rows, frames, number
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """All tables: an overview of several data sets, then those of each, named after it; none
-    without a row."""
+    """All tables that have a row: an overview of several data sets, then those of each."""
     makers = [_TableMaker(comparison, named_after(comparisons)) for comparison in comparisons]
     tables = []
     if len(makers) > 1:

@@ -1,5 +1,4 @@
-"""What a trainer of this package does with nnU-Net's validation: its cases are measured,
-calibration.json is written."""
+"""What trainers do with nnU-Net's validation: measure its cases, write calibration.json."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ def make_export(
 def write_evaluation(
     validation_folder: Path, truth_folder: Path, num_processes: int, log: Callable[[str], None]
 ) -> None:
-    """Write calibration.json of the records that the export has left, and its main numbers to the
-    training log."""
+    """Write calibration.json of the records of an export, and its main numbers to the log."""
     folder = PredictionFolder.open(validation_folder, truth_folder)
     work = Work(settings=folder.settings, with_sample=True)
     remove_leftovers(validation_folder)

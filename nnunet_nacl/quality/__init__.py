@@ -1,2 +1,1 @@
-"""What cases teach about others: predicted Dice, presence, flags, sensitive labels, unlike scans,
-on frames."""
+"""What cases teach about others: Dice, presence, flags, sensitive labels, unlike scans."""

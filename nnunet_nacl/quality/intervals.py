@@ -163,8 +163,10 @@ def _weighted_quantile(values: np.ndarray, weight: np.ndarray, level: float) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Share of ``n`` true values in their intervals, with its 95 % interval (Clopper and Pearson
-    1934); NaN of none."""
+    """Share of ``n`` true values in their intervals; NaN of none.
+
+    ``low`` and ``high`` are the ends of its 95 % interval (Clopper and Pearson 1934).
+    """
 
     share: Share
     low: Share

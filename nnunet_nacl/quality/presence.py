@@ -290,8 +290,7 @@ def _learn_structure(
 
 
 def predict_presence_out_of_fold(table: pd.DataFrame, patients: ByCase, folds: ByCase) -> pd.Series:
-    """Probability that the structure of each row is in its case, by what the cases of the other
-    folds teach.
+    """Probability that the structure of each row is in its case, by cases of the other folds.
 
     Args:
         table: A row for each held-out case and structure, as for :func:`learn_presence`.

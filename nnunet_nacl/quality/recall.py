@@ -1,5 +1,4 @@
-"""Labels that miss less: some voxels that nnU-Net called background are given to the most probable
-structure.
+"""Labels that miss less: voxels of the background are given to the most probable structure.
 
 nnU-Net's labels stay. A voxel that is background in them may be added to the structure with the
 largest probability of all; to a region any voxel outside it. It is added where the network's own
@@ -74,11 +73,11 @@ def count_addable(
     regions: bool,
     valid: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(2, structures, B) int64: the true voxels among those that may be added, and all, by the
-    threshold they reach.
+    """Count the voxels that may be added, by the threshold that they reach.
 
-    Arguments are those of :func:`addable`; ``truth`` has the form of ``delivered``, and voxels
-    where ``valid``, (*block), is False count nowhere.
+    (2, structures, B) int64: the true ones among them, and all. Arguments are those of
+    :func:`addable`; ``truth`` has the form of ``delivered``, and voxels where ``valid``, (*block),
+    is False count nowhere.
     """
     num_structures = len(probs) if regions else len(probs) - 1
     num_thresholds = len(THRESHOLDS)
@@ -102,8 +101,7 @@ def count_addable(
 def sensitive_labels(
     probs: np.ndarray, delivered: np.ndarray, limits: Sequence[float], regions: bool
 ) -> np.ndarray:
-    """What is ``delivered`` with all voxels added that reach the limit of their structure; a new
-    array.
+    """The labels with all voxels added that reach the limit of their structure; a new array.
 
     Arguments are those of :func:`addable`; a limit is one of :data:`THRESHOLDS`, or infinity, which
     adds nothing.
@@ -120,8 +118,7 @@ def sensitive_labels(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedRecall:
-    """What the labels of the calibration scans miss of a structure at each threshold, and what they
-    grow by."""
+    """What labels miss of a structure at each threshold, and what they grow by."""
 
     n_patients: Annotated[
         NonNegativeInt, doc("Patients whose truth has the structure; with none lists are empty.")
@@ -154,8 +151,7 @@ class LearnedRecall:
             raise ValueError("a higher threshold cannot miss less")
 
     def place(self, recall: float) -> int | None:
-        """Place in the lists of the largest threshold that keeps to a recall; None where none
-        does."""
+        """Place in the lists of the largest threshold that keeps to a recall; None without."""
         fits = np.flatnonzero(controls_risk(np.array(self.missed), self.n_patients, 1 - recall))
         return int(fits[-1]) if len(fits) else None
 
@@ -183,8 +179,7 @@ class LearnedRecall:
 def learn_recall(
     cases: pd.DataFrame, counts: Sequence[np.ndarray], patients: Mapping[str, str]
 ) -> dict[str, LearnedRecall]:
-    """What labels miss at each threshold, by nnU-Net's key of each structure that is in the truth
-    of some case.
+    """What labels miss at each threshold, by key of each structure that is in some truth.
 
     Args:
         cases: A row for each case and structure, with ``case``, ``key``, and ``TP``, ``FP`` and
@@ -268,8 +263,17 @@ class SensitiveAim:
         recall: float,
         is_exact: bool,
     ) -> SensitiveAim:
-        """By what is ``learned``, and names, by nnU-Net's key; UserError where every structure is
-        refused."""
+        """The aim of a recall.
+
+        Args:
+            learned: By nnU-Net's key of each structure that some calibration scan has.
+            names: Name of each structure by nnU-Net's key.
+            recall: Share of a structure's voxels that is to be found.
+            is_exact: Whether scans are predicted as the calibration scans were.
+
+        Raises:
+            UserError: No structure can keep it.
+        """
         thresholds: dict[str, float | None] = {}
         times_larger = {}
         refused = {}
