@@ -49,8 +49,7 @@ SHARED = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for `--dist loadgroup`: by shared fixture, else by file; the longest come
-    first."""
+    """Group tests for `--dist loadgroup` by shared fixture, else by file; the longest first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         shared_groups = [group for name, group in SHARED.items() if name in fixtures]

@@ -1,5 +1,4 @@
-"""Processes of tests: forked from a server that has PyTorch and nnU-Net loaded, and found through
-Linux's /proc.
+"""Processes of tests, forked from a server that has PyTorch and nnU-Net loaded.
 
 A new Python takes seconds until it has loaded them. Where a test is about the new Python itself, it
 starts one.

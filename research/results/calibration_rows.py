@@ -80,8 +80,7 @@ def methods_of(cases: Cases, part: Part, peers: Sequence[str]) -> dict[str, Any]
 
 
 def calibration_rows(study: Study) -> None:
-    """Part `calibration`: proper scores and pooled errors under each map, and the reliability
-    curve."""
+    """Part `calibration`: scores and pooled errors under each map, and the reliability curve."""
     curves = []
     for case_set in study.case_sets():
         by_method: dict[str, list[CaseRecord]] = {}

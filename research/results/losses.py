@@ -1,5 +1,4 @@
-"""Losses as the NACL paper trains them, each as trained and with a map: values and paired
-differences."""
+"""Losses as in the NACL paper, as trained and with a map: values and paired differences."""
 
 from __future__ import annotations
 

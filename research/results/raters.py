@@ -19,8 +19,7 @@ N_BINS = 15
 
 
 def raters_rows(study: Study) -> None:
-    """Part `raters`: confidence against the share of the raters who marked a voxel, and Dice
-    between raters."""
+    """Part `raters`: confidence against the share of raters, and Dice between raters."""
     curves = []
     for case_set in study.case_sets():
         if case_set.kind in study.scanners:

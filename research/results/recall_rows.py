@@ -47,8 +47,7 @@ def addable_of(cases: Cases, name: str) -> np.ndarray:
 
 
 def places_of(learned: LearnedRecall) -> dict[str, int]:
-    """By method the place of its threshold among all; methods that too few patients allow are left
-    out."""
+    """By method the place of its threshold; methods with too few patients are left out."""
     places = {NNUNET: len(THRESHOLDS)}
     for recall in RECALLS:
         place = learned.place(recall)

@@ -50,8 +50,7 @@ def draw_raters(axes: Sequence[Axes]) -> None:
 
 
 def draw_curves(axes: Sequence[Axes], file: str, share: str) -> None:
-    """A panel for each kind of cases: a column of a table by confidence, as trained and with a
-    map."""
+    """A column of a table by confidence, as trained and with a map; a panel a kind of cases."""
     curves = read_csv(file)
     for axis, (cases, title) in zip(axes, CASES.items()):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)

@@ -23,8 +23,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
 
 
 def convert_and_plan(space: Workspace) -> None:
-    """The data set of classes in nnU-Net's raw folder, with nnU-Net's default and residual
-    plans."""
+    """Write the data set of classes to nnU-Net's raw folder, and plan it, default and residual."""
     task = tiny.make_task(space.folder / f"Task{tiny.TASK_ID}_Classes")
     space.run_warm("nnUNetv2_convert_MSD_dataset", "-i", task)
     space.call_warm(tiny.write_fingerprint, tiny.TASK_ID)

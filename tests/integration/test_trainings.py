@@ -221,8 +221,7 @@ def test_the_best_of_two_trainers_and_their_ensemble(
 
 
 def trained_weights(run: Callable, space: Workspace, tokens: str) -> dict[str, torch.Tensor]:
-    """The final weights of a training, which begins anew whatever an earlier one of its name
-    left."""
+    """Final weights of a training, which begins anew whatever an earlier one left."""
     name = f"nnUNetTrainerNACL_2epochs_2iters_{tokens}"
     run(f"nnUNetv2_train {tiny.TASK_ID} 2d 0 -tr {name} -device cpu", nnUNet_n_proc_DA="1")
     fold = space.model_folder(tiny.TASK_ID, name, "nnUNetPlans", "2d") / "fold_0"

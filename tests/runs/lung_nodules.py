@@ -1,5 +1,4 @@
-"""A study as research/results measures it, of eight small cases: networks, predictions, votes of
-four raters."""
+"""A small study as research/results measures it: networks, predictions, votes of raters."""
 
 from __future__ import annotations
 

@@ -50,8 +50,7 @@ class Dataset(BaseModel):
         )
 
     def mean(self, column: str, name: str) -> float:
-        """What tables show: of ``Dice`` and ``HD95_mm`` the mean of the structures' means, as
-        nnU-Net's.
+        """What tables show; of ``Dice`` and ``HD95_mm`` the mean of the structures' means.
 
         Structures that have no value in any case of some method are in no mean.
         """

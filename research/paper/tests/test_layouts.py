@@ -1,5 +1,4 @@
-"""What is found in the challenges' folders, and what is said when something is not as it should
-be."""
+"""What is found in the challenges' folders, and errors where something is missing."""
 
 from __future__ import annotations
 
