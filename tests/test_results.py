@@ -21,6 +21,7 @@ from nnunet_nacl.nnunet.profile import profile_names
 from nnunet_nacl.quality.unlike import CalibrationProfiles
 from tests.pages import ROOT
 from tests.runs.lung_nodules import (
+    MAKER,
     OTHER_SCANNER,
     OUTER_CASES,
     SCANNER_CASES,
@@ -214,6 +215,7 @@ def test_every_function_runs_and_every_table_has_its_values(
             sys.setprofile(None)
 
     run(measure, *PARTS, *measured.arguments, "--outer")
+    run(measure, "learn", *measured.arguments, "-manufacturer", MAKER, "-name", "LIDC-GE")
     assert render_twice(run) == [0, 0]
     plans = tmp_path / "nnUNetPlans.json"
     plans.write_text(json.dumps({"configurations": {"2d": planned_2d()}}), encoding="utf-8")

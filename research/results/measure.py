@@ -21,6 +21,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from calibration_rows import PEERS, calibration_rows
@@ -30,7 +31,7 @@ from other_scanner import unlike_rows
 from raters import raters_rows
 from recall_rows import recall_rows
 from scans import learn_scans, scan_rows
-from study import Study, make_records
+from study import OneManufacturer, Study, make_records
 
 PARTS: dict[str, Callable[[Study], None]] = {
     "learn": learn_scans,
@@ -76,6 +77,11 @@ def main() -> None:
         help="calibrators of fiducio to measure (default: all)",
     )
     parser.add_argument(
+        "-manufacturer",
+        help="learn from the validation cases of this one alone (learn, calibration, recall); the"
+        " task has scans.csv, -name names the rows",
+    )
+    parser.add_argument(
         "--outer", action="store_true", help="open the cases in no fold and of other scanners"
     )
     args = parser.parse_args()
@@ -83,17 +89,21 @@ def main() -> None:
     if needs_study and (args.task is None or args.work is None):
         parser.error("these parts need -task and -work")
     torch.set_num_threads(1)
-    study = Study(
-        task=args.task,
-        work=args.work,
-        dataset=args.d,
-        trainer=args.tr,
-        configuration=args.c,
-        name=args.name,
-        structure=args.structure,
-        bad=args.bad,
-        peers=args.peers,
-    )
+    settings: dict[str, Any] = {
+        "task": args.task,
+        "work": args.work,
+        "dataset": args.d,
+        "trainer": args.tr,
+        "configuration": args.c,
+        "name": args.name,
+        "structure": args.structure,
+        "bad": args.bad,
+        "peers": args.peers,
+    }
+    if args.manufacturer is None:
+        study = Study(**settings)
+    else:
+        study = OneManufacturer(**settings, manufacturer=args.manufacturer)
     measures: dict[str, Callable[[Study], None]] = {
         "records": partial(make_records, with_outer=args.outer),
         **PARTS,

@@ -66,7 +66,8 @@ def results() -> pd.DataFrame:
 
 
 def put(rows: Iterable[Row], **common: str) -> None:
-    """Write rows into results.csv in place of those of the same keys.
+    """Write rows into results.csv in place of those of the same keys, whatever their training:
+    after another fold was trained, a value is that of all.
 
     Args:
         rows: Keys and values of each.
@@ -77,7 +78,8 @@ def put(rows: Iterable[Row], **common: str) -> None:
     new[ENDS] = new[ENDS].astype(float).round(9)
     before = results()
     table = pd.concat([before, new]) if len(before) else new
-    write_results(table.drop_duplicates(KEYS, keep="last"))
+    but_training = [key for key in KEYS if key != "training"]
+    write_results(table.drop_duplicates(but_training, keep="last"))
     print(new[["cases", "method", "quantity", *VALUES]].to_string(index=False), flush=True)
 
 

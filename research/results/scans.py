@@ -42,6 +42,10 @@ COLUMNS = {
 """Columns of the package's tables, and what lidc_scans.csv and other_scans.csv call them."""
 
 
+SCAN_TABLES = ("lidc_scans.csv", "lidcge_scans.csv", "busbra_scans.csv", "other_scans.csv")
+"""Of this folder: of each study what `predict` would say of each scan, and of earlier ones."""
+
+
 def learn_scans(study: Study) -> None:
     """Part `learn`: the table of what `predict` would say of each scan."""
     tables = []
@@ -73,7 +77,7 @@ MEMBERS = "members' Dice"
 
 def scan_rows() -> None:
     """Part `scans`: rows on lists, orders and intervals."""
-    for name in ("lidc_scans.csv", "busbra_scans.csv", "other_scans.csv"):
+    for name in SCAN_TABLES:
         table = read_csv(name)
         if table.empty:
             continue

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
 from cases import Cases, Learned, WithVotes, measure_folds, measure_images, read_cases
 
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.places import find_references, model_folder
 from nnunet_nacl.nnunet.records import Work
@@ -160,6 +162,52 @@ class Study:
         for kind, cases in (outer | self.of_scanner).items():
             part = Part(list(cases.records), list(self.folds.records), self.all_cases_teach)
             yield CaseSet(kind, cases, [part])
+
+
+@dataclass(frozen=True)
+class OneManufacturer(Study):
+    """The validation cases of a study as if those of one manufacturer were all that is learned
+    from: the others are cases of other scanners, though the networks were trained on some of each.
+
+    Attributes:
+        manufacturer: Whose cases teach, as scans.csv of the task calls it.
+    """
+
+    manufacturer: str
+
+    @cached_property
+    def manufacturer_of(self) -> dict[str, str]:
+        """Of each patient."""
+        scans = pd.read_csv(self.task / "scans.csv", dtype=str)
+        return dict(zip(scans["patient"], scans["manufacturer"]))
+
+    @cached_property
+    def cases_of_manufacturer(self) -> dict[str, Cases]:
+        """The validation cases by manufacturer."""
+        records: dict[str, dict[str, CaseRecord]] = {}
+        for name, record in read_cases(self.records(CV), self.patient).records.items():
+            records.setdefault(self.manufacturer_of[self.patient[name]], {})[name] = record
+        return {name: Cases(records[name], self.patient) for name in sorted(records)}
+
+    @property
+    def scanners(self) -> list[str]:
+        """The other manufacturers."""
+        return [name for name in self.cases_of_manufacturer if name != self.manufacturer]
+
+    @cached_property
+    def folds(self) -> Cases:
+        """The validation cases of the manufacturer."""
+        return self.cases_of_manufacturer[self.manufacturer]
+
+    @cached_property
+    def outer(self) -> None:
+        """Cases in no fold are not looked at."""
+        return None
+
+    @cached_property
+    def of_scanner(self) -> dict[str, Cases]:
+        """The validation cases of each other manufacturer."""
+        return {name: self.cases_of_manufacturer[name] for name in self.scanners}
 
 
 def make_records(study: Study, *, with_outer: bool) -> None:

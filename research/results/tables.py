@@ -9,16 +9,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from calibration_rows import PEERS
+from few_patients import OWN_SIZES
 from losses import LOSSES, REFERENCE, SCHEDULE
 from recall_rows import NNUNET
 from rows import KEYS
-from scans import MEMBERS, ORDERS
+from scans import ENTROPY, MEMBERS, ORDERS, PREDICTED
 from study import MAP, RAW
 
 from nnunet_nacl.quality.recall import RECALLS
 
 STOCK = {"dataset": "LIDC", "trainer": "DiceCE_25epochs_100iters_adam"}
 EARLIER = {"trainer": "DiceCE_100epochs_50iters"}
+BREAST = {"dataset": "BUS-BRA", "trainer": "DiceCE_25epochs_100iters_adam"}
+OTHER_SCANNERS = {"logiq5": "Logiq 5", "toshiba": "Toshiba", "usystems": "U-Systems"}
+SCANNERS = {
+    "folds": "Logiq 7, cross-validation cases",
+    "outer": "Logiq 7, test cases",
+    **OTHER_SCANNERS,
+}
+"""Of BUS-BRA, by what results.csv calls its cases."""
 LIMITS = {"EMIDEC": "0.3", "ACDC": "0.8", "Hippocampus": "0.8", "DRIVE": "0.75"}
 CASES = {"outer": "test", "folds": "cross-validation"}
 NOT_SHOWN = "not shown"
@@ -56,8 +65,9 @@ class Values:
 
         Args:
             keys: Of the row.
-            kind: Digits of the value (`2`), with its interval (`2i`), `n` for patients and scans,
-                or `p` for patients; a `?` behind it: nothing where there is no such row.
+            kind: Digits of the value (`2`), with its interval (`2i`), `e` for one digit that
+                counts, `n` for patients and scans, or `p` for patients; a `?` behind it: nothing
+                where there is no such row.
         """
         wanted = {key: value.format(**keys) for key, value in keys.items() if key in KEYS}
         rows = self.table[
@@ -72,6 +82,8 @@ class Values:
             return f"{row.n_patients:.0f} ({row.n_cases:.0f})"
         if kind == "p":
             return f"{row.n_patients:.0f}"
+        if kind.startswith("e"):
+            return f"{row.value:.1g}"
         digits = int(kind[0])
         value = fixed(row.value, digits)
         if "i" in kind and not pd.isna(row.low):
@@ -181,6 +193,99 @@ def patients_table(values: Values) -> list[str]:
         "draws without a promise": "refused, share of draws",
     }
     columns = [*quantity_columns(means, "2i"), *quantity_columns(shares, "2")]
+    return values.lines("calibration patients", rows, columns)
+
+
+def scanners_table(values: Values) -> list[str]:
+    """What lists, intervals and larger labels hold on each scanner."""
+    option = "-find 0.9 -bad 0.7"
+    columns = [
+        Column("patients (scans)", {"quantity": "bad", "method": option}, "n"),
+        *quantity_columns({"bad": "bad"}, "2", method=option),
+        *quantity_columns({"found of the bad": "found", "flagged": "flagged"}, "2i", method=option),
+        Column("true Dice in its interval", {"quantity": "coverage of Dice"}, "2i"),
+        Column("true volume in its interval", {"quantity": "coverage of volume"}, "2i"),
+        Column("missed by `-recall 0.9`", {"quantity": "missed", "method": "-recall 0.9"}, "2i"),
+    ]
+    return values.lines("scanner", scanner_lines(), columns)
+
+
+def scanner_lines() -> list[Line]:
+    """A line for each scanner of BUS-BRA."""
+    return [Line(title, {**BREAST, "cases": cases}) for cases, title in SCANNERS.items()]
+
+
+def scanner_probabilities_table(values: Values) -> list[str]:
+    """Probabilities and orders on each scanner."""
+    columns = []
+    for name, quantity, kind in (
+        ("NLL", "NLL all", "3"),
+        ("pooled ECE", "pooled ECE predicted", "3i"),
+    ):
+        columns += quantity_columns({f"{name} as trained": quantity}, kind, method=RAW)
+        columns += quantity_columns({f"{name} with the map": quantity}, kind, method=MAP)
+    for order in (PREDICTED, ENTROPY):
+        columns.append(
+            Column(
+                f"AUROC of {order}",
+                {"quantity": "AUROC", "method": f"{order}, bad below 0.7"},
+                "2i",
+            )
+        )
+    return values.lines("scanner", scanner_lines(), columns)
+
+
+def unlike_table(values: Values) -> list[str]:
+    """Whether scans of each scanner are recognised as unlike those of the networks'."""
+    columns = [
+        Column("scans marked unlike", {"quantity": "scans marked unlike"}, "2i"),
+        Column(
+            "scans outside the training's sizes",
+            {"quantity": "scans that differ in geometry"},
+            "2i",
+        ),
+        Column("p of the batch, by scans", {"quantity": "p of the batch, by scans"}, "e"),
+        Column("p of the batch, by patients", {"quantity": "p of the batch, by patients"}, "e"),
+    ]
+    lines = [line for line in scanner_lines() if line.keys and line.keys["cases"] != "folds"]
+    return values.lines("scanner", lines, columns)
+
+
+def own_table(values: Values) -> list[str]:
+    """What a map of few patients of another scanner gives."""
+    rows = []
+    for cases, title in OTHER_SCANNERS.items():
+        own = values.table[
+            (values.table.dataset == BREAST["dataset"]) & (values.table.cases == cases)
+        ]
+        sizes = [size for size in OWN_SIZES if (own.method == f"own map, {size} patients").any()]
+        if sizes:
+            rows.append(Line(title))
+        for size in sizes:
+            keys = {**BREAST, "cases": cases, "method": f"own map, {size} patients"}
+            rows.append(Line(f"{size}", keys))
+    refused = {
+        "`-find 0.9` refused": "-find 0.9 -bad 0.7 refused, share of draws",
+        "`-recall 0.9` refused": "-recall 0.9 refused, share of draws",
+    }
+    means = {
+        "found of the bad": "found",
+        "flagged": "flagged",
+        "true Dice in its interval": "true Dice in its interval",
+        "width of that interval": "width of Dice",
+        "true volume in its interval": "true volume in its interval",
+        "missed by `-recall 0.9`": "missed",
+    }
+    losses = {"NLL": "NLL all", "NLL under the map of Logiq 7": "NLL all, map of the folds"}
+    columns = quantity_columns(refused, "2")
+    columns += [
+        Column(name, {"quantity": f"{quantity}, mean over draws"}, "2i")
+        for name, quantity in means.items()
+    ]
+    columns += [
+        Column(name, {"quantity": f"{quantity}, mean over draws"}, "3")
+        for name, quantity in losses.items()
+    ]
     return values.lines("calibration patients", rows, columns)
 
 
@@ -310,6 +415,10 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "list": list_table,
     "orders": orders_table,
     "patients": patients_table,
+    "scanners": scanners_table,
+    "scanner_probabilities": scanner_probabilities_table,
+    "unlike": unlike_table,
+    "own": own_table,
     "calibration": calibration_table,
     "recall": recall_table,
     "losses": losses_table,

@@ -16,6 +16,8 @@ TRAINER = "DiceCE_25epochs_100iters_adam"
 CONFIGURATION = "3d_fullres"
 VALIDATION_CASES = {f"nodule_{i}": f"patient_{i}" for i in range(6)}
 OUTER_CASES = {"nodule_6": "patient_6", "nodule_7": "patient_6"}
+MAKER = "maker"
+"""Of the scanners of most patients."""
 OTHER_SCANNER = "other"
 SCANNER_CASES = {f"shifted_{i}": f"shifted_patient_{i}" for i in range(9)}
 PATIENTS = VALIDATION_CASES | OUTER_CASES | SCANNER_CASES
@@ -65,6 +67,10 @@ def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
         folder.mkdir(parents=True)
     write_json(task / "patients.json", PATIENTS)
     write_json(task / "outer_test.json", list(OUTER_CASES))
+    makers = {"patient_5": "other maker"}
+    rows = [f"{patient},{makers.get(patient, MAKER)}" for patient in PATIENTS.values()]
+    lines = ["patient,manufacturer", *dict.fromkeys(rows)]
+    (task / "scans.csv").write_text("\n".join(lines), encoding="utf-8")
     rng = np.random.default_rng(0)
     for i, case in enumerate(PATIENTS):
         votes = draw_votes(rng, case in _ABSENT)
