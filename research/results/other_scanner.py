@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 from cases import Cases
 from rows import Row, mean_row, put
 from scipy.stats import mannwhitneyu
@@ -13,7 +12,8 @@ from study import CV, Study
 
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, CalibrationProfiles
+from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, ROUNDING, CalibrationProfiles
+from nnunet_nacl.quality.unlike_batch import batch_p_value, find_stand_outs
 
 UNLIKE = "unlike"
 """Method of the rows that compare images with those of the validation cases."""
@@ -37,18 +37,22 @@ def rows_of_scanner(profiles: CalibrationProfiles, cases: Cases) -> Iterator[Row
     records = list(cases.records.values())
     patients = cases.patients()
     values = [np.array(record.profile, float) for record in records]
-    is_unlike = [profiles.p_value(profile) <= DEFAULT_UNLIKE + 1e-9 for profile in values]
+    is_unlike = [profiles.p_value(profile) <= DEFAULT_UNLIKE + ROUNDING for profile in values]
     is_different = [bool(record.differences) for record in records]
     yield mean_row(is_unlike, patients, method=UNLIKE, quantity="scans marked unlike")
     yield mean_row(is_different, patients, method=UNLIKE, quantity="scans that differ in geometry")
 
-    scores = np.array([profiles.score(profile) for profile in values])
-    counts = {"n_patients": len(set(patients)), "n_cases": len(records)}
-    p_of_scans = p_of_larger(scores, profiles.scores)
-    yield {"method": UNLIKE, "quantity": "p of the batch, by scans", "value": p_of_scans, **counts}
-    p_of_patients = p_of_larger(
-        mean_by_patient(scores, patients), mean_by_patient(profiles.scores, profiles.patient)
+    batch = np.array(values)
+    stand_outs = find_stand_outs(profiles.names, batch, list(cases.records), patients)
+    stands_out = [name in stand_outs for name in cases.records]
+    yield mean_row(
+        stands_out, patients, method=UNLIKE, quantity="scans that stand out of the batch"
     )
+
+    counts = {"n_patients": len(set(patients)), "n_cases": len(records)}
+    p_of_scans = p_by_scans(profiles, batch)
+    yield {"method": UNLIKE, "quantity": "p of the batch, by scans", "value": p_of_scans, **counts}
+    p_of_patients = batch_p_value(profiles, batch, patients)
     yield {
         "method": UNLIKE,
         "quantity": "p of the batch, by patients",
@@ -57,11 +61,8 @@ def rows_of_scanner(profiles: CalibrationProfiles, cases: Cases) -> Iterator[Row
     }
 
 
-def mean_by_patient(values: np.ndarray, patients: Sequence[str] | np.ndarray) -> np.ndarray:
-    """(patients,) mean of the values of each patient's scans."""
-    return pd.Series(values).groupby(np.asarray(patients)).mean().to_numpy()
-
-
-def p_of_larger(values: np.ndarray, others: np.ndarray) -> float:
-    """One-sided p-value of Mann-Whitney's test: are values larger than others?"""
-    return float(mannwhitneyu(values, others, alternative="greater").pvalue)
+def p_by_scans(profiles: CalibrationProfiles, batch: np.ndarray) -> float:
+    """One-sided p-value of larger scores of a batch, as if each scan were of a patient of its own
+    (Mann-Whitney)."""
+    scores = [profiles.score(profile) for profile in batch]
+    return float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
