@@ -129,6 +129,12 @@ def readme_table(values: Values) -> list[str]:
     for dataset, title in (("EMIDEC", "infarcts"), ("ACDC", "heart"), ("Hippocampus", "brain")):
         keys = {"dataset": dataset, **EARLIER, "cases": "folds", "method": method + LIMITS[dataset]}
         rows.append(Line(f"{title} ({dataset}), cross-validation cases", keys))
+    for scanner, title in (
+        ("outer", "breast lesions (BUS-BRA), test cases"),
+        ("logiq5", "breast lesions, another scanner (Logiq 5)"),
+        ("toshiba", "breast lesions, another scanner (Toshiba)"),
+    ):
+        rows.append(Line(title, {**BREAST, "cases": scanner, "method": f"{method}0.7"}))
     columns = [
         Column("patients (scans)", {"quantity": "flagged"}, "n"),
         Column("bad", {"quantity": "bad"}, "2"),
@@ -244,6 +250,11 @@ def unlike_table(values: Values) -> list[str]:
             {"quantity": "scans that differ in geometry"},
             "2i",
         ),
+        Column(
+            "scans that stand out of the batch",
+            {"quantity": "scans that stand out of the batch"},
+            "2",
+        ),
         Column("p of the batch, by scans", {"quantity": "p of the batch, by scans"}, "e"),
         Column("p of the batch, by patients", {"quantity": "p of the batch, by patients"}, "e"),
     ]
@@ -251,21 +262,34 @@ def unlike_table(values: Values) -> list[str]:
     return values.lines("scanner", lines, columns)
 
 
-def own_table(values: Values) -> list[str]:
-    """What a map of few patients of another scanner gives."""
-    rows = []
+def own_lines(values: Values) -> list[Line]:
+    """By other scanner a line for each number of own calibration patients that was tried."""
+    is_breast = values.table.dataset == BREAST["dataset"]
+    lines = []
     for cases, title in OTHER_SCANNERS.items():
-        own = values.table[
-            (values.table.dataset == BREAST["dataset"]) & (values.table.cases == cases)
-        ]
-        sizes = [size for size in OWN_SIZES if (own.method == f"own map, {size} patients").any()]
+        methods = set(values.table.method[is_breast & (values.table.cases == cases)])
+        sizes = [size for size in OWN_SIZES if f"own map, {size} patients" in methods]
         if sizes:
-            rows.append(Line(title))
+            lines.append(Line(title))
         for size in sizes:
             keys = {**BREAST, "cases": cases, "method": f"own map, {size} patients"}
-            rows.append(Line(f"{size}", keys))
+            lines.append(Line(f"{size}", keys))
+    return lines
+
+
+def own_columns(means: Mapping[str, str], kind: str) -> list[Column]:
+    """A column for each quantity, a mean over draws, by the name that the page has for it."""
+    quantities = {name: f"{quantity}, mean over draws" for name, quantity in means.items()}
+    return quantity_columns(quantities, kind)
+
+
+REFUSED_FLAGS = "-find 0.9 -bad 0.7 refused, share of draws"
+
+
+def own_table(values: Values) -> list[str]:
+    """What a map of few patients of another scanner gives."""
     refused = {
-        "`-find 0.9` refused": "-find 0.9 -bad 0.7 refused, share of draws",
+        "`-find 0.9` refused": REFUSED_FLAGS,
         "`-recall 0.9` refused": "-recall 0.9 refused, share of draws",
     }
     means = {
@@ -277,16 +301,27 @@ def own_table(values: Values) -> list[str]:
         "missed by `-recall 0.9`": "missed",
     }
     losses = {"NLL": "NLL all", "NLL under the map of Logiq 7": "NLL all, map of the folds"}
-    columns = quantity_columns(refused, "2")
-    columns += [
-        Column(name, {"quantity": f"{quantity}, mean over draws"}, "2i")
-        for name, quantity in means.items()
+    columns = [
+        *quantity_columns(refused, "2"),
+        *own_columns(means, "2i"),
+        *own_columns(losses, "3"),
     ]
-    columns += [
-        Column(name, {"quantity": f"{quantity}, mean over draws"}, "3")
-        for name, quantity in losses.items()
+    return values.lines("calibration patients", own_lines(values), columns)
+
+
+def own_short_table(values: Values) -> list[str]:
+    """For a group that must decide how many cases to label: what a map of few patients gives."""
+    means = {
+        "found of the bad": "found",
+        "flagged": "flagged",
+        "true Dice in its interval": "true Dice in its interval",
+        "missed by `-recall 0.9`": "missed",
+    }
+    columns = [
+        *quantity_columns({"`-find 0.9` refused": REFUSED_FLAGS}, "2"),
+        *own_columns(means, "2"),
     ]
-    return values.lines("calibration patients", rows, columns)
+    return values.lines("labelled patients", own_lines(values), columns)
 
 
 def calibration_table(values: Values) -> list[str]:
@@ -419,6 +454,7 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "scanner_probabilities": scanner_probabilities_table,
     "unlike": unlike_table,
     "own": own_table,
+    "own_short": own_short_table,
     "calibration": calibration_table,
     "recall": recall_table,
     "losses": losses_table,
