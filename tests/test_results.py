@@ -239,7 +239,7 @@ def test_every_function_runs_and_every_table_has_its_values(
         "missed",
         "refused, share of draws",
         "AUROC",
-        "p of the batch, by patients",
+        "p of the batch, by scans",
         "NLL all, mean over draws",
     }
     assert expected <= set(present.quantity)

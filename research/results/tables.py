@@ -83,7 +83,7 @@ class Values:
         if kind == "p":
             return f"{row.n_patients:.0f}"
         if kind.startswith("e"):
-            return f"{row.value:.1g}"
+            return f"{row.value:.1g}" if row.value > 0 else "below 1e-9"
         digits = int(kind[0])
         value = fixed(row.value, digits)
         if "i" in kind and not pd.isna(row.low):
