@@ -30,7 +30,7 @@ from nnunet_nacl.calibrator.map_file import (
     map_path_of,
 )
 from nnunet_nacl.calibrator.map_parts import MapQuality, UsedMap
-from nnunet_nacl.cases.record import RECORDS, find_record
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict
@@ -229,6 +229,22 @@ class Calibrator:
         if p_value > level + 1e-9 or scans.why_not(level):
             return p_value, ""
         return p_value, f"unlike: {scans.stands_out(values)}"
+
+    def differences(self, record: CaseRecord) -> list[str]:
+        """How an image differs from the training's, but for what calibration scans have, too.
+
+        Each difference begins with the number that differs, such as ``size along y``.
+        """
+        scans = None if self.quality is None else self.quality.profiles
+        if scans is None or len(record.profile) != len(scans.names):
+            return list(record.differences)
+        profile = np.array(record.profile, float)
+        differences = []
+        for difference in record.differences:
+            number = " ".join(difference.split()[:3])
+            if not scans.has(number, profile):
+                differences.append(difference)
+        return differences
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions of cases, which perhaps ``several`` networks

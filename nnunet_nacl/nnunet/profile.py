@@ -19,7 +19,7 @@ from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.quality.unlike import LOG
+from nnunet_nacl.quality.unlike import LOG, SLACK
 
 MOST_CHANNELS = 3
 MOST_STRUCTURES = 5
@@ -38,7 +38,6 @@ _MAD = 1.4826  # from median absolute deviation to standard deviation
 _DIFFERENCES = math.sqrt(6)  # standard deviation of the second difference of white noise
 _LEAST = 1e-3
 _MOST_VOXELS = 1 << 20  # of larger images every second, third, ... slice is looked at
-_SLACK = 1.1  # how far beyond the training's range is still like it
 
 
 def profile_names(labels: Labels, channels: Sequence[str]) -> list[str]:
@@ -198,7 +197,7 @@ class TrainingRange:
             for axis in range(first_axis, 3):
                 low = usual[:, axis].min()
                 high = usual[:, axis].max()
-                if not low / _SLACK <= values[axis] <= high * _SLACK:
+                if not low / SLACK <= values[axis] <= high * SLACK:
                     usual_range = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
                     differences.append(
                         f"{quantity} along {'zyx'[axis]} {values[axis]:.3g} {unit}"

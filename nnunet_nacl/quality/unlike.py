@@ -34,6 +34,8 @@ _DIGITS = 5  # of the numbers of a profile that are kept
 _NEIGHBOURS = 5  # whose mean distance is the score
 _LEAST_SPREAD = 0.05  # of a number, where all calibration scans are nearly alike
 _MAD_TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution
+SLACK = 1.1
+"""How far beyond the range of known scans, as a factor, a spacing or size is still like theirs."""
 ROUNDING = 1e-9
 """How far a p-value may exceed the level, and level (n + 1) miss a whole number."""
 
@@ -120,6 +122,19 @@ class CalibrationProfiles:
         scans_by_patient = np.bincount(self.patient)
         share_by_patient = np.bincount(self.patient, is_as_large) / scans_by_patient
         return float((1 + share_by_patient.sum()) / (self.n_patients + 1))
+
+    def has(self, number: str, profile: np.ndarray) -> bool:
+        """Whether a size or spacing of an (F,) profile is one that these scans have.
+
+        ``number`` is its name without ``LOG``, such as ``size along y``. Within the range of these
+        scans, or a tenth beyond, it is; one that profiles do not hold is not.
+        """
+        if LOG + number not in self.names:
+            return False
+        column = self.names.index(LOG + number)
+        known = self._profiles[:, column]
+        slack = math.log(SLACK)
+        return bool(np.nanmin(known) - slack <= profile[column] <= np.nanmax(known) + slack)
 
     def stands_out(self, profile: np.ndarray) -> str:
         """The number of an (F,) profile that is farthest off: name, value, range of these scans.

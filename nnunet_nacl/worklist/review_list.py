@@ -271,7 +271,9 @@ def review_list(
     )
     if unlike_batch is None:
         oddities = {
-            record.case: oddities_of_image(scans.unlike[record.case], record.differences)
+            record.case: oddities_of_image(
+                scans.unlike[record.case], calibrator.differences(record)
+            )
             for record in records_in_order
         }
     else:

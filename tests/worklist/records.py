@@ -71,5 +71,6 @@ def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(
         quality=SimpleNamespace(profiles=None, unit="ml"),
         presence=presence,
         fragmented=(),
+        differences=lambda record: record.differences,
         unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),
     )
