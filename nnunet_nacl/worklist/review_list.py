@@ -30,8 +30,6 @@ from nnunet_nacl.worklist.reasons import (
 
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
-SCANS_TO_LABEL = 40
-"""So many labelled scans of another scanner, or more, are asked for (docs/calibrate.md)."""
 MEMBER = "volume "
 """Begins the column with the volumes that one network of several segmented; its name follows."""
 
@@ -168,7 +166,8 @@ class ReviewList:
         return (
             f"These scans differ from the calibration scans ({self.unlike_batch.differences}),"
             " as scans of another scanner do. Predicted Dice still orders them, as far as we have"
-            " seen; intervals, volumes and -recall do not hold."
+            " seen; intervals of Dice and volume do not hold, and -recall may miss more than its"
+            " aim."
         )
 
     @property
@@ -178,7 +177,8 @@ class ReviewList:
         dataset = model.get("dataset") or "DATASET"  # it is not known of every folder
         configuration = model.get("configuration", "CONFIGURATION")
         return (
-            f"Calibrate with {SCANS_TO_LABEL} labelled scans or more of this scanner: `nnunet_nacl"
+            "Calibrate with labelled scans of this scanner, of ten patients or more (flags need"
+            " nine patients with a bad scan): `nnunet_nacl"
             f" calibrate -i IMAGES -gt LABELS -d {dataset} -c {configuration} -o"
             " this_scanner.json`, then `nnunet_nacl predict ... -map this_scanner.json`."
         )
