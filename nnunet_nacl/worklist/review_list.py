@@ -176,11 +176,12 @@ class ReviewList:
         model = self.about.document.get("model", {})
         dataset = model.get("dataset") or "DATASET"  # it is not known of every folder
         configuration = model.get("configuration", "CONFIGURATION")
+        trainer = model.get("trainer", "TRAINER")
         return (
             "Calibrate with labelled scans of this scanner, of ten patients or more (flags need"
             " nine patients with a bad scan): `nnunet_nacl"
-            f" calibrate -i IMAGES -gt LABELS -d {dataset} -c {configuration} -o"
-            " this_scanner.json`, then `nnunet_nacl predict ... -map this_scanner.json`."
+            f" calibrate -i IMAGES -gt LABELS -d {dataset} -c {configuration} -tr {trainer}"
+            " -o this_scanner.json`, then `nnunet_nacl predict ... -map this_scanner.json`."
         )
 
     def is_supported(self, case: str) -> bool:

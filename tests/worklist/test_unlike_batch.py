@@ -21,6 +21,7 @@ DOCUMENT = {
     "model": {
         "folder": "model",
         "dataset": "Dataset032_Breast",
+        "trainer": "nnUNetTrainerNACL",
         "configuration": "2d",
         "checkpoint": "checkpoint_final.pth",
         "checkpoints_sha256": {},
@@ -71,7 +72,7 @@ def test_patients_are_what_is_counted():
 
 
 def test_page_and_terminal_begin_with_what_holds_and_with_the_remedy(elsewhere, tmp_path):
-    remedy = "nnunet_nacl calibrate -i IMAGES -gt LABELS -d Dataset032_Breast -c 2d"
+    remedy = "calibrate -i IMAGES -gt LABELS -d Dataset032_Breast -c 2d -tr nnUNetTrainerNACL"
     page = review_page(elsewhere)
     header = re.findall("<header>.*?</header>", page, re.S)[0]
     assert "differ from the calibration scans (noise; p = " in header
