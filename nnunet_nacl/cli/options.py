@@ -180,8 +180,9 @@ def add_options(
     Args:
         parser: Of the subcommand.
         groups: Flags, with spaces between them, by the title of their group.
-        changes: Of flags the help of this command, or all of an option that other commands do not
-            have so.
+        changes: By flag a text, which replaces the help of the option that all commands share, or
+            settings, which are laid over that option's, or are the whole of an option that only
+            this command has.
     """
     for title, flags in groups.items():
         group = parser.add_argument_group(title)

@@ -171,6 +171,7 @@ def calibrate(
     quality, notes = _learn_profiles(fitted_map, held_out, cases.model, num_processes)
     notes += _notes(fitted_map, cases.model, training_cases)
     quality_of_folds = None if map_of_folds is None else map_of_folds.quality
+    # what few patients teach of Dice is worth less than what the validation cases taught
     if quality_of_folds is not None and _has_few_patients(fitted_map):
         quality = quality_of_folds
         notes.append(_few_patients_note(fitted_map))

@@ -90,8 +90,8 @@ def predict(
         find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with
             ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
-        unlike: A scan whose image is as odd with this probability at most is unlike the calibration
-            scans.
+        unlike: A scan is unlike the calibration scans if the p-value of its image, tested against
+            theirs, is at most this.
         groups: Patient of each scan: a .json file ``{"scan": "patient"}``, or a regular expression
             whose first group is the patient; None: each scan is of its own. A batch is compared
             with the calibration scans by patients.
@@ -206,7 +206,7 @@ def predict(
 
     return deliver(
         source,
-        replace(delivery, dicom=dicom),
+        replace(delivery, dicom=dicom),  # which needs the source, and that the delivery's maps
         run,
         again=overwrite,
         title="predict" if progress else "",

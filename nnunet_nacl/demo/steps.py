@@ -129,8 +129,10 @@ class Demo:
             shutil.rmtree(plan.raw, ignore_errors=True)
         processes = plan.num_processes
         number = int(plan.dataset.removeprefix("Dataset")[:3])
-        self._run_once("convert", "nnUNetv2_convert_MSD_dataset", "-i", plan.task, "-np", processes)
-        self._run_once(
+        self._run_if_not_done(
+            "convert", "nnUNetv2_convert_MSD_dataset", "-i", plan.task, "-np", processes
+        )
+        self._run_if_not_done(
             "plan",
             "nnUNetv2_plan_and_preprocess",
             *("-d", number),
@@ -141,7 +143,7 @@ class Demo:
         self._write_splits()
         parent = plan.parent_configuration
         preprocess = ("nnUNetv2_preprocess", "-d", number, "-c", parent, "-np", processes)
-        self._run_once(f"preprocess_{parent}", *preprocess)
+        self._run_if_not_done(f"preprocess_{parent}", *preprocess)
         if parent != plan.configuration:
             self._add_small_configuration()
 
@@ -204,7 +206,7 @@ class Demo:
 
     def _train_together(self, named_commands: Sequence[tuple[str, list[str]]]) -> None:
         """Trains networks at the same time, with a bar over their epochs."""
-        commands = [self._logged(name, words) for name, words in named_commands]
+        commands = [self._make_logged(name, words) for name, words in named_commands]
         self._list_commands([list(command.words) for command in commands])
         before = [_count_epochs(command.log) for command in commands]  # of an earlier, stopped run
         epochs = sum(_epochs_of(command.words) for command in commands)
@@ -228,7 +230,9 @@ class Demo:
         for trainer in self.plan.trainers:
             name = "_".join(["calibrate", trainer, self.plan.configuration, *self.plan.folds])
             try:
-                self._run_once(name, "nnunet_nacl", "calibrate", *self._model_options(trainer))
+                self._run_if_not_done(
+                    name, "nnunet_nacl", "calibrate", *self._model_options(trainer)
+                )
             except UserError as error:
                 # too few validation cases, perhaps: the comparison is still worth it
                 print(f"{error}\nIt goes on without it.")
@@ -247,7 +251,7 @@ class Demo:
         folder = self.plan.folder / "comparison" / f"{self.plan.dataset}__{self.plan.configuration}"
         first, *others = methods
         options = [*self._model_options(first), *others, "-o", folder, "-bad", self.plan.bad_dice]
-        self._run_again("compare", "nnunet_nacl", "compare", *options)
+        self._run("compare", "nnunet_nacl", "compare", *options)
         return folder / PAGE_NAME
 
     def _predict(self, trainer: str) -> Path | None:
@@ -264,7 +268,7 @@ class Demo:
             _print_step(5, f"Check new scans when you like: {command}")
             return None
         _print_step(5, "Check new scans: predict them, and list those to look at first")
-        self._run_again("predict", *predict)
+        self._run("predict", *predict)
         flagged = self._read_log_from("predict", r"\d+ of \d+ scans? ")[:1]
         first_scans = self._read_log_from("predict", "In brackets")[1:]
         for line in [*flagged, *first_scans]:
@@ -275,17 +279,17 @@ class Demo:
         plan = self.plan
         return ["-d", plan.dataset, "-c", plan.configuration, "-f", *plan.folds, "-tr", trainer]
 
-    def _logged(self, name: str, words: Sequence[object]) -> LoggedCommand:
+    def _make_logged(self, name: str, words: Sequence[object]) -> LoggedCommand:
         return LoggedCommand(tuple(str(word) for word in words), self.plan.logs / f"{name}.log")
 
-    def _run_once(self, name: str, *words: object) -> None:
+    def _run_if_not_done(self, name: str, *words: object) -> None:
         """Runs a command, unless an earlier run of the demo has done it."""
-        if not _done_file(self._logged(name, words).log).is_file():
-            self._run_again(name, *words)
+        if not _done_file(self._make_logged(name, words).log).is_file():
+            self._run(name, *words)
 
-    def _run_again(self, name: str, *words: object) -> None:
+    def _run(self, name: str, *words: object) -> None:
         """Runs a command, and lists it."""
-        command = self._logged(name, words)
+        command = self._make_logged(name, words)
         self._list_commands([list(command.words)])
         run_together([command], self.plan.environment)
         _done_file(command.log).touch()

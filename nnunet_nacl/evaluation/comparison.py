@@ -18,11 +18,14 @@ from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
+# columns of a comparison's statistics; a folder of predictions is a "trainer" there, too
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
+"""Those of a mask that tables explain in words."""
 MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 """What is shown first of every comparison."""
 OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
+"""By column title, which values are better, and unit."""
 
 
 class Column(NamedTuple):
@@ -285,6 +288,7 @@ class Comparison:
         tests["p_holm"] = tests.groupby("family").p.transform(holm)
         mean_is_against_ranks = tests.difference * tests.rank_biserial <= 0
         is_better = (tests.difference > 0) == higher_is_better
+        # the first condition that holds decides; where none does, the method is worse
         conditions = {
             "untested": tests.p_holm.isna(),
             "none": tests.p_holm >= ALPHA,

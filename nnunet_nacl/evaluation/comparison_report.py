@@ -100,7 +100,9 @@ class TestedDifference(TypedDict):
     n_worse: Annotated[NonNegativeInt, doc("Patients in whom it is worse.")]
     n_equal: Annotated[NonNegativeInt, doc("Patients in whom both are equal.")]
     p_holm: Annotated[Number, doc("`p` after Holm's correction.")]
-    verdict: Annotated[str, doc("better, worse, none or untested.")]
+    verdict: Annotated[
+        str, doc("better, worse, mixed (mean and ranks disagree), none or untested.")
+    ]
 
 
 class MeanOfMethod(TypedDict):

@@ -352,7 +352,7 @@ def _measure_method(
         method.folders, work, jobs=num_processes, chill=False, title=method.label
     )
     records = held_out.records
-    if method.maps:
+    if method.maps:  # estimated from the sample of voxels in each record
         records = {case: under(record, method.maps[case]) for case, record in records.items()}
     return _Measured(method.name, records, held_out.problems)
 

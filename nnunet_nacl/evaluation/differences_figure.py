@@ -45,6 +45,7 @@ class _VerdictLook:
 _LOOKS = {
     "better": _VerdictLook("better than {}: p (Holm) below 0.05", layout.BLUE, "o"),
     "worse": _VerdictLook("worse than {}: p (Holm) below 0.05", layout.VERMILLION, "s"),
+    "mixed": _VerdictLook("mixed: the mean and the ranks disagree", layout.GREY, "v"),
     "none": _VerdictLook("no difference shown", layout.GREY, "D", "white"),
     "untested": _VerdictLook(
         "not tested: too few cases, whose interval is too narrow to rely on", layout.GREY, "X"
@@ -75,7 +76,6 @@ def draw_differences(
     Returns:
         The path.
     """
-    rows = rows.assign(verdict=rows["verdict"].replace("mixed", "none"))
     methods = list(dict.fromkeys(rows["label"]))
     labels = [layout.wrap(method, _LABEL_WIDTH) for method in methods]
     by_title = rows.groupby("title", sort=False)

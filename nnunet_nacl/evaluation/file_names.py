@@ -21,7 +21,7 @@ _FIGURE_ENDINGS = ("png", "svg")
 
 
 def named_after(comparisons: Sequence[Comparison]) -> str:
-    """How files of tables and figures are called: of several data sets, after theirs."""
+    """Template of the names of tables and figures; of several data sets it names theirs, too."""
     return "{kind}_{name}" if len(comparisons) > 1 else "{kind}"
 
 

@@ -23,6 +23,7 @@ DEFAULT_LABEL = f"Dice + CE{_DEFAULT}"
 CALIBRATED = "+calibrated"
 """What may follow a trainer's name: its predictions are compared as their calibration map leaves
 them."""
+# the loss in the name of a trainer of this package, or of nnU-Net's own trainer
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 

@@ -50,7 +50,7 @@ class Table:
 
     @property
     def numeric(self) -> list[int]:
-        """Which columns hold numbers; those before the first name a row."""
+        """Which columns hold numbers; the columns left of the first of them name the row."""
         return [i for i, kind in enumerate(self.values.dtypes) if is_numeric_dtype(kind)]
 
     @cached_property

@@ -36,7 +36,7 @@ _MIN_WIDTH = 4.8
 _MAX_WIDTH = 9.0  # at 100 % no wider than a page of text on a screen
 _MARGIN = 0.12  # beside heading and notes, and between texts
 _LEGEND_COLUMN = 2.9
-_LEGEND_HANDLE = 0.62  # of such a column, with the gaps
+_LEGEND_HANDLE = 0.62  # inches of such a column, with the gaps
 
 _CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
 _BOLD = 1.1  # how much wider texts may be than that: headings are bold

@@ -84,7 +84,7 @@ def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
 def ten_worst(
     rows: Rows, name: str, value: Callable[[Mapping[str, Any]], float]
 ) -> tuple[Rows, list[str]]:
-    """The rows of the ten names with the lowest values.
+    """The rows of the ten names with the lowest values, which are taken to be the worst.
 
     Args:
         rows: Of all names; a name may have several.

@@ -18,7 +18,8 @@ from nnunet_nacl.errors import UserError, describe, some
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
-# Dice of a label with itself, and with another one, where it seems renumbered
+# a label seems renumbered where its Dice with itself is below the first, and its Dice with another
+# label above the second
 _NOTHING_IN_COMMON = 0.1
 _MUCH_IN_COMMON = 0.5
 

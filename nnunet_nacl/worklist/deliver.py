@@ -233,7 +233,7 @@ def _open_run(
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
         for name in no_longer_there:  # nothing of other predictions may lie beside these
-            delivery.files_of(name).settle(())
+            delivery.files_of(name).settle(())  # keeps none of its files
             record_path(records, name).unlink(missing_ok=True)
         yield plan
 
@@ -306,7 +306,7 @@ def _write_list(
         The list, and by place why a page could not be made.
     """
     notes = list(run.notes)
-    if "predictions" in run.document:
+    if "predictions" in run.document:  # of `review`; `predict` has them in its notes
         notes += delivery.calibrator.caveats(progress.done)
     about = About(
         title=str(delivery.data.plans.get("dataset_name") or delivery.data.folder.name),

@@ -25,8 +25,8 @@ class ListOptions:
         find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with
             ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
-        unlike: A scan whose image is as odd with this probability at most is unlike the calibration
-            scans.
+        unlike: A scan is unlike the calibration scans if the p-value of its image, tested against
+            theirs, is at most this.
         also: Scans to be chosen by chance among those that are not flagged.
         pages: Which scans have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
         maps: Images of the uncertainty, names of :data:`~nnunet_nacl.cases.views.MAPS` and

@@ -119,7 +119,8 @@ class Predictor:
         any_size: Predict images of any size: without, one that would be more than 30 times as large
             for the network as any of the training is refused, since its spacing will be wrong and
             it would take hours.
-        unlike: An image as odd with this probability at most is unlike the calibration scans.
+        unlike: An image is unlike the calibration scans if its p-value, tested against theirs, is
+            at most this.
         trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
             run code.
 

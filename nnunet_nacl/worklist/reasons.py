@@ -71,8 +71,8 @@ def find_reasons(
         flags: By which score scans are flagged; None: by none.
         oddities: By case what is odd about the image, and the kind of each, see
             :func:`oddities_of_image`; nothing is odd about those that are not named.
-        is_listed: Of each row whether the components of its structure are findings: that there are
-            several of them is no reason then.
+        is_listed: Of each row whether several components of its structure are no reason: they are
+            findings, or the map knows that calibration scans have several, too.
     """
     limit = -math.inf
     if flags is not None and flags.threshold is not None:

@@ -60,8 +60,8 @@ class Aims:
 
     Attributes:
         flags: By which score scans are flagged; None: by none, they are ranked only.
-        unlike: A scan whose image is as odd with this probability at most is unlike the calibration
-            scans.
+        unlike: A scan is unlike the calibration scans if the p-value of its image, tested against
+            theirs, is at most this.
         also: Scans to be chosen by chance among those that are not flagged.
         pages: Which scans have a page: ``flagged`` with the ``NEXT`` next and those chosen, ``all``
             or ``none``.
@@ -160,7 +160,7 @@ class ReviewList:
 
     @property
     def elsewhere_text(self) -> str:
-        """What holds in a batch that is unlike the calibration scans; empty in others."""
+        """What holds in a batch unlike the calibration scans, as of another scanner; else empty."""
         if self.unlike_batch is None:
             return ""
         return (
@@ -260,6 +260,7 @@ def review_list(
     structures = completed(table(by_case.values()), calibrator, bad)
     scans = _rank_scans(structures)
     structures = structures.set_index("case").loc[scans.index]
+    # by which templates choose the colour of a structure
     structures["number"] = structures.groupby(level=0).cumcount()
     records_in_order = [by_case[case] for case in scans.index]
 

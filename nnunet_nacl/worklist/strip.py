@@ -75,6 +75,7 @@ def make_strip(listed: ReviewList) -> Strip:
         dice_of_zero = min(limits_of_bad)
 
     scans = listed.scans.sort_values(["is_flagged", "is_random"], ascending=False)
+    # bins begin at the limit, so that none lies on both sides of it
     bins = np.ceil((scans.score - limit_of_score) * _BINS)
     middles = (bins - 0.5) / _BINS + limit_of_score
     n_below = scans.groupby(middles.fillna(math.inf)).cumcount()
