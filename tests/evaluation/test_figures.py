@@ -140,6 +140,15 @@ def test_differences_are_explained(forest_plot):
     assert "ECE: no value for LS." in text
 
 
+def test_a_mixed_difference_is_told_from_none(tmp_path, drawn):
+    rows = pd.DataFrame([row("CE", verdict="mixed")])
+    path = tmp_path / "forest.png"
+    draw_differences(rows, path, reference="Dice + CE (default)", better={"ECE": "lower"})
+    text = all_text(drawn[0])
+    assert "mixed" in text
+    assert "no difference shown" not in text
+
+
 @pytest.fixture
 def sums() -> BinStats:
     return count_masks(*random_classes(0, 3, (8, 9, 10), 2.0))["all"]
