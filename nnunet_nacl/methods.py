@@ -1,7 +1,7 @@
 """The table of methods: what the names of trainers can say of each loss, without importing PyTorch.
 
 From this table come the grammar of the names (its tokens stand in
-:mod:`nnunet_nacl.registration.grammar`), what `nnunet_nacl trainers` prints, and the cases of the
+:mod:`nnunet_nacl.registration.tokens`), what `nnunet_nacl trainers` prints, and the cases of the
 tests, which hold it equal to the signatures of the losses in :mod:`nnunet_nacl.losses` and to the
 classes of the trainers. It imports the standard library only.
 """

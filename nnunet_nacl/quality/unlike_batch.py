@@ -40,7 +40,7 @@ class UnlikeScans:
             NaN where it is not known.
         two_sample: P-value of larger scores in the batch than among the calibration scans, see
             :func:`batch_p_value`; NaN with fewer than ``FEWEST_SCANS`` scans.
-        why_not: Why none could be unlike, in words; else empty.
+        why_not: Why no single scan could be unlike, in words; else empty.
     """
 
     level: float
@@ -59,17 +59,24 @@ class UnlikeScans:
         patients: Sequence[Hashable],
         level: float,
     ) -> UnlikeScans:
-        """Compare the (F,) profiles of a batch, and the patient of each, with the calibration
-        scans."""
+        """Compare the (F,) profiles of a batch with the calibration scans.
+
+        Args:
+            profiles: Of the calibration scans.
+            scans: Profiles of the batch; there may be none.
+            patients: To whom each of these scans belongs.
+            level: A scan is unlike if its p-value is at most this.
+        """
         why_not = profiles.why_not(level)
         n_unlike = 0
         probability = math.nan
         two_sample = math.nan
+        if scans:
+            two_sample = batch_p_value(profiles, np.array(scans), patients)
         if scans and not why_not:
             p_values = np.array([profiles.p_value(scan) for scan in scans])
             n_unlike = int(np.count_nonzero(p_values <= level + ROUNDING))
             probability = batch_probability(n_unlike, len(scans), profiles.n_patients, level)
-            two_sample = batch_p_value(profiles, np.array(scans), patients)
         return cls(
             level=level,
             n_scans=len(scans),
@@ -82,20 +89,15 @@ class UnlikeScans:
 
     @property
     def text(self) -> str:
-        """One sentence; empty where neither a scan nor the batch is unlike."""
-        if self.n_unlike:
-            verb = "is" if self.n_unlike == 1 else "are"
-            return (
-                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans"
-                f" (by chance p = {self.probability:.2g}):"
-                " intervals and flags are not supported there."
-            )
-        if self.two_sample <= self.level:  # NaN is not
-            return (
-                f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}),"
-                " though no single scan is: rely less on intervals and flags."
-            )
-        return ""
+        """One sentence; empty where no scan is unlike."""
+        if not self.n_unlike:
+            return ""
+        verb = "is" if self.n_unlike == 1 else "are"
+        return (
+            f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans"
+            f" (by chance p = {self.probability:.2g}):"
+            " intervals and flags are not supported there."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ def find_unlike_batch(
     profiles: np.ndarray,
     cases: Sequence[str],
     patients: Sequence[Hashable],
+    p_value: float,
 ) -> UnlikeBatch | None:
     """The batch, if it is unlike the calibration scans; None if it is like them, or too small.
 
@@ -137,8 +140,8 @@ def find_unlike_batch(
         profiles: (m, F) profiles of the batch.
         cases: (m,) names of the scans.
         patients: (m,) to whom each scan belongs.
+        p_value: As :func:`batch_p_value` gives it.
     """
-    p_value = batch_p_value(calibration, profiles, patients)
     if not p_value < LEVEL_OF_BATCH:  # NaN is not
         return None
     return UnlikeBatch(

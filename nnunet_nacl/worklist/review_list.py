@@ -370,7 +370,10 @@ def _compare_batch(
     of_scans = [np.array(profile, float) for profile in profiles.values()]
     of_patients = cases if patients is None else [patients[case] for case in cases]
     unlike_scans = UnlikeScans.of(known, of_scans, of_patients, level)
-    return unlike_scans, find_unlike_batch(known, np.array(of_scans), cases, of_patients)
+    unlike_batch = find_unlike_batch(
+        known, np.array(of_scans), cases, of_patients, unlike_scans.two_sample
+    )
+    return unlike_scans, unlike_batch
 
 
 def completed(

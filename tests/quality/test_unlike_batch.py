@@ -111,8 +111,13 @@ def test_only_a_batch_that_differs_is_found(like):
     rng = np.random.default_rng(2)
     cases = [f"scan {i}" for i in range(40)]
     patients = [i // 2 for i in range(40)]
-    assert find_unlike_batch(like, rng.normal(size=(40, 4)), cases, patients) is None
-    batch = find_unlike_batch(like, rng.normal(5, 1, size=(40, 4)), cases, patients)
+    near = rng.normal(size=(40, 4))
+    far = rng.normal(5, 1, size=(40, 4))
+    p_near = batch_p_value(like, near, patients)
+    assert find_unlike_batch(like, near, cases, patients, p_near) is None
+    assert find_unlike_batch(like, near, cases, patients, math.nan) is None
+    p_far = batch_p_value(like, far, patients)
+    batch = find_unlike_batch(like, far, cases, patients, p_far)
     assert batch is not None
     assert (batch.n_scans, batch.n_patients, batch.stand_outs) == (40, 20, [])
     assert batch.p < LEVEL_OF_BATCH
