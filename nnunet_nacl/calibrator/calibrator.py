@@ -26,8 +26,8 @@ from nnunet_nacl.calibrator.map_file import (
     MAP_FILE,
     check_networks,
     check_structures,
-    map_of,
     map_path_of,
+    read_applied_map_digest,
 )
 from nnunet_nacl.calibrator.map_parts import MapQuality, UsedMap
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record
@@ -116,7 +116,9 @@ class Calibrator:
         is_applied = (predictions.folder / APPLIED_FILE).is_file()
         notes = check_same_networks(path, calibration_map, predictions)
         check_structures(path, calibration_map, predictions.labels)
-        if is_applied and map_of(predictions.folder).get("map_sha256") != checksum(path):
+        if is_applied and read_applied_map_digest(predictions.folder).get("map_sha256") != checksum(
+            path
+        ):
             raise UserError(
                 f"{predictions.folder} was calibrated by another map than {path}; give that one."
             )

@@ -131,7 +131,7 @@ def check_output_map(path: Path) -> None:
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
-def map_of(folder: Path) -> dict[str, str]:
+def read_applied_map_digest(folder: Path) -> dict[str, str]:
     """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its
     files do not tell."""
     applied = folder / APPLIED_FILE

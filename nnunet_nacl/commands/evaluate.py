@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
-from nnunet_nacl.calibrator.map_file import map_of
+from nnunet_nacl.calibrator.map_file import read_applied_map_digest
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.cases.record import scores
@@ -255,7 +255,7 @@ class EvaluationResult:
         """
         for folder, of_fold in self.by_fold.items():
             of_fold.write(folder / FILE_NAME)
-        map_sha256 = map_of(self.folder).get("map_sha256")
+        map_sha256 = read_applied_map_digest(self.folder).get("map_sha256")
         self.evaluation.write(self.output, map_sha256, self._predicted_quality())
         written = [self.output]
         if self.csv:

@@ -91,17 +91,19 @@ def find_reasons(
     )
     reasons: dict[str, dict[str, str]] = {case: {} for case in structures.index.unique()}
 
-    is_reason = is_low & ~is_missing
-    _add_reasons(reasons, "predicted Dice is low", named[is_reason], "score", _low_dice_text)
+    is_low_and_segmented = is_low & ~is_missing
+    rows = named[is_low_and_segmented]
+    _add_reasons(reasons, "predicted Dice is low", rows, "score", _low_dice_text)
     for row in _worst_rows(named[is_nothing_segmented], "max_probability"):
         text = f"nothing segmented (largest probability {row.largest_of_scan:.2f})"
         reasons[row.Index][text] = _MISSED
-    is_reason = is_missing & (is_low | ~is_improbable) & ~is_nothing_segmented
-    _add_reasons(reasons, _MISSED, named[is_reason], "present", _missed_text, ascending=False)
-    is_reason = ~is_missing & is_improbable
-    _add_reasons(reasons, _ABSENT, named[is_reason], "present", _absent_text)
-    is_reason = structures.members_dice < LOWEST_MEMBERS_DICE
-    _add_reasons(reasons, "folds disagree", named[is_reason], "members_dice", _disagreement_text)
+    is_missed = is_missing & (is_low | ~is_improbable) & ~is_nothing_segmented
+    _add_reasons(reasons, _MISSED, named[is_missed], "present", _missed_text, ascending=False)
+    is_invented = ~is_missing & is_improbable
+    _add_reasons(reasons, _ABSENT, named[is_invented], "present", _absent_text)
+    folds_disagree = structures.members_dice < LOWEST_MEMBERS_DICE
+    rows = named[folds_disagree]
+    _add_reasons(reasons, "folds disagree", rows, "members_dice", _disagreement_text)
     for case, reasons_of_case in reasons.items():
         reasons_of_case.update(oddities.get(case, {}))
     _add_reasons(

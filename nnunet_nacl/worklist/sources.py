@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
-from nnunet_nacl.calibrator.map_file import APPLIED_FILE, map_of
+from nnunet_nacl.calibrator.map_file import APPLIED_FILE, read_applied_map_digest
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
 from nnunet_nacl.errors import UserError
@@ -75,7 +75,7 @@ def review_run(
     if folder.labels.regions:
         form = "least certain region of each voxel"
     document = {
-        "predictions": {"folder": os.path.abspath(place)} | map_of(place),
+        "predictions": {"folder": os.path.abspath(place)} | read_applied_map_digest(place),
         "dataset": folder.plans.get("dataset_name"),
         "form": form,
         "structures": folder.labels.structures,
