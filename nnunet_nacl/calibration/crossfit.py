@@ -35,7 +35,7 @@ class FormScore:
         ridge: Strength; infinite for a given prior map.
         nll: Mean over cases, in nats per voxel.
         excess: By how much that is above the best of all forms.
-        standard_error: Of the excess, over patients.
+        standard_error: Of that excess, over patients.
     """
 
     form: str
@@ -89,11 +89,12 @@ def cross_fit(
         progress: Called after each fit.
 
     Returns:
-        A fit for each form and ridge that was tried, poorer ones first: affine forms, a given prior
-        map, conditional maps.
+        A fit for each form and ridge that was tried: affine forms, a given prior map, and
+        conditional maps, those with a stronger ridge, and so less freedom, first.
     """
     fits: list[_Fit] = []
     losses: list[np.ndarray] = []  # of each case, when it was left out
+    # Fits are made one by one as the loop asks for them: what follows a `break` is never fitted.
     for fit in _fit_all_forms(cases, folds, prior_map, progress):
         fits.append(fit)
         losses.append(
@@ -146,7 +147,7 @@ def _fit_all_forms(
     for ridge in STRENGTHS:
         maps = {}
         for left_out, training_cases in training_sets.items():
-            shrunk_towards = prior_map or temperatures[left_out]
+            shrunk_towards = temperatures[left_out] if prior_map is None else prior_map
             maps[left_out] = fit_conditional(training_cases, shrunk_towards, ridge)
             progress()
         yield _Fit("conditional", ridge, maps)
@@ -167,10 +168,11 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
     """The map in use, of fits as :func:`cross_fit` gives them.
 
     Args:
-        fits: Forms and ridges that were tried, poorer ones first.
+        fits: Forms and ridges that were tried, in the order of :func:`cross_fit`.
         form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the
-            temperature where none was given) or a conditional map, the poorest whose left-out cases
-            are no worse than those of the best by more than one standard error over patients.
+            temperature where none was given) or a conditional map, the first of these, and so the
+            one with least freedom, that on left-out cases is no worse than the best of them by more
+            than its ``standard_error``.
     """
     if form != "auto":
         same_form = [fit for fit in fits if fit.score.form == form]
@@ -180,6 +182,8 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
     candidates = [fit for fit in fits if fit.score.form in (prior_form, "conditional")]
     best = min(candidates, key=lambda fit: fit.score.nll)
     for fit in candidates:
+        # Both excesses, and the standard error, are over the best of all forms. That is `best`,
+        # unless it is of a form that is no candidate.
         worse_by = fit.score.excess - best.score.excess
         if fit is best or worse_by <= fit.score.standard_error:
             return fit

@@ -1,9 +1,10 @@
 """Fits calibration maps by L-BFGS-B: mean negative log likelihood of the cases, with a ridge
 towards a prior map.
 
-The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the
-log-odds u of :mod:`~nnunet_nacl.calibration.log_odds`, v and 1), u'_0 = 0, p = softmax(u') and y
-the true class the loss of a voxel is log sum exp u' - u'_y, a convex function of A_c: one
+The voxels where the network chose label c see the coefficients of c alone, A_c: the slopes a_ckj
+and g_ck and the offsets b_ck of :mod:`~nnunet_nacl.calibration.log_odds_map`. With u' = A_c f (f
+the log-odds u of :mod:`~nnunet_nacl.calibration.log_odds`, v and 1), u'_0 = 0, p = softmax(u') and
+y the true class the loss of a voxel is log sum exp u' - u'_y, a convex function of A_c: one
 multinomial logistic regression for each label. A region is a problem in two classes, and the loss
 is the mean over regions. Where slope and offsets are those of every label there is one problem over
 all voxels.
@@ -62,6 +63,7 @@ def fit_affine(cases: Sequence[Voxels], form: str) -> AffineMap:
         offset_parameters[in_truth] = 1 + np.flatnonzero(in_truth)
     models = []
     for _, region, voxels in group_by_label(cases):
+        # Logits are base + C f; index says which parameter each coefficient of C is.
         features = torch.cat([voxels.odds, voxels.features[-1:]])
         base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
         index = np.full((len(base), len(features)), -1)
@@ -70,6 +72,8 @@ def fit_affine(cases: Sequence[Voxels], form: str) -> AffineMap:
         index[rows, -1] = offset_parameters[region] if regions else offset_parameters
         models.append(LinearLogits(features, base, voxels.target, voxels.weights, index))
     lowest = np.append(SMALLEST_SLOPE - 1, np.full(num_structures, -np.inf))
+    # Of a temperature, and of structures that no truth has, no coefficient is parameter 1 + k: the
+    # ridge keeps it at 0.
     change = minimise(models, lowest, RIDGE, len(cases))
     return AffineMap(np.full(num_structures, 1 + change[0]), change[1:], regions)
 
@@ -93,9 +97,10 @@ def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float
     """
     regions = cases[0].regions
     in_truth = find_structures_in_truth(cases)
-    coefficients = prior_map.coefficients()
+    coefficients = prior_map.coefficients()  # a new array, which is changed in place below
     for label, region, voxels in group_by_label(cases):
-        probs = probabilities(voxels.odds, False)[1:]
+        # As of classes also for a region, which is here one class against the outside.
+        probs = probabilities(voxels.odds, regions=False)[1:]
         weights = voxels.weights / voxels.weights.sum()
         share_of_likely = ((probs > LIKELY).double() @ weights).numpy()
         is_in_truth = in_truth[region] if regions else in_truth
@@ -128,24 +133,28 @@ def _fit_class(
 ) -> None:
     """Fits the free ones of the (m, m + 2) coefficients of a label, in place."""
     base = apply_coefficients(row, voxels)
-    matter = np.flatnonzero(is_free.any(1))
-    kept = np.flatnonzero(~is_free.any(1))
-    # What no parameter changes is one constant beside the background.
-    background = torch.cat([torch.zeros_like(base[:1]), base[kept]]).logsumexp(0, keepdim=True)
-    columns = [*matter.tolist(), -2, -1]
-    features = voxels.features[columns] if len(kept) else voxels.features
+    fitted_structures = np.flatnonzero(is_free.any(1))
+    fixed_structures = np.flatnonzero(~is_free.any(1))
+    # Structures without a free coefficient share row 0 with the background, by logsumexp, and so do
+    # the voxels where they are true. That changes the loss by a constant.
+    outside = torch.cat([torch.zeros_like(base[:1]), base[fixed_structures]])
+    background = outside.logsumexp(0, keepdim=True)
+    columns = [*fitted_structures.tolist(), -2, -1]
+    features = voxels.features[columns] if len(fixed_structures) else voxels.features
     row_of_class = torch.zeros(1 + len(base)).long()
-    row_of_class[1 + matter] = torch.arange(1, 1 + len(matter))
-    index = np.full((1 + len(matter), len(features)), -1)
-    index[1:][is_free[matter][:, columns]] = np.arange(is_free.sum())
+    row_of_class[1 + fitted_structures] = torch.arange(1, 1 + len(fitted_structures))
+    # Parameters are numbered row by row, the order of `lowest[is_free]` and `row[is_free]`, too.
+    index = np.full((1 + len(fitted_structures), len(features)), -1)
+    index[1:][is_free[fitted_structures][:, columns]] = np.arange(is_free.sum())
     model = LinearLogits(
         features,
-        torch.cat([background, base[matter]]),
+        torch.cat([background, base[fitted_structures]]),
         row_of_class[voxels.target],
         voxels.weights,
         index,
     )
     is_own_slope = np.eye(*is_free.shape) > 0
+    # A change of 0, where the fit starts, is allowed even if the prior slope is below the least.
     lowest = np.where(is_own_slope, np.minimum(SMALLEST_SLOPE - row, 0), -np.inf)
     row[is_free] += minimise([model], lowest[is_free], ridge, num_cases)
 
@@ -158,7 +167,8 @@ def _fit_region(row: np.ndarray, voxels: LabelVoxels, ridge: float, num_cases: i
     index = np.array([[-1, -1, -1], [0, 1, 2]])
     both = torch.cat([torch.zeros_like(base), base])
     model = LinearLogits(features, both, voxels.target, voxels.weights, index)
-    # Of log p the coefficient is a, of -log(1 - p) it is a + g; both stay above 0.
+    # Of log p the coefficient is a, of -log(1 - p) it is a + g; both stay above 0. As for classes,
+    # a change of 0 is allowed.
     lowest = np.append(np.minimum(SMALLEST_SLOPE - np.cumsum(row[:2]), 0), -np.inf)
     change = minimise([model], lowest, ridge, num_cases)
     row += change - [0, change[0], 0]  # a log p - (a + g) log(1 - p) = a u + g v

@@ -54,7 +54,11 @@ class LinearLogits:
         return loss, sums[1:]
 
     def hessian(self, x: np.ndarray) -> np.ndarray:
-        """(len(x), len(x)) second derivatives of the loss."""
+        """(len(x), len(x)) second derivatives of the loss.
+
+        For the coefficients C_ai and C_bj it is the sum over voxels of w f_i f_j p_a ([a = b] -
+        p_b), w being the weight of a voxel and p = softmax(u').
+        """
         coefficients = self._coefficients(x)
         row, feature = np.nonzero(self._index >= 0)
         same_row = torch.from_numpy(row[:, None] == row)
@@ -70,7 +74,8 @@ class LinearLogits:
         return result
 
     def _coefficients(self, x: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.append(x, 0.0)[self._index])
+        x_and_zero = np.append(x, 0.0)  # index -1 takes the 0
+        return torch.from_numpy(x_and_zero[self._index])
 
     def _blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         return zip(
@@ -86,8 +91,8 @@ def minimise(
     """The parameters x at which the sum of losses over ``num_cases`` plus ridge / 2 |x|^2 is least.
 
     L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit
-    matrix, which takes a quarter of the passes. What has a bound in x is proportional to a
-    coordinate of its own, which has one, too.
+    matrix, which takes a quarter of the passes. A bounded parameter is a multiple of one
+    coordinate, so that its bound is one on that coordinate.
 
     Args:
         models: Voxels by the same parameters.
@@ -103,12 +108,12 @@ def minimise(
     """
     start = np.zeros(len(lowest))
     hessian = sum(model.hessian(start) for model in models) / num_cases
-    turn, scale, order = _preconditioner(
+    transform, scale, order = _preconditioner(
         hessian + ridge * np.eye(len(start)), is_bounded=np.isfinite(lowest)
     )
 
     def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
-        x = turn @ y
+        x = transform @ y
         loss = 0.0
         gradient = np.zeros_like(x)
         for model in models:
@@ -116,7 +121,7 @@ def minimise(
             loss += model_loss
             gradient = gradient + model_gradient
         value = loss / num_cases + ridge * float(x @ x) / 2
-        return value, (gradient / num_cases + ridge * x) @ turn
+        return value, (gradient / num_cases + ridge * x) @ transform
 
     bounds = [(bound, None) for bound in lowest[order] / scale]
     result = minimize(
@@ -127,9 +132,10 @@ def minimise(
         bounds=bounds,
         options={"ftol": 1e-10, "gtol": 1e-7},  # of the loss in nats
     )
-    if result.status == 1 or not np.isfinite(result.fun):
+    has_reached_limit = result.status == 1  # of iterations or evaluations
+    if has_reached_limit or not np.isfinite(result.fun):
         raise ValueError(f"the fit did not settle in {result.nit} steps; check the probabilities.")
-    return np.maximum(turn @ result.x, lowest)
+    return np.maximum(transform @ result.x, lowest)
 
 
 def _preconditioner(
@@ -146,8 +152,10 @@ def _preconditioner(
     """
     order = np.argsort(is_bounded, kind="stable")
     factor = np.linalg.cholesky(hessian[np.ix_(order, order)])
-    turn = np.linalg.inv(factor).T  # triangular
-    scale = np.diag(turn).copy()
+    transform = np.linalg.inv(factor).T  # upper triangular
+    scale = np.diag(transform).copy()
     bounded = slice(np.count_nonzero(~is_bounded), None)
-    turn[:, bounded] = turn[:, bounded] @ np.linalg.inv(turn[bounded, bounded]) * scale[bounded]
-    return turn[np.argsort(order)], scale, order
+    inverse_block = np.linalg.inv(transform[bounded, bounded])
+    transform[:, bounded] = transform[:, bounded] @ inverse_block * scale[bounded]
+    inverse_order = np.argsort(order)
+    return transform[inverse_order], scale, order

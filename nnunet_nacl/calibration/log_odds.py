@@ -1,8 +1,8 @@
 """Log-odds of voxels: what calibration maps act on.
 
-With logits z, l_k = max(z_k - max_j z_j, -15) and 0 the background, u_k = l_k - l_0 are the
-log-odds of structure k to the background; of a region u = z clipped to +-15. v = log(1 + sum_j exp
-u_j) is minus the log of the background's probability.
+Class 0 is the background. With logits z and l_k = max(z_k - max_j z_j, -15), u_k = l_k - l_0 are
+the log-odds of structure k to the background; of a region u = z clipped to +-15. v = log(1 + sum_j
+exp u_j) is minus the log of the background's probability.
 
 m is the number of structures: K - 1 for K classes, R for R regions. C is the number of channels: K
 or R.

@@ -93,8 +93,10 @@ class LogOddsMap(ABC):
 
     @property
     def digest(self) -> str:
-        """What results under it depend on, in a few letters: its table grows with the cube of the
-        structures."""
+        """Hash of the map, by which results name it.
+
+        Its tables are too long for that: they grow with the cube of the structures.
+        """
         slopes, offsets = self.tables
         content = hashlib.blake2b(repr((slopes.shape, self.regions)).encode(), digest_size=16)
         content.update(np.ascontiguousarray(slopes).tobytes())

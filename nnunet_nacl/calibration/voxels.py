@@ -26,7 +26,8 @@ class LabelVoxels:
     Attributes:
         features: (m + 2, n) f: clipped log-odds u, their total v, and 1; of a region (3, n).
         target: (n,) true class, or whether the voxel is in the region.
-        weights: (n,) float64; those of a case sum to at most 1.
+        weights: (n,) float64. All of a case, over labels and regions, sum to 1, or to less where
+            voxels are certain background.
     """
 
     features: Tensor
@@ -74,6 +75,7 @@ class Voxels:
         uncertain = torch.nonzero(~is_certain_background(self.log_odds)).ravel()
         labels = torch.atleast_2d(self.label)
         targets = torch.atleast_2d(self.target)
+        # The loss of regions is the mean over them; classes have one row of targets.
         weights = self.all_weights / self.all_weights.sum() / len(targets)
         result = {}
         for region in range(len(labels)):

@@ -22,7 +22,7 @@ _DRAWS = 200
 
 
 @dataclass(frozen=True)
-class _Aim:
+class _Request:
     """Which scans are bad, by the Dice of each structure that counts, and the share to be found."""
 
     bad: Mapping[str, float]
@@ -47,37 +47,39 @@ def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd
         nothing orders them.
     """
     if bad is None:
-        aims = [_Aim(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
+        requests = [_Request(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
     else:
-        aims = [_Aim(bad, find) for find in FINDS]
+        requests = [_Request(bad, find) for find in FINDS]
     n_patients = int(scores.patient.max()) + 1
     drawn = np.vstack([np.ones(n_patients), resamples(n_patients, _DRAWS, 0)])
-    return pd.DataFrame([_cost_of_aim(scores, aim, drawn) for aim in aims])
+    return pd.DataFrame([_cost_of_request(scores, request, drawn) for request in requests])
 
 
-def _cost_of_aim(scores: ScanScores, aim: _Aim, drawn: np.ndarray) -> dict[str, object]:
+def _cost_of_request(scores: ScanScores, request: _Request, drawn: np.ndarray) -> dict[str, object]:
     """A row of :func:`flag_costs`.
 
     Args:
         scores: The calibration scans.
-        aim: Which of them are bad, and the share to be found.
+        request: Which of them are bad, and the share to be found.
         drawn: (D, patients) how often each patient counts; once in the first row.
     """
-    are_bad = scores.are_bad(aim.bad)
+    are_bad = scores.are_bad(request.bad)
     n_bad_patients = len(set(scores.patient[are_bad]))
-    rate = 1 - aim.find
-    shares = _shares_flagged(scores.of_scans(aim.bad), are_bad, scores.patient, rate, drawn)
+    rate = 1 - request.find
+    shares = _shares_flagged(scores.of_scans(request.bad), are_bad, scores.patient, rate, drawn)
     certainty = -np.array(scores.entropy, float)
     by_entropy = _shares_flagged(certainty, are_bad, scores.patient, rate, drawn)
     if n_bad_patients < patients_needed(rate):
-        interval = percentile_interval(shares[:0])  # NaN
+        interval = (math.nan, math.nan)
         at_random = math.nan
     else:
         interval = percentile_interval(shares[1:])
+        # One less the largest risk that `controls_risk` allows with so many patients: where nothing
+        # orders the scans, the share that is flagged is the share of the bad ones that is found.
         at_random = 1 - (rate * (n_bad_patients + 1) - 1) / n_bad_patients
     return {
-        "find": aim.find,
-        "bad": min(aim.bad.values()),
+        "find": request.find,
+        "bad": min(request.bad.values()),
         "share_bad": are_bad.mean(),
         "n_patients": n_bad_patients,
         "flagged": shares[0],

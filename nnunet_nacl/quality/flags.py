@@ -85,6 +85,7 @@ class Flags:
         refused = [threshold.why_not for threshold in learned if threshold.why_not]
         if refused and not is_default:
             raise UserError(f"{refused[0]}.")
+        # A higher threshold flags more: the highest keeps to both shares.
         highest = max(threshold.value for threshold in learned)
         is_flagged = np.zeros(len(score), bool)
         if not refused:
@@ -130,9 +131,10 @@ class Flags:
         if self.why_not:
             return f"Flagging by predicted Dice is off: no limit could be learned ({self.why_not})."
         share_bad = f"{100 * self.share_bad:.0f} %"
-        scans = f"f the {self.n_scans} calibration scans {share_bad} were bad ({self.called_bad})"
+        scans = f"the {self.n_scans} calibration scans"
+        were_bad = f"{share_bad} were bad ({self.called_bad})"
         if self.threshold is None:
-            return f"No scan is flagged by predicted Dice: o{scans}."
+            return f"No scan is flagged by predicted Dice: of {scans} {were_bad}."
         aims = []
         if self.find is not None:
             aims.append(f"{100 * self.find:g} % of the bad scans are flagged")
@@ -142,7 +144,7 @@ class Flags:
         flagged = f"{100 * self.share_flagged:.0f} %"
         return (
             f"Aim for patients like those of the calibration: {', and '.join(aims)}. "
-            f"O{scans}; {found} of these and {flagged} of all would be flagged."
+            f"Of {scans} {were_bad}; {found} of these and {flagged} of all would be flagged."
         )
 
 
@@ -174,6 +176,7 @@ def _learn_find_threshold(
         f"there are {n_bad_patients}"
     )
     if n_bad_patients:
+        # `patients_needed` solved for the rate: it is at least 1 / (n + 1).
         largest = math.floor(1000 * n_bad_patients / (n_bad_patients + 1)) / 1000
         why_not += f"; -find {largest:g} can be had"
     return _Threshold(-math.inf, why_not)
@@ -190,6 +193,7 @@ def _learn_miss_threshold(
     if not math.isnan(threshold):
         return _Threshold(threshold)
     n_patients = _count_patients(patient)
+    # `patients_needed` solved for the rate: it is at least 1 / (n + 1).
     smallest = math.ceil(1000 / (n_patients + 1)) / 1000
     why_not = (
         f"-miss {miss:g} takes {patients_needed(miss)} calibration patients, "

@@ -114,6 +114,8 @@ class StructureEstimate:
         deviation = np.abs(self.difference - expected)
         weight = 1 / cases_by_patient[self.patient] / (self.n_patients + 1)
         level = 1 - DEFAULT_ALPHA
+        # A low end, expected - deviation, is turned round: its lower quantile is minus the upper
+        # quantile of deviation - expected.
         low = -_weighted_quantile(deviation - expected, weight, level)
         high = _weighted_quantile(expected + deviation, weight, level)
         return np.array([low, high])
@@ -213,7 +215,8 @@ def check_estimate(
 ) -> EstimateCheck:
     """Predict each case by what the cases of other patients teach.
 
-    Arguments are those of :meth:`StructureEstimate.fit`. Errors are NaN with fewer than two
+    Arguments are those of :meth:`StructureEstimate.fit`. Folds are dealt anew, over the patients
+    whose values are known, so that each fold has some of them. Errors are NaN with fewer than two
     patients.
     """
     cases = pd.DataFrame(

@@ -52,10 +52,14 @@ class LearnedQuality:
         if any(estimate.voxel is None for estimate in self.volume.values()):
             raise ValueError("volume: volumes, and they alone, have the volume of a voxel")
         for key in self.dice.keys() & self.scores.score.keys():
-            self._check_predicted_have_scores(key)
+            self._check_number_of_scores(key)
 
-    def _check_predicted_have_scores(self, key: str) -> None:
-        """ValueError where fewer scans have a score of a structure than have a predicted Dice."""
+    def _check_number_of_scores(self, key: str) -> None:
+        """ValueError where too few scans have a score of a structure.
+
+        Every scan must have one of a structure that all scans have; of another at least as many as
+        had a predicted Dice.
+        """
         scores = self.scores
         n_scores = np.count_nonzero(~np.isnan(scores.score[key]))
         n_predicted = len(self.dice[key].patient)
@@ -67,7 +71,10 @@ class LearnedQuality:
             )
 
     def predict_dice(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of other cases than it was learned from, with the columns of ``DICE_COLUMNS``."""
+        """A table of other cases than it was learned from, with the columns of ``DICE_COLUMNS``.
+
+        The table has a row for each case and structure, with ``key`` and ``predicted_dice``.
+        """
         return _with_intervals(
             table, lambda key, rows: self.dice[key].predict(rows[PREDICTED_DICE])
         )
@@ -84,7 +91,10 @@ def learn(
     """Learn from a table of held-out cases, each under a map that was fitted without it.
 
     Args:
-        table: A row for each case and structure.
+        table: A row for each case and structure, of :func:`nnunet_nacl.cases.record.table`. Used
+            are ``case``, ``key``, ``voxel_volume``, ``entropy``, ``Dice``, ``predicted_dice``,
+            ``true_volume``, ``predicted_volume``, and what
+            :func:`~nnunet_nacl.quality.presence.learn_presence` takes.
         patients: Patient of each case.
         folds: Fold of the cross-fit of each case; a patient's cases lie in one.
         as_deployed: Whether cases were predicted as in use.
@@ -101,6 +111,7 @@ def learn(
         owners = look_up_patients(rows.case, patients)
         predicted_dice = _predicted_where_present(rows, PREDICTED_DICE)
         dice[key] = StructureEstimate.fit(predicted_dice, rows.Dice, owners)
+        # Not by `folds`: a check deals its own among the cases whose values are known.
         dice_checks[key] = check_estimate(predicted_dice, rows.Dice, owners)
         predicted_volume = _predicted_where_present(rows, "predicted_volume")
         volume[key] = StructureEstimate.fit(predicted_volume, rows.true_volume, owners, voxel)
@@ -180,8 +191,10 @@ def _with_intervals(
 ) -> pd.DataFrame:
     """The table with the columns of ``DICE_COLUMNS``.
 
+    Predicted Dice too becomes NaN where nothing was learned of a structure.
+
     Args:
-        table: A row for each case and structure.
+        table: A row for each case and structure, with ``key`` and ``predicted_dice``.
         predict: Takes a structure's key and its n rows, and gives (n, 3) values of the columns.
     """
     with_intervals = table.assign(**dict.fromkeys(DICE_COLUMNS[1:], math.nan))

@@ -32,7 +32,7 @@ FEWEST = 3
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _LEAST_DICE = 1e-3
 _NUM_BINS = 10  # of the expected calibration error
-# A structure is listed if more than this share of the cases have it in several components: in
+# A structure is in `listed` if more than this share of the cases have it in several components: in
 # some, anatomy falls apart.
 _SHARE_FRAGMENTED = 0.5
 
@@ -193,7 +193,9 @@ class LearnedPresence:
         voxel: Volume of a voxel, the median of the cases'.
         present: By structure, whether it is in a scan. Structures that are in all cases, or in
             none, are missing.
-        listed: Structures that are absent from some cases, or fragmented in most.
+        listed: Structures that are absent from some cases, or fragmented in most: several
+            components of them are no surprise. Of those that may be absent each component is a
+            finding, see :class:`~nnunet_nacl.calibrator.calibrator.Calibrator`.
         checks: By structure, how its probability does on patients that it was not learned from.
         why_not: By structure why nothing was learned, though some cases lack it.
     """
@@ -242,7 +244,9 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
     with a scan that lacks it: the scans of fewer do not tell presence from who the patient is.
 
     Args:
-        table: A row for each held-out case and structure.
+        table: A row for each held-out case and structure, of
+            :func:`nnunet_nacl.cases.record.table`. Used are ``case``, ``key``, ``voxel_volume``,
+            ``true_volume``, ``true_pieces``, ``network_volume`` and ``network_dice``.
         patients: Patient of each case.
     """
     learned = LearnedPresence(voxel=float(table.voxel_volume.median()), present={}, listed=[])
@@ -278,6 +282,7 @@ def _learn_structure(
         )
         return
     features = presence_features(rows, learned.voxel)
+    # Of zeros the intercept alone is fitted, that is, the share of the other patients' rows.
     no_features = np.zeros((len(rows), 1))
     probability = predict_left_out(features, is_present, owners)
     share_of_others = predict_left_out(no_features, is_present, owners)

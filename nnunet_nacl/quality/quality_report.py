@@ -65,7 +65,9 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> Qual
     """How well the predicted Dice of one method agrees with Dice.
 
     Args:
-        table: A row for each case and structure.
+        table: A row for each case and structure, of :func:`nnunet_nacl.cases.record.table`. Used
+            are ``case``, ``key``, ``Dice``, ``predicted_dice``, ``entropy``, and, where there are
+            such, ``members_dice`` and the ends of the intervals in ``DICE_COLUMNS``.
         bad: By key of each structure that counts, the Dice below which it is bad; None: nothing is
             called bad.
 
@@ -129,7 +131,8 @@ def confidence_scores(table: pd.DataFrame) -> dict[str, pd.Series]:
 
     Larger is better; NaN where nothing is known. ``predicted Dice`` is the lowest of a case's
     structures, ``entropy`` minus its mean entropy. ``folds``: how far the networks of several
-    folds agree, where cases were predicted by more than one.
+    folds agree, where cases were predicted by more than one. The table is that of
+    :func:`quality_report`.
     """
     by_case = table.groupby("case", sort=False)
     scores = {"predicted Dice": by_case.predicted_dice.min(), "entropy": -by_case.entropy.first()}

@@ -8,8 +8,9 @@ the network saw, or below all thresholds is missed at every t.
 
 The threshold is the largest by conformal risk control
 (:func:`~nnunet_nacl.quality.risk_control.controls_risk`) over the patients who have the structure.
-A patient's loss is the share of the true voxels that is missed, the mean over its scans. It holds
-for each structure by itself, on average over exchangeable patients predicted alike.
+A patient's loss is the share of the true voxels that is missed, the mean over its scans. The
+guarantee, an expected loss of at most 1 less the recall that is asked for, holds for each structure
+by itself, on average over exchangeable patients predicted alike.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def addable(
         regions: Whether these are regions.
 
     Returns:
-        Three (n,) arrays: structure, from 0; number of the voxel in the block; place in
+        Three (n,) arrays: structure, from 0; number of the voxel in the block; index in
         :data:`THRESHOLDS` of the largest that its probability reaches. Voxels that reach none are
         left out.
     """
@@ -151,7 +152,7 @@ class LearnedRecall:
             raise ValueError("a higher threshold cannot miss less")
 
     def place(self, recall: float) -> int | None:
-        """Place in the lists of the largest threshold that keeps to a recall; None without."""
+        """Index in the lists of the largest threshold that keeps to a recall; None without."""
         fits = np.flatnonzero(controls_risk(np.array(self.missed), self.n_patients, 1 - recall))
         return int(fits[-1]) if len(fits) else None
 
@@ -170,6 +171,8 @@ class LearnedRecall:
                 f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a"
                 " probability below 0.0001"
             )
+        # The largest recall that `controls_risk` allows at the lowest threshold: 1 less
+        # (n missed + 1) / (n + 1).
         best = math.floor(1000 * n * (1 - self.missed[0]) / (n + 1) + 1e-6) / 1000
         if not best:
             return f"{why}; nothing can be had"
@@ -183,8 +186,9 @@ def learn_recall(
 
     Args:
         cases: A row for each case and structure, with ``case``, ``key``, and ``TP``, ``FP`` and
-            ``FN`` of nnU-Net's labels.
-        counts: Of each case what :func:`count_addable` gives, in the same order.
+            ``FN`` of nnU-Net's labels. Structures come in the order of the channels, as in
+            ``counts``.
+        counts: Of each case what :func:`count_addable` gives, in the same order of cases.
         patients: Patient of each case.
     """
     # Voxels that reach at least each threshold; last, where nothing is added.
@@ -279,13 +283,13 @@ class SensitiveAim:
         refused = {}
         for key, name in names.items():
             of_structure = learned.get(key, LearnedRecall())
-            place = of_structure.place(recall)
-            if place is None:
+            index = of_structure.place(recall)
+            if index is None:
                 refused[name] = of_structure.why_not(recall)
                 continue
-            is_enlarged = place < len(THRESHOLDS)
-            thresholds[name] = float(THRESHOLDS[place]) if is_enlarged else None
-            times_larger[name] = of_structure.times_larger[place]
+            is_enlarged = index < len(THRESHOLDS)
+            thresholds[name] = float(THRESHOLDS[index]) if is_enlarged else None
+            times_larger[name] = of_structure.times_larger[index]
         if not thresholds:
             reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
             raise UserError(f"-recall {recall:g} cannot be had. {reasons}.")
@@ -306,7 +310,10 @@ class SensitiveAim:
         return limits
 
     def text(self, place: str) -> str:
-        """What the labels in a place are, and what they cost, in a few sentences."""
+        """What the labels are, and what they cost, in a few sentences.
+
+        ``place`` says in words where they are.
+        """
         miss = "miss" if self.is_exact else "aim to miss"
         sentences = [
             f"In {place}: labels that {miss} on average at most {100 * (1 - self.recall):.3g} % of"

@@ -9,8 +9,9 @@ found without its patient, in scale, too. With n patients
 
     p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
 
-is small with a probability of at most p, were the scan exchangeable with them and its score found
-alike. The left-out scores have one patient less to be near to, so this is approximate.
+is at most a level with a probability of at most that level, were the scan exchangeable with them
+and its score found alike. The left-out scores have one patient less to be near to, so this is
+approximate.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _MAD_TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution
 SLACK = 1.1
 """How far beyond the range of known scans, as a factor, a spacing or size is still like theirs."""
 ROUNDING = 1e-9
-"""How far a p-value may exceed the level, and level (n + 1) miss a whole number."""
+"""Tolerance for rounding, of a p-value against the level, and of level (n + 1) against whole
+numbers; n is the number of patients."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,7 +77,10 @@ class CalibrationProfiles:
         return int(self.patient.max()) + 1
 
     def why_not(self, unlike: float) -> str:
-        """Why no scan can be unlike at this level, in words; empty if one can."""
+        """Why no scan can be unlike, in words; empty if one can.
+
+        ``unlike`` is the level: a scan is unlike if its p-value is at most this.
+        """
         needed = patients_needed(unlike)
         if self.n_patients >= needed:
             return ""
@@ -139,7 +144,9 @@ class CalibrationProfiles:
     def stands_out(self, profile: np.ndarray) -> str:
         """The number of an (F,) profile that is farthest off: name, value, range of these scans.
 
-        Such as ``noise 0.31 (0.02 to 0.08)``; of a logarithm the number itself.
+        Such as ``noise 0.31 (0.02 to 0.08)``; of a logarithm the number itself. Which scans stand
+        out of a batch is another question, see
+        :func:`~nnunet_nacl.quality.unlike_batch.find_stand_outs`.
         """
         farthest = int(np.argmax(np.abs(self._reference.scale(profile))))
         name = self.names[farthest]

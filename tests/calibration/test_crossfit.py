@@ -152,7 +152,7 @@ def test_the_standard_error_of_an_excess_is_over_patients():
     assert np.isnan(error_of_mean(values, np.zeros(3)))
 
 
-def test_the_poorest_within_one_standard_error_of_the_best_is_chosen():
+def test_the_least_free_within_one_standard_error_of_the_best_is_chosen():
     fits = [
         scored("temperature", 0.2, 0.1, 0.05),
         scored("shift", 0.101, 0.001, 0.01),  # is for checkpoints alone
