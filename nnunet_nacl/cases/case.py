@@ -33,7 +33,7 @@ in."""
 MASKS = tuple(MASK_NOTES)
 
 LARGEST_RADIUS_MM = 100.0
-"""Of a mask."""
+"""The largest radius that a mask may have."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Labels:
             return smallest_type(painted)
         import torch
 
-        # in parts: NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        # NumPy's and PyTorch's argmax over the first axis are slow on large arrays. PyTorch's max
+        # of small parts is fast, and gives the index of the first of equal classes, too.
         voxels = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1)
         labels_of_parts = []
         for part in voxels.split(1 << 16, dim=1):
@@ -250,12 +251,14 @@ class MadeBy(InferenceSettings, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The ground truth of a case for those who count.
+    """The ground truth of a case, made ready for sums over its voxels.
 
     Attributes:
         labels: (*spatial) label map, 0 where it is ignored.
         valid: (*spatial) False where it is ignored; None where nothing is.
-        around: (*spatial) the masks ``dilated``, ``boundary`` and ``near``.
+        around: By name the (*spatial) masks ``dilated`` and ``boundary``, which lie around the
+            truth, and ``near``, which lies around the prediction. ``near`` may hold ignored voxels;
+            whoever counts leaves these out by ``valid``.
     """
 
     labels: np.ndarray
@@ -280,12 +283,13 @@ class Case:
         images: Files of the scan; empty where they are not known.
         image: (*spatial) its first channel in half precision, scaled to [0, 1]; None where it was
             not read.
-        networks: Names of the networks whose mean the probabilities are.
+        networks: Names of the networks whose mean the probabilities are; a single empty
+            name where they are not known.
         disagreement: Of these networks; None with one.
         differences: How the image differs from the training's, in words.
         profile: What the scan looks like; empty where no image was read.
         made_by: How the probabilities were made, as far as it is known, as in its record.
-        files: By place in the folder of its source, what was written of it there.
+        files: What was written of it in the output folder, by the path there, with / between names.
     """
 
     name: str

@@ -30,8 +30,9 @@ class FileKey(TypedDict):
 
 
 def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
-    """A file by its content; OSError if it cannot be read. Of an npz only the directory is read.
+    """A file by its content; OSError if it cannot be read.
 
+    Of an npz only the list of its members is read, which holds their checksums.
     What was found ``earlier`` holds where path, size, both times and the inode are the same. Size
     and modification time alone do not tell two files apart: archives with fixed dates give many
     files the same time, and `mv` keeps it. A file system whose inodes change costs a reading, and
@@ -57,7 +58,7 @@ def renamed_key(key: FileKey, path: Path) -> FileKey:
 def is_same_content(first: FileKey, second: FileKey) -> bool:
     """Whether two files hold the same.
 
-    A broken npz, of which there is no digest, holds the same as none.
+    A broken npz has no digest; it never counts as the same as another file.
     """
     return bool(first["digest"]) and (first["size"], first["digest"]) == (
         second["size"],
@@ -98,9 +99,9 @@ def _npz_digest(path: Path) -> str:
 
 
 def lacks_fields(earlier: Mapping[str, FileKey | None], now: Mapping[str, FileKey | None]) -> bool:
-    """Whether files, by name, were found ``earlier`` by a version that kept no inode.
+    """Whether any file has an inode in the keys of ``now``, and had none in the ``earlier`` ones.
 
-    Those that are read in full ``now`` are looked at.
+    Then a version that kept no inodes made the earlier keys, which should be written anew.
     """
     for name, key in now.items():
         before = earlier.get(name)

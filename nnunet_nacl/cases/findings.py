@@ -21,7 +21,7 @@ from nnunet_nacl.json_types import Number, Share, Size
 FINDINGS = "findings.csv"
 MAX_FINDINGS = 100
 """Of a structure in a case; of more, the largest are listed."""
-_PART_VOXELS = 1 << 20
+_PART_VOXELS = 1 << 20  # of a component map that are worked on at a time
 FINDING_COLUMNS = (
     CsvColumn("case", "name", "The scan."),
     CsvColumn("structure", "name", "The structure."),
@@ -94,7 +94,7 @@ class Components:
 
 def structure_boxes(label_map: np.ndarray, labels: Labels) -> dict[int, Box | None]:
     """By the channel of each structure the smallest box that holds it; None if it is absent."""
-    # of 1, 2, ...; in one pass over the label map
+    # the boxes of the label values 1, 2, ..., found in one pass over the label map
     boxes_of_values = ndimage.find_objects(label_map)
     boxes = dict[int, Box | None]()
     for channel in labels.foreground:
@@ -147,7 +147,7 @@ def label_components(
 def _parts_of(component_map: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     """Parts that cover a component map once, with their boxes in it.
 
-    What is made of one takes little memory.
+    Working on one part after the other keeps temporary arrays small.
     """
     for box in layers_of(whole_box(component_map.shape), _PART_VOXELS):
         yield box, component_map[box]
@@ -207,11 +207,11 @@ class FindingSums:
         shared = common_box(where, self._components.box)
         if shared is None:
             return
-        block, own = shared
-        component_numbers = self._components.component_map[own].ravel()
+        box_in_block, box_in_map = shared
+        component_numbers = self._components.component_map[box_in_map].ravel()
         inside = np.flatnonzero(component_numbers)
         component_numbers = component_numbers[inside]
-        probability = probs[self._channel][block].ravel()[inside].astype(np.float32)
+        probability = probs[self._channel][box_in_block].ravel()[inside].astype(np.float32)
         self._probability_sums += np.bincount(
             component_numbers, probability, minlength=len(self._probability_sums)
         )

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-_SPACING_TOLERANCE = 1e-2  # relative; file formats round
-_DIRECTION_TOLERANCE = 1e-2
+# Within these two images lie at the same place: file formats round.
+_SPACING_TOLERANCE = 1e-2  # relative
+_DIRECTION_TOLERANCE = 1e-2  # of each component of a unit vector
 _ORIGIN_TOLERANCE_VOXELS = 0.5
-_SAME_SPACING = 1.01
+_SAME_SPACING = 1.01  # axes whose spacings differ by a smaller factor are equally thick
 # NIfTI's patient coordinates to DICOM's: x and y grow the other way
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -54,6 +55,7 @@ class Geometry:
     @property
     def is_2d(self) -> bool:
         """Whether the first array axis is one that nnU-Net's reader added."""
+        # the reader gives it 999 times the largest spacing; 900 leaves room for rounding
         return len(self.spacing_mm) == 3 and self.spacing_mm[0] > 900 * max(self.spacing_mm[1:])
 
     @property

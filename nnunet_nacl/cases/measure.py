@@ -45,8 +45,8 @@ def measure(
         case: With its probabilities. What needs a ground truth is measured where there is one.
         calibration: Map that the probabilities are taken through; it changes no label. None leaves
             them.
-        views: Where the network is uncertain, as :meth:`Views.of` begins it, which is filled; None
-            makes none.
+        views: What :meth:`Views.of` gives for the case; it is filled while the case is measured.
+            None makes no images.
         settings: What is measured beside a ground truth.
         with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
         findings: Channels of the structures whose connected components are listed.
@@ -59,6 +59,8 @@ def measure(
     truth = case.read_truth(settings)
     sizes, finding_sums = _components_of(case, findings)
     sums = CaseSums(case, truth, settings.n_bins)
+    # Outside the network's crop all is background, which adds nothing to sums over structures.
+    # Beside a truth the whole image counts: calibration is that of all voxels.
     counted_box = None  # the whole image
     if truth is None:
         counted_box = network.box
@@ -140,7 +142,8 @@ def _structure_table(
     """A row for each structure, see :func:`nnunet_nacl.cases.record.table`."""
     labels = case.labels
     voxel_size = case.geometry.voxel_size
-    expected_voxels, n_voxels, _ = sums.expected
+    expected_voxels, n_voxels, _ = sums.expected  # the third: expected voxels in common
+    _, network_probability_sums = sums.network  # the first: numbers of voxels
     table = pd.DataFrame(index=list(labels.structures))
     if truth is not None:
         table = pd.DataFrame(_compare_with_truth(case, truth), table.index)
@@ -154,7 +157,7 @@ def _structure_table(
         predicted_dice=dice_of(sums.expected),
         predicted_volume=expected_voxels * voxel_size,
         max_probability=sums.max_probability,
-        network_volume=sums.network[1].sum(1) * voxel_size,
+        network_volume=network_probability_sums.sum(1) * voxel_size,
         network_dice=largest_dice(sums.network),
         members_dice=members_dice,
     )
@@ -228,7 +231,7 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
     else:
         target = truth.labels.astype(class_type(len(labels.values)))
 
-    # by the network, from which the segmentation may differ
+    # around what the network predicts, from which the case's segmentation may differ
     def near(is_predicted: np.ndarray) -> np.ndarray:
         return dilated_mask(is_predicted, settings.dilation_mm, case.spacing_mm)
 
@@ -279,6 +282,7 @@ def _structures_under_map(
     expected_voxels = table["predicted_volume"].to_numpy() / voxel_size
     n_voxels = table["volume"].to_numpy() / voxel_size
     predicted_dice = table["predicted_dice"].to_numpy()
+    # predicted Dice is 2 common / (expected_voxels + n_voxels), solved for what both have in common
     common = np.where(n_voxels > 0, predicted_dice * (expected_voxels + n_voxels) / 2, 0.0)
 
     first_structure = 0 if sample.regions else 1
@@ -308,7 +312,8 @@ def _count_sample(sample: Sample, probs: np.ndarray, n_bins: int) -> dict[str, B
     """Sums of all voxels of a case for every mask, by probabilities (C, n) of those drawn.
 
     They are unbiased over draws. The confidence is that of the label that the network chose, which
-    no map changes. Voxels outside the network's crop are background for certain.
+    no map changes. Voxels outside the network's crop are background for certain; ``sample.outside``
+    has one row for all of these that have the same target and masks.
     """
     outside_target, outside_masks, outside_counts = sample.outside.T
     num_outside = len(outside_counts)

@@ -39,7 +39,7 @@ Digests = dict[str, list[FileKey]]
 def check_no_others(
     paths: Sequence[Path], instead: str = "move them away, or choose another -o"
 ) -> None:
-    """UserError, before any work, where there are files of others.
+    """UserError, before any work, where there are any ``paths``, which are files of others.
 
     ``instead`` says what to do about them.
     """
@@ -117,10 +117,10 @@ class OwnedFiles:
 
     @contextlib.contextmanager
     def staging(self, place: str) -> Iterator[Path]:
-        """A folder for the file of a place, and for others beside it.
+        """A temporary folder for the file of a place, and for others beside it.
 
-        They get their names at the block's end. Until then all are whole. Probabilities (npz) get
-        theirs last: where they lie, all do.
+        At the block's end, when all are whole, they get their places. Probabilities (npz) get
+        theirs last: where they lie, all others do.
 
         Raises:
             UserError: A file of others lies at one of the places; or the block raised OSError, such
@@ -171,7 +171,7 @@ class OwnedFiles:
         try:
             key = file_key(path, known[0] if known else None)
         except (FileNotFoundError, NotADirectoryError):
-            return not path.is_symlink()
+            return not path.is_symlink()  # a link that leads nowhere is a file of others
         except OSError:  # a folder, or it cannot be read
             return False
         return key["size"] == 0 or any(is_same_content(key, earlier) for earlier in known)

@@ -59,7 +59,8 @@ class CaseProbabilities:
         network = self.in_box(where)
         if calibration is None:
             return network, network
-        seen = tuple(slice(0, 0) for _ in where)  # nothing of the block
+        # the part of the block that lies in the crop: the map leaves all else as it is
+        seen = tuple(slice(0, 0) for _ in where)  # nothing
         if self.crop is not None:
             shared = common_box(where, self.crop)
             if shared is not None:
@@ -82,7 +83,10 @@ class CaseProbabilities:
         return layers_of(within or whole_box(self.shape), max(1, max_voxels))
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
-        """Log-odds inside the crop: place in the image and (m, *block) float32, in voxel order."""
+        """Log-odds inside the crop: box of the image and (m, *block) float32, in voxel order.
+
+        m is the number of structures, so K - 1 for classes and R for regions.
+        """
         for where in self.crop_layers():
             yield where, log_odds(self.in_box(where), self.regions).float()
 
@@ -95,7 +99,7 @@ class CaseProbabilities:
 class SavedProbabilities(CaseProbabilities):
     """Probabilities in memory, as they were read."""
 
-    block_bytes = 64 << 20  # nothing is made for a block but what is computed from it
+    block_bytes = 64 << 20  # large, since a block is a view that takes no memory of its own
 
     def __init__(self, probs: np.ndarray, regions: bool) -> None:
         self.probs = probs
@@ -124,9 +128,9 @@ def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:
     None where they share nothing.
     """
     shared = []
-    for a, b in zip(one, other):
-        start = max(a.start, b.start)
-        stop = min(a.stop, b.stop)
+    for part, other_part in zip(one, other):
+        start = max(part.start, other_part.start)
+        stop = min(part.stop, other_part.stop)
         if start >= stop:
             return None
         shared.append(slice(start, stop))

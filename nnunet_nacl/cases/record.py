@@ -285,6 +285,7 @@ def _check_record(record: CaseRecord) -> None:
         n_tables = len(record.bins["all"].count)
         n_channels = record.bins["all"].num_classes
         n_structures = len(structures)
+        # T and K of BinStats
         of_classes = (1, n_structures + 1)
         of_regions = (n_structures, n_structures)
         if (n_tables, n_channels) not in (of_classes, of_regions):
@@ -313,7 +314,7 @@ def _check_addable(addable: np.ndarray, structures: pd.DataFrame) -> None:
     is_possible = addable.shape == (2, len(structures), len(THRESHOLDS))
     is_possible &= addable.dtype == np.int64
     if is_possible:
-        true_voxels, voxels = addable
+        true_voxels, voxels = addable  # each (structures, thresholds)
         missed_voxels = structures["FN"]
         is_possible &= bool((addable >= 0).all() and (true_voxels <= voxels).all())
         is_possible &= bool((true_voxels.sum(axis=1) <= missed_voxels).all())
@@ -357,7 +358,7 @@ def save_again(record: CaseRecord, path: Path) -> None:
 def _read_pictures_text(path: Path) -> bytes:
     """JSON of the pictures in a record's file; empty where it has none, UserError if damaged."""
     try:
-        arrays = read_arrays(path, "pictures".__eq__)
+        arrays = read_arrays(path, lambda name: name == "pictures")
     except OSError as error:
         raise UserError(describe(error, path)) from None
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes

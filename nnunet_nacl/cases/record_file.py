@@ -18,9 +18,8 @@ import numpy as np
 
 from nnunet_nacl.files import regular_only
 
-_MAX_ARRAY_BYTES = (
-    1 << 28
-)  # of all arrays together: a small file can promise more than memory holds
+# of all arrays together: a small file can promise more than memory holds
+_MAX_ARRAY_BYTES = 1 << 28
 _MAX_HEADER_BYTES = 1 << 24  # 3 MB for 120 structures of 100 components each
 _MAX_HEADER_VALUES = 1 << 19  # 90,000 for these: JSON takes many times as much in memory
 
@@ -78,7 +77,8 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         Exception: Of any kind, where the file is no record.
     """
-    header = decode_header(read_arrays(path, "header".__eq__)["header"])
+    arrays = read_arrays(path, lambda name: name == "header")
+    header = decode_header(arrays["header"])
     if not {"format", "case"} <= header.keys():
         raise ValueError("the header is not that of a record")
     return header
@@ -89,7 +89,8 @@ def is_record(path: Path) -> bool:
     try:
         read_header(path)
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        # cut short, but hardly before the first name in it
+        # Cut short, but hardly before the first name in it. A zip file begins with PK, 3, 4; its
+        # first member has 30 bytes of numbers, then its name, which in a record is the header's.
         with open(path, "rb", opener=regular_only) as file:
             start = file.read(40)
         return start[:4] == b"PK\3\4" and start[30:] == b"header.npy"

@@ -32,7 +32,10 @@ _LARGEST = 65504.0  # of float16
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Voxels drawn from one case; m is the number of structures.
+    """Voxels drawn from one case.
+
+    n voxels are drawn from S strata; m is the number of structures, and V the number of pairs of
+    target and masks that occur outside the crop.
 
     Attributes:
         log_odds: (m, n) float16, against the background, or in against out of each region.
@@ -176,6 +179,7 @@ def draw_sample(
     if limit_bytes is None:
         limit_bytes = most_bytes(probabilities.num_channels)
     num_structures = probabilities.num_channels if regions else probabilities.num_channels - 1
+    # log-odds; target and label; masks (one byte) and stratum (two)
     bytes_per_voxel = 2 * num_structures + 2 * target.itemsize + 3
     stratum_of_seen = stratum[seen]
     present = np.bincount(stratum_of_seen, minlength=1)
@@ -197,7 +201,10 @@ def draw_sample(
 def _find_strata(
     probabilities: CaseProbabilities, target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(*spatial) label that the network chose, as ``target`` has it, and stratum; 0 outside it."""
+    """(*spatial) label that the network chose, in the form of ``target``, and stratum.
+
+    Both are 0 outside the network's crop.
+    """
     label = np.zeros(target.shape, target.dtype)
     stratum = np.zeros(target.shape, np.uint16)
     for where, odds in probabilities.odds_blocks():
@@ -288,7 +295,8 @@ def _labels(odds: Tensor, regions: bool) -> np.ndarray:
 def _strata(odds: Tensor, label: np.ndarray, target: np.ndarray, regions: bool) -> np.ndarray:
     """(n,) stratum of voxels: chosen label, decade of their uncertainty, whether they are right.
 
-    Of regions it is told whether the voxel was found in any.
+    Its number is 2 * ((_DECADES + 1) * chosen + decade), and one more where the voxel is right.
+    ``chosen`` is the label; of regions it only says whether the voxel was found in any.
 
     Args:
         odds: (m, n) log-odds.
@@ -312,9 +320,10 @@ def _uncertainty(odds: Tensor, regions: bool) -> Tensor:
     """(n,) 1 - largest probability, by (m, n) log-odds; of regions that of the least certain."""
     if regions:
         return torch.sigmoid(-odds.abs()).amax(0)
+    # The background's log-odds are 0, so it is the most probable one where all others are below.
+    # Terms are relative to the most probable class, whose own term is 1 and is taken off again.
     largest = odds.amax(0)
     top = largest.clamp_min(0)
-    # the largest one's own term is 1
     others = (odds - top).exp_().sum(0) + (-top).exp() - 1
     return others / (1 + others)
 
@@ -332,17 +341,18 @@ def _shares(present: np.ndarray, budget: int) -> np.ndarray:
     shares = np.zeros_like(present)
     if np.count_nonzero(present) <= budget:
         shares = np.minimum(present, 1)
-    decade = np.arange(len(present)) // 2 % (_DECADES + 1)
-    variance = present * 10.0 ** (-decade / 2)
+    decade = np.arange(len(present)) // 2 % (_DECADES + 1)  # see _strata
+    # Neyman: voxels times their standard deviation, which is the root of their uncertainty
+    neyman_weight = present * 10.0 ** (-decade / 2)
     while True:
         left = budget - int(shares.sum())
         has_more = shares < present
         if left <= 0 or not has_more.any():
             return shares
-        by_variance = variance / max(variance[has_more].sum(), 1e-30)
-        evenly = 1 / has_more.sum()
-        worth = has_more * (by_variance + evenly) / 2
-        more = np.minimum(np.floor(left * worth).astype(np.int64), present - shares)
+        neyman_share = neyman_weight / max(neyman_weight[has_more].sum(), 1e-30)
+        even_share = 1 / has_more.sum()
+        share_of_rest = has_more * (neyman_share + even_share) / 2
+        more = np.minimum(np.floor(left * share_of_rest).astype(np.int64), present - shares)
         if not more.any():
             return shares
         shares += more

@@ -21,7 +21,8 @@ class CaseSums:
 
     Attributes:
         bins: For calibration, by mask; empty without a ground truth.
-        addable: What :func:`~nnunet_nacl.quality.recall.count_addable` gives.
+        addable: (2, S, thresholds) voxels that could be added to each structure, the true ones and
+            all, as :func:`~nnunet_nacl.quality.recall.count_addable` counts them.
         n_changed: Voxels where the segmentation is not the network's own.
         expected: (3, S) what :func:`~nnunet_nacl.metrics.expected_dice.count_expected` gives.
         network: What :func:`~nnunet_nacl.metrics.largest_dice.count_probabilities` gives of the
@@ -44,10 +45,16 @@ class CaseSums:
         self._n_predicted = 0
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
-        """Count the (C, *block) probabilities of a box of the image, and those of the network."""
+        """Take a box of the image.
+
+        Args:
+            where: The box.
+            probs: (C, *block) probabilities, under the map if there is one.
+            raw: (C, *block) the network's own.
+        """
         labels = self._case.labels
         segmentation = self._case.segmentation[where]
-        delivered = labels.channels_of(segmentation)
+        delivered = labels.channels_of(segmentation)  # the labels that the user gets
         valid = None
         if self._truth is not None:
             if self._truth.valid is not None:

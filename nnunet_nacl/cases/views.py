@@ -91,7 +91,10 @@ class Views:
 
     @classmethod
     def of(cls, case: Case, names: Sequence[str], limits: Sequence[float] = ()) -> Views:
-        """As they are outside the crop, where no label is added; what compares networks is whole.
+        """Images that hold the values of certain background, to be filled by :meth:`add`.
+
+        So they are right outside nnU-Net's crop. The image that compares networks is taken from the
+        case as a whole, and the sensitive labels begin as those of the segmentation.
 
         Args:
             case: Whose probabilities will be given to :meth:`add`.

@@ -46,7 +46,7 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
     """Codes of structures by name, from a JSON file.
 
     Raises:
-        UserError: A structure has no code, or one with what DICOM does not know.
+        UserError: A structure has no code, one that DICOM cannot hold, or an unknown category.
     """
     from pydicom.sr.codedict import codes
 

@@ -34,7 +34,7 @@ DICOM = "dicom"
 """Folder of the objects, all of a run in one, ready to be sent."""
 
 _MAKER = "nnunet_nacl"
-_ON_GRID = 0.1  # voxels
+_ON_GRID = 0.1  # voxels that a segmentation may lie off the slices' grid, for rounding
 _MEASUREMENTS = {
     "predicted_dice": ("DICE", "Predicted Dice"),
     "predicted_dice_low": ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval"),
@@ -159,7 +159,8 @@ class DicomMaker:
         probabilities = [name for name in maps if name not in _UNCERTAINTY_IMAGES]
         parametric = list(maps)
         if is_fractional:
-            structures = probabilities[-len(self.codes) :]  # without the background's
+            # in the order of the channels; of classes the background's is first, and left out
+            structures = probabilities[-len(self.codes) :]
             fractions = np.stack([maps[name] for name in structures], -1)
             objects["probabilities"] = self._make_segmentation(
                 fractions, headers, "FRACTIONAL", "PROBABILITIES"
@@ -296,7 +297,15 @@ class DicomMaker:
     def _attributes(
         self, headers: Sequence[Dataset], number: int, content: str, label: str = ""
     ) -> dict[str, Any]:
-        """Of a new object in a series of its own, whose number follows from that of the images."""
+        """Attributes of a new object in a series of its own.
+
+        Args:
+            headers: Of the images.
+            number: What is added to 100 times the images' series number: 1 for segmentations, 2 for
+                parametric maps, 3 for the report.
+            content: What the object holds, in words.
+            label: The same as a DICOM label; empty for objects that have none.
+        """
         import highdicom as hd
 
         attributes: dict[str, Any] = {}
@@ -388,7 +397,7 @@ def _find_turns(
     difference = to_array - inv_ornt_aff(turns, shape[::-1])
     size = (int(headers[0].Columns), int(headers[0].Rows), len(headers))
     ends = [(0, length - 1) for length in size]
-    # an error of the steps grows up to the corners
+    # an error of the voxel spacing adds up from voxel to voxel: it is largest at a corner
     corners = np.array(list(itertools.product(*ends, [1])))
     difference_voxels = np.abs(difference @ corners.T).max()
     turned_shape = apply_orientation(np.empty(shape[::-1], bool), turns).shape

@@ -25,13 +25,17 @@ from nnunet_nacl.images import check_name, quiet, read_header, verified
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+# Names of attributes. Those of the first four tuples must be the same in all images of a series.
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 _STUDY = ("StudyInstanceUID", "FrameOfReferenceUID")
 _KIND = ("Modality", "SOPClassUID")
 _PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
 _UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", *_STUDY)
+# what each image must have
 _NEEDED = (*_UIDS, *_PLANE, "ImagePositionPatient", "PhotometricInterpretation")
+# what all images of a series must have, or none
 _SCALE = ("RescaleSlope", "RescaleIntercept")
+# what an object made of a series must have, but may have without a value
 _MAY_BE_EMPTY = (
     "PatientSex",
     "ReferringPhysicianName",
@@ -46,7 +50,7 @@ _ONE_OF = {
     "PhotometricInterpretation": ("MONOCHROME2",),
     "ModalityLUTSequence": (),
 }
-"""Values that an attribute may have beside none."""
+"""The values that are supported of an attribute; it may also be empty or missing."""
 _NUMBERS = {
     "SliceThickness": 1,
     "PixelSpacing": 2,
@@ -71,7 +75,7 @@ _TAGS = (
     "SeriesDescription",
 )
 """What is read of a header to find series."""
-_ROUNDED = 1e-3  # headers round cosines to three digits
+_ROUNDED = 1e-3  # difference within a series: headers round cosines to three digits
 _SHIFT_PIXELS = 0.25
 _SHIFT_SLICES = 0.2
 """How far a slice may lie from where an even stack has it, within its plane and across.
@@ -212,6 +216,7 @@ def affine_of_series(headers: Sequence[Dataset]) -> np.ndarray:
     origin = np.array(first.ImagePositionPatient, float)
     last_origin = np.array(headers[-1].ImagePositionPatient, float)
     slice_spacing = (last_origin - origin) @ axes[:, 2] / (len(headers) - 1)
+    # between rows, so along a column, then between columns
     row_spacing, column_spacing = map(float, first.PixelSpacing)
     affine = np.eye(4)
     affine[:3, :3] = axes * (column_spacing, row_spacing, slice_spacing)
@@ -333,7 +338,11 @@ def _read(path: Path, tags: list[str] | None = None) -> Dataset:
 
 
 def _axes(header: Dataset) -> np.ndarray:
-    """(3, 3) orthonormal matrix: along a row, along a column, and from slice to slice by column."""
+    """(3, 3) orthonormal matrix whose columns are directions in the patient.
+
+    The first points along a row of the image, the second along a column, the third from slice to
+    slice.
+    """
     row, column = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
     normal = np.cross(row, column)
     normal /= np.linalg.norm(normal)
@@ -446,6 +455,7 @@ def _in_order(images: Sequence[SeriesImage]) -> tuple[Path, ...]:
     along_normal_mm = from_first_mm @ normal
     gaps_mm = np.diff(along_normal_mm)
     step_mm = along_normal_mm[-1] / (len(files) - 1)
+    # the median, of two middle gaps the lower: a gap that there is
     usual_gap_mm = float(np.percentile(gaps_mm, 50, method="lower"))
     from_even_mm = np.abs(along_normal_mm - step_mm * np.arange(len(files))).max()
     aside_mm = np.abs(from_first_mm - along_normal_mm[:, None] * normal).max()

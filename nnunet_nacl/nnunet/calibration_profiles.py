@@ -31,7 +31,8 @@ def learn_profiles(
     """What calibration scans look like.
 
     Args:
-        records: Of the scans; one without a profile is made up for by its preprocessed image.
+        records: Of the scans. Where one has no profile, this is made from nnU-Net's preprocessed
+            image and the segmentation that the record names.
         patients: Of each record.
         model: Whose calibration scans they are.
         num_processes: How many preprocessed images are looked at at the same time.
@@ -73,6 +74,7 @@ def _profile(
     case: str,
     nothing: None,
 ) -> np.ndarray:
+    """The profile of a case; ``nothing`` is what a step before would give, see `side_by_side`."""
     data, _, _, properties = data_set.load_case(case)
     image = np.asarray(data[:], np.float16)[: len(model.opened.channel_names)]
     segmentation, _ = model.opened.read_labels(segmentations[case])

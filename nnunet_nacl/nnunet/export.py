@@ -78,11 +78,15 @@ class ExportedLogits(CaseProbabilities):
     def _outside(self, shape: Sequence[int]) -> np.ndarray:
         """(C, *shape) float32, background for certain."""
         probs = np.zeros((self.num_channels, *shape), np.float32)
-        probs[0] = not self.regions
+        if not self.regions:
+            probs[0] = 1  # the background's class; of regions no channel has the background
         return probs
 
     def in_box(self, where: Box) -> np.ndarray:
-        """(C, *block) contiguous float32 as nnU-Net saves it, but for the last bit of softmax."""
+        """(C, *block) contiguous float32 as nnU-Net saves it.
+
+        A softmax of a part may differ from that of the whole image in its last bit.
+        """
         shape = [part.stop - part.start for part in where]
         shared = common_box(where, self.crop)
         if shared is None:
@@ -109,7 +113,10 @@ class ExportedLogits(CaseProbabilities):
         return probs
 
     def odds_blocks(self) -> Iterator[tuple[Box, torch.Tensor]]:
-        """From the logits themselves: float32's sigmoid is 1 from z = 17 on, and these are not."""
+        """As in the base class, but from the logits themselves.
+
+        The sigmoid of any logit above 17 is 1 in float32: probabilities no longer tell them apart.
+        """
         for where in self.crop_layers():
             in_crop = counted_from(self.crop, where)
             logits = torch.from_numpy(self._logits_in(in_crop)).float()
@@ -208,6 +215,8 @@ class MeasuredExport:
         from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
         torch.set_num_threads(1)  # there are as many workers as there may be threads
+        # of nnU-Net's arguments the properties, the plans manager, and the output file without its
+        # ending
         _, properties, _, plans_manager, _, path, *_ = arguments
         case = Path(path).name
         self._remove_earlier_record(case)
@@ -218,7 +227,7 @@ class MeasuredExport:
             )
             logits = watch.logits
         except Exception as error:
-            # nnU-Net's own failure comes again, and goes where it always went
+            # if nnU-Net itself failed, it fails here again, as it would without the watch
             export_prediction_from_logits(*arguments, **options)
             _warn(case, f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}")
             return

@@ -84,7 +84,10 @@ def inference_of(records: Iterable[CaseRecord]) -> InferenceSettings:
 
 
 def kept_settings(folder: Path) -> EvaluationSettings | None:
-    """As the first case with a record in a folder of predictions was measured; None without any."""
+    """How an earlier run measured the cases of a folder of predictions.
+
+    The first record that can be read tells it; None without any.
+    """
     records = records_in(folder)
     for path in sorted(records.glob("*.npz")):
         record = find_record(records, path.stem)
@@ -112,7 +115,8 @@ def measure_folders(
         folders: By fold; a single one may have the empty name.
         work: What is measured.
         jobs: Cases at the same time.
-        chill: Whether expected cases that have no prediction are no problems.
+        chill: As nnU-Net's option of this name: whether expected cases that have no prediction
+            are no problems.
         title: Of the progress bars; empty shows none.
 
     Raises:

@@ -135,7 +135,7 @@ def read_probabilities(
         path: The file, whose checksum is verified.
         labels: C is the number of its classes or regions.
         spatial: Shape that they must have.
-        beside: What has this shape, for the message.
+        beside: What has this shape, in words for the message, such as ``segmentation A.nii.gz``.
 
     Raises:
         UserError: The file is missing, cut off or corrupt, or does not hold floating-point numbers

@@ -80,6 +80,7 @@ def _trained_on(source: Images) -> list[str]:
     They are in the training part of a fold, and have the label map or the first channel that
     nnU-Net had: other cases may have the same names.
     """
+    # os.devnull is a path below which no file can lie
     dataset = source.model.opened.plans.get("dataset_name") or os.devnull
     preprocessed = Path(os.environ.get("nnUNet_preprocessed") or os.devnull)
     raw = Path(os.environ.get("nnUNet_raw") or os.devnull)

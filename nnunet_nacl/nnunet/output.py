@@ -61,7 +61,7 @@ def open_output(
     Args:
         output: The folder.
         sources: Folders that it must not be, or lie in.
-        data: Whose files will lie in it.
+        data: Predictions whose dataset.json, plans.json and file ending its files will have.
         record: Name and content of the file that tells that the folder is this program's, whatever
             else is in it.
         names: Of files that will be written beside the segmentations.
@@ -172,7 +172,7 @@ def write_case(
     Args:
         folder: Whose reader and file ending are used.
         case: Whose segmentation it is.
-        files: What knows which files are ours.
+        files: The files of the case, of which is known which a run wrote.
         maps: Uncertainty images by name, which get a folder of the case.
         sensitive: Labels that miss less, by the name of their file without its ending.
         probabilities: They are saved, or their file is copied with its .pkl; None: an earlier run's
@@ -217,7 +217,10 @@ def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, wor
 
 
 class _KeepsType(np.ndarray):
-    """An array that nnU-Net's writers, which ask for integers, write as it is."""
+    """An array that nnU-Net's writers write with the type that it has.
+
+    They are made for label maps, and would turn it into integers by ``astype``.
+    """
 
     def astype(self, *arguments: object, **options: object) -> np.ndarray:
         """The array, whatever is asked for."""

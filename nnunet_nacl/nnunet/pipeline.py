@@ -52,9 +52,9 @@ def through(
 ) -> Generator[tuple[str, _Result | Failed], None, None]:
     """Each case and what a step makes of it, or why that failed, in the order in which they end.
 
-    A case is taken only when there is room, so memory does not grow with their number: each worker
-    holds one, and this process one behind each step. However the iteration, or this process, ends,
-    the workers end with it.
+    A case is taken only when there is room, so memory does not grow with the number of cases: each
+    worker holds one, and this process holds one that waits for the next idle worker. However the
+    iteration, or this process, ends, the workers end with it.
 
     Args:
         step: What is made of a case, given its name and what the step before made of it. Where
@@ -67,7 +67,8 @@ def through(
     if not processes:
         for case, value in items:
             outcome = value if isinstance(value, Failed) else _do_step(step, path_of, case, value)
-            del value  # these are large, and the next are made before they would be replaced
+            # Cases are large. Without `del`, this one would be kept until the next one is made.
+            del value
             yield case, outcome
             del outcome
         return
@@ -80,6 +81,7 @@ def through(
         while True:
             while waiting and workers.num_busy < processes:
                 workers.send(waiting.popleft())
+            # one case more than there are workers is taken, so that none of them has to wait
             has_room = has_more and workers.num_busy + len(waiting) <= processes
             finished.extend(workers.receive(is_waiting=not has_room and not finished))
             if finished:  # before more is asked for, which may take long

@@ -216,7 +216,11 @@ def predicted_folder(fold: Path, checkpoint: str) -> Path:
 
 
 def validation_folder(fold: Path, checkpoint: str = FINAL) -> Path:
-    """nnU-Net's validation folder, unless only this package has predicted with this checkpoint."""
+    """The folder with the validation predictions of a fold's checkpoint.
+
+    nnU-Net's own is that of the final checkpoint. It is taken unless it cannot be measured, and
+    what this package has predicted can. Other checkpoints have none but the latter.
+    """
     validation = fold / "validation"
     predicted = predicted_folder(fold, checkpoint)
     if checkpoint != FINAL:
@@ -227,7 +231,7 @@ def validation_folder(fold: Path, checkpoint: str = FINAL) -> Path:
 
 
 def is_measured(folder: Path) -> bool:
-    """Whether predictions can be measured, or were."""
+    """Whether a folder of predictions has probabilities, or records of cases that had them."""
     return any(folder.glob("*.npz")) or any(records_in(folder).glob("*.npz"))
 
 

@@ -251,6 +251,7 @@ class NetworkSource(Source):
 
 
 def _read(source: NetworkSource, name: str, nothing: None) -> GridCase:
+    """The first step of a case, so that ``nothing`` was made of it before."""
     return source.read(name)
 
 
@@ -340,7 +341,7 @@ class ValidationCases(NetworkSource):
         check_no_others(others, "move them away")
 
     def files_of(self, name: str) -> OwnedFiles:
-        """Those in the folder, of which is known whether we wrote them."""
+        """The files of a case in the folder, by which those of a run are told from others."""
         return files_of_case(self.folder.folder, self.folder.records, name)
 
 
@@ -385,24 +386,26 @@ def predicted_case(
 
 
 def _on_image(
-    folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool
+    on_grid: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool
 ) -> Disagreement:
-    """What the folds disagree about, in voxels of the image.
+    """What the folds disagree about, brought from the network's grid to the image.
 
-    ``with_map`` also the image of their mutual information, resampled as logits are.
+    Sizes become numbers of the image's voxels. ``with_map`` says whether the image of the mutual
+    information is resampled, too, as logits are; else it stays on the grid.
     """
-    image_voxels_per_grid_voxel = exported.logits[0].size / folds.mutual_information.size
-    folds = replace(folds, voxels=folds.voxels * image_voxels_per_grid_voxel)
+    # both cover nnU-Net's crop
+    image_voxels_per_grid_voxel = exported.logits[0].size / on_grid.mutual_information.size
+    on_image = replace(on_grid, voxels=on_grid.voxels * image_voxels_per_grid_voxel)
     if not with_map:
-        return folds
+        return on_image
     configuration = model.configuration_manager
     spacing = exported.properties["spacing"]
     image_mm = [spacing[axis] for axis in model.plans_manager.transpose_forward]
-    # 2D: slices stay apart
+    # A 2D network has a spacing of two axes: across slices the grid is that of the image.
     grid_mm = [*image_mm[: len(image_mm) - len(configuration.spacing)], *configuration.spacing]
     (resampled,) = np.asarray(
         configuration.resampling_fn_probabilities(
-            folds.mutual_information[None].astype(np.float32),
+            on_grid.mutual_information[None].astype(np.float32),
             exported.logits.shape[1:],
             grid_mm,
             image_mm,
@@ -410,4 +413,4 @@ def _on_image(
     )
     information = np.zeros(exported.shape, np.float32)
     information[exported.crop] = resampled.clip(0, 1).transpose(exported.transpose_backward)
-    return replace(folds, mutual_information=information)
+    return replace(on_image, mutual_information=information)

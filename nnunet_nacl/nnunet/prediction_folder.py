@@ -142,9 +142,10 @@ class PredictionFolder(Source):
     @property
     def settings(self) -> EvaluationSettings:
         """The default for all cases: masks reach 2 mm, or the plans' median voxel if wider."""
-        # nnU-Net's first axis is across slices
-        plane = self.plans.get("original_median_spacing_after_transp", [])[-2:]
-        reach = min(max([EvaluationSettings.dilation_mm, *plane]), LARGEST_RADIUS_MM)
+        # nnU-Net's first transposed axis is across slices, the last two are within them
+        spacing_in_slices = self.plans.get("original_median_spacing_after_transp", [])[-2:]
+        widest = max([EvaluationSettings.dilation_mm, *spacing_in_slices])
+        reach = min(widest, LARGEST_RADIUS_MM)
         return EvaluationSettings(dilation_mm=reach, boundary_mm=reach)
 
     @cached_property
@@ -300,7 +301,8 @@ class PredictionFolder(Source):
         Args:
             path: Its file.
             is_truth: Whether it is a ground truth, which alone may hold the ignore label.
-            like: What it belongs to: in words, where that lies, and its shape.
+            like: The image or prediction that it belongs to, whose place it must have: what that
+                is in words, its geometry, and its (*spatial) shape.
 
         Raises:
             UserError: It cannot be read, holds other labels, or lies elsewhere.

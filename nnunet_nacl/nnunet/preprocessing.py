@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 _MOST_TIMES = 30
-"""Beyond so many times the volume of the training's largest image, or the length of its voxels, a
-header is wrong."""
+"""How many times an image may have the volume of the training's largest, and its voxels may be as
+long or as short as the training's; beyond that its header is held to be wrong."""
 
 
 def for_pictures(channel: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def _check_spacing(
     if not len(usual):
         return
     is_2d = geometry.is_2d and shape[0] == 1
-    first_axis = 1 if is_2d else 0  # nnU-Net's first axis of 2D images is none
+    first_axis = 1 if is_2d else 0  # nnU-Net's readers add the first axis of 2D images
     for axis in range(first_axis, 3):
         spacing = geometry.spacing_mm[axis]
         low = usual[:, axis].min()

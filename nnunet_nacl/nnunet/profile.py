@@ -36,7 +36,7 @@ _OF_GEOMETRY = [f"{LOG}{number} along {axis}" for number in ("spacing", "size") 
 _SHELL = 3  # voxels around a structure
 _MAD = 1.4826  # from median absolute deviation to standard deviation
 _DIFFERENCES = math.sqrt(6)  # standard deviation of the second difference of white noise
-_LEAST = 1e-3
+_LEAST = 1e-3  # what logarithms and divisors are raised to at least
 _MOST_VOXELS = 1 << 20  # of larger images every second, third, ... slice is looked at
 
 
@@ -61,10 +61,10 @@ def profile(
     """(F,) numbers of a scan.
 
     Intensities are as nnU-Net normalises them; noise, spread, sharpness and sizes are logarithms.
-    Noise is the robust spread of second differences within slices, sharpness the mean gradient on
-    the outline of all structures by the spread of the image; *inside* is inside all structures,
-    *around* a shell of three voxels within slices. NaN are gaps: what a structure that was not
-    segmented has no value for.
+    Noise is the robust spread of second differences within slices. Sharpness is the mean gradient
+    on the outline of all structures, divided by the spread of the image. *inside* is inside all
+    structures, *around* a shell of three voxels within slices. NaN are gaps: what a
+    structure that was not segmented has no value for.
 
     Args:
         image: (C, *grid) as the network is given it, without a stage before.
@@ -77,6 +77,7 @@ def profile(
 
     num_slices = len(image[0])
     step = min(num_slices, max(1, math.ceil(image[0].size / _MOST_VOXELS)))
+    # every step-th slice, with about as many left out before the first as behind the last
     slices = slice((num_slices - 1) % step // 2, None, step)
     crop = tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])
     cropped = segmentation.transpose(transpose)[crop]
@@ -90,6 +91,7 @@ def profile(
     for structure in labels.foreground[:MOST_STRUCTURES]:
         numbers += _means_at_structure(channels[0], labels.mask(on_grid, structure))
     spacing = np.array(Geometry.of(properties).spacing_mm)
+    # argsort of a permutation is its inverse: back to the axes of the reader, as spacing has them
     size = np.array(cropped.shape)[np.argsort(transpose)] * spacing
     return np.array([*numbers, *map(_log, spacing), *map(_log, size)], float)
 
@@ -188,7 +190,7 @@ class TrainingRange:
         unit = "pixels" if geometry.unit == "pixels" else "mm"
         spacing = np.array(geometry.spacing_mm)
         size = spacing * np.array(shape)
-        first_axis = 1 if geometry.is_2d else 0  # nnU-Net's first axis of 2D images is none
+        first_axis = 1 if geometry.is_2d else 0  # nnU-Net's readers add the first axis of 2D images
         differences = []
         for quantity, values, usual in (
             ("spacing", spacing, self.spacings_mm),

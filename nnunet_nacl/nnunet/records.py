@@ -34,8 +34,9 @@ class RecordPlan(NamedTuple):
     """What there is of cases, and what has to be made.
 
     Attributes:
-        found: By name the record that holds, or why none can be made.
-        to_do: Of the others the key, and the record of before.
+        found: By name of the case the record that still holds, or why none can be made.
+        to_do: By name of every other case its key as it is now, and its earlier record, which no
+            longer holds; None without one.
     """
 
     found: dict[str, CaseRecord | Failed]
@@ -142,8 +143,9 @@ def records_of(
 
     A record that an earlier run left holds while its key does, and while the files that it names
     lie in the output folder as they were written; it is given first. Each new one is written as
-    soon as it is made. Where it replaces one, as with other settings, it has a sample if some of
-    those had, and says as that did how its probabilities were made if they are still the same.
+    soon as it is made. New records may replace earlier ones, as with other settings. They keep what
+    these had: if any of the earlier ones has a sample, all new ones get one; and where the
+    probabilities are still the same, a new record says as the earlier one how they were made.
 
     Args:
         source: Of the cases.
@@ -192,7 +194,7 @@ def records_of(
             yield name, Failed(name, one_line(outcome.reason))
             continue
         key, earlier = plan.to_do[name]
-        if source.key_follows_files:
+        if source.key_follows_files:  # by now the source has written the files
             key = source.key(name, work.key, None)
         record = _with_earlier_network(replace(outcome, key=key), earlier)
         try:

@@ -26,7 +26,7 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 # endings of images that other models take
 _IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"
-_LOOKED_AT = 20  # labels of the training
+_LOOKED_AT = 20  # label maps of the training, to learn where its axes point
 
 
 @dataclass(eq=False)
@@ -73,7 +73,8 @@ class Images(NetworkSource):
             network: How its networks predict.
             folder: Of the images.
             previous: See the class.
-            orientation: See the class; empty is that of the training's labels, None takes no DICOM.
+            orientation: Three letters, see the class; an empty text finds out that of the
+                training's labels, and None takes no DICOM series.
             options: Other attributes of the class.
 
         Raises:
@@ -175,7 +176,7 @@ def _by_case(
     """
     ending = opened.file_ending
     channels = defaultdict[str, list[str]](list)  # files by case
-    others: dict[str, str] = {}  # of cases a file with another ending
+    others: dict[str, str] = {}  # by case a file of an image with another ending
     problems: dict[str, str] = {}
     for name in names:
         match = re.fullmatch(rf"(.*)_[0-9]{{4}}({re.escape(ending)}|{_IMAGES})", name, re.DOTALL)

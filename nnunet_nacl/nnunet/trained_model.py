@@ -38,7 +38,7 @@ class TrainedModel:
         opened: That folder, for its labels and reader.
         configuration: Its name in the plans.
         trainer: Its class, as the checkpoint has it.
-        folds: That are averaged, in this order.
+        folds: Those whose networks are averaged, in this order.
         checkpoint: File name.
         hashes: SHA-256 of the checkpoint of each of the folds.
         file_hashes: SHA-256 of each of :data:`MODEL_FILES` that the folder has.

@@ -116,15 +116,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 class _Number:
-    """Stands for numpy.dtype, which believes all flags in a pickle.
+    """Stands for numpy.dtype while a checkpoint is read; knows numbers alone.
 
-    By some of them it takes bytes of the file for addresses.
+    numpy.dtype itself believes all flags in a pickle, and by some of them takes bytes of the file
+    for addresses.
     """
 
     def __init__(self, kind: str, *options: bool) -> None:
         self.kind = kind
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
+        # as NumPy pickles the type of a plain number: the version of this form, the byte order (as
+        # in "<f8"), then no sub-array, names, fields, size, alignment and flags
         if state != (3, state[1], None, None, None, -1, -1, 0):
             raise pickle.UnpicklingError("Unsupported state of numpy.dtype")
         self.kind = f"{state[1]}{self.kind}"
@@ -146,9 +149,10 @@ _NUMBERS_OF_NUMPY: dict[str, Callable[..., object]] = {
 
 
 def _is_layer(name: str) -> bool:
-    """Whether it is a network or layer, or nothing, of a package that is trusted with such.
+    """Whether a name is that of a network or layer in a package that is trusted with such.
 
-    Those are torch.nn, nnU-Net's networks, this package, and packages that register trainers.
+    A name in such a package of which nothing is found passes, too: nnU-Net says what is wrong. The
+    packages are torch.nn, nnU-Net's networks, this package, and packages that register trainers.
     """
     from torch import nn
 
@@ -184,7 +188,10 @@ def _is_trainer(name: str) -> bool:
 
 
 def _is_of_nnunet(package: str, name: str) -> bool:
-    """Whether it is a class, or for resampling a function, that a package of nnU-Net defines."""
+    """Whether a name is that of a class, or for resampling a function, of a package of nnU-Net.
+
+    A name of which nothing is found passes, too: nnU-Net says what is wrong.
+    """
     found = _search(f"nnunetv2.{package}", name)
     if found is None:
         return True
@@ -209,9 +216,10 @@ _PACKAGES = {
     "resampling_fn_seg": "preprocessing.resampling",
     "resampling_fn_probabilities": "preprocessing.resampling",
 }
+# by key of a checkpoint, plans.json or dataset.json, whether what is named there belongs there
 _JUDGES: dict[str, Callable[[str], bool]] = {
     "trainer_name": _is_trainer,
-    # folders hold pickles
+    # these become parts of paths, and must not lead to other folders, which may hold pickles
     **dict.fromkeys(("dataset_name", "data_identifier", "file_ending"), is_file_name),
     **{key: partial(_is_of_nnunet, package) for key, package in _PACKAGES.items()},
 }

@@ -38,9 +38,9 @@ def measure_validation(
         network: How its networks predict.
         work: What is measured.
         jobs: Cases measured at the same time.
-        any_age: Take predictions that are older than the checkpoint, where nobody knows which
-            network made them.
-        anew: Pass over nnU-Net's ``validation/``.
+        any_age: Take predictions that do not say which network made them even if they are older
+            than the checkpoint.
+        anew: Leave nnU-Net's ``validation/`` out, so that all cases are predicted here.
 
     Raises:
         UserError: A fold was predicted otherwise than the others, by another network, or cannot be
@@ -115,7 +115,7 @@ def _plan_beside_validation(
 ) -> FoldPlan:
     """What to predict beside nnU-Net's validation, of which records were ``kept``."""
     (fold,) = model.folds
-    lost = set(validation.missing)
+    lost = set(validation.missing)  # cases of which there are neither probabilities nor a record
     for case, outcome in kept.items():
         if isinstance(outcome, Failed) and not validation.path(case).is_file():
             lost.add(case)
