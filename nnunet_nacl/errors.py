@@ -49,8 +49,10 @@ class Failed:
 def describe(error: OSError, path: object = None, what: str = "") -> str:
     """What the system refused, in one line: the path, the reason and what to do.
 
-    ``path`` counts where the error names none, or with ``what``, which says what could not be done
-    with it.
+    Args:
+        error: Its file name is the path that is named, unless ``what`` is given.
+        path: What is named where the error names no file, or with ``what``.
+        what: What could not be done with ``path``, such as "cannot be written".
     """
     named = error.filename
     if what or named is None:

@@ -215,7 +215,7 @@ def regular_only(path: str, flags: int) -> int:
 
 
 class Digest(Protocol):
-    """What computes a digest bit by bit, as the objects of hashlib do."""
+    """What computes a digest block by block, as the objects of hashlib do."""
 
     def update(self, data: bytes, /) -> object:
         """Take more bytes."""

@@ -36,6 +36,7 @@ def quiet() -> Iterator[None]:
         contextlib.redirect_stderr(sink),
     ):
         warnings.simplefilter("ignore")
+        # else logging prints what goes wrong in a handler, such as one whose stream is gone
         raised_before = logging.raiseExceptions
         logging.raiseExceptions = False
         try:
@@ -76,7 +77,8 @@ def verified(path: Path) -> Iterator[None]:
             yield
     except (OSError, MemoryError, UserError):
         raise
-    except Exception as error:  # each library raises its own kinds when it cannot write
+    except Exception as error:
+        # each library raises its own kinds when it cannot write, mostly since the disk is full
         raise OSError(errno.ENOSPC, first_line(error)) from None
     problem = why_broken(path)
     if problem:

@@ -29,6 +29,7 @@ Size = Annotated[float, Field(ge=0, allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6), _NAN_IS_NULL, _SCHEMA]
 """As :data:`Number`, from 0 to 1, but for rounding."""
 LARGEST_COEFFICIENT = 1e6
+"""The largest absolute value of a :data:`Coefficient`."""
 Coefficient = Annotated[float, Field(ge=-LARGEST_COEFFICIENT, le=LARGEST_COEFFICIENT)]
 """A number of a model, which none that was fitted exceeds."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Target:
-    """A checked target.
+    """A checked target of a batch of B cases, for R regions where these are not classes.
 
     Attributes:
         labels: Label map (B, *spatial), ignored voxels set to 0; for regions binary maps

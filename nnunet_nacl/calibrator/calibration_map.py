@@ -231,8 +231,10 @@ class CalibrationMap:
         prior_map: LogOddsMap | None = None,
         progress: bool = False,
     ) -> Self:
-        """Fit maps to weighted voxels of cases, each also without each part of the cases, and
-        choose one.
+        """Fit maps of several forms to weighted voxels of cases, and choose one of them.
+
+        Cases are divided into parts. Each map is fitted to all cases, and once for each part to the
+        cases of all others: by these the forms are compared on cases that they have not seen.
 
         Args:
             voxels: By case.

@@ -243,7 +243,7 @@ class Calibrator:
         profile = np.array(record.profile, float)
         differences = []
         for difference in record.differences:
-            number = " ".join(difference.split()[:3])
+            number = " ".join(difference.split()[:3])  # as "size along y"
             if not scans.has(number, profile):
                 differences.append(difference)
         return differences
@@ -326,11 +326,12 @@ def check_same_networks(
     check_networks(path, calibration_map, networks)
     if networks and networks.keys() <= origin.checkpoint_sha256.keys():
         return []
+    # trainer, plans and configuration; empty where they are not stated
     if model:
         stated_names = model.split("__")
     else:
         stated_names = ["", str(predictions.plans.get("plans_name", "")), ""]
-    names_of_map = Path(origin.source).name.split("__")  # trainer, plans and configuration
+    names_of_map = Path(origin.source).name.split("__")
     if len(names_of_map) == 3:
         for name, of_map in zip(stated_names, names_of_map):
             if name not in ("", of_map):

@@ -41,10 +41,10 @@ class Change(TypedDict):
 def changes(
     before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str] | None = None
 ) -> dict[str, Change]:
-    """By column the change of the mean, of frames with a row for each case, which are of
-    ``patients``, else its own.
+    """By column the change of the mean over cases; both frames have a row for each case.
 
-    A case without one of the two values does not count; what is not defined, as the interval of one
+    ``patients`` has the patient of each case; None: each case is a patient of its own. A case
+    without one of the two values does not count; what is not defined, as the interval of one
     patient, is NaN.
     """
     result: dict[str, Change] = {}
@@ -67,7 +67,7 @@ def changes(
 
 
 def _mean_with_interval(values: np.ndarray, groups: Sequence[str] | None) -> Interval:
-    """The mean over cases, which are of ``groups``, else its own."""
+    """The mean over cases; ``groups`` has the patient of each, None: each its own."""
     mean = mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
     return Interval(mean=mean.mean, low=mean.low, high=mean.high)
 

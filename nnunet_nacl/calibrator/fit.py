@@ -41,7 +41,8 @@ def fit_held_out(
     """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has
     not seen.
 
-    What a map makes of a case follows from its sample. What the map's file says of the networks and
+    What a case would be under a map is estimated from its sample, see
+    :func:`nnunet_nacl.cases.measure.under`. What the map's file says of the networks and
     the source of the cases is for the caller to add.
 
     Args:
@@ -119,7 +120,7 @@ def _learn_quality(
     recall = learn_recall(table(before), addable, patient_of_case)
     rows = table(after)
     units = sorted(set(rows.unit))
-    if len(units) != 1:  # calibration does not fail by it
+    if len(units) != 1:  # Dice and volume are not learned, the map can still be used
         return MapQuality(why_not=f"volumes are in {' and '.join(units)}", recall=recall)
     learned = learn(
         rows,

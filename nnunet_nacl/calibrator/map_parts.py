@@ -1,5 +1,9 @@
-"""What calibration_map.json holds, part by part; a map as common slopes, and rows where a label
-differs from them."""
+"""What calibration_map.json holds, part by part.
+
+A map is stored as slopes and offsets that are common to all labels, and rows where a label differs
+from them. The coefficients a, g and b, and the total v, are those of the formulas at the top of
+:mod:`nnunet_nacl.calibration.log_odds_map`: c is the label, k and j are structures.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +210,11 @@ def stored_map(calibration: LogOddsMap) -> StoredMap:
 
 
 def _stored_row(coefficients: np.ndarray, label: int, structure: int, regions: bool) -> MapRow:
-    """The coefficients by which a structure's log-odds change at a label, as files hold them."""
+    """The coefficients by which a structure's log-odds change at a label, as files hold them.
+
+    ``coefficients`` are the slopes of all structures' log-odds, then g and b; of regions there is
+    one slope, that of the region's own.
+    """
     *slopes, total, offset = coefficients.tolist()
     own_place = 0 if regions else structure
     row: MapRow = {
