@@ -122,6 +122,8 @@ class CalibrationTrainer(nnUNetTrainer):
         self.label_space = LabelSpace(regions, ignore_label)
         self.calibration_log = CalibrationLog(self, self.label_space)
         self.frequency_start: FrequencyStart | None = None
+        # The file whose weights the network has; None before there is one, and once the network has
+        # trained on.
         self._checkpoint_of_weights: Path | None = None
 
     @classmethod
@@ -259,6 +261,10 @@ class CalibrationTrainer(nnUNetTrainer):
         What ``loss_settings`` says, else the loss's default, but 1 along axes where the plans'
         first convolution has size 1: there slices are so thick that nnU-Net does not take the next
         one for a neighbour either. Sizes that are given by axis are taken as they are.
+
+        Raises:
+            KeyError: The loss has no ``kernel_size``.
+
         """
         default = inspect.signature(self.loss_class).parameters["kernel_size"].default
         kernel_size = self.all_loss_settings().get("kernel_size", default)
@@ -288,15 +294,17 @@ class CalibrationTrainer(nnUNetTrainer):
         epoch."""
         if self.seed is None:
             return super().get_dataloaders()
-        # The epoch, so that a training that is continued does not see its first batches again.
+        # The epoch, so that a training that is continued does not see its first batches again. One
+        # more than the rank, since NumPy fills up with zeros: (seed, 0, 0) would give the seed of
+        # ``initialize`` again.
         entropy = (self.seed, 1 + self.local_rank, self.current_epoch)
         seed_process(*entropy)
         loaders = super().get_dataloaders()
-        for number, loader in enumerate(loaders):
+        for loader_number, loader in enumerate(loaders):  # 0 is training, 1 is validation
             # nnU-Net starts workers unseeded; a loader without them draws from the process's own
             # generators.
             if isinstance(loader, NonDetMultiThreadedAugmenter):
-                loader.seeds = make_seeds(loader.num_processes, (*entropy, number))
+                loader.seeds = make_seeds(loader.num_processes, (*entropy, loader_number))
                 loader.restart()
         return loaders
 
@@ -352,7 +360,7 @@ class CalibrationTrainer(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         """Also sets this epoch's weight of the Dice term where it is annealed."""
         super().on_train_epoch_start()
-        self._checkpoint_of_weights = None
+        self._checkpoint_of_weights = None  # this epoch changes the weights
         if self.anneal_dice:
             weight = max(0.0, 1 - 2 * self.current_epoch / self.num_epochs)
             loss = self.loss

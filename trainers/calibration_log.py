@@ -31,6 +31,8 @@ NLL_KEY = "val_nll"
 batches."""
 
 _EXPORT = "export_prediction_from_logits"
+"""Name of the function that nnU-Net's validation hands to its workers. ``measured_validation``
+replaces it for that time in ``nnunets_module``, which is nnU-Net's file ``nnUNetTrainer.py``."""
 
 
 class CalibrationLog:
@@ -41,7 +43,7 @@ class CalibrationLog:
         self._trainer = trainer
         self._label_space = label_space
         self._logged_errors: set[str] = set()
-        # Of this epoch; None once a batch has failed.
+        # (true foreground, all valid voxels) of each batch of this epoch; None once one has failed.
         self._stats_of_batches: list[tuple[BinStats, BinStats]] | None = []
 
     def on_validation_epoch_start(self) -> None:
@@ -50,7 +52,9 @@ class CalibrationLog:
 
     def on_loss(self, loss: nn.Module, arguments: tuple) -> None:
         """Measure a batch at its highest resolution; training iterations are not observed."""
-        if torch.is_grad_enabled() or self._stats_of_batches is None:
+        # The signature is that of PyTorch's forward pre-hooks, which are given the module, too.
+        is_training = torch.is_grad_enabled()  # nnU-Net validates under torch.no_grad()
+        if is_training or self._stats_of_batches is None:
             return
         earlier_batches = self._stats_of_batches
         self._stats_of_batches = None  # should this batch fail
@@ -133,10 +137,11 @@ def count_batch(
 
 @contextmanager
 def errors_logged(log: Callable[[str], None], what: str, logged_errors: set[str]) -> Iterator[None]:
-    """Make of an error a line in the log (on other ranks than the first, of their output), once for
-    each error.
+    """Make of an error a line in the log, once for each error.
 
-    What fails is lost, and nothing else: a training is worth more than what is measured of it.
+    Under DDP ranks other than the first print it, since nnU-Net's log is written by the first
+    alone. What fails is lost, and nothing else: a training is worth more than what is measured of
+    it.
 
     """
     try:

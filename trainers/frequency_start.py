@@ -68,8 +68,10 @@ class FrequencyStart:
             for bias in new_biases:
                 bias.copy_(torch.tensor(biases, dtype=bias.dtype))
         rows = zip(channel_names(label_manager), frequencies, biases)
-        shown = ", ".join(f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in rows)
-        self._log(f"Frequencies in the training cases (biases of the segmentation layers): {shown}")
+        rows_as_text = ", ".join(f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in rows)
+        self._log(
+            f"Frequencies in the training cases (biases of the segmentation layers): {rows_as_text}"
+        )
 
     def _find_biases(self) -> dict[str, nn.Parameter]:
         """By the names of their layers; empty where the architecture is not known."""
@@ -98,7 +100,7 @@ class FrequencyStart:
 
     def _count(self) -> np.ndarray:
         training_cases, _ = self._trainer.get_tr_and_val_datasets()
-        # The ignore label is beyond them.
+        # The ignore label is higher than all of these and is not counted.
         num_labels = int(max(self._trainer.label_manager.all_labels)) + 1
         num_processes = nnunets_configuration.default_num_processes
         start = time.monotonic()
@@ -111,7 +113,7 @@ class FrequencyStart:
         return counts
 
     def _log(self, line: str) -> None:
-        if self._trainer.local_rank == 0:  # nnU-Net prints those of the others
+        if self._trainer.local_rank == 0:  # on other ranks nnU-Net would print the line once more
             self._trainer.print_to_log_file(line)
 
 
@@ -233,13 +235,14 @@ def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
     the valid voxels.
 
     For (K,) classes ``log f_k``, less the largest; for (R,) regions ``log f_r - log(1 - f_r)``.
-    What occurs nowhere gets the smallest frequency that was found; zeros where nothing was found.
+    What occurs nowhere, for a region also its outside, gets the smallest frequency that was found.
+    All biases are 0 where nothing was found.
 
     """
     shares = frequencies[None]
     if regions:
         shares = np.stack([frequencies, 1 - frequencies])
-    smallest = shares.min(where=shares > 0, initial=1)
+    smallest = shares.min(where=shares > 0, initial=1)  # 1, with logarithm 0, if nothing was found
     logs = np.log(np.where(shares > 0, shares, smallest))
     if regions:
         return logs[0] - logs[1]

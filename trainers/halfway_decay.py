@@ -14,7 +14,10 @@ class HalfwayDecay(PolyLRScheduler):
     """
 
     def step(self, current_step: int | None = None) -> None:
-        """Set the rate for an epoch; for the first one if there is none yet."""
+        """Set the rate for an epoch, counted from 0.
+
+        PyTorch's constructor calls it without an argument, which stands for the first epoch.
+        """
         rate = self.initial_lr
         if (current_step or 0) >= self.max_steps / 2:
             rate = self.initial_lr / 10

@@ -9,8 +9,10 @@ import torch
 
 
 def seed_process(*entropy: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators (of all devices) of this process by numbers
-    from 0."""
+    """Seed Python's, NumPy's and PyTorch's generators (of all devices) of this process.
+
+    ``entropy`` are whole numbers that are not negative.
+    """
     (seed,) = make_seeds(1, entropy)
     random.seed(seed)
     np.random.seed(seed)

@@ -19,7 +19,8 @@ class Batch:
 
     Attributes:
         logits: (B, K, *spatial), or (B, R, *spatial) for regions; float32 or float64.
-        labels: Label map (B, *spatial), or binary maps (B, R, *spatial) for regions; any type.
+        labels: Label map (B, *spatial), in which ignored voxels are 0; for regions binary maps
+            (B, R, *spatial); any type.
         valid: Boolean (B, *spatial), False where a voxel is ignored; None if nothing can be
             ignored.
         regions: Whether the channels are regions.
@@ -87,11 +88,11 @@ def read_batch(
     _check_tensor("logits", logits)
     _check_tensor("target", target)
     label_space = LabelSpace(regions, ignore_label)
-    checked = label_space.read(logits, target, check_labels)
+    read_target = label_space.read(logits, target, check_labels)
     if logits.dtype != torch.float64:
         # In half precision sums over a volume and exp() would overflow.
         logits = logits.float()
-    return Batch(logits, checked.labels, checked.valid, regions)
+    return Batch(logits, read_target.labels, read_target.valid, regions)
 
 
 def check_class_reduction(class_reduction: str) -> None:

@@ -24,7 +24,8 @@ def ecp(
 ) -> Tensor:
     """Cross-entropy less alpha times the entropy, ``-log p_y - alpha R_k[-p_k log p_k]``.
 
-    It is the penalty of Pereyra et al. 2017. The settings are those of :class:`ECPLoss`; the other
+    alpha is ``penalty_weight``, R_k the mean or the sum over classes k (``class_reduction``). It is
+    the penalty of Pereyra et al. 2017. The settings are those of :class:`ECPLoss`; the other
     arguments and the result those of all losses, see :mod:`nnunet_nacl.losses`.
 
     Examples:

@@ -24,8 +24,10 @@ def mbls(
 ) -> Tensor:
     """Margin-based label smoothing, ``-log p_y + lambda R_k[relu(max_j l_j - l_k - m)]``.
 
-    It is eq. 7 of Liu et al. 2022. The settings are those of :class:`MbLSLoss`; the other arguments
-    and the result those of all losses, see :mod:`nnunet_nacl.losses`.
+    lambda is ``penalty_weight``, m ``margin``, R_k the mean or the sum over classes k
+    (``class_reduction``). It is eq. 7 of Liu et al. 2022. The settings are those of
+    :class:`MbLSLoss`; the other arguments and the result those of all losses, see
+    :mod:`nnunet_nacl.losses`.
 
     Examples:
         Two classes, a row of two voxels, logits (1, 2, 2):

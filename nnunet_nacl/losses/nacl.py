@@ -40,8 +40,10 @@ def nacl(
     """Cross-entropy plus a penalty that ties logits to the shares of the neighbourhood (eq. 9).
 
     ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's
-    neighbourhood (eq. 8). The settings are those of :class:`NACLLoss`; the other arguments and the
-    result those of all losses, see :mod:`nnunet_nacl.losses`.
+    neighbourhood (eq. 8). lambda is ``penalty_weight``, m ``prior_scale``, P ``penalty``, and R_k
+    the mean or the sum over classes k (``class_reduction``). The settings are those of
+    :class:`NACLLoss`; the other arguments and the result those of all losses, see
+    :mod:`nnunet_nacl.losses`.
 
     Examples:
         Two classes, a row of two voxels, logits (1, 2, 2):
@@ -77,7 +79,8 @@ class NACLLoss(SegmentationLoss):
 
     ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's
     neighbourhood (eq. 8). Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or
-    1 - lambda (``sum``).
+    1 - lambda (``sum``): once l_y exceeds its constraint m, the penalty's gradient in l_y,
+    lambda / K or lambda, balances that of cross-entropy, p_y - 1.
 
     ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
     regions the constraint is m (2 tau_r - 1), and the penalty is that of the two classes in and

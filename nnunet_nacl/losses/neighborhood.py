@@ -36,8 +36,9 @@ class Neighborhood:
             (Islam and Glocker 2021).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
         padding: What lies outside of the image: ``valid`` nothing (shares of the voxels inside),
-            ``background`` class 0 (the NACL authors' code), ``zeros`` voxels of no class (MONAI),
-            ``replicate`` the nearest voxel inside (SVLS's code).
+            ``background`` class 0 (the NACL authors' code; for regions, which have no class 0,
+            voxels of no region), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest
+            voxel inside (SVLS's code).
 
     Raises:
         ValueError: A size is even or not positive, sigma is not positive, or a name is unknown.
@@ -79,6 +80,8 @@ class Neighborhood:
 
     def neighbor_weight(self, num_axes: int) -> float:
         """Weight of all neighbours together, without the voxel itself."""
+        # It is the product over axes of (1 + neighbours along the axis), less 1. Built up axis by
+        # axis it needs no difference, in which the weight of light neighbours would be lost.
         neighbors = 0.0
         for kernel in self.axis_kernels(num_axes):
             one_side = kernel[: len(kernel) // 2]
@@ -91,7 +94,7 @@ class Neighborhood:
             neighbors = self.neighbor_weight(num_axes)
             if neighbors > 1e-30:  # else it has none, or so light ones that float32 would lose them
                 return neighbors
-        return 1  # a whole number, since sums may be of integers
+        return 1  # a whole number, since ``compute_shares`` may count in bytes
 
     def full_weight(self, num_axes: int) -> float:
         """Sum of all weights of the kernel."""
@@ -196,8 +199,7 @@ def neighborhood_proportions(
         target: Label map, (B, *spatial) or (B, 1, *spatial), of values from 0 to ``num_classes`` -
             1; with four or more axes a second one of length 1 is the channel. For regions, which
             may overlap, their binary maps, (B, R, *spatial).
-        num_classes: K; None for regions. What lies outside of the image belongs to no region under
-            ``background``.
+        num_classes: K; None for regions.
         valid: Boolean, (B, *spatial) or (B, 1, *spatial); ignored voxels (False) are part of no
             neighbourhood.
 

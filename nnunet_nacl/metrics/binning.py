@@ -30,8 +30,7 @@ class BinStats:
     both sets.
 
     Counts are int64 and sums float64, so nothing saturates at any volume. Estimated from a sample,
-    counts are float64 sums of weights; a bin of a difference ``a - b`` may then fall a little below
-    0.
+    counts are float64 sums of weights.
 
     T is 1 for classes (the confidence is the largest probability), R for regions (each is a
     two-class problem with confidence ``max(p, 1 - p)``). K is the number of classes, background

@@ -101,9 +101,17 @@ def _over_bins(
     return float(reduce(gaps, axis=-1).mean())
 
 
+def _divide_by_voxels(sums: np.ndarray, stats: BinStats) -> np.ndarray:
+    """Sums by row over the number of voxels; NaN without voxels."""
+    n_voxels = stats.n_voxels
+    if n_voxels == 0:
+        return sums / np.nan
+    return sums / n_voxels
+
+
 def nll_per_row(stats: BinStats) -> np.ndarray:
     """Mean negative log likelihood in nats: one value for classes, one per region for regions."""
-    return stats.nll / (stats.n_voxels or np.nan)
+    return _divide_by_voxels(stats.nll, stats)
 
 
 def nll(stats: BinStats) -> float:
@@ -117,7 +125,7 @@ def nll(stats: BinStats) -> float:
 
 def brier_per_row(stats: BinStats) -> np.ndarray:
     """Mean Brier score: one value for classes, one per region for regions; in [0, 2]."""
-    return stats.brier / (stats.n_voxels or np.nan)
+    return _divide_by_voxels(stats.brier, stats)
 
 
 def brier(stats: BinStats) -> float:
@@ -133,9 +141,9 @@ def root_brier(stats: BinStats) -> float:
     """Root Brier score: the square root of :func:`brier`, for regions of each one's; in [0,
     sqrt(2)].
 
-    Never less than ECE, and in expectation than the calibration error of all classes' probabilities
-    together, which bins cannot measure (Gruber and Buettner 2022). Metrics Reloaded (Maier-Hein et
-    al. 2024) recommends it.
+    It is never less than ECE. In expectation it is also never less than the calibration error of
+    all classes' probabilities together, which bins cannot measure (Gruber and Buettner 2022).
+    Metrics Reloaded (Maier-Hein et al. 2024) recommends it.
     """
     return float(np.sqrt(np.maximum(brier_per_row(stats), 0)).mean())
 
@@ -157,8 +165,8 @@ class MaskMetric:
         title: Its name for people.
         meaning: In sentences, on the page of `nnunet_nacl compare`; empty for what is no column
             there. Lower is better.
-        printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and of
-            `compare` if it is compared.
+        printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and that of
+            `compare` unless ``meaning`` is empty.
         tested: Whether its differences are tested on every mask; each test takes power from the
             others.
     """

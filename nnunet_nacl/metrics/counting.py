@@ -271,7 +271,7 @@ class _GroupSums:
         if voxels.weights is None:
             weights = torch.ones(1, device=group.device).double().expand(len(singly))
         else:
-            weights = voxels.weights
+            weights = voxels.weights  # of all: with weights no voxel is plain
         self._add_singly(
             voxels.probs.index_select(-1, singly),
             voxels.truth.index_select(-1, singly),
@@ -323,36 +323,36 @@ class _GroupSums:
 
         num_rows = len(p_truth)  # 1, or R
         row = group * num_rows + channel[:num_rows]
-        place = row * self._n_bins + bin_index(confidence, self._n_bins)
-        self._add_at("count", place, weights)
-        self._add_at("confidence", place, confidence * weights)
-        self._add_at("correct", place, weights, is_right)
+        flat_index = row * self._n_bins + bin_index(confidence, self._n_bins)
+        self._add_at("count", flat_index, weights)
+        self._add_at("confidence", flat_index, confidence * weights)
+        self._add_at("correct", flat_index, weights, is_right)
         self._add_at("nll", row, -p_truth.clamp_min(_SMALLEST).log() * weights)
         self._add_at("brier", row, brier * weights)
         class_row = group * len(probs) + channel
-        class_place = class_row * self._n_bins + bin_index(probs, self._n_bins)
-        self._add_at("class_count", class_place, weights)
-        self._add_at("class_confidence", class_place, double * weights)
-        self._add_at("class_positive", class_place, weights, is_class)
+        flat_class_index = class_row * self._n_bins + bin_index(probs, self._n_bins)
+        self._add_at("class_count", flat_class_index, weights)
+        self._add_at("class_confidence", flat_class_index, double * weights)
+        self._add_at("class_positive", flat_class_index, weights, is_class)
 
     def _add_at(
-        self, name: str, place: Tensor, values: Tensor, among: Tensor | None = None
+        self, name: str, flat_index: Tensor, values: Tensor, among: Tensor | None = None
     ) -> None:
-        """Add values at places of the flattened sums of a field, of which one may come twice.
+        """Add values to elements of the flattened sums of a field, of which one may come twice.
 
         Args:
             name: Field of ``BinStats``.
-            place: Indices.
+            flat_index: Indices of the elements.
             values: What can be expanded to their shape.
             among: Booleans of that shape: which of them count; None: all.
         """
-        values = values.expand(place.shape)
+        values = values.expand(flat_index.shape)
         if among is not None:
             values = values[among]
-            place = place[among]
+            flat_index = flat_index[among]
         sums = self._sums[name].view(-1)
         sums += torch.bincount(
-            place.reshape(-1), weights=values.reshape(-1), minlength=sums.numel()
+            flat_index.reshape(-1), weights=values.reshape(-1), minlength=sums.numel()
         )
 
     def _add_plain(self, probs: Tensor, is_plain: Tensor) -> None:
@@ -363,6 +363,7 @@ class _GroupSums:
             distance[0] = is_plain.double() - distance[0]
         total = distance.sum(1)
         squares = distance.square().sum(1)
+        # Views: what is added to them in place is added to the sums of group 0.
         sums = {name: by_group[0] for name, by_group in self._sums.items()}
 
         num_rows = len(sums["count"])  # 1, or R

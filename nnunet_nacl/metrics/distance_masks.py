@@ -64,13 +64,13 @@ def boundary_mask(
         dtype = np.uint8
     labels_in_box = labels[box].astype(dtype)
     ignored_in_box = ~valid[box]
-    ignored_lowest = labels_in_box.copy()
-    ignored_lowest[ignored_in_box] = 0
-    ignored_highest = labels_in_box.copy()
-    ignored_highest[ignored_in_box] = np.iinfo(dtype).max
+    labels_with_ignored_lowest = labels_in_box.copy()  # 0 is the lowest if none is negative
+    labels_with_ignored_lowest[ignored_in_box] = 0
+    labels_with_ignored_highest = labels_in_box.copy()
+    labels_with_ignored_highest[ignored_in_box] = np.iinfo(dtype).max
     # Labels differ within the width where the greatest or the least of them is another one.
-    greatest = _spread(ignored_lowest, width_mm, spacing, np.maximum)
-    least = _spread(ignored_highest, width_mm, spacing, np.minimum)
+    greatest = _spread(labels_with_ignored_lowest, width_mm, spacing, np.maximum)
+    least = _spread(labels_with_ignored_highest, width_mm, spacing, np.minimum)
     band[box] = (greatest != labels_in_box) | (least != labels_in_box)
     return band & valid
 

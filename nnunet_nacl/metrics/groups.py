@@ -49,7 +49,11 @@ def assign_cross_fit_folds(
 
 
 def _divide_training_folds(fold_of_group: pd.Series) -> dict[str, str]:
-    """The fold of the cross-fit of each group, by its training fold, in a random order."""
+    """The fold of the cross-fit of each group, by its training fold.
+
+    The parts of a training fold are dealt to its groups in the order of ``fold_of_group``, which
+    ``assign_cross_fit_folds`` has drawn.
+    """
     num_folds = fold_of_group.nunique()
     parts_of_a_fold = -(-FEWEST_FOLDS // num_folds)  # rounded up
     part = fold_of_group.groupby(fold_of_group).cumcount() % parts_of_a_fold
@@ -86,4 +90,5 @@ def predict_out_of_fold(
         is_left_out = fold_number == number
         by_fold.append(predict(~is_left_out, is_left_out))
     order = np.argsort(fold_number, kind="stable")  # in which the folds' cases were put together
-    return np.concatenate(by_fold)[np.argsort(order)]
+    inverse_order = np.argsort(order)
+    return np.concatenate(by_fold)[inverse_order]

@@ -31,8 +31,18 @@ def check_not_masked(array: object, name: str, fix: str) -> None:
 
 
 def read_tensor(array: AnyArray, name: str) -> Tensor:
-    """A tensor without gradient; ValueError with the name of what is no array of numbers, or is
-    masked."""
+    """The array as a tensor without gradient.
+
+    The wider unsigned integers become signed ones, since torch computes with few of them
+    (:func:`~nnunet_nacl.label_space.signed`).
+
+    Args:
+        array: What was given.
+        name: That of the argument, for errors.
+
+    Raises:
+        ValueError: It is no array of numbers, or has masked voxels.
+    """
     check_not_masked(array, name, "fill them, and leave them out by valid")
     try:
         return signed(torch.as_tensor(array).detach())

@@ -58,14 +58,16 @@ def largest_dice(counts: np.ndarray) -> np.ndarray:
     """(S,) largest E_k (:mod:`~nnunet_nacl.metrics.expected_dice`) of a segmentation of each
     structure.
 
-    The candidates are the voxels above an edge of a bin, within .001 of the best; 0 if all are
-    below .001.
+    The candidates are the voxels above an edge of a bin. The best of them is within .001 of the
+    best of all segmentations, as measured, since bins are narrow. 0 if all probabilities are below
+    .001.
 
     Args:
         counts: What :func:`count_probabilities` gives.
     """
     voxels, sums = counts
-    # By lowest bin in the segmentation, the surest bin first.
+    # By lowest bin in the segmentation, the surest bin first: columns from the last to 1, without
+    # column 0, which has the sum of what is below the bins.
     size = voxels[:, :0:-1].cumsum(1)
     common = sums[:, :0:-1].cumsum(1)
     expected_size = sums.sum(1)[:, None]

@@ -118,7 +118,8 @@ def bin_accuracy_bands(
     total = drawn @ count
     total_correct = drawn @ np.asarray(correct, np.float64)
     accuracy = total_correct / np.where(total > 0, total, np.nan)
-    low, high = np.array([percentile_interval(of_bin) for of_bin in accuracy.T]).T
+    intervals = [percentile_interval(drawn_accuracies) for drawn_accuracies in accuracy.T]
+    low, high = np.array(intervals).T
     return low, high
 
 

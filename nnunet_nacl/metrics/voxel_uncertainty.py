@@ -152,8 +152,13 @@ def mean_uncertainty(
 
 @dataclass(frozen=True)
 class Place:
-    """The index of a voxel, and the probability channel of the structure that the uncertainty there
-    is most about."""
+    """A voxel, and the structure that the uncertainty around it is most about.
+
+    Attributes:
+        index: Of the voxel.
+        channel: Probability channel of the structure, the one with the largest sum of p (1 - p)
+            over the block in which :func:`least_certain_place` found the voxel.
+    """
 
     index: tuple[int, ...]
     channel: int
@@ -236,6 +241,7 @@ class MemberSums:
     to_probs: Callable[[np.ndarray], np.ndarray]
 
     def __post_init__(self) -> None:
+        # The first member decides the shapes: ``add`` makes the arrays anew.
         self._probs = np.empty((0, 0), np.float32)
         self._entropy = np.empty((0, 0), np.float32)
         self._segmentations: list[np.ndarray] = []

@@ -54,10 +54,12 @@ def parse(name: str) -> Variant | None:
     tokens = [token for token in TOKENS if token.fits(method, with_dice)]
     values, unread_part = _read_in_order(parts, tokens)
     variant = Variant(method, with_dice, values)
-    problem = find_bad_value(variant)
+    problem = None
     if unread_part is not None:
         problem = explain_unread(unread_part)
-    elif problem is None:
+    if problem is None:
+        problem = find_bad_value(variant)
+    if problem is None:
         problem = find_needless_part(parts, variant)
     if problem is None:
         return variant
@@ -74,6 +76,8 @@ def _read_in_order(
     """Values by form of the parts of a name, up to the first that is no token at its place, which
     is returned too."""
     values: dict[str, TokenValue] = {}
+    # One iterator for all parts: a part is looked for behind the token of the part before it, so
+    # that a token that was passed over cannot follow.
     remaining_tokens = iter(tokens)
     for part in parts:
         for token in remaining_tokens:

@@ -24,7 +24,8 @@ class Token:
             to choose from.
         meaning: What it does.
         attribute: The attribute of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer` that it
-            sets; None for a setting of the loss, whose name the table of methods has.
+            sets; None for a setting of the loss, whose name the table of methods
+            (:data:`nnunet_nacl.methods.METHODS`) has.
         attribute_value: What a word sets the attribute to; numbers set it to themselves.
         default: The number that holds without the token, for an attribute. For a loss the table of
             methods has it.
@@ -79,8 +80,9 @@ class Token:
             return None
         if self.attribute is not None:
             return self.default
-        row = METHODS[method]
-        default = row.defaults[row.settings_by_token[self.form]]
+        method_row = METHODS[method]
+        setting = method_row.settings_by_token[self.form]
+        default = method_row.defaults[setting]
         assert not isinstance(default, str)  # a number sets it
         return default
 

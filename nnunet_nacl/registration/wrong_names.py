@@ -50,8 +50,10 @@ def find_bad_value(variant: Variant) -> str | None:
 
 
 def find_needless_part(parts: Sequence[str], variant: Variant) -> str | None:
-    """The part of a name that says what holds anyway, or says a number otherwise than it is
-    read."""
+    """The part of a name that says what holds anyway, or says a number otherwise than it is read.
+
+    All parts must have been read: they then stand in the order of the variant's tokens.
+    """
     for part, token in zip(parts, variant.tokens):
         value = variant.values[token.form]
         if value == token.default_for(variant.method):
@@ -84,10 +86,10 @@ def suggest_name(variant: Variant, parts: Sequence[str], tokens: Sequence[Token]
         name = PREFIX
     if not defaults:
         return f"Did you mean {name}?"
-    are = "are defaults"
+    verb_phrase = "are defaults"
     if len(defaults) == 1:
-        are = "is the default"
-    return f"{' and '.join(defaults)} {are} and left out of names: use {name}"
+        verb_phrase = "is the default"
+    return f"{' and '.join(defaults)} {verb_phrase} and left out of names: use {name}"
 
 
 def _guess_token(part: str, tokens: Sequence[Token]) -> tuple[Token, TokenValue] | None:
@@ -111,6 +113,7 @@ def _guess_token(part: str, tokens: Sequence[Token]) -> tuple[Token, TokenValue]
     token = tokens_by_word[closest[0]]
     if not token.has_number:
         return token, closest[0]
+    # Written and read again, the number is of the token's type; <n> refuses 2.5, and 0.
     value = token.read(token.write(float(number)))
     if value is None:
         return None
