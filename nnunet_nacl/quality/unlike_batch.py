@@ -218,6 +218,8 @@ def find_stand_outs(
 ) -> list[str]:
     """Scans that are far from the others of their batch, the farthest first.
 
+    :meth:`CalibrationProfiles.stands_out` is another thing: it names a number of one scan.
+
     The distance of a scan is that to the five nearest scans of other patients of the batch, as of
     calibration scans. A scan stands out if its distance is more than twice the median of all and
     among the largest 5 %: so at most one scan of twenty does.
