@@ -121,27 +121,35 @@ def quantity_columns(quantities: Mapping[str, str], kind: str, **keys: str) -> l
 
 def readme_table(values: Values) -> list[str]:
     """What a list finds on all data sets."""
-    method = "-find 0.9 -bad "
     rows = []
     for cases in CASES:
-        keys = {**STOCK, "cases": cases, "method": f"{method}0.5"}
-        rows.append(Line(f"lung nodules, {CASES[cases]} cases", keys))
+        rows.append(readme_line("lung nodules", STOCK, cases, "0.5"))
     for dataset, title in (("EMIDEC", "infarcts"), ("ACDC", "heart"), ("Hippocampus", "brain")):
-        keys = {"dataset": dataset, **EARLIER, "cases": "folds", "method": method + LIMITS[dataset]}
-        rows.append(Line(f"{title} ({dataset}), cross-validation cases", keys))
-    for scanner, title in (
-        ("outer", "breast lesions (BUS-BRA), test cases"),
-        ("logiq5", "breast lesions, another scanner (Logiq 5)"),
-        ("toshiba", "breast lesions, another scanner (Toshiba)"),
-    ):
-        rows.append(Line(title, {**BREAST, "cases": scanner, "method": f"{method}0.7"}))
+        for cases in CASES:
+            keys = {**EARLIER, "dataset": dataset}
+            rows.append(readme_line(f"{title} ({dataset})", keys, cases, LIMITS[dataset]))
+    for cases in CASES:
+        rows.append(readme_line("breast lesions (BUS-BRA)", BREAST, cases, "0.7"))
+    for scanner, title in OTHER_SCANNERS.items():
+        keys = {**BREAST, "cases": scanner, "method": "-find 0.9 -bad 0.7"}
+        rows.append(Line(f"another scanner ({title}), `-bad 0.7`", keys))
     columns = [
         Column("patients (scans)", {"quantity": "flagged"}, "n"),
+        Column("patients with a bad scan", {"quantity": "found"}, "p"),
         Column("bad", {"quantity": "bad"}, "2"),
         Column("flagged", {"quantity": "flagged"}, "2i"),
         Column("found of the bad", {"quantity": "found"}, "2i"),
     ]
     return values.lines("aim: nine of ten bad scans", rows, columns)
+
+
+def readme_line(title: str, keys: Keys, cases: str, limit: str) -> Line:
+    """A line of :func:`readme_table`: the cases of a data set, bad below a limit."""
+    method = f"-find 0.9 -bad {limit}"
+    return Line(
+        f"{title}, {CASES[cases]} cases, `-bad {limit}`",
+        {**keys, "cases": cases, "method": method},
+    )
 
 
 def list_table(values: Values) -> list[str]:
