@@ -171,7 +171,13 @@ def measured(tmp_path, monkeypatch):
     called yet."""
     schedule = losses.SCHEDULE
     study = make_small_study(
-        tmp_path, (f"DiceCE_{schedule}", f"NACL_{schedule}", f"NACL_{schedule}_seed2")
+        tmp_path,
+        (
+            f"DiceCE_{schedule}",
+            f"NACL_{schedule}",
+            f"NACL_{schedule}_seed2",
+            f"DiceCE_anneal_{MODULES['tables'].AUGMENTED_SCHEDULE}",
+        ),
     )
     for name, value in study.environment.items():
         monkeypatch.setenv(name, value)
@@ -216,6 +222,13 @@ def test_every_function_runs_and_every_table_has_its_values(
 
     run(measure, *PARTS, *measured.arguments, "--outer")
     run(measure, "learn", *measured.arguments, "-manufacturer", MAKER, "-name", "LIDC-GE")
+    augmented = MODULES["tables"].AUGMENTED_SCHEDULE
+    compared = ["-schedule", augmented, "-losses", "DiceCE", "DiceCE_anneal"]
+    run(measure, "losses", *measured.arguments, *compared)
+    of_maker = measured.copy_without("nodule_5")
+    trained_on = ["-trained_on", MAKER, "-name", "LIDC-GE-networks", "--outer"]
+    run(measure, "records", "learn", "recall", *of_maker, *trained_on)
+    run(SimpleNamespace(main=fill_every_table, __file__=""))
     assert render_twice(run) == [0, 0]
     plans = tmp_path / "nnUNetPlans.json"
     plans.write_text(json.dumps({"configurations": {"2d": planned_2d()}}), encoding="utf-8")
@@ -230,8 +243,12 @@ def test_every_function_runs_and_every_table_has_its_values(
         "three patients with and three without are known"
     )
     assert scans.predicted_dice[scans.volume > 0].between(0, 1).all()
+    with pytest.raises(ValueError, match="1 validation cases, such as nodule_5, are not of maker"):
+        run(measure, "learn", *measured.arguments, *trained_on)  # networks of all folds
     values = rows.results()
     present = values[values.value.notna()]
+    of_maker_alone = present[present.dataset == "LIDC-GE-networks"]
+    assert set(of_maker_alone.cases) == {"folds", "outer", "other maker"}
     assert set(present.cases) >= {"folds", "outer", OTHER_SCANNER}
     expected = {
         "NLL predicted",
@@ -244,7 +261,22 @@ def test_every_function_runs_and_every_table_has_its_values(
     }
     assert expected <= set(present.quantity)
     trained = set(values.trainer[values.quantity == "Dice where present"])
-    assert trained == {f"DiceCE_{losses.SCHEDULE}", f"NACL_{losses.SCHEDULE}"}
+    assert trained == {
+        f"DiceCE_{losses.SCHEDULE}",
+        f"NACL_{losses.SCHEDULE}",
+        f"DiceCE_{augmented}",
+        f"DiceCE_anneal_{augmented}",
+    }
+    of_augmented = values[(values.trainer == f"DiceCE_{augmented}") & (values.dataset == "LIDC")]
+    of_scores = of_augmented[(of_augmented.quantity == "NLL all") & (of_augmented.method == "map")]
+    assert set(of_scores.cases) >= {"folds", "each fold"}, "one would replace the other"
+
+
+def fill_every_table() -> None:
+    """Make all tables, also those that no page has yet."""
+    values = MODULES["tables"].Values(rows.results())
+    for table in MODULES["tables"].TABLES.values():
+        table(values)
 
 
 def render_twice(run) -> list[int]:

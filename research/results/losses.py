@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from calibration_rows import predicted_bins
 from cases import Cases, measure, quick_cross_fit, read_cases
-from rows import Row, mean_row, pooled_gap_row, put, remove
-from study import MAP, RAW, Study
+from rows import Row, mean_row, pooled_gap_row, put
+from study import CV, MAP, RAW, Study
 
 from nnunet_nacl.calibration.crossfit import choose
 from nnunet_nacl.cases.measure import under
@@ -24,18 +24,29 @@ REFERENCE = "DiceCE"
 """nnU-Net's own loss."""
 LOSSES = (REFERENCE, "CE", "NACL", "MbLS", "SVLS", "Focal", "ACE")
 SCHEDULE = "25epochs_100iters_adam_noda"
+"""The schedule and the losses that are compared where the command names no others."""
 SEEDS = ("", "_seed2")
 METRICS = ("ECE:foreground", "ECE:predicted", "NLL:all", "NLL:predicted", "Brier:all")
 SUMS = ("bins count", "bins confidence", "bins correct")
 """Columns of the sums over the segmented voxels of a case, by bin of confidence."""
+EACH_FOLD = "each fold"
+"""Cases, as results.csv calls them, of other schedules than ``SCHEDULE``: validation cases with a
+map of their own fold. ``CV`` is the validation cases of all folds together, of which other parts
+have rows of the same networks."""
 
 
 class Training(NamedTuple):
     """One trained network; ``seed`` is the token of the trainer's name, empty for the first."""
 
     loss: str
+    schedule: str
     seed: str
     fold: str
+
+    @property
+    def trainer(self) -> str:
+        """Behind nnUNetTrainer."""
+        return f"{self.loss}_{self.schedule}{self.seed}"
 
     @property
     def twin(self) -> Training:
@@ -43,22 +54,27 @@ class Training(NamedTuple):
         return self._replace(loss=REFERENCE)
 
 
-def losses_rows(study: Study) -> None:
+def losses_rows(study: Study, *, schedule: str = SCHEDULE, losses: Sequence[str] = LOSSES) -> None:
     """Part `losses`: every training that is finished; differences are to nnU-Net's loss in the same
-    folds and seeds."""
-    values = {training: values_of(training, study) for training in finished(study)}
-    # their key `training` changes with every training
-    remove([f"{loss}_{SCHEDULE}" for loss in LOSSES])
-    for loss in LOSSES:
-        own = [training for training in values if training.loss == loss]
+    folds and seeds, and nnU-Net's loss itself is measured where another one was trained.
+
+    Args:
+        study: Whose networks.
+        schedule: Behind the loss in the trainers' names.
+        losses: The losses that are compared.
+    """
+    trainings = compared(list(finished(study, schedule, losses)))
+    values = {training: values_of(training, study) for training in trainings}
+    for loss in losses:
+        own = [training for training in trainings if training.loss == loss]
         if not own:
             continue
         keys = {
             "dataset": study.name,
             "configuration": study.configuration,
-            "cases": "folds",
+            "cases": CV if schedule == SCHEDULE else EACH_FOLD,
             "structure": study.structure,
-            "trainer": f"{loss}_{SCHEDULE}",
+            "trainer": f"{loss}_{schedule}",
         }
         paired = [training for training in own if training.twin in values and loss != REFERENCE]
         for method in (RAW, MAP):
@@ -78,16 +94,24 @@ def losses_rows(study: Study) -> None:
                 )
 
 
-def finished(study: Study) -> Iterator[Training]:
+def finished(study: Study, schedule: str, losses: Sequence[str]) -> Iterator[Training]:
     """The trainings that have validated."""
-    for loss in LOSSES:
+    for loss in losses:
         for seed in SEEDS:
             try:
-                model = study.model(f"{loss}_{SCHEDULE}{seed}")
+                model = study.model(f"{loss}_{schedule}{seed}")
             except UserError:  # there is no such model: it has no row
                 continue
             for summary in sorted(model.glob("fold_*/validation/summary.json")):
-                yield Training(loss, seed, summary.parent.parent.name.removeprefix("fold_"))
+                fold = summary.parent.parent.name.removeprefix("fold_")
+                yield Training(loss, schedule, seed, fold)
+
+
+def compared(trainings: Sequence[Training]) -> list[Training]:
+    """Those of the trainings that another one is compared with, or that are compared: of nnU-Net's
+    loss only the folds and seeds that another loss was trained with."""
+    twins = {training.twin for training in trainings if training.loss != REFERENCE}
+    return [training for training in trainings if training.loss != REFERENCE or training in twins]
 
 
 def describe(trainings: Sequence[Training]) -> str:
@@ -100,11 +124,10 @@ def describe(trainings: Sequence[Training]) -> str:
 
 def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
     """By method a row a case: see :func:`case_values`."""
-    name = f"{training.loss}{training.seed}"
-    model = study.model(f"{training.loss}_{SCHEDULE}{training.seed}")
-    records = study.work / "losses" / name / f"fold_{training.fold}"
+    model = study.model(training.trainer)
+    records = study.work / "losses" / training.trainer / f"fold_{training.fold}"
     validation = find_fold_folders(model, [training.fold])[training.fold]
-    measure(validation, Work(with_sample=True), records, name)
+    measure(validation, Work(with_sample=True), records, training.trainer)
     cases = read_cases(records, study.patient)
     return {RAW: case_values(cases, cases.records), MAP: case_values(cases, cross_fitted(cases))}
 

@@ -12,6 +12,7 @@ minutes. `records` measures the validation cases, with --outer also the cases in
 ensemble of all five. `learn` writes lidc_scans.csv, what `predict` would say of each scan; `scans`
 makes the rows on lists, orders and intervals from such files, and needs no networks. A task with a
 folder `shift` has images and labels of other scanners there; `unlike` and `own` are about these.
+With `-trained_on` the other scanners are those of all patients of other manufacturers.
 Each scan is judged by a map and limits that have not seen its patient.
 """
 
@@ -26,12 +27,12 @@ from typing import Any
 import torch
 from calibration_rows import PEERS, calibration_rows
 from few_patients import own_rows, patients_rows
-from losses import losses_rows
+from losses import LOSSES, REFERENCE, SCHEDULE, losses_rows
 from other_scanner import unlike_rows
 from raters import raters_rows
 from recall_rows import recall_rows
 from scans import learn_scans, scan_rows
-from study import OneManufacturer, Study, make_records
+from study import NetworksOfOneManufacturer, OneManufacturer, Study, make_records
 
 PARTS: dict[str, Callable[[Study], None]] = {
     "learn": learn_scans,
@@ -41,9 +42,8 @@ PARTS: dict[str, Callable[[Study], None]] = {
     "recall": recall_rows,
     "unlike": unlike_rows,
     "own": own_rows,
-    "losses": losses_rows,
 }
-"""Parts that need the records of the study, or its networks."""
+"""Parts that need the records of the study, and no settings of their own."""
 
 
 def main() -> None:
@@ -51,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="+", choices=["records", *PARTS, "scans"], metavar="PART")
+    parser.add_argument(
+        "parts", nargs="+", choices=["records", *PARTS, "losses", "scans"], metavar="PART"
+    )
     parser.add_argument("-task", type=Path, help="folder of the task")
     parser.add_argument("-work", type=Path, help="folder for records")
     parser.add_argument("-d", default="31", help="data set (default: %(default)s)")
@@ -77,9 +79,29 @@ def main() -> None:
         help="calibrators of fiducio to measure (default: all)",
     )
     parser.add_argument(
+        "-schedule",
+        default=SCHEDULE,
+        help="behind the loss in the names of the trainers that losses compares (default:"
+        " %(default)s)",
+    )
+    parser.add_argument(
+        "-losses",
+        nargs="+",
+        default=LOSSES,
+        metavar="LOSS",
+        help=f"to compare, {REFERENCE} with each other one (default: {' '.join(LOSSES)})",
+    )
+    manufacturers = parser.add_mutually_exclusive_group()
+    manufacturers.add_argument(
         "-manufacturer",
         help="learn from the validation cases of this one alone (learn, calibration, recall); the"
         " task has scans.csv, -name names the rows",
+    )
+    manufacturers.add_argument(
+        "-trained_on",
+        metavar="MANUFACTURER",
+        help="the networks were trained on its patients alone, all cases of others are of other"
+        " scanners; the task has scans.csv, -name names the rows",
     )
     parser.add_argument(
         "--outer", action="store_true", help="open the cases in no fold and of other scanners"
@@ -100,13 +122,16 @@ def main() -> None:
         "bad": args.bad,
         "peers": args.peers,
     }
-    if args.manufacturer is None:
-        study = Study(**settings)
+    if args.manufacturer is not None:
+        study: Study = OneManufacturer(**settings, manufacturer=args.manufacturer)
+    elif args.trained_on is not None:
+        study = NetworksOfOneManufacturer(**settings, manufacturer=args.trained_on)
     else:
-        study = OneManufacturer(**settings, manufacturer=args.manufacturer)
+        study = Study(**settings)
     measures: dict[str, Callable[[Study], None]] = {
-        "records": partial(make_records, with_outer=args.outer),
         **PARTS,
+        "records": partial(make_records, with_outer=args.outer),
+        "losses": partial(losses_rows, schedule=args.schedule, losses=args.losses),
     }
     for part in args.parts:
         if part == "scans":

@@ -2,14 +2,15 @@
 
 A row is one value. What a row is of: `dataset`, `trainer` (without `nnUNetTrainer`),
 `configuration`, `training` (which folds), `cases` (`folds`: validation cases by single networks;
-`outer`: cases in no fold by the five-fold ensemble), `method`, `structure` and `quantity`. Then its
-`value`, `low` and `high`, a 95 % interval over patients unless the quantity says otherwise, and how
-many patients and cases it is of. Rows of the same keys are replaced.
+`each fold`: the same, with a map of their own fold; `outer`: cases in no fold by the ensemble of
+the folds; or a scanner, whose cases the ensemble predicts), `method`, `structure` and `quantity`.
+Then its `value`, `low` and `high`, a 95 % interval over patients unless the quantity says otherwise,
+and how many patients and cases it is of. Rows of the same keys are replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,6 @@ def put(rows: Iterable[Row], **common: str) -> None:
     but_training = [key for key in KEYS if key != "training"]
     write_results(table.drop_duplicates(but_training, keep="last"))
     print(new[["cases", "method", "quantity", *VALUES]].to_string(index=False), flush=True)
-
-
-def remove(trainers: Sequence[str]) -> None:
-    """Remove the rows of trainers from results.csv."""
-    table = results()
-    write_results(table[~table.trainer.isin(trainers)])
 
 
 def write_results(table: pd.DataFrame) -> None:

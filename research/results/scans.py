@@ -42,7 +42,13 @@ COLUMNS = {
 """Columns of the package's tables, and what lidc_scans.csv and other_scans.csv call them."""
 
 
-SCAN_TABLES = ("lidc_scans.csv", "lidcge_scans.csv", "busbra_scans.csv", "other_scans.csv")
+SCAN_TABLES = (
+    "lidc_scans.csv",
+    "lidcge_scans.csv",
+    "lidcgenetworks_scans.csv",
+    "busbra_scans.csv",
+    "other_scans.csv",
+)
 """Of this folder: of each study what `predict` would say of each scan, and of earlier ones."""
 
 

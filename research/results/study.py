@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,23 @@ class CaseSet:
     kind: str
     cases: Cases
     parts: list[Part]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one kind, which the ensemble predicts.
+
+    Attributes:
+        kind: ``ENSEMBLE``, or another scanner.
+        images: Their folder.
+        truth: Folder of their labels.
+        cases: The images that are meant; None: all of the folder.
+    """
+
+    kind: str
+    images: Path
+    truth: Path
+    cases: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,25 @@ class Study:
         return sorted(path.name for path in (self.task / "shift").glob("*"))
 
     @cached_property
+    def outer_names(self) -> list[str]:
+        """Names of the cases in no fold."""
+        return json.loads((self.task / "outer_test.json").read_text(encoding="utf-8"))
+
+    def images_of_dataset(self, kind: str, names: Sequence[str]) -> ImageSet:
+        """Some images of nnU-Net's data set."""
+        model = self.model(self.trainer)
+        dataset = model.parent.name
+        truth = find_references(dataset, model)
+        return ImageSet(kind, raw_images(dataset), truth, names)
+
+    def image_sets(self) -> Iterator[ImageSet]:
+        """The cases in no fold, and those of other scanners."""
+        yield self.images_of_dataset(ENSEMBLE, self.outer_names)
+        for scanner in self.scanners:
+            folder = self.task / "shift" / scanner
+            yield ImageSet(scanner, folder / "images", folder / "labels")
+
+    @cached_property
     def of_scanner(self) -> dict[str, Cases]:
         """By other scanner its cases, by the ensemble; none before they were opened."""
         return {
@@ -165,9 +201,8 @@ class Study:
 
 
 @dataclass(frozen=True)
-class OneManufacturer(Study):
-    """The validation cases of a study as if those of one manufacturer were all that is learned
-    from: the others are cases of other scanners, though the networks were trained on some of each.
+class ByManufacturer(Study):
+    """A study that learns from the patients of one manufacturer's scanners.
 
     Attributes:
         manufacturer: Whose cases teach, as scans.csv of the task calls it.
@@ -180,6 +215,17 @@ class OneManufacturer(Study):
         """Of each patient."""
         scans = pd.read_csv(self.task / "scans.csv", dtype=str)
         return dict(zip(scans["patient"], scans["manufacturer"]))
+
+    def of_manufacturer(self, manufacturer: str, names: Iterable[str]) -> list[str]:
+        """Those of some cases whose patients were scanned by a manufacturer."""
+        return [name for name in names if self.manufacturer_of[self.patient[name]] == manufacturer]
+
+
+@dataclass(frozen=True)
+class OneManufacturer(ByManufacturer):
+    """The validation cases of a study as if those of one manufacturer were all that is learned
+    from: the others are cases of other scanners, though the networks were trained on some of each.
+    """
 
     @cached_property
     def cases_of_manufacturer(self) -> dict[str, Cases]:
@@ -210,6 +256,40 @@ class OneManufacturer(Study):
         return {name: self.cases_of_manufacturer[name] for name in self.scanners}
 
 
+@dataclass(frozen=True)
+class NetworksOfOneManufacturer(ByManufacturer):
+    """Networks that were trained on the patients of one manufacturer alone: the ensemble predicts
+    those of the others, whether a fold or the outer test has them, since it has seen none."""
+
+    @cached_property
+    def folds(self) -> Cases:
+        """Validation cases, by single networks; ValueError where some are of another manufacturer,
+        since then the networks of the other folds were trained on them."""
+        cases = read_cases(self.records(CV), self.patient)
+        own = set(self.of_manufacturer(self.manufacturer, cases.records))
+        others = [name for name in cases.records if name not in own]
+        if others:
+            raise ValueError(
+                f"{len(others)} validation cases, such as {others[0]}, are not of"
+                f" {self.manufacturer}: these networks were trained on other manufacturers, too."
+            )
+        return cases
+
+    @property
+    def scanners(self) -> list[str]:
+        """The other manufacturers."""
+        manufacturers = {self.manufacturer_of[patient] for patient in self.patient.values()}
+        return sorted(manufacturers - {self.manufacturer})
+
+    def image_sets(self) -> Iterator[ImageSet]:
+        """The manufacturer's cases in no fold, and all cases of each other manufacturer."""
+        own = self.of_manufacturer(self.manufacturer, self.outer_names)
+        yield self.images_of_dataset(ENSEMBLE, own)
+        for manufacturer in self.scanners:
+            names = self.of_manufacturer(manufacturer, self.patient)
+            yield self.images_of_dataset(manufacturer, names)
+
+
 def make_records(study: Study, *, with_outer: bool) -> None:
     """Part `records`: measures the validation cases and, if asked for, the cases in no fold and
     those of other scanners.
@@ -220,26 +300,17 @@ def make_records(study: Study, *, with_outer: bool) -> None:
     """
     model = study.model(study.trainer)
     measure_folds(model, work_of(study, CV), study.records(CV))
-    if with_outer:
-        dataset = model.parent.name
-        outer_cases = json.loads((study.task / "outer_test.json").read_text(encoding="utf-8"))
+    if not with_outer:
+        return
+    for image_set in study.image_sets():
         measure_images(
             model,
-            work_of(study, ENSEMBLE),
-            study.records(ENSEMBLE),
-            images=raw_images(dataset),
-            truth=find_references(dataset, model),
-            cases=outer_cases,
+            work_of(study, image_set.kind),
+            study.records(image_set.kind),
+            images=image_set.images,
+            truth=image_set.truth,
+            cases=image_set.cases,
         )
-        for scanner in study.scanners:
-            of_scanner = study.task / "shift" / scanner
-            measure_images(
-                model,
-                work_of(study, scanner),
-                study.records(scanner),
-                images=of_scanner / "images",
-                truth=of_scanner / "labels",
-            )
 
 
 def work_of(study: Study, kind: str) -> Work:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from calibration_rows import PEERS
 from few_patients import OWN_SIZES
-from losses import LOSSES, REFERENCE, SCHEDULE
+from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
 from recall_rows import NNUNET
 from rows import KEYS
 from scans import ENTROPY, MEMBERS, ORDERS, PREDICTED
@@ -28,6 +28,17 @@ SCANNERS = {
     **OTHER_SCANNERS,
 }
 """Of BUS-BRA, by what results.csv calls its cases."""
+GE = {"dataset": "LIDC-GE-networks", "trainer": "DiceCE_25epochs_100iters_adam"}
+MANUFACTURERS = {
+    "folds": "GE, cross-validation cases",
+    "outer": "GE, test cases",
+    "SIEMENS": "Siemens",
+    "Philips": "Philips",
+    "TOSHIBA": "Toshiba",
+}
+"""Of the lung nodules, by what results.csv calls the cases of networks of GE patients alone."""
+AUGMENTED_SCHEDULE = "25epochs_100iters_adam"
+"""Of the losses that are compared with nnU-Net's augmentation."""
 LIMITS = {"EMIDEC": "0.3", "ACDC": "0.8", "Hippocampus": "0.8", "DRIVE": "0.75"}
 CASES = {"outer": "test", "folds": "cross-validation"}
 NOT_SHOWN = "not shown"
@@ -212,8 +223,18 @@ def patients_table(values: Values) -> list[str]:
 
 def scanners_table(values: Values) -> list[str]:
     """What lists, intervals and larger labels hold on each scanner."""
-    option = "-find 0.9 -bad 0.7"
-    columns = [
+    return values.lines("scanner", scanner_lines(), held_columns("-find 0.9 -bad 0.7"))
+
+
+def manufacturers_table(values: Values) -> list[str]:
+    """The same of the lung nodules, with networks, map and limits of GE patients alone."""
+    lines = [Line(title, {**GE, "cases": cases}) for cases, title in MANUFACTURERS.items()]
+    return values.lines("scanner", lines, held_columns("-find 0.9 -bad 0.5"))
+
+
+def held_columns(option: str) -> list[Column]:
+    """What lists with an option, intervals and larger labels hold."""
+    return [
         Column("patients (scans)", {"quantity": "bad", "method": option}, "n"),
         *quantity_columns({"bad": "bad"}, "2", method=option),
         *quantity_columns({"found of the bad": "found", "flagged": "flagged"}, "2i", method=option),
@@ -221,7 +242,6 @@ def scanners_table(values: Values) -> list[str]:
         Column("true volume in its interval", {"quantity": "coverage of volume"}, "2i"),
         Column("missed by `-recall 0.9`", {"quantity": "missed", "method": "-recall 0.9"}, "2i"),
     ]
-    return values.lines("scanner", scanner_lines(), columns)
 
 
 def scanner_lines() -> list[Line]:
@@ -381,7 +401,7 @@ def losses_table(values: Values) -> list[str]:
         rows.append(Line(title))
         for loss in trained:
             keys = {"trainer": f"{loss}_{SCHEDULE}", "method": method, "cases": "folds"}
-            rows.append(Line(loss.replace(REFERENCE, "Dice + CE (nnU-Net's)"), keys))
+            rows.append(Line(loss_title(loss), keys))
     columns = [
         Column("patients (scans)", {"quantity": "NLL all"}, "n"),
         Column("Dice", {"quantity": "Dice where present"}, "2"),
@@ -405,6 +425,51 @@ def loss_difference(values: Values, loss: str) -> str:
     dice = values.cell({**keys, "quantity": "Dice where present"}, "3i")
     error = values.cell({**keys, "quantity": "ECE foreground"}, "3i")
     return f"{loss} less nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
+
+
+def equal_dice_table(values: Values) -> list[str]:
+    """Losses with nnU-Net's augmentation, as trained and with a map of each, and what changes
+    beside nnU-Net's in the same cases."""
+    is_compared = (values.table.dataset == "LIDC") & (values.table.cases == EACH_FOLD)
+    trainers = sorted(set(values.table.trainer[is_compared]))
+    losses = [trainer.removesuffix(f"_{AUGMENTED_SCHEDULE}") for trainer in trainers]
+    losses.sort(key=lambda loss: loss != REFERENCE)  # nnU-Net's first
+    rows = []
+    for method, title in ((RAW, RAW), (MAP, "with a map of each fold")):
+        rows.append(Line(title))
+        rows += [equal_dice_line(loss_title(loss), loss, method) for loss in losses]
+    for method, other, title in (
+        (RAW, RAW, "less nnU-Net's loss, both as trained"),
+        (MAP, MAP, "less nnU-Net's loss, both with a map"),
+        (RAW, MAP, "as trained, less nnU-Net's loss with a map"),
+    ):
+        rows.append(Line(title))
+        differing = [loss for loss in losses if loss != REFERENCE]
+        rows += [
+            equal_dice_line(loss, loss, f"{method} less {REFERENCE} {other}") for loss in differing
+        ]
+    columns = [
+        Column("patients (scans)", {"quantity": "NLL all"}, "n"),
+        Column("Dice where present", {"quantity": "Dice where present"}, "3i"),
+        *quantity_columns({"missed": "missed", "invented": "invented"}, "3"),
+        Column("ECE foreground", {"quantity": "ECE foreground"}, "3i"),
+        Column("pooled ECE predicted", {"quantity": "pooled ECE predicted"}, "3i?"),
+        Column("NLL", {"quantity": "NLL all"}, "4i"),
+        Column("NLL, segmented", {"quantity": "NLL predicted"}, "2i"),
+        Column("Brier", {"quantity": "Brier all"}, "4i"),
+    ]
+    return values.lines("loss", rows, columns)
+
+
+def equal_dice_line(name: str, loss: str, method: str) -> Line:
+    """A line of the lung nodules for a loss with nnU-Net's augmentation."""
+    keys = {"dataset": "LIDC", "trainer": f"{loss}_{AUGMENTED_SCHEDULE}", "cases": EACH_FOLD}
+    return Line(name, {**keys, "method": method})
+
+
+def loss_title(loss: str) -> str:
+    """Of a loss, as the page calls it."""
+    return "Dice + CE (nnU-Net's)" if loss == REFERENCE else loss
 
 
 def data_sets_table(values: Values) -> list[str]:
@@ -459,6 +524,7 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "orders": orders_table,
     "patients": patients_table,
     "scanners": scanners_table,
+    "manufacturers": manufacturers_table,
     "scanner_probabilities": scanner_probabilities_table,
     "unlike": unlike_table,
     "own": own_table,
@@ -466,6 +532,7 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "calibration": calibration_table,
     "recall": recall_table,
     "losses": losses_table,
+    "equal_dice": equal_dice_table,
     "data_sets": data_sets_table,
     "costs": costs_table,
     "every": checksum_line,

@@ -43,8 +43,21 @@ class SmallStudy:
     @property
     def arguments(self) -> list[str]:
         """What tells measure.py which study it is."""
+        return self._arguments_of(TRAINER)
+
+    def _arguments_of(self, trainer: str) -> list[str]:
         folders = ["-task", str(self.task), "-work", str(self.work)]
-        return [*folders, "-d", "999", "-c", CONFIGURATION, "-tr", TRAINER]
+        return [*folders, "-d", "999", "-c", CONFIGURATION, "-tr", trainer]
+
+    def copy_without(self, case: str) -> list[str]:
+        """Make networks of another trainer with the same folds, but for a validation case; what
+        tells measure.py of them."""
+        (dataset_folder,) = Path(self.environment["nnUNet_results"]).iterdir()
+        model = model_folder(dataset_folder, f"{TRAINER}_seed2")
+        shutil.copytree(
+            model_folder(dataset_folder, TRAINER), model, ignore=shutil.ignore_patterns(f"{case}.*")
+        )
+        return self._arguments_of(f"{TRAINER}_seed2")
 
 
 def make_small_study(root: Path, losses: tuple[str, ...]) -> SmallStudy:
