@@ -27,7 +27,7 @@ from nnunet_nacl.metrics.grid import bounding_box
 from nnunet_nacl.metrics.largest_dice import largest_dice
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surfaces import assd, hausdorff, surface_distances
-from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place, mean_uncertainty
+from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
 
 
 def measure(
@@ -71,13 +71,6 @@ def measure(
             structure.add(where, probs)
         if views is not None:
             views.add(where, probs, raw, case.segmentation[where], case.labels)
-    if views is not None:
-        views.place = least_certain_place(
-            views.uncertainty,
-            lambda where: network.under(calibration, where)[0],
-            case.labels.foreground,
-            case.spacing_mm,
-        )
     record = CaseRecord(
         case.name,
         _structure_table(case, truth, sums, sizes),

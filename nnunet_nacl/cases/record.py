@@ -111,6 +111,21 @@ class _StructureTable(TypedDict):
     columns: dict[str, list[Size]]
 
 
+@dataclass(frozen=True)
+class PlacePicture:
+    """A picture through the place where the network is least certain of a structure.
+
+    Attributes:
+        slice_name: Such as ``axial slice 3 of 20``; empty where the image has one slice.
+        png: In base64; a ring marks the place.
+        size: Width and height in pixels.
+    """
+
+    slice_name: str
+    png: str
+    size: tuple[NonNegativeInt, NonNegativeInt]
+
+
 @dataclass(frozen=True, eq=False)
 class CaseRecord:
     """All that is kept of a case: in memory, and in its file.
@@ -127,9 +142,8 @@ class CaseRecord:
         differences: How its image differs from the training's, in words.
         profile: (F,) what the scan looks like, see :mod:`nnunet_nacl.nnunet.profile`; empty where
             no image was read.
-        place: Where the network is least certain, in words; empty where there is no picture.
-        picture: Base64 PNG through that place; empty where there is none.
-        size: Width and height of the picture in pixels.
+        places: By name of a structure, the picture of its least certain place, those first that
+            need a look most; empty where there is no image.
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
         pictures: JSON of the pictures of the scan's page; empty where there are none, and in a
             record that was read.
@@ -149,9 +163,7 @@ class CaseRecord:
     findings: tuple[StructureFindings, ...] = ()
     differences: tuple[str, ...] = ()
     profile: tuple[Number, ...] = ()
-    place: str = ""
-    picture: str = ""
-    size: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
+    places: dict[str, PlacePicture] = field(default_factory=dict)
     image: InstanceOf[str] = ""
     pictures: bytes = b""
     files: dict[InstanceOf[str], FileKey] = field(default_factory=dict)
@@ -194,6 +206,7 @@ class CaseRecord:
             if name not in ("structures", "bins", "addable", "sample", "pictures"):
                 header[name] = getattr(self, name)
         header["findings"] = [asdict(findings) for findings in self.findings]
+        header["places"] = {name: asdict(picture) for name, picture in self.places.items()}
         return header
 
 

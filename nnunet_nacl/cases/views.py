@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, Labels
-from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.voxel_uncertainty import (
-    Place,
+    VarianceByBlock,
     confidence,
     label_confidence,
     normalised_entropy,
@@ -70,24 +70,18 @@ class Views:
     Attributes:
         images: (*spatial) float32 uncertainty images by name.
         uncertainty: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
-        place: The voxel where the network is least certain.
         limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty
             for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None
             without limits.
-        variance_by_slice: (C, slices) sums of p (1 - p), the variance of a structure's voxels, in
-            each slice across :attr:`axis`.
-        axis: The axis across the slices that are shown, see
-            :func:`~nnunet_nacl.cases.geometry.slicing_axis`.
+        variance: By block of the image, how uncertain each structure is.
     """
 
     images: dict[str, np.ndarray]
     uncertainty: np.ndarray
-    place: Place | None = None
+    variance: VarianceByBlock
     limits: Sequence[float] = ()
     sensitive: np.ndarray | None = None
-    variance_by_slice: np.ndarray | None = None
-    axis: int = 0
 
     @classmethod
     def of(cls, case: Case, names: Sequence[str], limits: Sequence[float] = ()) -> Views:
@@ -111,14 +105,12 @@ class Views:
             images[name] = np.full(shape, outside_crop[name], np.float32)
         if _MUTUAL_INFORMATION in images and case.disagreement:
             images[_MUTUAL_INFORMATION] = case.disagreement.mutual_information
-        axis = slicing_axis(case.geometry.spacing_mm)
         return cls(
             images,
             uncertainty=np.zeros(shape, np.float32),
+            variance=VarianceByBlock(len(probability_images), shape, case.spacing_mm),
             limits=limits,
             sensitive=case.labels.channels_of(case.segmentation).copy() if limits else None,
-            variance_by_slice=np.zeros((len(probability_images), shape[axis])),
-            axis=axis,
         )
 
     def add(
@@ -143,7 +135,7 @@ class Views:
             box: Any = (..., *where)
             self.sensitive[box] = sensitive_labels(raw, delivered, self.limits, labels.regions)
         self.uncertainty[where] = 1 - confidence(probs, regions=labels.regions)
-        self._add_variance(where, probs)
+        self.variance.add(where, probs)
         if "confidence" in self.images:
             self.images["confidence"][where] = label_confidence(
                 probs, delivered, regions=labels.regions
@@ -154,13 +146,28 @@ class Views:
             if name in self.images:
                 self.images[name][where] = values
 
-    def _add_variance(self, where: Box, probs: np.ndarray) -> None:
-        if self.variance_by_slice is None:
-            return
-        variance = 1 - probs
-        variance *= probs
-        axes_in_slice = tuple(1 + axis for axis in range(len(where)) if axis != self.axis)
-        self.variance_by_slice[:, where[self.axis]] += variance.sum(axes_in_slice)
+    def least_certain_places(
+        self, case: Case, structures: Sequence[str], calibration: LogOddsMap | None
+    ) -> dict[str, tuple[int, ...]]:
+        """By structure the index of its least certain voxel.
+
+        It lies in the block of about 5 mm in which the structure is least certain. A structure of
+        which the network is certain everywhere has none.
+
+        Args:
+            case: The case that was measured.
+            structures: Names, in the order of the result.
+            calibration: Map that the probabilities were taken through.
+        """
+        places = {}
+        for name in structures:
+            voxel = self.variance.least_certain_voxel(
+                case.labels.names.index(name),
+                lambda where: case.probabilities.under(calibration, where)[0],
+            )
+            if voxel is not None:
+                places[name] = voxel
+        return places
 
 
 def names_of_images(labels: Labels, names: Sequence[str]) -> list[str]:

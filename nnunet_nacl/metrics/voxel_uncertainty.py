@@ -1,5 +1,5 @@
 """Confidence and entropy of each voxel, mutual information of several networks, and the least
-certain place.
+certain place of a structure.
 
 Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems,
 in or out, so each region r with probability p_r has a binary form; its least certain region stands
@@ -150,55 +150,67 @@ def mean_uncertainty(
     }
 
 
-@dataclass(frozen=True)
-class Place:
-    """A voxel, and the structure that the uncertainty around it is most about.
-
-    Attributes:
-        index: Of the voxel.
-        channel: Probability channel of the structure, the one with the largest sum of p (1 - p)
-            over the block in which :func:`least_certain_place` found the voxel.
-    """
-
-    index: tuple[int, ...]
-    channel: int
-
-
-def least_certain_place(
-    uncertainty: np.ndarray,
-    probabilities_in: Callable[[tuple[slice, ...]], np.ndarray],
-    foreground: Sequence[int],
-    spacing_mm: Sequence[float],
-) -> Place:
-    """The block of about 5 mm with most uncertainty, summed over its voxels, and its least certain
-    voxel.
+class VarianceByBlock:
+    """Sums of p (1 - p) of each channel over blocks of about 5 mm, of an image taken box by box.
 
     Every border of a structure is uncertain, but thinly: a block that is uncertain throughout
     stands out.
 
     Args:
-        uncertainty: (*spatial) 1 - :func:`confidence`.
-        probabilities_in: Gives the (C, *block) probabilities of a box of the image.
-        foreground: Channels that are structures.
+        num_channels: C.
+        shape: Of the image.
         spacing_mm: Of the voxels along each axis.
     """
-    steps = []
-    for length, spacing in zip(uncertainty.shape, spacing_mm):
-        voxels = min(length, round(_BLOCK_MM / spacing))
-        steps.append(max(1, voxels))
-    sums = uncertainty
-    for axis, step in enumerate(steps):
-        starts = np.arange(0, uncertainty.shape[axis], step)
-        sums = np.add.reduceat(sums, starts, axis=axis)
-    block_index = np.unravel_index(int(sums.argmax()), sums.shape)
-    block = tuple(slice(int(i) * step, (int(i) + 1) * step) for i, step in zip(block_index, steps))
-    index_in_block = np.unravel_index(int(uncertainty[block].argmax()), uncertainty[block].shape)
-    index = tuple(part.start + int(i) for part, i in zip(block, index_in_block))
-    probs = probabilities_in(block)
-    variance = {
-        channel: float((probs[channel] * (1 - probs[channel])).sum()) for channel in foreground
-    }
-    return Place(index, max(variance, key=variance.__getitem__))
+
+    def __init__(
+        self, num_channels: int, shape: Sequence[int], spacing_mm: Sequence[float]
+    ) -> None:
+        self._shape = tuple(shape)
+        self._steps = []  # voxels of a block along each axis
+        for length, spacing in zip(shape, spacing_mm):
+            voxels = min(length, round(_BLOCK_MM / spacing))
+            self._steps.append(max(1, voxels))
+        num_blocks = [-(-length // step) for length, step in zip(shape, self._steps)]
+        self._sums = np.zeros((num_channels, *num_blocks))
+
+    def add(self, where: tuple[slice, ...], probs: np.ndarray) -> None:
+        """Take the (C, *block) probabilities of a box of the image."""
+        if not probs.size:
+            return
+        sums = np.subtract(1, probs, dtype=np.float32)
+        sums *= probs
+        blocks = [slice(None)]
+        for axis, (part, step) in enumerate(zip(where, self._steps), 1):
+            first_block = part.start // step
+            last_block = (part.stop - 1) // step
+            starts = np.arange(first_block, last_block + 1) * step - part.start
+            sums = np.add.reduceat(sums, starts.clip(0), axis=axis)
+            blocks.append(slice(first_block, last_block + 1))
+        self._sums[tuple(blocks)] += sums
+
+    def least_certain_voxel(
+        self, channel: int, probabilities_in: Callable[[tuple[slice, ...]], np.ndarray]
+    ) -> tuple[int, ...] | None:
+        """Index of the least certain voxel in the least certain block of a channel.
+
+        None where all voxels are certain.
+
+        Args:
+            channel: Of the probabilities.
+            probabilities_in: Gives the (C, *block) probabilities of a box of the image.
+        """
+        sums = self._sums[channel]
+        if not sums.any():
+            return None
+        block_index = np.unravel_index(int(sums.argmax()), sums.shape)
+        block = []
+        for i, step, length in zip(block_index, self._steps, self._shape):
+            start = int(i) * step
+            block.append(slice(start, min(start + step, length)))
+        probs = probabilities_in(tuple(block))[channel]
+        variance = probs * (1 - probs)
+        index_in_block = np.unravel_index(int(variance.argmax()), variance.shape)
+        return tuple(part.start + int(i) for part, i in zip(block, index_in_block))
 
 
 @dataclass(frozen=True, eq=False)

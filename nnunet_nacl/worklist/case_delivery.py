@@ -27,8 +27,8 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.worklist.list_tables import structure_columns
 from nnunet_nacl.worklist.options import ListOptions, read_aims
-from nnunet_nacl.worklist.pictures import draw_scan
-from nnunet_nacl.worklist.review_list import Aims, review_list
+from nnunet_nacl.worklist.pictures import MOST_PLACES, draw_scan
+from nnunet_nacl.worklist.review_list import Aims, ReviewList, review_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,7 @@ class CaseDelivery(Work):
             "save_probabilities": self.probabilities,
             "findings": list(self.findings),
             "pictures": self.pictures,
+            "picture_of": "structure",  # earlier versions drew one place of the whole scan
             "dicom": self._report_key,
         }
 
@@ -98,7 +99,10 @@ class CaseDelivery(Work):
             limits = self.aims.sensitive.limits(list(case.labels.structures.values()))
         views = Views.of(case, self.maps, limits)
         record = measure(case, self.calibration, views, findings=self.findings)
-        record = draw_scan(record, case, views, self.data, with_page=self.pictures)
+        listed = review_list([record], self.calibrator, self.aims)
+        names = listed.structures_to_look_at(case.name)[:MOST_PLACES]
+        places = views.least_certain_places(case, names, self.calibration)
+        record = draw_scan(record, case, views, places, self.data, with_page=self.pictures)
         files = self.files_of(case.name)
         write_case(
             self.data,
@@ -109,7 +113,7 @@ class CaseDelivery(Work):
             probabilities=self._saved_probabilities(case),
         )
         if self.dicom is not None:
-            report = self._report(record)
+            report = self._report(listed)
             is_fractional = FRACTIONAL in self.maps
             self.dicom.write(case, report, case.images, files, views.images, is_fractional)
         return replace(record, files=files.written)
@@ -128,9 +132,8 @@ class CaseDelivery(Work):
             places += self.dicom.places(case, images, FRACTIONAL in self.maps)
         return places
 
-    def _report(self, record: CaseRecord) -> Reported:
-        """What the list says of a scan, none of which depends on others."""
-        listed = review_list([record], self.calibrator, self.aims)
+    def _report(self, listed: ReviewList) -> Reported:
+        """What the list of one scan says of it, none of which depends on others."""
         columns = structure_columns(listed.structures)
         if self.calibrator.learned is None:  # then no Dice is reported
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]

@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, read_pictures, record_path
+from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.reports.rendering import render_page, write_page
 from nnunet_nacl.worklist.editors import editor_lines
 from nnunet_nacl.worklist.list_files import PAGE, page_of, remove_list
 from nnunet_nacl.worklist.list_tables import csv_texts
+from nnunet_nacl.worklist.pictures import PlaceOnPage
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
 from nnunet_nacl.worklist.strip import make_strip
@@ -30,7 +31,7 @@ LARGEST_PICTURES = 8_500_000
 MB."""
 
 _MOST_STRUCTURES = 4  # of more, the worst are shown
-_FOR_SCRIPT = ("slices", "first", "of", "axis")  # what scan.js reads of the pictures
+_FOR_SCRIPT = ("slices", "of", "axis")  # what scan.js reads of the pictures, beside the place
 
 
 def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
@@ -89,14 +90,25 @@ class _Row(NamedTuple):
         scan: Row of the list.
         structures: Rows of the structures that are shown, the worst where there are many.
         more: How many structures are left out; not above 0 for none.
-        picture: Record that holds the picture; None for no picture.
+        place: Where the picture is, in words; empty where there is none.
+        picture: None for no picture.
     """
 
     rank: int
     scan: Any
     structures: pd.DataFrame
     more: int
-    picture: CaseRecord | None
+    place: str
+    picture: PlacePicture | None
+
+
+def _structure_of_place(listed: ReviewList, case: str) -> str | None:
+    """The structure whose least certain place list and page show.
+
+    It is the one that needs a look most; None where there is no picture.
+    """
+    drawn = listed.records[case].places
+    return next((name for name in listed.structures_to_look_at(case) if name in drawn), None)
 
 
 def review_page(listed: ReviewList) -> str:
@@ -113,11 +125,17 @@ def review_page(listed: ReviewList) -> str:
         more = len(structures) - _MOST_STRUCTURES
         if more > 0:
             structures = worst_first(structures)[:_MOST_STRUCTURES]
-        n_characters += len(record.picture)
+        place = ""
         picture = None
-        if record.place and n_characters <= LARGEST_PICTURES:
-            picture = record
-        rows.append(_Row(rank, scan, structures, more, picture))
+        structure = _structure_of_place(listed, case)
+        if structure is not None:
+            picture = record.places[structure]
+            texts = (picture.slice_name, f"at {structure}")
+            place = ", ".join(text for text in texts if text)
+            n_characters += len(picture.png)
+            if n_characters > LARGEST_PICTURES:
+                picture = None
+        rows.append(_Row(rank, scan, structures, more, place, picture))
     return _render(
         "review.html",
         ("marks.js", "page.js", "list.js"),
@@ -140,11 +158,13 @@ def scan_page(listed: ReviewList, case: str, output: Path) -> str:
     scan = listed.scans.loc[case]
     record = listed.records[case]
     pictures = read_pictures(record_path(output / RECORDS, case))
-    content_for_script = {}
+    structure = _structure_of_place(listed, case)
+    place: PlaceOnPage | None = None
+    content_for_script: dict[str, Any] = {}
     if pictures:
-        if scan.worst_structure in pictures["least_certain"]:
-            pictures["first"] = _nearest_slice(pictures, scan.worst_structure)
+        place = PlaceOnPage(*pictures["places"][structure])
         content_for_script = {key: pictures[key] for key in _FOR_SCRIPT}
+        content_for_script |= {"first": place.number, "ring": place.ring}
     json_for_script = json.dumps(content_for_script).replace("<", "\\u003c")
     return _render(
         "scan.html",
@@ -158,16 +178,11 @@ def scan_page(listed: ReviewList, case: str, output: Path) -> str:
         structures=listed.structures.loc[[case]],
         record=record,
         pictures=pictures,
+        structure_of_place=structure,
+        place=place,
         data=Markup(json_for_script),
         editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
     )
-
-
-def _nearest_slice(pictures: dict[str, Any], structure: str) -> int:
-    """Number of the slice that is shown nearest to where a structure is least certain."""
-    least_certain = pictures["least_certain"][structure]
-    numbers = [number for number, *_ in pictures["slices"]]
-    return min(numbers, key=lambda number: abs(number - least_certain))
 
 
 def _link_neighbours(listed: ReviewList, case: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import slicing_axis
-from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record import CaseRecord, PlacePicture
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import read_images
@@ -23,6 +24,9 @@ from nnunet_nacl.worklist.slices import View
 
 LARGEST_PICTURES = 1_350_000
 """Characters of a scan's pictures: with text, style and script the page stays below 1.5 MB."""
+
+MOST_PLACES = 4
+"""Of so many structures that need a look most the least certain place is drawn."""
 
 _LONG_SIDE = (180, 240)  # fewest and most pixels of the pictures through the least certain place
 
@@ -42,19 +46,39 @@ class _Plane(NamedTuple):
     size: tuple[int, int]
 
 
+class PlaceOnPage(NamedTuple):
+    """The least certain place of a structure, as the page of a scan shows it.
+
+    Attributes:
+        number: Of its slice, from 1.
+        ring: Where it is in that slice: shares of the width and of the height.
+        planes: Slices through it.
+    """
+
+    number: int
+    ring: tuple[float, float]
+    planes: list[_Plane]
+
+
 def draw_scan(
-    record: CaseRecord, case: Case, views: Views, data: PredictionFolder, *, with_page: bool
+    record: CaseRecord,
+    case: Case,
+    views: Views,
+    places: Mapping[str, tuple[int, ...]],
+    data: PredictionFolder,
+    *,
+    with_page: bool,
 ) -> CaseRecord:
-    """The record with a picture through the least certain place, and those of the scan's page.
+    """The record with a picture through each least certain place, and those of the scan's page.
 
     The pictures of the page are JSON, :class:`~nnunet_nacl.worklist.slice_stack.SliceStack` with
-    ``planes`` (name, PNG, size) through the least certain place, and by structure the number of the
-    slice that is ``least_certain`` of it.
+    ``places``: by structure a :class:`PlaceOnPage`.
 
     Args:
         record: Of the scan.
         case: The scan. An image that was not read is looked for where nnU-Net's files say.
         views: Where the network is uncertain.
+        places: By structure its least certain voxel, those first that need a look most.
         data: Reader and plans of the data set.
         with_page: Draw the pictures of the page.
 
@@ -62,25 +86,25 @@ def draw_scan(
         The record as it is where there is no image of the segmentation's shape, or no place.
     """
     channel = _find_first_channel(case, data)
-    if channel is None or channel.values.shape != case.segmentation.shape or views.place is None:
+    if channel is None or channel.values.shape != case.segmentation.shape or not places:
         return record
     image = channel.values
-    place = views.place.index
     axis = slicing_axis(case.geometry.spacing_mm)
-    planes = [_draw_plane(case, image, place, axis)]
+    planes = {name: [_draw_plane(case, image, place, axis)] for name, place in places.items()}
     pictures = b""
     if with_page:
-        for other in range(image.ndim):
-            if other != axis and min(np.delete(image.shape, other)) > 1:
-                planes.append(_draw_plane(case, image, place, other))
-        pictures = _draw_page(case, views, image, place, axis, planes)
-    name_of_structure = case.labels.names[views.place.channel]
-    texts = [planes[0].name, f"at {name_of_structure}"]
+        other_axes = [other for other in range(image.ndim) if other != axis]
+        for other in other_axes:
+            if min(np.delete(image.shape, other)) > 1:
+                for name, place in places.items():
+                    planes[name].append(_draw_plane(case, image, place, other))
+        pictures = _draw_page(case, views, image, places, planes)
+    pictures_of_list = {}
+    for name, (first_plane, *_) in planes.items():
+        pictures_of_list[name] = PlacePicture(first_plane.name, first_plane.png, first_plane.size)
     return replace(
         record,
-        place=", ".join(text for text in texts if text),
-        picture=planes[0].png,
-        size=planes[0].size,
+        places=pictures_of_list,
         image=str(channel.file.absolute()),
         pictures=pictures,
     )
@@ -105,9 +129,13 @@ def _draw_plane(case: Case, image: np.ndarray, place: tuple[int, ...], axis: int
     is_place[place_in_slice] = True
     is_labelled = np.take(case.segmentation, place[axis], axis) != 0
     view = View.around(is_labelled | is_place, axis, place[axis], case.geometry, _LONG_SIDE)
-    row, column = np.argwhere(view.flat(is_place))[0].tolist()
     picture = draw_slice(
-        view(image), view(case.segmentation), case.labels, view.grid, view.edges, (row, column)
+        view(image),
+        view(case.segmentation),
+        case.labels,
+        view.grid,
+        view.edges,
+        mark=view.find(place),
     )
     png = encode_picture(picture, "PNG", optimize=True)
     return _Plane(view.name(image.shape[axis]), png, picture.size)
@@ -117,16 +145,15 @@ def _draw_page(
     case: Case,
     views: Views,
     image: np.ndarray,
-    place: tuple[int, ...],
-    axis: int,
-    planes: list[_Plane],
+    places: Mapping[str, tuple[int, ...]],
+    planes: Mapping[str, list[_Plane]],
 ) -> bytes:
-    """The pictures of the page as JSON, no larger than ``LARGEST_PICTURES``."""
-    most_characters = LARGEST_PICTURES - sum(len(plane.png) for plane in planes)
-    stack = draw_slice_stack(case, views, image, place, axis, most_characters)
-    least_certain: dict[str, int] = {}
-    if views.variance_by_slice is not None:
-        indices = views.variance_by_slice.argmax(axis=1).tolist()
-        for name, index in zip(case.labels.names, indices):
-            least_certain[name] = index + 1
-    return json.dumps({**stack, "planes": planes, "least_certain": least_certain}).encode()
+    """The pictures of the page as JSON; with one place it shows ``LARGEST_PICTURES`` at most."""
+    sizes_of_planes = [sum(len(plane.png) for plane in drawn) for drawn in planes.values()]
+    most_characters = LARGEST_PICTURES - max(sizes_of_planes)
+    stack, rings = draw_slice_stack(case, views, image, list(places.values()), most_characters)
+    axis = slicing_axis(case.geometry.spacing_mm)
+    places_on_page = {}
+    for (name, place), ring in zip(places.items(), rings):
+        places_on_page[name] = PlaceOnPage(place[axis] + 1, ring, planes[name])
+    return json.dumps({**stack, "places": places_on_page}).encode()

@@ -67,7 +67,8 @@ class Answer(Mapping[str, pd.Series]):
         reasons: Why the image needs a look, in words; empty where nothing was found.
         flag: Whether there is one; None where ``bad`` was not given to the predictor, which then
             only ranks.
-        least_certain: (z, y, x) index of the voxel where the network is least certain.
+        least_certain: (z, y, x) index of the voxel where the network is least certain of the
+            structure that needs a look most; empty where it is certain of all.
         probabilities: None if they were not asked for.
     """
 
@@ -265,9 +266,8 @@ class Predictor:
         flag = None
         if self._flags is not None:
             flag = bool(reasons)
-        least_certain: tuple[int, ...] = ()
-        if views.place is not None:
-            least_certain = views.place.index
+        names = listed.structures_to_look_at(case.name)
+        places = views.least_certain_places(case, names, calibration)
         probabilities = None
         if with_probabilities:
             whole = case.probabilities.whole(calibration)
@@ -278,7 +278,7 @@ class Predictor:
             findings=record.findings,
             reasons=reasons,
             flag=flag,
-            least_certain=least_certain,
+            least_certain=next(iter(places.values()), ()),
             probabilities=probabilities,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,18 @@ LIKELY = 0.5
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
 _MISSED = "a structure was not segmented"
 _ABSENT = "a structure is probably absent"
+
+
+class Reason(NamedTuple):
+    """What a text of a reason is about.
+
+    Attributes:
+        kind: In words that scans share, such as ``folds disagree``.
+        structure: Name of the structure; empty where it is about the image.
+    """
+
+    kind: str
+    structure: str = ""
 
 
 class StructureRow(Protocol):
@@ -59,11 +71,11 @@ def find_reasons(
     *,
     oddities: Mapping[str, Mapping[str, str]],
     is_listed: Sequence[bool] | np.ndarray,
-) -> dict[str, dict[str, str]]:
-    """By scan all reasons to look at it, and the kind of each, such as ``folds disagree``.
+) -> dict[str, dict[str, Reason]]:
+    """By scan the texts of all reasons to look at it, and what each is about.
 
     The strongest comes first. A reason names the worst structure that it is about, of equals the
-    first, and says how many more there are. Kinds are in words that scans share.
+    first, and says how many more there are.
 
     Args:
         structures: Rows of all scans, see :func:`~nnunet_nacl.worklist.review_list.completed`; the
@@ -89,14 +101,15 @@ def find_reasons(
         prefix=np.where(is_only_structure, "", structures["name"].astype(str) + ": "),
         largest_of_scan=structures.max_probability.groupby(level=0).transform("max"),
     )
-    reasons: dict[str, dict[str, str]] = {case: {} for case in structures.index.unique()}
+    reasons: dict[str, dict[str, Reason]] = {case: {} for case in structures.index.unique()}
 
     is_low_and_segmented = is_low & ~is_missing
     rows = named[is_low_and_segmented]
     _add_reasons(reasons, "predicted Dice is low", rows, "score", _low_dice_text)
-    for row in _worst_rows(named[is_nothing_segmented], "max_probability"):
+    rows = named[is_nothing_segmented]
+    for row in _worst_rows(rows, "max_probability", ascending=False):
         text = f"nothing segmented (largest probability {row.largest_of_scan:.2f})"
-        reasons[row.Index][text] = _MISSED
+        reasons[row.Index][text] = Reason(_MISSED, row.name)
     is_missed = is_missing & (is_low | ~is_improbable) & ~is_nothing_segmented
     _add_reasons(reasons, _MISSED, named[is_missed], "present", _missed_text, ascending=False)
     is_invented = ~is_missing & is_improbable
@@ -105,7 +118,8 @@ def find_reasons(
     rows = named[folds_disagree]
     _add_reasons(reasons, "folds disagree", rows, "members_dice", _disagreement_text)
     for case, reasons_of_case in reasons.items():
-        reasons_of_case.update(oddities.get(case, {}))
+        for text, kind in oddities.get(case, {}).items():
+            reasons_of_case[text] = Reason(kind)
     _add_reasons(
         reasons,
         "a structure is in pieces",
@@ -137,7 +151,7 @@ def oddities_in_batch() -> dict[str, str]:
 
 
 def _add_reasons(
-    reasons: Mapping[str, dict[str, str]],
+    reasons: Mapping[str, dict[str, Reason]],
     kind: str,
     rows: pd.DataFrame,
     column: str,
@@ -150,7 +164,7 @@ def _add_reasons(
     for row in _worst_rows(rows, column, ascending=ascending):
         n_more = n_rows_by_case[row.Index] - 1
         more = f", and {n_more} more" if n_more else ""
-        reasons[row.Index][f"{text(row)}{more}"] = kind
+        reasons[row.Index][f"{text(row)}{more}"] = Reason(kind, row.name)
 
 
 def _worst_rows(rows: pd.DataFrame, column: str, *, ascending: bool = True) -> Iterator[_NamedRow]:

@@ -130,8 +130,9 @@ class ReviewList:
     def _kinds(self) -> dict[str, int]:
         """By kind of reason, in how many scans there is one."""
         n_scans_of_kind = Counter[str]()
-        for kind_of_reason in self.scans.reasons:
-            n_scans_of_kind.update(dict.fromkeys(kind_of_reason.values(), 1))
+        for reasons in self.scans.reasons:
+            kinds = [reason.kind for reason in reasons.values()]
+            n_scans_of_kind.update(dict.fromkeys(kinds, 1))
         return n_scans_of_kind
 
     def reasons(self, case: str) -> list[str]:
@@ -139,11 +140,21 @@ class ReviewList:
 
         The summary says these.
         """
-        kind_of_reason = self.scans.reasons[case]
+        reasons = self.scans.reasons[case]
         n_scans = len(self.scans)
         if n_scans == 1:
-            return list(kind_of_reason)
-        return [text for text, kind in kind_of_reason.items() if self._kinds[kind] < n_scans]
+            return list(reasons)
+        return [text for text, reason in reasons.items() if self._kinds[reason.kind] < n_scans]
+
+    def structures_to_look_at(self, case: str) -> list[str]:
+        """Names of all structures of a scan, those first that need a look most.
+
+        These are those that its reasons name, from the strongest reason on, then the others by
+        their scores.
+        """
+        names = [reason.structure for reason in self.scans.reasons[case].values()]
+        names += worst_first(self.structures.loc[[case]])["name"].tolist()
+        return list(dict.fromkeys(name for name in names if name))
 
     @property
     def summary(self) -> str:
@@ -248,8 +259,8 @@ def review_list(
     They follow by their score, rising. Those without one, such as empty predictions, come before
     all others, the largest probability of any structure on top: there the network was nearest to
     predicting something. Columns of ``scans`` are those of
-    :mod:`~nnunet_nacl.worklist.list_tables`, with ``unit``; ``reasons`` to look, and the kind of
-    each; ``is_random`` for those chosen by chance; and ``has_page``.
+    :mod:`~nnunet_nacl.worklist.list_tables`, with ``unit``; ``reasons`` to look, and what each is
+    about; ``is_random`` for those chosen by chance; and ``has_page``.
 
     A batch that is unlike the calibration scans, as of another scanner, is compared with itself: of
     what is odd about an image only that it stands out of its batch flags it. The batch is compared

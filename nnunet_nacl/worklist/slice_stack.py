@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.grid import bounding_box
@@ -54,7 +55,6 @@ class SliceStack(TypedDict):
 
     Attributes:
         slices: A :class:`DrawnSlice` for each.
-        first: Number of the slice with the least certain place.
         of: How many slices the image has.
         axis: ``axial``, ``coronal`` or ``sagittal``; empty where that is unknown.
         edges: Letters of the left, right, upper and lower edge.
@@ -62,7 +62,6 @@ class SliceStack(TypedDict):
     """
 
     slices: list[DrawnSlice]
-    first: int
     of: int
     axis: str
     edges: tuple[str, ...]
@@ -82,11 +81,10 @@ def draw_slice_stack(
     case: Case,
     views: Views,
     image: np.ndarray,
-    place: tuple[int, ...],
-    axis: int,
+    places: Sequence[tuple[int, ...]],
     most_characters: int,
-) -> SliceStack:
-    """Draw slices through the structures, evenly spaced and with the least certain place.
+) -> tuple[SliceStack, list[tuple[float, float]]]:
+    """Draw slices through the structures, evenly spaced and with the least certain places.
 
     All show the same part of the image in the same grey window. Grey values and uncertainty have
     one pixel a voxel, outlines are finer. Outlines of labels that miss less are dotted.
@@ -95,16 +93,20 @@ def draw_slice_stack(
         case: The scan.
         views: Its uncertainty and labels that miss less.
         image: (*spatial) first channel.
-        place: Index of the least certain voxel.
-        axis: Across the slices.
+        places: Indices of the least certain voxels.
         most_characters: That all pictures may take; to this end the quality of the grey pictures is
             lowered, then every second slice is left out.
+
+    Returns:
+        The slices, and where each place is in its slice: shares of the width and of the height.
     """
-    box = _find_box(case, views.sensitive, place)
-    view = _view_box(case, box, place, axis)
+    axis = slicing_axis(case.geometry.spacing_mm)
+    box = _find_box(case, views.sensitive, places)
+    view = _view_box(case, box, axis)
     grid_of_voxels = replace(view.grid, long_side=(1, _LONG_SIDE))
-    numbers = _choose_slices(box[axis], place[axis], image.shape[axis])
-    shown = [replace(view, index=number) for number in numbers]
+    with_places = {place[axis] for place in places}
+    indices = _choose_slices(box[axis], with_places, image.shape[axis])
+    shown = [replace(view, index=index) for index in indices]
     values = [slice_view(image).astype(np.float32) for slice_view in shown]
     window = _find_grey_window(values)
     layers = []
@@ -113,20 +115,26 @@ def draw_slice_stack(
         outlines = _draw_outlines(case, views.sensitive, slice_view)
         uncertainty = _draw_uncertainty(slice_view(views.uncertainty), grid_of_voxels)
         layers.append(_Layers(slice_view.index + 1, grey, outlines, uncertainty))
-    first = place[axis] + 1
     height, width = view.grid.pixels
-    return {
-        "slices": _compress(layers, first, most_characters),
-        "first": first,
+    stack: SliceStack = {
+        "slices": _compress(layers, {index + 1 for index in with_places}, most_characters),
         "of": image.shape[axis],
         "axis": view.plane,
         "edges": view.edges,
         "size": (width, height),
     }
+    return stack, [_find_in_slice(view, place) for place in places]
 
 
-def _find_box(case: Case, sensitive: np.ndarray | None, place: tuple[int, ...]) -> Box:
-    """The box around all labels and the least certain place; without labels the whole image."""
+def _find_in_slice(view: View, place: tuple[int, ...]) -> tuple[float, float]:
+    """Where a voxel is in the picture of its slice: shares of the width and of the height."""
+    row, column = view.find(place)
+    n_rows, n_columns = view.grid.shape
+    return (column + 0.5) / n_columns, (row + 0.5) / n_rows
+
+
+def _find_box(case: Case, sensitive: np.ndarray | None, places: Sequence[tuple[int, ...]]) -> Box:
+    """The box around all labels and the least certain places; without labels the whole image."""
     is_labelled = case.segmentation != 0
     if sensitive is not None:
         is_sensitive = sensitive != 0
@@ -136,25 +144,29 @@ def _find_box(case: Case, sensitive: np.ndarray | None, place: tuple[int, ...]) 
     box = bounding_box(is_labelled)
     if box is None:
         return tuple(slice(0, n) for n in case.segmentation.shape)
-    return tuple(
-        slice(min(part.start, index), max(part.stop, index + 1)) for part, index in zip(box, place)
-    )
+    with_places = []
+    for part, indices in zip(box, zip(*places)):
+        start = min(part.start, *indices)
+        stop = max(part.stop, max(indices) + 1)
+        with_places.append(slice(start, stop))
+    return tuple(with_places)
 
 
-def _view_box(case: Case, box: Box, place: tuple[int, ...], axis: int) -> View:
-    """The view of the slice through the least certain place, with what surrounds the box."""
+def _view_box(case: Case, box: Box, axis: int) -> View:
+    """The view of the first slice of a box, with what surrounds the box."""
     shape_of_slice = np.delete(case.segmentation.shape, axis)
     occupied = np.zeros(shape_of_slice, bool)
     occupied[tuple(part for other, part in enumerate(box) if other != axis)] = True
-    return View.around(occupied, axis, place[axis], case.geometry, (_LONG_SIDE, _LONG_SIDE))
+    long_side = (_LONG_SIDE, _LONG_SIDE)
+    return View.around(occupied, axis, box[axis].start, case.geometry, long_side)
 
 
-def _choose_slices(labelled: slice, least_certain: int, n_slices: int) -> list[int]:
+def _choose_slices(labelled: slice, with_places: Set[int], n_slices: int) -> list[int]:
     """Indices of the slices that are shown, evenly spaced.
 
     Args:
         labelled: Range of the slices with labels.
-        least_certain: Index of the slice that is shown in any case.
+        with_places: Indices of slices that are shown in any case, in place of the nearest.
         n_slices: Of the image.
     """
     beyond = max(1, round(_BEYOND * (labelled.stop - labelled.start)))
@@ -162,8 +174,12 @@ def _choose_slices(labelled: slice, least_certain: int, n_slices: int) -> list[i
     last = min(labelled.stop + beyond, n_slices) - 1
     n_shown = min(MOST_SLICES, last - first + 1)
     indices = np.unique(np.linspace(first, last, n_shown).round().astype(int))
-    indices[np.abs(indices - least_certain).argmin()] = least_certain
-    return indices.tolist()
+    shown = set(indices.tolist())
+    for index in sorted(with_places - shown):
+        nearest = min(shown - with_places, key=lambda other: abs(other - index))
+        shown.remove(nearest)
+        shown.add(index)
+    return sorted(shown)
 
 
 def _find_grey_window(slices: Sequence[np.ndarray]) -> list[float]:
@@ -203,15 +219,18 @@ def _encode_palette(indices: np.ndarray, colors: Sequence[Sequence[int]]) -> str
     return encode_picture(picture, "PNG", compress_level=4, transparency=opacities)
 
 
-def _compress(layers: list[_Layers], first: int, most_characters: int) -> list[DrawnSlice]:
-    """Slices in so many characters, the one with the number ``first`` among them."""
+def _compress(
+    layers: list[_Layers], with_places: Set[int], most_characters: int
+) -> list[DrawnSlice]:
+    """Slices in so many characters, those of the numbers ``with_places`` among them."""
     while True:
         for quality in _JPEG_QUALITIES:
             slices = _encode_slices(layers, quality, most_characters)
             if slices is not None:
                 return slices
-        position = [slice_layers.number for slice_layers in layers].index(first)
-        layers = layers[position % 2 :: 2]
+        others = [one.number for one in layers if one.number not in with_places]
+        kept = with_places | set(others[1::2])
+        layers = [one for one in layers if one.number in kept]
 
 
 def _encode_slices(

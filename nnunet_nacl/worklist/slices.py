@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -151,6 +152,18 @@ class View:
         if self.transpose:
             part = part.T
         return np.flip(part, self.flips)
+
+    def find(self, voxel: Sequence[int]) -> tuple[int, int]:
+        """Row and column of a voxel of the volume in what it shows."""
+        position = [index for axis, index in enumerate(voxel) if axis != self.axis]
+        for direction, part in enumerate(self.box):
+            position[direction] -= part.start
+        if self.transpose:
+            position.reverse()
+        for direction in self.flips:
+            position[direction] = self.grid.shape[direction] - 1 - position[direction]
+        row, column = position
+        return row, column
 
     def name(self, total: int) -> str:
         """``axial slice 3 of 20``; empty where there is no other slice."""

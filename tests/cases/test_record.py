@@ -17,6 +17,7 @@ from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.cases.record import (
     CaseRecord,
+    PlacePicture,
     find_record,
     read_pictures,
     read_record,
@@ -38,9 +39,7 @@ def whole(tmp_path_factory) -> CaseRecord:
         findings=(StructureFindings("anterior", (found,), 2),),
         differences=("other spacing",),
         profile=(0.5, math.nan),
-        place="slice 3",
-        picture="AAAA",
-        size=(8, 9),
+        places={"anterior": PlacePicture("slice 3 of 9", "AAAA", (8, 9))},
         image="/somewhere/scan_0000.nii.gz",
         pictures=b'{"slices": []}',
         files={"case_00.nii.gz": file_key(model.validation() / "case_00.nii.gz")},
@@ -172,7 +171,7 @@ def bomb(path):
 
 DAMAGES = {
     "300 MB of zeros": bomb,
-    "a header of 100 MB": header(lambda content: content.update(place=" " * 100_000_000)),
+    "a header of 100 MB": header(lambda content: content.update(image=" " * 100_000_000)),
     "a million numbers in a header": header(
         lambda content: content.update(profile=[0] * 1_000_000)
     ),

@@ -14,6 +14,7 @@ from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.metrics import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import (
     MemberSums,
+    VarianceByBlock,
     confidence,
     mean_uncertainty,
     normalised_entropy,
@@ -45,6 +46,28 @@ def test_a_region_is_a_two_class_problem_and_the_voxel_has_the_least_certain():
         np.testing.assert_allclose(
             function(probs, regions=True), least(two_class, axis=0), atol=1e-6
         )
+
+
+def test_the_least_certain_place_of_a_structure_is_a_blob_and_no_border():
+    """A border of undecided voxels loses against a block that is a little less unsure, but
+    throughout."""
+    doubt = np.full((20, 20, 20), 0.01)
+    doubt[:, 10] = 0.5  # one voxel of five across the block
+    doubt[5:10, 15:20, 0:5] = 0.3
+    doubt[7, 16, 3] = 0.35
+    another = np.zeros_like(doubt)
+    another[1, 2, 19] = 0.1
+    certain = np.zeros_like(doubt)
+    probs = np.stack([1 - doubt - another, doubt, another, certain])
+    variance = VarianceByBlock(4, doubt.shape, (1.0, 1.0, 1.0))
+    for layers in (slice(0, 7), slice(7, 8), slice(8, 20)):  # other edges than those of blocks
+        where = (layers, slice(0, 20), slice(0, 20))
+        variance.add(where, probs[(slice(None), *where)])
+    places = [
+        variance.least_certain_voxel(channel, lambda box: probs[(slice(None), *box)])
+        for channel in (1, 2, 3)
+    ]
+    assert places == [(7, 16, 3), (1, 2, 19), None]
 
 
 @pytest.mark.parametrize("k", [2, 5])

@@ -12,8 +12,9 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
-from nnunet_nacl.cases.record import RECORDS, read_pictures, read_record, record_path
+from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_record, record_path
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist import pages as module
 from nnunet_nacl.worklist.editors import editor_lines
@@ -26,9 +27,27 @@ from tests.worklist.conftest import SCANS
 from tests.worklist.records import calibrator, record, structure
 
 
+def flags_of(bad: dict[str, float], threshold: float | None) -> Flags:
+    return Flags(
+        bad=bad,
+        find=0.9,
+        miss=None,
+        threshold=threshold,
+        n_scans=20,
+        n_bad_patients=10,
+        share_bad=0.5,
+        share_found=0.9,
+        share_flagged=0.5,
+    )
+
+
 def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path, monkeypatch):
     records = [
-        record(f"scan {i}", structure(0.9 - i / 1000), place="here", picture="A" * 50_000)
+        record(
+            f"scan {i}",
+            structure(0.9 - i / 1000),
+            places={"s0": PlacePicture("here", "A" * 50_000, (9, 9))},
+        )
         for i in range(5)
     ]
     monkeypatch.setattr(module, "LARGEST_PICTURES", 100_000)
@@ -76,17 +95,7 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
         for case, value in dice.items()
     ]
     records.append(record("f", structure(math.nan, pieces=0)))
-    flags = Flags(
-        bad={"s0": 0.6},
-        find=0.9,
-        miss=None,
-        threshold=0.5 - 0.6,
-        n_scans=20,
-        n_bad_patients=10,
-        share_bad=0.5,
-        share_found=0.9,
-        share_flagged=0.5,
-    )
+    flags = flags_of({"s0": 0.6}, threshold=0.5 - 0.6)
     page = Page(review_page(review_list(records, calibrator(), Aims(flags, also=1))))
     [limit] = [line["x1"] for line in page.all("line") if line.get("class") == "limit"]
     dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]
@@ -107,17 +116,45 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     assert not [line for line in without.all("line") if line.get("class") == "limit"]
 
 
-def test_a_page_opens_at_the_slice_that_is_least_certain_of_the_worst_structure(reviewed_scans):
-    parent, listed = reviewed_scans
-    for case in ("b", SCANS[0]):
-        drawn = read_pictures(record_path(parent / "out" / RECORDS, case))
-        text = scan_page(listed, case, parent / "out")
-        first = json.loads(re.findall(r'id="slices">(.*?)</script>', text, re.S)[0])["first"]
-        wanted = drawn["least_certain"][listed.scans.worst_structure[case]]
-        assert abs(first - wanted) == min(abs(n - wanted) for n, *_ in drawn["slices"])
+def least_certain_voxel(probs: np.ndarray) -> np.ndarray:
+    """Of (z, y, x) probabilities with voxels of ``SPACING_MM``: the most uncertain block of 2 x 5 x
+    10 voxels by a loop, and in it the voxel."""
+    variance = probs * (1 - probs)
+    blocks = {}
+    for z, y, x in np.ndindex(*(-(-n // step) for n, step in zip(probs.shape, (2, 5, 10)))):
+        block = np.zeros(probs.shape, bool)
+        block[2 * z : 2 * z + 2, 5 * y : 5 * y + 5, 10 * x : 10 * x + 10] = True
+        blocks[variance[block].sum()] = block
+    return np.argwhere((variance == variance[blocks[max(blocks)]].max()) & blocks[max(blocks)])[0]
+
+
+def test_list_page_and_ring_show_the_least_certain_place_of_the_structure_to_look_at(
+    reviewed_scans,
+):
+    parent, of_all = reviewed_scans
+    only_anterior = Aims(flags_of({"anterior": 0.5}, threshold=None))
+    of_one = review_list(of_all.records.values(), aims=only_anterior, about=of_all.about)
+    for listed, case, shown in (
+        (of_all, "b", "posterior"),
+        (of_all, SCANS[0], "posterior"),
+        (of_all, SCANS[3], "posterior"),  # which was not segmented
+        (of_one, "b", "anterior"),  # the same records, and only this structure counts
+    ):
+        assert listed.structures_to_look_at(case)[0] == shown
+        rows = dict(re.findall(r'data-case="(.*?)"(.*?)</tr>', review_page(listed), re.S))
+        channel = 1 + [*listed.structures.loc[case]["name"]].index(shown)
         probs = np.load(parent / "predictions" / f"{case}.npz")["probabilities"].astype(float)
-        expected = (probs * (1 - probs)).sum((2, 3)).argmax(1) + 1
-        assert list(drawn["least_certain"].values()) == expected.tolist()
+        z, y, x = (int(index) for index in least_certain_voxel(probs[channel]))
+        text = scan_page(listed, case, parent / "out")
+        slices = json.loads(re.findall(r'id="slices">(.*?)</script>', text, re.S)[0])
+        n_slices, n_rows, n_columns = probs.shape[1:]
+        assert slices["first"] == z + 1 and z + 1 in [n for n, *_ in slices["slices"]]
+        # these small slices are shown as a whole, seen from the feet, and grow to the left and back
+        assert slices["ring"] == pytest.approx([(x + 0.5) / n_columns, (y + 0.5) / n_rows])
+        planes = (f"axial slice {z + 1} of", f"coronal slice {y + 1} of", f"sagittal slice {x + 1}")
+        assert all(plane in text for plane in planes)
+        assert f"axial slice {z + 1} of {n_slices}, at {shown}" in rows[str(escape(case))]
+        assert f"at the least certain place of {shown}, in the ring" in text
 
 
 def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(reviewed_scans):

@@ -68,12 +68,14 @@ def test_keys_wheel_and_slider_move_through_slices_and_scans(browse, listed):
     place = page.evaluate(SLICE)
     start = json.loads(page.locator("#slices").text_content())["first"]
     assert place == f"axial slice {start} of 6"
+    assert page.locator(".ring").is_visible()
     numbers = [
         number for number, *_ in json.loads(page.locator("#slices").text_content())["slices"]
     ]
     step = 1 if start < numbers[-1] else -1
     page.keyboard.press("ArrowUp" if step > 0 else "ArrowDown")
     assert page.evaluate(SLICE) == f"axial slice {start + step} of 6"
+    assert not page.locator(".ring").is_visible(), "the place is on another slice"
     page.keyboard.press("ArrowDown" if step > 0 else "ArrowUp")
     assert page.evaluate(SLICE) == place
     page.locator(".layers").hover()

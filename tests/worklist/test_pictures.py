@@ -21,7 +21,7 @@ from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry, slicing_axis
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.cases.views import Views
-from nnunet_nacl.metrics.voxel_uncertainty import Place
+from nnunet_nacl.metrics.voxel_uncertainty import VarianceByBlock
 from nnunet_nacl.nnunet.preprocessing import for_pictures
 from nnunet_nacl.worklist.pages import scan_page
 from nnunet_nacl.worklist.pictures import draw_scan
@@ -30,7 +30,7 @@ from nnunet_nacl.worklist.slices import Grid, View, anatomical_axes
 from tests.reports.html_check import Page
 from tests.runs.folders import read
 from tests.worklist.conftest import SCANS
-from tests.worklist.records import record
+from tests.worklist.records import record, structure
 
 LONG_SIDE = (320, 480)
 
@@ -145,15 +145,15 @@ def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
     assert f"{length:e}"[0] in "125"
 
 
-def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_one(reviewed_scans):
-    parent, listed = reviewed_scans
+def test_slices_are_spaced_evenly_with_the_least_certain_place_of_each_structure(reviewed_scans):
+    parent, _ = reviewed_scans
     drawn = read_pictures(record_path(parent / "out" / RECORDS, "b"))
     numbers = [number for number, *_ in drawn["slices"]]
-    assert drawn["first"] in numbers
+    assert {number for number, *_ in drawn["places"].values()} <= {*numbers}
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
     assert drawn["of"] == 6
-    assert f"axial slice {drawn['first']} of 6" in listed.records["b"].place
-    [layers] = [layers for number, *layers in drawn["slices"] if number == drawn["first"]]
+    first = next(iter(drawn["places"].values()))[0]
+    [layers] = [layers for number, *layers in drawn["slices"] if number == first]
     assert [Image.open(io.BytesIO(base64.b64decode(layer))).format for layer in layers] == [
         "JPEG",
         "PNG",
@@ -168,7 +168,7 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
     many = read_pictures(record_path(parent / "out" / RECORDS, SCANS[0]))
     numbers = [number for number, *_ in many["slices"]]
     assert len(numbers) == 64
-    assert many["first"] in numbers
+    assert {number for number, *_ in many["places"].values()} <= {*numbers}
     assert many["of"] == 160
     assert set(np.diff(numbers)) <= {1, 2, 3, 4}
 
@@ -184,15 +184,17 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     image = for_pictures(rng.random(shape, np.float32))
     folder = SimpleNamespace(plans={})
     case = replace(case, image=image, images=(Path("noise_0000.nii.gz"),))
-    views = Views({}, rng.random(shape, np.float32), Place(index, 1))
-    drawn = draw_scan(record("noise"), case, views, folder, with_page=True)
+    views = Views({}, rng.random(shape, np.float32), VarianceByBlock(9, shape, (1.0, 1.0, 1.0)))
+    places = {"1": index, "2": (7, 100, 300)}
+    scan = record("noise", structure(0.6, name="1"), structure(0.5, name="2"))
+    drawn = draw_scan(scan, case, views, places, folder, with_page=True)
     pictures = json.loads(drawn.pictures)
-    assert 500_000 < len(drawn.pictures) < 1_400_000
-    assert pictures["first"] == 41
-    assert 41 in [number for number, *_ in pictures["slices"]]
+    assert 500_000 < len(drawn.pictures) < 1_500_000
+    assert {name: number for name, (number, *_) in pictures["places"].items()} == {"1": 41, "2": 8}
+    assert {8, 41} < {number for number, *_ in pictures["slices"]}
     drawn.save(record_path(tmp_path / RECORDS, "noise"))
     page = scan_page(review_list([drawn]), "noise", tmp_path)
     assert 500_000 < len(page) < 1_500_000
     assert not Page(page).faults
-    alone = draw_scan(record("noise"), case, views, folder, with_page=False)
-    assert (alone.picture, alone.pictures) == (drawn.picture, b"")
+    alone = draw_scan(scan, case, views, places, folder, with_page=False)
+    assert (alone.places, alone.pictures) == (drawn.places, b"")

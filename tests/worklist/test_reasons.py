@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import pytest
-
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import table
-from nnunet_nacl.metrics.voxel_uncertainty import confidence, least_certain_place
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist.reasons import find_reasons, oddities_of_image
 from nnunet_nacl.worklist.review_list import completed
 from tests.worklist.records import calibrator, record, structure
 
 GONE = {"dice": math.nan, "pieces": 0, "largest_piece": math.nan}
-
-
-def test_the_least_certain_place_is_a_blob_and_no_border() -> None:
-    """A border of undecided voxels loses against a block that is a little less unsure, but
-    throughout."""
-    doubt = np.full((20, 20, 20), 0.01)
-    doubt[:, 10] = 0.5  # one voxel of five across the block
-    doubt[5:10, 15:20, 0:5] = 0.3
-    doubt[7, 16, 3] = 0.35
-    probs = np.stack([1 - doubt, 0.2 * doubt, 0.8 * doubt])
-    assert confidence(probs) == pytest.approx(1 - doubt)
-    place = least_certain_place(
-        doubt, lambda box: probs[(slice(None), *box)], (1, 2), (1.0, 1.0, 1.0)
-    )
-    assert (place.index, place.channel) == ((7, 16, 3), 2)
-    regions = np.stack([0.2 * doubt, doubt])
-    assert (
-        least_certain_place(
-            doubt, lambda box: regions[(slice(None), *box)], (0, 1), (1.0, 1.0, 1.0)
-        ).channel
-        == 1
-    )
 
 
 def at(threshold: float | None, why_not: str = "", **bad: float) -> Flags:

@@ -227,3 +227,13 @@ def test_the_flagged_and_the_ten_next_have_a_page(pages, cases):
     assert review_list(records, aims=Aims(pages=pages)).cases("has_page") == [
         f"{i:02}" for i in cases
     ]
+
+
+def test_structures_that_reasons_name_come_before_those_with_lower_scores():
+    rows = structure(0.6), structure(0.9, members_dice=0.3), structure(0.5)
+    alone = review_list([record("a", *rows), record("b", *rows[::2])])
+    assert alone.structures_to_look_at("a") == ["s1", "s2", "s0"]
+    assert alone.structures_to_look_at("b") == ["s1", "s0"]  # no reason: by the score
+    empty = [structure(math.nan, pieces=0, largest=share) for share in (0.1, 0.3)]
+    nothing = review_list([record("c", *empty)]).structures_to_look_at("c")
+    assert nothing[0] == "s1", "the network was nearest to predicting it"

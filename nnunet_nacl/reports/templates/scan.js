@@ -18,12 +18,15 @@
   const keys = { n: go("next"), ArrowRight: go("next"), p: go("prev"), ArrowLeft: go("prev") };
   const viewer = element("viewer");
   if (viewer) {
-    const { slices, first, of, axis } = JSON.parse(element("slices").textContent);
+    const { slices, first, ring, of, axis } = JSON.parse(element("slices").textContent);
     const slider = element("slider");
+    const mark = viewer.querySelector(".ring");
+    [mark.style.left, mark.style.top] = ring.map((share) => `${100 * share}%`);
     const layers = ["grey", "outlines", "confidence"].map((name) => viewer.querySelector(`img.${name}`));
     const draw = () => {
       const [number, ...pictures] = slices[slider.value];
       layers.forEach((layer, i) => (layer.src = `data:image/${i ? "png" : "jpeg"};base64,${pictures[i]}`));
+      mark.hidden = number !== first;
       element("slice").textContent = `${axis} slice ${number} of ${of}`.trim();
       slider.setAttribute("aria-valuetext", element("slice").textContent);
     };
