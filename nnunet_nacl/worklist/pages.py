@@ -22,7 +22,7 @@ from nnunet_nacl.worklist.editors import editor_lines
 from nnunet_nacl.worklist.list_files import PAGE, page_of, remove_list
 from nnunet_nacl.worklist.list_tables import csv_texts
 from nnunet_nacl.worklist.pictures import PlaceOnPage
-from nnunet_nacl.worklist.reasons import dice_text, volume_text, worst_first
+from nnunet_nacl.worklist.reasons import dice_text, volume_text, volumes_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
 from nnunet_nacl.worklist.strip import make_strip
 
@@ -208,5 +208,6 @@ def _render(template: str, scripts: tuple[str, ...], listed: ReviewList, **value
         names=names,
         dice_text=dice_text,
         volume_text=volume_text,
+        volumes_text=volumes_text,
         **values,
     )

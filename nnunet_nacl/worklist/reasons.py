@@ -49,6 +49,11 @@ class StructureRow(Protocol):
     dice_high: float
     present: float
     members_dice: float
+    unit: str
+    volume: float
+    predicted_volume: float
+    volume_low: float
+    volume_high: float
 
 
 class _NamedRow(StructureRow, Protocol):
@@ -221,6 +226,24 @@ def _share_text(value: float) -> str:
 def volume_text(value: float) -> str:
     """``1040``, ``0.25``: a volume, or area, with three digits, and never as a power of ten."""
     return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
+
+
+def volumes_text(row: StructureRow, *, is_supported: bool) -> str:
+    """``segmented 2 ml, predicted 2.5 ml (1 to 3)``: the prediction where its interval is known.
+
+    A segmented volume outside that interval is named, where intervals hold (``is_supported``).
+    """
+    unit = row.unit.replace("mm2", "mm²")
+    text = f"segmented {volume_text(row.volume)} {unit}"
+    if math.isnan(row.volume_low):
+        return text
+    low = volume_text(row.volume_low)
+    high = volume_text(row.volume_high)
+    text += f", predicted {volume_text(row.predicted_volume)} {unit} ({low} to {high})"
+    is_inside = row.volume_low <= row.volume <= row.volume_high
+    if is_supported and not is_inside:
+        text += "; the segmented volume lies outside this interval"
+    return text
 
 
 def _present_text(p: float) -> str:

@@ -76,14 +76,24 @@ def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     cells = {
         case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")
     }
-    assert (
-        '0.50 (0.40 to 0.60)</span><span class="small">2 ml (predicted 2.5, 1 to 3)<' in cells["a"]
-    )
-    assert "interval not supported; 2 ml" in cells["odd"]
+    volumes = "segmented 2 ml, predicted 2.5 ml (1 to 3)<"
+    assert f'0.50 (0.40 to 0.60)</span><span class="small">{volumes}' in cells["a"]
+    assert f"interval not supported; {volumes}" in cells["odd"]
     assert "unlike: odd<" in cells["odd"]
     assert "not supported" not in cells["a"]
     assert 'x="40.0%" width="20.0%"' in cells["a"]
     assert 'cx="50.0%"' in cells["a"]
+
+
+def test_a_segmented_volume_outside_its_interval_is_named():
+    records = [record("a"), record("odd", profile=(1.0,)), record("area", unit="mm2")]
+    outside = Page(review_page(review_list(records, calibrator(volume=(2.1, 3.0)))))
+    [after_a, after_odd] = outside.text.split("segmented 2 ml, predicted 2.5 ml (2.1 to 3)")[1:]
+    assert after_a.startswith("; the segmented volume lies outside this interval")
+    assert not after_odd.startswith(";"), "which does not hold for a scan that is unlike"
+    assert "segmented 2 mm²" in outside.text
+    at_the_end = Page(review_page(review_list(records[:1], calibrator(volume=(1.0, 2.0)))))
+    assert "segmented volume lies outside" not in at_the_end.text
 
 
 def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
