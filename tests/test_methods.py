@@ -91,4 +91,5 @@ def test_the_pages_on_losses_and_python_have_it(method: Method) -> None:
 @ALL_METHODS
 def test_the_changelog_names_it(method: Method) -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(rf"\b{method.name}\b", changes)
+    names = rf"\b({method.name}|{method.loss_class}|nnUNetTrainer{method.name})\b"
+    assert re.search(names, changes), f"CHANGELOG.md says nothing of {method.name}"

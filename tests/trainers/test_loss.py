@@ -13,6 +13,7 @@ from nnunet_nacl.methods import METHODS, Method
 from nnunet_nacl.registration.tokens import TOKENS
 from nnunet_nacl.registration.variant import Variant
 from nnunet_nacl_trainers.base import TrainingLoss
+from tests.losses.cases import other_settings
 from tests.trainers.epochs import make_batch
 from tests.trainers.plans import LABEL_SPACES
 
@@ -81,23 +82,13 @@ def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space:
     )
 
 
-NUMBERS = {
-    "lambda<x>": 0.2,
-    "k<n>": 5,
-    "sigma<x>": 3.0,
-    "gamma<x>": 2.5,
-    "alpha<x>": 0.3,
-    "m<x>": 10.0,
-}
-"""A value of each token with a number that sets a setting of a loss, which is no loss's default."""
-
-
 def with_all_tokens(method: Method, with_dice: bool = False) -> Variant:
     """The trainer whose name spells out every setting of the loss that a token can set."""
     tokens = {token.form: token for token in TOKENS}
+    other = other_settings(method)
     values = {}
-    for form in method.settings_by_token:
-        values[form] = NUMBERS[form] if tokens[form].has_number else tokens[form].words[0]
+    for form, setting in method.settings_by_token.items():
+        values[form] = other[setting] if tokens[form].has_number else tokens[form].words[0]
     return Variant(method.name, with_dice, values)
 
 
