@@ -18,6 +18,7 @@ import torch
 from nnunet_nacl.calibration.fitting import fit_affine
 from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.nnunet.profile import profile_names
+from nnunet_nacl.quality.intervals import StructureEstimate
 from nnunet_nacl.quality.unlike import CalibrationProfiles
 from tests.pages import ROOT
 from tests.runs.lung_nodules import (
@@ -45,6 +46,7 @@ PARTS = (
     "recall",
     "unlike",
     "own",
+    "weighted",
     "losses",
     "scans",
 )
@@ -93,6 +95,36 @@ def test_voxels_put_together_teach_the_same_map() -> None:
     assert merged.log_odds.shape[1] < 1000
     slopes = [fit_affine(each, "temperature").own_slopes.item() for each in (found, [merged])]
     assert slopes[0] == pytest.approx(slopes[1], abs=0.002)
+
+
+def test_weights_hold_where_profiles_shift_and_even_ones_are_those_of_the_package(
+    monkeypatch,
+) -> None:
+    weighted_limits = MODULES["weighted_limits"]
+    monkeypatch.setattr(weighted_limits, "FOLDS", 4)
+    monkeypatch.setattr(weighted_limits, "INNER_FOLDS", 2)
+    rng = np.random.default_rng(0)
+    n = 600
+    calibration = rng.normal(0, 1, (n, 2))
+    new = rng.normal([1, 0], 1, (n, 2))
+    patients = [str(i // 2) for i in range(n)]
+    new_patients = [f"new {i // 2}" for i in range(n)]
+    spread = 0.05 * np.exp(calibration[:, 0])  # of the error: larger where there are more new ones
+    difference = rng.normal(0, spread)
+    estimate = StructureEstimate.fit(np.full(n, 0.5), 0.5 + difference, patients)
+    patient, even = np.arange(n) // 2, np.ones(n)
+    ends = weighted_limits.interval_ends(difference, patient, even, even[:1])
+    assert 0.5 + ends[0] == pytest.approx(estimate.predict(0.5)[1:])
+
+    weights = weighted_limits.weigh(calibration, new, patients, new_patients)
+    truth = rng.normal(0, 0.05 * np.exp(new[:, 0]))
+    inside = []
+    for of_calibration, of_new in ((even, even), (weights.calibration, weights.new)):
+        low, high = weighted_limits.interval_ends(difference, patient, of_calibration, of_new).T
+        inside.append(np.mean((low <= truth) & (truth <= high)))
+    assert inside[0] < 0.75 and 0.8 < inside[1] < 0.95
+    no_end = weighted_limits.interval_ends(difference, patient, even, np.array([n]))
+    assert np.isinf(no_end).all(), "the new patient weighs more than a tenth"
 
 
 def functions_of(module) -> dict[CodeType, str]:
@@ -196,7 +228,11 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULES["few_patients"], "N_DRAWS", 2)
     monkeypatch.setattr(MODULES["few_patients"], "OWN_SIZES", (6,))
     monkeypatch.setattr(MODULES["few_patients"], "N_OWN_DRAWS", 2)
-    monkeypatch.setattr(MODULES["other_scanner"], "learn_profiles", profiles_like_none)
+    for name in ("other_scanner", "weighted_limits"):
+        monkeypatch.setattr(MODULES[name], "learn_profiles", profiles_like_none)
+    monkeypatch.setattr(MODULES["weighted_limits"], "FOLDS", 3)
+    monkeypatch.setattr(MODULES["weighted_limits"], "INNER_FOLDS", 2)
+    monkeypatch.setattr(MODULES["weighted_limits"], "FEWEST_PATIENTS", 5)
     monkeypatch.setitem(
         sys.modules, "fiducio", SimpleNamespace(CDC=EvenCalibrator, CMSop=EvenCalibrator)
     )
@@ -224,7 +260,7 @@ def test_every_function_runs_and_every_table_has_its_values(
     run(measure, "learn", *measured.arguments, "-manufacturer", MAKER, "-name", "LIDC-GE")
     augmented = MODULES["tables"].AUGMENTED_SCHEDULE
     compared = ["-schedule", augmented, "-losses", "DiceCE", "DiceCE_anneal"]
-    run(measure, "losses", *measured.arguments, *compared)
+    run(measure, "losses", "ace", *measured.arguments, *compared)
     of_maker = measured.copy_without("nodule_5")
     trained_on = ["-trained_on", MAKER, "-name", "LIDC-GE-networks", "--outer"]
     run(measure, "records", "learn", "recall", *of_maker, *trained_on)
@@ -258,6 +294,7 @@ def test_every_function_runs_and_every_table_has_its_values(
         "AUROC",
         "p of the batch, by scans",
         "NLL all, mean over draws",
+        "effective calibration patients",
     }
     assert expected <= set(present.quantity)
     trained = set(values.trainer[values.quantity == "Dice where present"])

@@ -75,11 +75,13 @@ class Learned:
         map: In use.
         maps: By form.
         calibrator: What `predict` knows of Dice, volume and presence.
+        calibrated: A row for each of the cases, under a map that was fitted without its patient.
     """
 
     map: LogOddsMap
     maps: dict[str, LogOddsMap]
     calibrator: Calibrator
+    calibrated: pd.DataFrame
 
     @property
     def scores(self) -> ScanScores:
@@ -182,6 +184,7 @@ class Cases:
             map=chosen.map,
             maps={form: choose(cross_fits, form).map for form in FORMS},
             calibrator=Calibrator(calibration_map=calibration_map),  # of no file
+            calibrated=calibrated,
         )
 
     def judge(
@@ -347,11 +350,17 @@ def measure_images(
     measure(source, work, records, records.name)
 
 
-def measure(source: Source, work: Work, records: Path, title: str) -> None:
-    """Record a source's cases; UserError with what is wrong with some."""
+def measure(
+    source: Source,
+    work: Work,
+    records: Path,
+    title: str,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Record a source's cases, or some of them; UserError with what is wrong with some."""
     records.mkdir(parents=True, exist_ok=True)
     problems = []
-    for name, outcome in records_of(source, work, records, title=title):
+    for name, outcome in records_of(source, work, records, names=names, title=title):
         if isinstance(outcome, Failed):
             problems.append(f"{name}: {outcome.reason}")
     if problems:

@@ -11,7 +11,8 @@ nnUNet_* variables, trained by protocol.sh; WORK keeps records, so that a part i
 minutes. `records` measures the validation cases, with --outer also the cases in no fold, by the
 ensemble of all five. `learn` writes lidc_scans.csv, what `predict` would say of each scan; `scans`
 makes the rows on lists, orders and intervals from such files, and needs no networks. A task with a
-folder `shift` has images and labels of other scanners there; `unlike` and `own` are about these.
+folder `shift` has images and labels of other scanners there; `unlike`, `own` and `weighted` are
+about these.
 With `-trained_on` the other scanners are those of all patients of other manufacturers.
 Each scan is judged by a map and limits that have not seen its patient.
 """
@@ -28,11 +29,13 @@ import torch
 from calibration_rows import PEERS, calibration_rows
 from few_patients import own_rows, patients_rows
 from losses import LOSSES, REFERENCE, SCHEDULE, losses_rows
+from marginal_ace import ace_rows
 from other_scanner import unlike_rows
 from raters import raters_rows
 from recall_rows import recall_rows
 from scans import learn_scans, scan_rows
 from study import NetworksOfOneManufacturer, OneManufacturer, Study, make_records
+from weighted_limits import weighted_rows
 
 PARTS: dict[str, Callable[[Study], None]] = {
     "learn": learn_scans,
@@ -42,6 +45,7 @@ PARTS: dict[str, Callable[[Study], None]] = {
     "recall": recall_rows,
     "unlike": unlike_rows,
     "own": own_rows,
+    "weighted": weighted_rows,
 }
 """Parts that need the records of the study, and no settings of their own."""
 
@@ -52,7 +56,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="+", choices=["records", *PARTS, "losses", "scans"], metavar="PART"
+        "parts", nargs="+", choices=["records", *PARTS, "losses", "ace", "scans"], metavar="PART"
     )
     parser.add_argument("-task", type=Path, help="folder of the task")
     parser.add_argument("-work", type=Path, help="folder for records")
@@ -81,7 +85,7 @@ def main() -> None:
     parser.add_argument(
         "-schedule",
         default=SCHEDULE,
-        help="behind the loss in the names of the trainers that losses compares (default:"
+        help="behind the loss in the names of the trainers that losses and ace compare (default:"
         " %(default)s)",
     )
     parser.add_argument(
@@ -132,6 +136,7 @@ def main() -> None:
         **PARTS,
         "records": partial(make_records, with_outer=args.outer),
         "losses": partial(losses_rows, schedule=args.schedule, losses=args.losses),
+        "ace": partial(ace_rows, schedule=args.schedule, losses=args.losses),
     }
     for part in args.parts:
         if part == "scans":

@@ -113,6 +113,11 @@ class Study:
         """Of each case."""
         return json.loads((self.task / "patients.json").read_text(encoding="utf-8"))
 
+    def patients_or_scans(self, names: Iterable[str]) -> list[str]:
+        """The patient of each of some cases; of a task without patients.json every scan is one."""
+        has_patients = (self.task / "patients.json").is_file()
+        return [self.patient[name] if has_patients else name for name in names]
+
     def model(self, trainer: str) -> Path:
         """nnU-Net's folder of a trainer."""
         return model_folder(

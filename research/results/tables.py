@@ -11,10 +11,19 @@ import pandas as pd
 from calibration_rows import PEERS
 from few_patients import OWN_SIZES
 from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
+from marginal_ace import ACE, ACE_WITH_BACKGROUND, DICE
 from recall_rows import NNUNET
 from rows import KEYS
 from scans import ENTROPY, MEMBERS, ORDERS, PREDICTED
 from study import MAP, RAW
+from weighted_limits import (
+    NO_INTERVAL,
+    NO_RECALL,
+    ONLY_FLAGGED,
+    UNWEIGHTED,
+    WEIGHTED,
+    WITH_INTERVAL,
+)
 
 from nnunet_nacl.quality.recall import RECALLS
 
@@ -39,6 +48,8 @@ MANUFACTURERS = {
 """Of the lung nodules, by what results.csv calls the cases of networks of GE patients alone."""
 AUGMENTED_SCHEDULE = "25epochs_100iters_adam"
 """Of the losses that are compared with nnU-Net's augmentation."""
+ACE_SCHEDULE = "100epochs_50iters"
+"""Of the losses that are compared by marginal ACE."""
 LIMITS = {"EMIDEC": "0.3", "ACDC": "0.8", "Hippocampus": "0.8", "DRIVE": "0.75"}
 CASES = {"outer": "test", "folds": "cross-validation"}
 NOT_SHOWN = "not shown"
@@ -290,6 +301,38 @@ def unlike_table(values: Values) -> list[str]:
     return values.lines("scanner", lines, columns)
 
 
+def weighted_table(values: Values) -> list[str]:
+    """Limits by calibration patients that weigh as much as scans like theirs are more frequent on
+    the new scanner."""
+    rows = []
+    for line in scanner_lines():
+        if line.keys is None or line.keys["cases"] == "folds":
+            continue
+        rows.append(Line(line.name))
+        for method in (UNWEIGHTED, WEIGHTED):
+            rows.append(Line(method, {**line.keys, "method": method}))
+    quantities = {
+        "true Dice in its interval": "coverage of Dice",
+        "width of that interval": "width of Dice",
+        "true volume in its interval": "coverage of volume",
+        "found of the bad": "found",
+        "flagged": "flagged",
+        "missed by `-recall 0.9`": "missed",
+    }
+    with_interval = {
+        f"true Dice in its interval, {WITH_INTERVAL}": f"coverage of Dice, {WITH_INTERVAL}"
+    }
+    refused = {name: name for name in (NO_INTERVAL, ONLY_FLAGGED, NO_RECALL)}
+    effective = "effective calibration patients"
+    columns = [
+        *quantity_columns({effective: effective}, "0?"),
+        *quantity_columns(refused, "2"),
+        *quantity_columns(quantities, "2i"),
+        *quantity_columns(with_interval, "2i"),
+    ]
+    return values.lines("limits", rows, columns)
+
+
 def own_lines(values: Values) -> list[Line]:
     """By other scanner a line for each number of own calibration patients that was tried."""
     is_breast = values.table.dataset == BREAST["dataset"]
@@ -472,6 +515,26 @@ def loss_title(loss: str) -> str:
     return "Dice + CE (nnU-Net's)" if loss == REFERENCE else loss
 
 
+def ace_table(values: Values) -> list[str]:
+    """Marginal ACE of the hippocampus as MONAI's tutorial of the loss reports it."""
+    rows = []
+    for loss in (REFERENCE, "DiceACE"):
+        keys = {"dataset": "Hippocampus", "trainer": f"{loss}_{ACE_SCHEDULE}", "cases": "folds"}
+        for method, suffix in ((RAW, ", as trained"), (MAP, ", with a map")):
+            difference = f"{method} less {REFERENCE} {RAW}"
+            line = {**keys, "method": method, "difference": difference}
+            rows.append(Line(loss_title(loss) + suffix, line))
+    columns = [
+        Column("patients (scans)", {"quantity": ACE}, "n"),
+        Column("marginal ACE", {"quantity": ACE}, "3i"),
+        Column("less nnU-Net's", {"quantity": ACE, "method": "{difference}"}, "3i?"),
+        Column("marginal ACE with background", {"quantity": ACE_WITH_BACKGROUND}, "3i"),
+        Column("Dice", {"quantity": DICE}, "3i"),
+        Column("less nnU-Net's Dice", {"quantity": DICE, "method": "{difference}"}, "3i?"),
+    ]
+    return values.lines("loss", rows, columns)
+
+
 def data_sets_table(values: Values) -> list[str]:
     """The main values of all data sets."""
     rows = []
@@ -527,12 +590,14 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "manufacturers": manufacturers_table,
     "scanner_probabilities": scanner_probabilities_table,
     "unlike": unlike_table,
+    "weighted": weighted_table,
     "own": own_table,
     "own_short": own_short_table,
     "calibration": calibration_table,
     "recall": recall_table,
     "losses": losses_table,
     "equal_dice": equal_dice_table,
+    "ace": ace_table,
     "data_sets": data_sets_table,
     "costs": costs_table,
     "every": checksum_line,
