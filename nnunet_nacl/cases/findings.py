@@ -17,6 +17,7 @@ from nnunet_nacl.cases.probabilities import Box, common_box, layers_of, whole_bo
 from nnunet_nacl.csv_text import CsvColumn
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_types import Number, Share, Size
+from nnunet_nacl.metrics.components import FoundComponents, count_found, number_components
 
 FINDINGS = "findings.csv"
 MAX_FINDINGS = 100
@@ -136,12 +137,48 @@ def label_components(
     """
     if box is None:
         return Components(None, np.zeros((0,) * label_map.ndim, np.int32), np.zeros(0, np.int64))
-    mask = labels.mask(label_map[box], channel)
-    component_map, n_components = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    return _number_inside(box, labels.mask(label_map[box], channel))
+
+
+def components_inside(components: Components, where: np.ndarray) -> Components:
+    """The components of that part of a mask which lies inside another one.
+
+    Args:
+        components: Of the mask.
+        where: (*spatial) booleans over the whole image. What it cuts in two becomes two components.
+    """
+    if components.box is None:
+        return components
+    is_component = components.component_map > 0
+    is_inside = where[components.box]
+    if is_inside[is_component].all():
+        return components
+    return _number_inside(components.box, is_component & is_inside)
+
+
+def _number_inside(box: Box, mask: np.ndarray) -> Components:
+    """The components of a mask that fills a box of the image."""
+    component_map, n_components = number_components(mask)
     voxels = np.zeros(1 + n_components, np.int64)
     for _, part in _parts_of(component_map):
         voxels += np.bincount(part.ravel(), minlength=len(voxels))
     return Components(box, component_map, voxels[1:])
+
+
+def compare_components(true: Components, predicted: Components) -> FoundComponents:
+    """What a segmentation finds of the components of the truth."""
+    shared = None
+    if true.box is not None and predicted.box is not None:
+        shared = common_box(true.box, predicted.box)
+    if shared is None:
+        return FoundComponents(true=len(true.voxels), touched=0, false=len(predicted.voxels))
+    box_in_true, box_in_predicted = shared
+    return count_found(
+        true.component_map[box_in_true],
+        predicted.component_map[box_in_predicted],
+        n_true=len(true.voxels),
+        n_predicted=len(predicted.voxels),
+    )
 
 
 def _parts_of(component_map: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,20 @@ from nnunet_nacl.calibration.log_odds import is_label, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Truth
-from nnunet_nacl.cases.findings import FindingSums, label_components, structure_boxes
+from nnunet_nacl.cases.findings import (
+    FindingSums,
+    compare_components,
+    components_inside,
+    label_components,
+    structure_boxes,
+)
+from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.record import CaseRecord, ScanValues
 from nnunet_nacl.cases.sample import MASK_BITS, Sample, class_type, draw_sample, pack
 from nnunet_nacl.cases.sums import CaseSums
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
+from nnunet_nacl.metrics.components import FoundComponents
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.distance_masks import dilated_mask
 from nnunet_nacl.metrics.expected_dice import dice_of
@@ -57,7 +66,7 @@ def measure(
     """
     network = case.probabilities
     truth = case.read_truth(settings)
-    sizes, finding_sums = _components_of(case, findings)
+    components = _components_of(case, truth, findings)
     sums = CaseSums(case, truth, settings.n_bins)
     # Outside the network's crop all is background, which adds nothing to sums over structures.
     # Beside a truth the whole image counts: calibration is that of all voxels.
@@ -67,15 +76,15 @@ def measure(
     for where in network.boxes(counted_box):
         probs, raw = network.under(calibration, where)
         sums.add(where, probs, raw)
-        for structure in finding_sums:
+        for structure in components.finding_sums:
             structure.add(where, probs)
         if views is not None:
             views.add(where, probs, raw, case.segmentation[where], case.labels)
     record = CaseRecord(
         case.name,
-        _structure_table(case, truth, sums, sizes),
+        _structure_table(case, truth, sums, components),
         _scan_values(case, truth, sums),
-        findings=tuple(structure.findings() for structure in finding_sums),
+        findings=tuple(structure.findings() for structure in components.finding_sums),
         differences=case.differences,
         profile=case.profile,
         files=case.files,
@@ -91,23 +100,45 @@ def measure(
     )
 
 
-def _components_of(
-    case: Case, findings: Sequence[int]
-) -> tuple[dict[int, np.ndarray], list[FindingSums]]:
-    """Sizes of the components of each structure, by channel, and sums over those of ``findings``.
+class _CaseComponents(NamedTuple):
+    """Connected components of the structures of a case.
 
-    Where the components lie is kept of the findings alone: it takes four bytes a voxel of the
-    structure's box.
+    Attributes:
+        sizes: By channel, voxels of each component of the segmentation.
+        found: By channel, which of the truth's are found; empty without a truth.
+        finding_sums: Sums over the components of each structure of the findings.
     """
-    boxes = structure_boxes(case.segmentation, case.labels)
+
+    sizes: Mapping[int, np.ndarray]
+    found: Mapping[int, FoundComponents]
+    finding_sums: Sequence[FindingSums]
+
+
+def _components_of(case: Case, truth: Truth | None, findings: Sequence[int]) -> _CaseComponents:
+    """The components of each structure.
+
+    Where they lie is kept of the findings alone: it takes four bytes a voxel of the structure's
+    box.
+    """
+    labels = case.labels
+    boxes = structure_boxes(case.segmentation, labels)
     sizes = dict[int, np.ndarray]()
+    found = dict[int, FoundComponents]()
     finding_sums = dict[int, FindingSums]()
-    for channel in case.labels.foreground:
-        components = label_components(case.segmentation, case.labels, channel, boxes[channel])
+    true_boxes = dict[int, Box | None]()
+    if truth is not None:
+        true_boxes = structure_boxes(truth.labels, labels)
+    for channel in labels.foreground:
+        components = label_components(case.segmentation, labels, channel, boxes[channel])
         sizes[channel] = components.voxels
         if channel in findings:
             finding_sums[channel] = FindingSums(case, channel, components)
-    return sizes, [finding_sums[channel] for channel in findings]
+        if truth is not None:
+            true_components = label_components(truth.labels, labels, channel, true_boxes[channel])
+            if truth.valid is not None:
+                components = components_inside(components, truth.valid)
+            found[channel] = compare_components(true_components, components)
+    return _CaseComponents(sizes, found, [finding_sums[channel] for channel in findings])
 
 
 def _scan_values(case: Case, truth: Truth | None, sums: CaseSums) -> ScanValues:
@@ -130,7 +161,7 @@ def _scan_values(case: Case, truth: Truth | None, sums: CaseSums) -> ScanValues:
 
 
 def _structure_table(
-    case: Case, truth: Truth | None, sums: CaseSums, component_sizes: Mapping[int, np.ndarray]
+    case: Case, truth: Truth | None, sums: CaseSums, components: _CaseComponents
 ) -> pd.DataFrame:
     """A row for each structure, see :func:`nnunet_nacl.cases.record.table`."""
     labels = case.labels
@@ -139,13 +170,13 @@ def _structure_table(
     _, network_probability_sums = sums.network  # the first: numbers of voxels
     table = pd.DataFrame(index=list(labels.structures))
     if truth is not None:
-        table = pd.DataFrame(_compare_with_truth(case, truth), table.index)
+        table = pd.DataFrame(_compare_with_truth(case, truth, components.found), table.index)
     members_dice: np.ndarray | float = math.nan
     if case.disagreement:
         members_dice = case.disagreement.dice
     table = table.assign(
-        pieces=[len(component_sizes[channel]) for channel in labels.foreground],
-        largest_piece=[_largest_share(component_sizes[channel]) for channel in labels.foreground],
+        pieces=[len(components.sizes[channel]) for channel in labels.foreground],
+        largest_piece=[_largest_share(components.sizes[channel]) for channel in labels.foreground],
         volume=n_voxels * voxel_size,
         predicted_dice=dice_of(sums.expected),
         predicted_volume=expected_voxels * voxel_size,
@@ -169,17 +200,22 @@ def _largest_share(component_sizes: np.ndarray) -> float:
     return float(component_sizes.max() / component_sizes.sum())
 
 
-def _compare_with_truth(case: Case, truth: Truth) -> list[dict[str, float]]:
+def _compare_with_truth(
+    case: Case, truth: Truth, found_components: Mapping[int, FoundComponents]
+) -> list[dict[str, float]]:
     """What compares the segmentation of each structure with its truth."""
     labels = case.labels
-    true_boxes = structure_boxes(truth.labels, labels)
     rows = []
     for channel in labels.foreground:
         true_mask = labels.mask(truth.labels, channel)
         predicted_mask = labels.mask(case.segmentation, channel)
         row = _compare_masks(true_mask, predicted_mask, truth.valid, case)
-        true_components = label_components(truth.labels, labels, channel, true_boxes[channel])
-        rows.append(row | {"true_pieces": len(true_components.voxels)})
+        found = found_components[channel]
+        row["true_pieces"] = found.true
+        row["component_recall"] = found.recall
+        row["false_components"] = found.false
+        row["component_F1"] = found.f1
+        rows.append(row)
     return rows
 
 

@@ -61,11 +61,14 @@ WITH_TRUTH = (
     "HD95_mm",
     "HD95_voxels",
     "ASSD_mm",
+    "component_recall",
+    "false_components",
+    "component_F1",
     "true_volume",
     "true_pieces",
 )
-"""Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the
-structure."""
+"""Columns that need a ground truth: voxel counts, overlap, distances, found components, and what
+the truth has of the structure."""
 
 _SHARES = (
     "predicted_dice",
@@ -75,10 +78,12 @@ _SHARES = (
     "largest_piece",
     "Dice",
     "IoU",
+    "component_recall",
+    "component_F1",
 )
 """Columns of values that are at most 1."""
 
-_COUNTS = ("pieces", "TP", "FP", "FN", "TN", "true_pieces")
+_COUNTS = ("pieces", "TP", "FP", "FN", "TN", "false_components", "true_pieces")
 """Columns of whole numbers."""
 
 _MAX_NETWORKS = 1000  # whose mean a segmentation is

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
+    COUNTED_FINDINGS,
     OptionSettings,
     add_options,
     fill_paragraphs,
@@ -46,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     groups = {
         "the methods": "-tr -d -c -p -f -i -gt -djfile -pfile -unranked",
         "the cases": "-groups --allow-missing --allow-training-cases",
-        "which scans are bad": "-bad -structures",
+        "what to measure": "-bad -structures -findings",
         "the output, and how to run": "-o -np --trust_checkpoint --quiet",
     }
 
@@ -67,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "metavar": "LABEL",
             "help": "methods that are shown, but not tested",
         },
+        "-findings": COUNTED_FINDINGS,
         "-groups": (
             "patient of each case: .json file or regular expression (default: as the models' maps"
             " say)"
@@ -118,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         unranked=args.unranked or (),
         bad=args.bad,
         structures=args.structures,
+        findings=args.findings,
         groups=args.groups,
         allow_missing=args.allow_missing,
         allow_training_cases=args.allow_training_cases,

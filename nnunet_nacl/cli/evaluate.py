@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
+    COUNTED_FINDINGS,
     MODEL,
     NETWORK,
     OptionSettings,
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     groups = {
         "a folder of predictions": "-i -gt -map -djfile -pfile --chill",
         "a model's validation cases": f"{MODEL} --predict -chk {NETWORK}",
-        "what to measure": "-bins -dilated -boundary -bad -structures",
+        "what to measure": "-bins -dilated -boundary -bad -structures -findings",
         "the output, and how to run": "-o --csv -np --trust_checkpoint --quiet",
     }
     changes: dict[str, str | OptionSettings] = {
@@ -67,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "default": 15,
             "help": "bins of the confidence (default: 15)",
         },
+        "-findings": COUNTED_FINDINGS,
         "-o": {
             "metavar": "FILE",
             "help": "the report, a .json file (default: calibration.json beside what is measured)",
@@ -115,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
         boundary_mm=args.boundary,
         bad=args.bad,
         structures=args.structures,
+        findings=args.findings,
         chill=args.chill,
         dataset_json=args.djfile,
         plans_json=args.pfile,

@@ -24,6 +24,7 @@ def evaluation_text(result: EvaluationResult) -> str:
     heading = one_line(f"{result.name}: {len(evaluation.records)} cases")
     tables = [
         _structures_text(evaluation),
+        _components_text(result),
         _calibration_text(evaluation.calibration["mean"], "mean over cases", "n_cases"),
         _calibration_text(evaluation.calibration["pooled"], "pooled voxels", "n_voxels"),
         _masks_text(evaluation),
@@ -53,6 +54,29 @@ def _structures_text(evaluation: Evaluation) -> str:
             "Cases without a value (absent, missed or invented) are in no mean; `undefined` in the"
             " report names them."
         )
+    return "\n".join(lines)
+
+
+def _components_text(result: EvaluationResult) -> str:
+    """Which connected components of structures are found; empty where none are counted."""
+    rows: list[dict[str, Any]] = []
+    for key, counts in result.components.to_dict("index").items():
+        row: dict[str, Any] = {"structure": f"{key} {result.evaluation.names[str(key)]}"}
+        row |= {"true": counts["true"], "touched": counts["touched"], "false": counts["false"]}
+        row["share touched"] = counts["component_recall"]
+        row["false a case"] = counts["false_components"]
+        row["F1"] = counts["component_F1"]
+        rows.append(row)
+    if not rows:
+        return ""
+    shown, more = ten_worst(rows, "structure", itemgetter("F1"))
+    lines = [
+        "connected components (lesions): of all cases; then means over cases",
+        text_of(shown, decimals=4),
+        *more,
+        "  touched: true ones that share a voxel with the segmentation; false: segmented ones that"
+        " share none with the truth",
+    ]
     return "\n".join(lines)
 
 

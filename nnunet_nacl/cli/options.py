@@ -149,6 +149,11 @@ _OPTIONS: dict[str, OptionSettings] = {
         "do every case again, and replace what others wrote or edited at the places of its files"
     ),
 }
+COUNTED_FINDINGS = (
+    "structures whose connected parts, such as lesions, are counted (no name: all; default: those"
+    " with several in the truth of some case)"
+)
+"""Help of -findings where there is a ground truth."""
 MODEL = "-d -c -tr -p -f"
 FLAGS = "-bad -structures -find -miss"
 NETWORK = "-device -step_size --disable_tta"

@@ -16,6 +16,7 @@ from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.comparison_json import comparison_to_json
+from nnunet_nacl.evaluation.components import read_findings
 from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.methods import (
     ComparedMethod,
@@ -60,6 +61,7 @@ def compare(
     unranked: Sequence[str] = (),
     bad: BadSpec | None = None,
     structures: Sequence[str] | None = None,
+    findings: Sequence[str] | None = None,
     groups: str | None = None,
     allow_missing: bool = False,
     allow_training_cases: bool = False,
@@ -94,6 +96,8 @@ def compare(
         bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
             name.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
+        findings: Names of the structures whose connected components, such as lesions, are compared,
+            too; an empty list: all; None: those that have several in the truth of some case.
         groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression
             whose first group, or whole match, in a case's name is the patient; None: as the models'
             maps say, else each case its own.
@@ -155,6 +159,8 @@ def compare(
         check_output_folder(folder, located)
     if bad is not None:
         located = [replace(each, bad=_read_bad(bad, each, structures)) for each in located]
+    if findings is not None:
+        located = [replace(each, findings=_read_findings(findings, each)) for each in located]
 
     return ComparisonResult([align(each) for each in located], folder)
 
@@ -300,6 +306,10 @@ def _check_data_sets_differ(located: Sequence[Comparison]) -> None:
     names = dict.fromkeys(comparison.name for comparison in located)
     if len(names) < len(located):
         raise UserError(f"-d names one of {', '.join(names)} twice; name each data set once.")
+
+
+def _read_findings(findings: Sequence[str], comparison: Comparison) -> list[str] | None:
+    return read_findings(comparison.methods[0].first.labels, findings)
 
 
 def _read_bad(

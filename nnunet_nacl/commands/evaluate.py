@@ -19,6 +19,11 @@ from nnunet_nacl.cases.record import scores
 from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.calibration_report import FILE_NAME, PredictedQuality
+from nnunet_nacl.evaluation.components import (
+    fragmented_structures,
+    read_findings,
+    summarize_components,
+)
 from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.evaluation.values import values_csv
 from nnunet_nacl.files import check_ours, check_writable, checksum, write_atomically
@@ -57,6 +62,7 @@ def evaluate(
     boundary_mm: float | None = None,
     bad: BadSpec | None = None,
     structures: Sequence[str] | None = None,
+    findings: Sequence[str] | None = None,
     chill: bool = False,
     dataset_json: str | PathLike | None = None,
     plans_json: str | PathLike | None = None,
@@ -93,6 +99,9 @@ def evaluate(
         bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
             name.
         structures: Names of those that count for ``bad``; None: all, or those that it names.
+        findings: Names of the structures whose connected components, such as lesions, are counted
+            in :attr:`EvaluationResult.components`; an empty list: all; None: those that have
+            several in the truth of some case.
         chill: Accept that cases of the ground truth have no prediction.
         dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels
             above.
@@ -142,6 +151,7 @@ def evaluate(
     bad_below = None
     if bad is not None:
         bad_below = read_bad(bad, structure_names, structures)
+    component_structures = read_findings(opened.data.labels, findings)
     report = _check_output(Path(output or opened.default_output), opened.folders, csv)
 
     held_out = _measure(opened, settings, network, chill, num_processes)
@@ -155,6 +165,7 @@ def evaluate(
         folder=opened.folders[0],
         calibrator=opened.calibrator,
         bad=bad_below,
+        findings=component_structures,
         output=report,
         csv=csv,
     )
@@ -172,6 +183,8 @@ class EvaluationResult:
         calibrator: The map that was given, and what it has learned.
         bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
             nothing is bad.
+        findings: nnU-Net's keys of the structures whose components are counted; None: of those that
+            have several in the truth of some case.
         output: Where :meth:`write` writes the report.
         csv: Whether it writes a table of all values beside it.
     """
@@ -182,6 +195,7 @@ class EvaluationResult:
     folder: Path
     calibrator: Calibrator
     bad: Mapping[str, float] | None
+    findings: Sequence[str] | None
     output: Path
     csv: bool
 
@@ -196,6 +210,18 @@ class EvaluationResult:
         if self.calibrator.learned is not None:
             table = self.calibrator.learned.predict_dice(table)
         return table
+
+    @cached_property
+    def components(self) -> pd.DataFrame:
+        """Connected components, a row for each structure where they are counted, by nnU-Net's key.
+
+        See :func:`~nnunet_nacl.evaluation.components.summarize_components`.
+        """
+        table = self.evaluation.table
+        structures = self.findings
+        if structures is None:
+            structures = fragmented_structures(table)
+        return summarize_components(table, structures)
 
     @cached_property
     def scores(self) -> pd.DataFrame:

@@ -63,6 +63,23 @@ class StructureMetrics(TypedDict):
         ),
     ]
     ASSD_mm: Annotated[Size, doc("Mean of the same distances.")]
+    component_recall: Annotated[
+        Share,
+        doc(
+            "Share of the truth's connected parts that the segmentation touches; null where the"
+            " truth has none."
+        ),
+    ]
+    false_components: Annotated[
+        NonNegativeInt, doc("Connected parts of the segmentation that the truth does not touch.")
+    ]
+    component_F1: Annotated[
+        Share,
+        doc(
+            "2 touched / (2 touched + missed + false), in connected parts; null where truth and"
+            " segmentation lack the structure."
+        ),
+    ]
     n_pred: Annotated[NonNegativeInt, doc("Voxels of the segmentation.")]
     n_ref: Annotated[NonNegativeInt, doc("Voxels of the truth.")]
     distances: Annotated[VoxelDistances, doc("Distances in another unit.")]
@@ -80,6 +97,9 @@ class MetricMeans(TypedDict):
     IoU: Annotated[Number, doc("Mean intersection over union.")]
     HD95_mm: Annotated[Number, doc("Mean of `HD95_mm`.")]
     ASSD_mm: Annotated[Number, doc("Mean of `ASSD_mm`.")]
+    component_recall: Annotated[Number, doc("Mean of `component_recall`.")]
+    false_components: Annotated[Number, doc("Mean of `false_components`.")]
+    component_F1: Annotated[Number, doc("Mean of `component_F1`.")]
     n_pred: Annotated[Number, doc("Mean number of segmented voxels.")]
     n_ref: Annotated[Number, doc("Mean number of true voxels.")]
 

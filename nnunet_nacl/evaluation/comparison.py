@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
+from nnunet_nacl.evaluation.components import COMPONENT_METRICS, fragmented_structures
 from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
@@ -36,7 +37,7 @@ class Column(NamedTuple):
         group: ``discrimination`` or ``calibration``.
         better: ``lower`` or ``higher``.
         unit: ``mm`` or empty.
-        metric: ``Dice``, ``HD95_mm``, or one of ``CALIBRATION_METRICS``.
+        metric: ``Dice``, ``HD95_mm``, or one of ``COMPONENT_METRICS`` or ``CALIBRATION_METRICS``.
         mask: Of a calibration metric; else None.
         structure: nnU-Net's key of one structure; None for all together.
         family: The table whose tests are corrected together with this column's; None if it is not
@@ -53,18 +54,28 @@ class Column(NamedTuple):
     family: str | None
 
 
-def make_columns(structures: Mapping[str, str]) -> dict[str, Column]:
-    """All columns by id: ``Dice``, ``Dice:1``, ``ECE:foreground``, ...
+def make_columns(
+    structures: Mapping[str, str], component_structures: Collection[str] = ()
+) -> dict[str, Column]:
+    """All columns by id: ``Dice``, ``Dice:1``, ``component_F1:1``, ``ECE:foreground``, ...
 
-    ``structures`` are names by nnU-Net's key. ``CECE_sum`` is ``CECE_mean`` times the number of
-    classes: testing both would count one question twice. Of CECE only the foreground's is tested,
-    the paper's: with it on six more masks all other tests would lose power.
+    ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question
+    twice. Of CECE only the foreground's is tested, the paper's: with it on six more masks all other
+    tests would lose power. Tests of components are a family of their own: all others are corrected
+    as they would be without them.
+
+    Args:
+        structures: Names by nnU-Net's key.
+        component_structures: Keys of those whose components are counted.
     """
     columns = {}
     for metric in OVERLAP:
         columns[metric] = _overlap_column(metric, None, "")
         for key, name in structures.items():
             columns[f"{metric}:{key}"] = _overlap_column(metric, key, name)
+    for metric in COMPONENT_METRICS:
+        for key in component_structures:
+            columns[f"{metric}:{key}"] = _component_column(metric, key, structures[key])
     for metric in CALIBRATION_METRICS:
         for mask in MASKS:
             columns[f"{metric}:{mask}"] = _calibration_column(metric, mask)
@@ -78,6 +89,12 @@ def _overlap_column(metric: str, key: str | None, name: str) -> Column:
     if unit:
         title += f" ({unit})"
     return Column(title, "discrimination", better, unit, metric, None, key, "discrimination")
+
+
+def _component_column(metric: str, key: str, name: str) -> Column:
+    described = COMPONENT_METRICS[metric]
+    title = f"{described.title} {name}"
+    return Column(title, "discrimination", described.better, "", metric, None, key, "components")
 
 
 def _calibration_column(metric: str, mask: str) -> Column:
@@ -132,6 +149,8 @@ class Comparison:
         methods: With their folders.
         notes: Sentences for every output.
         bad: The Dice below which a case is bad, by nnU-Net's key; None: no case is called bad.
+        findings: nnU-Net's keys of the structures whose components are counted; None: of those that
+            have several in the truth of some case.
         regions: Whether the heads are sigmoid regions.
         structures: Names by nnU-Net's key.
         settings: What was measured.
@@ -146,6 +165,7 @@ class Comparison:
     methods: Sequence[ComparedMethod] = ()
     notes: Sequence[str] = ()
     bad: Mapping[str, float] | None = None
+    findings: Sequence[str] | None = None
     regions: bool = False
     structures: Mapping[str, str] = field(default_factory=dict)
     settings: EvaluationSettings = EvaluationSettings()
@@ -209,7 +229,14 @@ class Comparison:
     @cached_property
     def columns(self) -> dict[str, Column]:
         """What is compared, by id."""
-        return make_columns(self.structures)
+        return make_columns(self.structures, self.component_structures)
+
+    @cached_property
+    def component_structures(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are counted."""
+        if self.findings is not None:
+            return list(self.findings)
+        return fragmented_structures(self.table)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -226,12 +253,13 @@ class Comparison:
         no distance, and those hard to find have the largest: without it, whoever misses it would
         look closer than whoever finds it. So its distance counts for none.
         """
-        rows = self.table.set_index(["case", "method", "key"])[list(OVERLAP)]
+        of_structures = self.table.set_index(["case", "method", "key"])
+        rows = of_structures[list(OVERLAP)]
         n_methods_with_distance = rows["HD95_mm"].groupby(["case", "key"]).transform("count")
         for_all_methods = n_methods_with_distance == len(self.records)
         comparable = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all_methods))
         means = comparable.groupby(["case", "method"]).agg(nanmean)
-        by_structure = rows.unstack("key")
+        by_structure = of_structures[[*OVERLAP, *COMPONENT_METRICS]].unstack("key")
         by_structure.columns = [f"{metric}:{key}" for metric, key in by_structure.columns]
         of_methods = {method: scores(records) for method, records in self.records.items()}
         of_masks = pd.concat(of_methods, names=["method", "case"]).swaplevel()
@@ -265,7 +293,8 @@ class Comparison:
         tested = [method.name for method in self.methods[1:] if method.ranked]
         rows = []
         for column_id, column in self.columns.items():
-            is_mean_too = column.structure is not None and len(self.structures) == 1
+            is_of_only_structure = column.structure is not None and len(self.structures) == 1
+            is_mean_too = is_of_only_structure and column.metric in OVERLAP
             if not column.family or is_mean_too:
                 continue
             values = self.values[column_id]

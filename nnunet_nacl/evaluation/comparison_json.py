@@ -52,7 +52,11 @@ def comparison_to_json(
         rows = comparison.statistics.to_dict("records")
         statistics += cast(list[TestedDifference], rows)
     columns = {}
-    for column_id, column in make_columns(_names_of_structures(comparisons)).items():
+    component_structures: dict[str, None] = {}  # a set that keeps its order
+    for comparison in comparisons:
+        component_structures |= dict.fromkeys(comparison.component_structures)
+    columns_of_all = make_columns(_names_of_structures(comparisons), component_structures)
+    for column_id, column in columns_of_all.items():
         columns[column_id] = cast(ReportedColumn, column._asdict())
     files = {}
     for place, key in written.items():

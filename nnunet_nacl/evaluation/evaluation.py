@@ -219,7 +219,7 @@ def _report_case(record: CaseRecord) -> ReportedCase:
 def _report_structure(
     row: Mapping[str, float], bins: Mapping[str, BinStats], channel: int
 ) -> StructureMetrics:
-    """Overlap, distances and calibration of one structure, which is one channel of the bins."""
+    """What is reported of one structure, which is one channel of the bins."""
     true_positives = int(row["TP"])
     false_positives = int(row["FP"])
     false_negatives = int(row["FN"])
@@ -232,6 +232,9 @@ def _report_structure(
         IoU=row["IoU"],
         HD95_mm=row["HD95_mm"],
         ASSD_mm=row["ASSD_mm"],
+        component_recall=row["component_recall"],
+        false_components=int(row["false_components"]),
+        component_F1=row["component_F1"],
         n_pred=true_positives + false_positives,
         n_ref=true_positives + false_negatives,
         distances=VoxelDistances(HD95_voxels=row["HD95_voxels"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
@@ -13,6 +14,7 @@ from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.errors import some
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.evaluation.comparison_report import TestedDifference
+from nnunet_nacl.evaluation.components import COMPONENT_METRICS
 from nnunet_nacl.evaluation.file_names import OVERVIEW, named_after
 from nnunet_nacl.evaluation.table import NOT_TESTED, Table
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
@@ -23,6 +25,13 @@ from nnunet_nacl.reports.quality_texts import (
     workload_rows,
 )
 from nnunet_nacl.reports.tables import Rows, frames, number
+
+_ABOUT_COMPONENTS = (
+    " In connected components (voxels that touch at a corner are connected; one voxel can be one):"
+    " the share of the true ones that the segmentation touches, over the cases that have any; those"
+    " of the segmentation that touch no true one, a case; and F1, which is 2 touched / (2 touched +"
+    " missed + false)."
+)
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
@@ -104,7 +113,7 @@ class _TableMaker:
         )
 
     def discrimination(self) -> Table:
-        """Overlap and distances of each structure, and of all together."""
+        """Overlap, distances and found components of each structure, and of all together."""
         names = self.comparison.structures
         means = self.comparison.means
         suffixes = {name: f":{key}" for key, name in names.items()}
@@ -115,6 +124,8 @@ class _TableMaker:
             shown = pd.DataFrame(
                 {"DSC": means[f"Dice{suffix}"], "HD95 (mm)": means[f"HD95_mm{suffix}"]}
             )
+            if self.comparison.component_structures:
+                shown = shown.join(self._components(suffix))
             rows += [{"structure": structure} | row for row in self.rows_of_methods(shown)]
         column_ids = [f"{metric}:{key}" for metric in OVERLAP for key in names]
         without_value = [
@@ -135,7 +146,22 @@ class _TableMaker:
             f" HD95.{self._undefined(column_ids)}{in_no_mean}"
         )
         better = {"DSC": "higher", "HD95 (mm)": "lower"}
+        if self.comparison.component_structures:
+            caption += _ABOUT_COMPONENTS
+            better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
         return self.make("discrimination", "Discrimination", caption, rows, better=better)
+
+    def _components(self, suffix: str) -> pd.DataFrame:
+        """What is found of the components of a structure, NaN where they are not counted: a row a
+        method.
+
+        ``suffix`` is of the ids of the structure's columns; it is empty for all together.
+        """
+        means = self.comparison.means
+        found = pd.DataFrame(index=means.index)
+        for name, metric in COMPONENT_METRICS.items():
+            found[metric.title] = means.get(f"{name}{suffix}", math.nan)
+        return found
 
     def calibration(self) -> Table:
         """The printed scores on each mask."""
