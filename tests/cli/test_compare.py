@@ -31,7 +31,9 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     assert "there are nnUNetTrainerCE__" in capsys.readouterr().err
     assert compare("-o", out, "-unranked", "Truth") == 2
     assert "-unranked Truth: not among those compared" in capsys.readouterr().err
-    assert compare("-o", out, trainers=NAMES[::2]) == 0
+    assert compare("-o", out, "-findings", "lesion") == 2
+    assert "there is no structure 'lesion' to find; there are anterior" in capsys.readouterr().err
+    assert compare("-o", out, "-findings", "anterior", trainers=NAMES[::2]) == 0
     data = json.loads((out / "comparison.json").read_text())
     check_document("comparison", data)
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
@@ -45,6 +47,9 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     rows = list(csv.DictReader((out / "tables" / "discrimination.csv").open()))
     found = {(row["structure"], row["method"]): float(row["DSC"]) for row in rows}
     assert found["anterior", "NACL"] == pytest.approx(np.mean(dice), rel=1e-12)
+    assert {row["structure"] for row in rows if row["component F1"]} == {"anterior"}
+    tested = {row["column"] for row in data["statistics"] if row["family"] == "components"}
+    assert tested == {"component_recall:1", "false_components:1", "component_F1:1"}
 
 
 def test_patients_are_counted_once_and_what_knows_the_truth_is_not_tested(

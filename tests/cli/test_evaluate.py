@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
+import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
 from tests.nnunet.measuring import Watch
 from tests.nnunet.untrained import digests
+from tests.runs.folders import write_image
+from tests.runs.predictions import SPACING_MM
 
 
 def evaluate(*arguments) -> int:
@@ -52,6 +56,10 @@ def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
             "from 1 to 10,000, got 1000000000000",
         ),
         (("-d", "999", "-c", "3d_fullres", "-boundary", "nan"), "boundary_mm"),
+        (
+            ("-d", "999", "-c", "3d_fullres", "-findings", "lesion"),
+            "there is no structure 'lesion' to find; there are anterior, posterior",
+        ),
     ],
 )
 def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, message):
@@ -61,6 +69,49 @@ def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, messag
     assert message in error
     assert error.startswith("nnunet_nacl evaluate: error:")
     assert "Traceback" not in error
+
+
+def test_components_are_counted_of_structures_that_have_several_or_are_named(
+    make_validated, capsys
+):
+    model = make_validated(cases=2, shape=(3, 8, 9))
+    for case, corners in (("case_00", [(0, 0), (0, 4), (6, 0)]), ("case_01", [(3, 3)])):
+        truth = np.zeros((3, 8, 9), np.uint8)
+        for row, column in corners:
+            truth[:, row : row + 2, column : column + 2] = 2
+        segmentation = truth.copy()
+        segmentation[:, 6:] = 0  # without the third of the first case
+        segmentation[0, 7, 8] = 2  # one that is false
+        write_image(truth, model.references / f"{case}.nii.gz", SPACING_MM)
+        write_image(segmentation, model.validation() / f"{case}.nii.gz", SPACING_MM)
+    folders = ("-i", model.validation(), "-gt", model.references, "--csv")
+    assert evaluate(*folders) == 0
+    [line] = components_printed(capsys.readouterr().out)
+    # F1 2 * 2 / (2 * 2 + 1 + 1) and 2 * 1 / (2 * 1 + 0 + 1)
+    assert line.split() == ["2", "posterior", "4", "3", "2", "0.8333", "1.0000", "0.6667"]
+    reported = [case["metrics"]["2"] for case in read_cases(model.validation())]
+    assert [metrics["component_recall"] for metrics in reported] == [2 / 3, 1]
+    assert [metrics["false_components"] for metrics in reported] == [1, 1]
+    table = list(csv.DictReader((model.validation() / "calibration.csv").open()))
+    [mean] = [
+        float(row["value"])
+        for row in table
+        if (row["scope"], row["structure"], row["metric"]) == ("mean", "2", "component_F1")
+    ]
+    assert mean == pytest.approx(2 / 3)
+
+    assert evaluate(*folders, "-findings", "anterior") == 0
+    [line] = components_printed(capsys.readouterr().out)
+    assert line.split() == ["1", "anterior", "0", "0", "0", "-", "0.0000", "-"]
+    assert evaluate(*folders, "-findings") == 0
+    assert len(components_printed(capsys.readouterr().out)) == 2
+
+
+def components_printed(text: str) -> list[str]:
+    """The lines of the table of components."""
+    _, _, table = text.partition("connected components")
+    _, _, *lines = table.split("\n\n")[0].splitlines()
+    return [line for line in lines if not line.startswith(" ")]
 
 
 def test_only_its_own_files_are_replaced(make_validated, capsys):

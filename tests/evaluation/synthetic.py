@@ -14,8 +14,10 @@ from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.components import FoundComponents
 from nnunet_nacl.metrics.overlap import Overlap
 
+ONE_COMPONENT = FoundComponents(true=1, touched=1, false=0)
 STRUCTURES = {"1": "Anterior", "2": "Posterior"}
 TWO = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
@@ -32,9 +34,21 @@ class Record:
 
 
 def row_of(overlap: Overlap, hd95_mm: float) -> dict[str, float]:
-    """The columns of a structure with these counts and this distance."""
+    """The columns of a structure with these counts, this distance and one component, which is
+    found."""
     counts = {"TP": overlap.tp, "FP": overlap.fp, "FN": overlap.fn, "TN": overlap.tn}
-    return {**counts, "Dice": overlap.dice, "HD95_mm": hd95_mm}
+    segmented = {"Dice": overlap.dice, "HD95_mm": hd95_mm}
+    return {**counts, **segmented, **values_of_components(ONE_COMPONENT)}
+
+
+def values_of_components(components: FoundComponents) -> dict[str, float]:
+    """The columns of a structure with these components."""
+    return {
+        "component_recall": components.recall,
+        "false_components": components.false,
+        "component_F1": components.f1,
+        "true_pieces": components.true,
+    }
 
 
 def make_record(name: str, rng: np.random.Generator, sharpness: float) -> Record:
@@ -102,4 +116,11 @@ def make_comparison(
 def with_structure(record: Record, key: str, overlap: Overlap, hd95_mm: float) -> Record:
     """The case with another overlap and distance of one structure."""
     rows = record.structures.to_dict("index") | {key: row_of(overlap, hd95_mm)}
+    return replace(record, structures=pd.DataFrame.from_dict(rows, orient="index"))
+
+
+def with_components(record: Record, key: str, components: FoundComponents) -> Record:
+    """The case with other components of one structure."""
+    rows = record.structures.to_dict("index")
+    rows[key] |= values_of_components(components)
     return replace(record, structures=pd.DataFrame.from_dict(rows, orient="index"))

@@ -15,9 +15,16 @@ from nnunet_nacl.evaluation.dataset import few_cases
 from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.evaluation.tables import comparison_tables
 from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.metrics.components import FoundComponents
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference, wilcoxon_p
-from tests.evaluation.synthetic import STRUCTURES, THREE, make_comparison, with_structure
+from tests.evaluation.synthetic import (
+    STRUCTURES,
+    THREE,
+    make_comparison,
+    with_components,
+    with_structure,
+)
 
 NOTHING = Overlap(0, 0, 0, 200)
 
@@ -162,3 +169,72 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
         assert shown.HD95_mm == pytest.approx(means.HD95_mm["1"])
     caption = tables_of(dataset)["discrimination"].caption
     assert caption.endswith("so in no mean over structures: HD95 Posterior (mm).")
+
+
+@pytest.fixture
+def with_lesions() -> Comparison:
+    """Eight cases; the second structure has two components in the truth of three, none in one.
+
+    The reference touches one of each two; CE touches both and invents one in every case; NACL is as
+    the reference.
+    """
+    comparison = make_comparison(THREE, cases=8)
+    for name, records in comparison.records.items():
+        found = FoundComponents(true=2, touched=1, false=0)
+        of_absent = FoundComponents(true=0, touched=0, false=0)
+        if name == "nnUNetTrainerCE":
+            found = FoundComponents(true=2, touched=2, false=1)
+            of_absent = FoundComponents(true=0, touched=0, false=1)
+        for i in range(3):
+            records[i] = with_components(records[i], "2", found)
+        records[3] = with_components(records[3], "2", of_absent)
+    return comparison
+
+
+def test_components_are_compared_of_structures_that_have_several_in_some_truth(with_lesions):
+    before = make_comparison(THREE, cases=8)
+    rows = with_lesions.statistics
+    of_components = rows[rows.family == "components"]
+    columns = ["component_recall:2", "false_components:2", "component_F1:2"]
+    assert of_components.column.drop_duplicates().tolist() == columns
+    # Holm's correction of all other tests is what it is without these
+    others = rows[rows.family != "components"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, before.statistics)
+
+    of_ce = of_components[of_components.trainer == "nnUNetTrainerCE"].set_index("column")
+    assert of_ce.n.tolist() == [7, 8, 7]  # without a true component there is no share of them
+    assert of_ce.difference["component_recall:2"] == pytest.approx(3 * (1 - 1 / 2) / 7)
+    assert of_ce.difference["false_components:2"] == pytest.approx(4 / 8)
+    assert of_ce.n_better.tolist() == [3, 0, 3] and of_ce.n_worse.tolist() == [0, 4, 0]
+
+    table = tables_of(with_lesions)["discrimination"]
+    values = table.values.set_index(["structure", "method"])
+    titles = ["components touched", "false components", "component F1"]
+    assert values.columns.tolist() == ["DSC", "HD95 (mm)", *titles]
+    touched_by_ce = values.loc[("Posterior", "CE"), titles].tolist()
+    # F1 = 2 * 2 / (2 * 2 + 0 + 1) in three cases, 0 in the absent one
+    assert touched_by_ce == pytest.approx([1, 4 / 8, (3 * 4 / 5 + 0 + 4) / 8])
+    assert values.loc["Anterior", titles].isna().all(axis=None)
+    marks = table.marks.set_index(table.values.structure).loc["Posterior"]
+    assert marks["false components"].tolist() == ["best", "", "best"]
+    assert "touched" not in tables_of(before)["discrimination"].caption
+
+
+def test_a_user_names_the_structures_whose_components_are_compared(with_lesions):
+    anterior = replace(with_lesions, findings=["1"])
+    named = [column for column in anterior.columns if "component" in column]
+    assert named == ["component_recall:1", "false_components:1", "component_F1:1"]
+    assert not [name for name in replace(with_lesions, findings=[]).columns if "component" in name]
+
+
+def test_components_of_the_only_structure_are_tested_once():
+    """Its Dice is that of all together, which is tested already; its components are nowhere
+    else."""
+    comparison = replace(make_comparison(cases=8), structures={"1": "lesion"}, findings=["1"])
+    columns = comparison.statistics.column
+    assert "Dice:1" not in set(columns)
+    assert columns[columns.str.contains("component")].value_counts().to_dict() == {
+        "component_recall:1": 1,
+        "false_components:1": 1,
+        "component_F1:1": 1,
+    }
