@@ -131,7 +131,7 @@ def test_missed_and_false_components_are_those_of_panoptica():
     """panoptica gives each predicted component one true one: where several predicted ones may share
     a true one, those without are false; with the sides exchanged these are the missed ones."""
     panoptica = pytest.importorskip(
-        "panoptica", reason="panoptica is not there: it asks for an older NumPy and pandas"
+        "panoptica", reason="pip install --no-deps panoptica ruamel.yaml 'plotly<6'"
     )
     evaluator = panoptica.Panoptica_Evaluator(
         expected_input=panoptica.InputType.SEMANTIC,
