@@ -120,12 +120,12 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
         fetched.search(path.read_text(encoding="utf-8"))
         for path in (tmp_path / "site").rglob("*.html")
     )
-    python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
-    assert "<code>nnunet_nacl.metrics.count_masks</code>" in python
-    assert not re.search(r":(mod|func|class|meth|data|attr):", python)
-    assert "<code>nnunet_nacl.losses.NACLLoss</code>" in python
+    reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
+    assert "<code>nnunet_nacl.metrics.count_masks</code>" in reference
+    assert not re.search(r":(mod|func|class|meth|data|attr):", reference)
+    assert "<code>nnunet_nacl.losses.NACLLoss</code>" in reference
     # examples are code
-    assert '<span class="gp">&gt;&gt;&gt; </span>' in python and "<blockquote>" not in python
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in reference and "<blockquote>" not in reference
     assert '"schema_version"' in (tmp_path / "site/schemas/calibration_map.schema.json").read_text()
     assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(
         encoding="utf-8"

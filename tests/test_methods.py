@@ -75,7 +75,7 @@ def test_function_and_class_have_the_settings_of_the_table_with_their_defaults(
 
 
 @ALL_METHODS
-def test_the_pages_on_losses_and_python_have_it(method: Method) -> None:
+def test_the_page_on_losses_and_the_reference_have_it(method: Method) -> None:
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     (row,) = re.findall(
         rf"^\| `{method.function}`, `{method.loss_class}` \|.*$", page, re.MULTILINE
@@ -84,8 +84,8 @@ def test_the_pages_on_losses_and_python_have_it(method: Method) -> None:
     for name, default in method.defaults.items():
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         assert re.search(rf"`{name}`( \w+)? {shown}\b", defaults), name
-    python = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    assert f"::: nnunet_nacl.losses.{method.loss_class}\n" in python
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert f"::: nnunet_nacl.losses.{method.loss_class}\n" in reference
 
 
 @ALL_METHODS
