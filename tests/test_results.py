@@ -7,6 +7,7 @@ import inspect
 import json
 import shutil
 import sys
+from dataclasses import replace
 from importlib import import_module
 from types import CodeType, SimpleNamespace
 
@@ -17,6 +18,7 @@ import torch
 
 from nnunet_nacl.calibration.fitting import fit_affine
 from nnunet_nacl.calibration.voxels import Voxels
+from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.nnunet.profile import profile_names
 from nnunet_nacl.quality.intervals import StructureEstimate
 from nnunet_nacl.quality.unlike import CalibrationProfiles
@@ -125,6 +127,17 @@ def test_weights_hold_where_profiles_shift_and_even_ones_are_those_of_the_packag
     assert inside[0] < 0.75 and 0.8 < inside[1] < 0.95
     no_end = weighted_limits.interval_ends(difference, patient, even, np.array([n]))
     assert np.isinf(no_end).all(), "the new patient weighs more than a tenth"
+
+
+def test_the_error_of_structures_is_the_mean_over_filled_bins_without_the_background() -> None:
+    n_bins = 4
+    count, confidence, positive = (np.zeros((3, n_bins)) for _ in range(3))
+    count[:, 0], confidence[:, 0], positive[:, 0] = 10, 1.0, (9, 1, 3)  # gaps .8, 0 and .2
+    count[1:, 3], confidence[1:, 3], positive[1:, 3] = 5, 4.5, (2, 4)  # gaps .5 and .1
+    empty = BinStats.zeros(3, n_bins=n_bins)
+    stats = replace(empty, class_count=count, class_confidence=confidence, class_positive=positive)
+    expected = ((0 + 0.5) / 2 + (0.2 + 0.1) / 2) / 2
+    assert MODULES["marginal_ace"].structures_ace(stats) == pytest.approx(expected)
 
 
 def functions_of(module) -> dict[CodeType, str]:
