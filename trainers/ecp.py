@@ -7,7 +7,7 @@ from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
 class nnUNetTrainerECP(CalibrationTrainer):
-    """Cross-entropy less a multiple of the prediction's entropy (ECP; Pereyra et al. 2017).
+    """Cross-entropy minus a multiple of the prediction's entropy (ECP; Pereyra et al. 2017).
 
     ``-log p_y - alpha mean_k (-p_k log p_k)``.
 
@@ -34,7 +34,7 @@ class nnUNetTrainerECP(CalibrationTrainer):
 
 
 class nnUNetTrainerDiceECP(nnUNetTrainerECP):
-    """Cross-entropy less a multiple of the entropy (Pereyra et al. 2017), plus nnU-Net's Dice term.
+    """Cross-entropy minus a multiple of the entropy (Pereyra et al. 2017), plus nnU-Net's Dice term.
 
     Defaults: those of :class:`nnUNetTrainerECP`, the soft Dice loss with weight 1, and nnU-Net's
     own start, since the Dice term finds small structures. ``anneal`` in the name, or ``anneal_dice

@@ -234,7 +234,7 @@ def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
     """Biases at which a last layer with weights of 0 predicts the frequencies, which are shares of
     the valid voxels.
 
-    For (K,) classes ``log f_k``, less the largest; for (R,) regions ``log f_r - log(1 - f_r)``.
+    For (K,) classes ``log f_k``, minus the largest; for (R,) regions ``log f_r - log(1 - f_r)``.
     What occurs nowhere, for a region also its outside, gets the smallest frequency that was found.
     All biases are 0 where nothing was found.
 

@@ -34,7 +34,7 @@ class Change(TypedDict):
 
     before: Annotated[Interval, doc("Of the network's probabilities.")]
     after: Annotated[Interval, doc("Of the calibrated ones.")]
-    difference: Annotated[Interval, doc("After less before.")]
+    difference: Annotated[Interval, doc("After minus before.")]
     n: Annotated[NonNegativeInt, doc("Cases where both are defined.")]
 
 

@@ -69,7 +69,7 @@ class Views:
 
     Attributes:
         images: (*spatial) float32 uncertainty images by name.
-        uncertainty: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
+        uncertainty: (*spatial) 1 minus the confidence of each voxel; 0 outside nnU-Net's crop.
         limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty
             for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None

@@ -209,8 +209,8 @@ class _TableMaker:
             " calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05;"
             f" mixed: then the mean points the other way than most {unit}.{powerless} HD95 of a"
             " case: mean over structures that have a distance for all methods. One training per"
-            " fold stands for each method: what another training would give is not in these"
-            " intervals."
+            " fold stands for each method: the intervals do not include the variation between"
+            " trainings."
         )
         reference = self.comparison.methods[0].label
         return self.make("statistics", f"Differences to {reference}", caption, rows, csv=tests)

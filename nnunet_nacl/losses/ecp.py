@@ -22,7 +22,7 @@ def ecp(
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Cross-entropy less alpha times the entropy, ``-log p_y - alpha R_k[-p_k log p_k]``.
+    """Cross-entropy minus alpha times the entropy, ``-log p_y - alpha R_k[-p_k log p_k]``.
 
     alpha is ``penalty_weight``, R_k the mean or the sum over classes k (``class_reduction``). It is
     the penalty of Pereyra et al. 2017. The settings are those of :class:`ECPLoss`; the other
@@ -53,7 +53,7 @@ def ecp(
 
 
 class ECPLoss(SegmentationLoss):
-    """Cross-entropy less a multiple of the prediction's entropy (ECP; Pereyra et al. 2017).
+    """Cross-entropy minus a multiple of the prediction's entropy (ECP; Pereyra et al. 2017).
 
     ``-log p_y - alpha R_k[-p_k log p_k]``; the authors of NACL average the terms of the entropy
     over the classes.

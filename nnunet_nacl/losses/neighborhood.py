@@ -80,7 +80,7 @@ class Neighborhood:
 
     def neighbor_weight(self, num_axes: int) -> float:
         """Weight of all neighbours together, without the voxel itself."""
-        # It is the product over axes of (1 + neighbours along the axis), less 1. Built up axis by
+        # It is the product over axes of (1 + neighbours along the axis), minus 1. Built up axis by
         # axis it needs no difference, in which the weight of light neighbours would be lost.
         neighbors = 0.0
         for kernel in self.axis_kernels(num_axes):

@@ -125,7 +125,7 @@ def bin_accuracy_bands(
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A trainer less the reference, over the ``n`` cases of ``n_patients`` in which both have a
+    """A trainer minus the reference, over the ``n`` cases of ``n_patients`` in which both have a
     value.
 
     Attributes:

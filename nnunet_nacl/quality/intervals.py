@@ -39,7 +39,7 @@ class StructureEstimate:
     """How far the true value of one structure (Dice, or a volume) lies from the predicted one.
 
     Attributes:
-        difference: (n,) true less predicted value of each case; relative to the predicted one if
+        difference: (n,) true minus predicted value of each case; relative to the predicted one if
             ``voxel`` is given.
         patient: (n,) which patient a case belongs to, numbers from 0.
         voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this.

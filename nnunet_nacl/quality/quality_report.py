@@ -99,7 +99,7 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> Qual
 
 
 def _dice_above_limits(table: pd.DataFrame, limits: Mapping[str, float]) -> pd.DataFrame:
-    """The rows of the structures that count, with true and predicted Dice less their limit."""
+    """The rows of the structures that count, with true and predicted Dice minus their limit."""
     counted = table[table.key.isin(limits)]
     limit = counted.key.map(limits).astype(float)
     return counted.assign(Dice=counted.Dice - limit, predicted_dice=counted.predicted_dice - limit)
@@ -147,7 +147,7 @@ def workload(confidence: ArrayLike, margin: ArrayLike) -> list[Look]:
     Args:
         confidence: (n,) of each case, larger is better. NaN is looked at first; what is found among
             cases of equal confidence is the mean over all their orders.
-        margin: (n,) Dice less the limit below which a case is bad; NaN is left out.
+        margin: (n,) Dice minus the limit below which a case is bad; NaN is left out.
     """
     cases = pd.DataFrame(
         {"confidence": np.asarray(confidence, float), "margin": np.asarray(margin, float)}

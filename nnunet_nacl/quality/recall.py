@@ -9,7 +9,7 @@ the network saw, or below all thresholds is missed at every t.
 The threshold is the largest by conformal risk control
 (:func:`~nnunet_nacl.quality.risk_control.controls_risk`) over the patients who have the structure.
 A patient's loss is the share of the true voxels that is missed, the mean over its scans. The
-guarantee, an expected loss of at most 1 less the recall that is asked for, holds for each structure
+guarantee, an expected loss of at most 1 minus the recall that is asked for, holds for each structure
 by itself, on average over exchangeable patients predicted alike.
 """
 
@@ -171,7 +171,7 @@ class LearnedRecall:
                 f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a"
                 " probability below 0.0001"
             )
-        # The largest recall that `controls_risk` allows at the lowest threshold: 1 less
+        # The largest recall that `controls_risk` allows at the lowest threshold: 1 minus
         # (n missed + 1) / (n + 1).
         best = math.floor(1000 * n * (1 - self.missed[0]) / (n + 1) + 1e-6) / 1000
         if not best:

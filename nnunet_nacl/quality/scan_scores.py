@@ -1,7 +1,7 @@
 """Scores of scans: how sure it is that no structure of a scan is bad.
 
 The score of a scan is the smallest, over the structures that count, of a structure's score
-(:func:`structure_score`) less the Dice below which it is bad.
+(:func:`structure_score`) minus the Dice below which it is bad.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ found without its patient, in scale, too. With n patients
     p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
 
 is at most a level with a probability of at most that level, were the scan exchangeable with them
-and its score found alike. The left-out scores have one patient less to be near to, so this is
+and its score found alike. The left-out scores have one patient fewer to be near to, so this is
 approximate.
 """
 

@@ -79,7 +79,7 @@ STRUCTURE_COLUMNS = {
         "score",
         "-1 to 1",
         "Predicted Dice, or of a structure that was not segmented the probability that it is"
-        " absent; less the Dice below which it is bad. Empty if the structure does not count.",
+        " absent; minus the Dice below which it is bad. Empty if the structure does not count.",
     ),
     "volume": CsvColumn("{size}_{unit}", "{unit}", "Segmented voxels times voxel size."),
     "predicted_volume": CsvColumn(

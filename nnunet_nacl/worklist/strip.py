@@ -46,7 +46,7 @@ class Strip:
         limit: Value and place of the limit of predicted Dice that flags; None where there is none.
         ticks: Place of each tick, by its text.
         height: Of all dots.
-        is_less_bad: Whether values are predicted Dice less the Dice below which it is bad, since
+        is_less_bad: Whether values are predicted Dice minus the Dice below which it is bad, since
             that differs between structures.
     """
 
