@@ -34,7 +34,8 @@ class nnUNetTrainerECP(CalibrationTrainer):
 
 
 class nnUNetTrainerDiceECP(nnUNetTrainerECP):
-    """Cross-entropy minus a multiple of the entropy (Pereyra et al. 2017), plus nnU-Net's Dice term.
+    """Cross-entropy minus a multiple of the entropy (Pereyra et al. 2017), plus nnU-Net's Dice
+    term.
 
     Defaults: those of :class:`nnUNetTrainerECP`, the soft Dice loss with weight 1, and nnU-Net's
     own start, since the Dice term finds small structures. ``anneal`` in the name, or ``anneal_dice
