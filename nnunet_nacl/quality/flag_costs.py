@@ -75,7 +75,8 @@ def _cost_of_request(scores: ScanScores, request: _Request, drawn: np.ndarray) -
     else:
         interval = percentile_interval(shares[1:])
         # One minus the largest risk that `controls_risk` allows with so many patients: where
-        # nothing orders the scans, the share that is flagged is the share of the bad ones that is found.
+        # nothing orders the scans, the share that is flagged is the share of the bad ones that is
+        # found.
         at_random = 1 - (rate * (n_bad_patients + 1) - 1) / n_bad_patients
     return {
         "find": request.find,
