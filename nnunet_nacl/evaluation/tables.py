@@ -27,10 +27,10 @@ from nnunet_nacl.reports.quality_texts import (
 from nnunet_nacl.reports.tables import Rows, frames, number
 
 _ABOUT_COMPONENTS = (
-    " In connected components (voxels that touch at a corner are connected; one voxel can be one):"
-    " the share of the true ones that the segmentation touches, over the cases that have any; those"
-    " of the segmentation that touch no true one, a case; and F1, which is 2 touched / (2 touched +"
-    " missed + false)."
+    " A component is a set of connected voxels; voxels that touch at a corner are connected."
+    " Touched: the share of the true components that share a voxel with the segmentation, over the"
+    " cases that have any. False: components of the segmentation that share none with the truth, in"
+    " a case. F1: 2 touched / (2 touched + missed + false)."
 )
 
 
@@ -139,15 +139,17 @@ class _TableMaker:
                 " Without a value for some method, so in no mean over structures:"
                 f" {some(without_value)}."
             )
+        about_components = ""
+        if self.comparison.component_structures:
+            about_components = _ABOUT_COMPONENTS
         caption = (
             "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface"
             " distances (HD95, mm, both directions pooled); the mean of all structures is that of"
             " their means. Higher DSC is better, lower"
-            f" HD95.{self._undefined(column_ids)}{in_no_mean}"
+            f" HD95.{about_components}{self._undefined(column_ids)}{in_no_mean}"
         )
         better = {"DSC": "higher", "HD95 (mm)": "lower"}
         if self.comparison.component_structures:
-            caption += _ABOUT_COMPONENTS
             better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
         return self.make("discrimination", "Discrimination", caption, rows, better=better)
 
