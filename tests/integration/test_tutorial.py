@@ -86,7 +86,7 @@ def read_commands() -> list[str]:
     lines: list[str] = []
     for language, code in blocks(text):
         if language == "bash":
-            lines += code.splitlines()
+            lines += code.replace("\\\n", " ").splitlines()
     return lines
 
 
