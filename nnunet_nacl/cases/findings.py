@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -85,12 +86,20 @@ class Components:
         box: Holds the mask; None if it is empty.
         component_map: (*box) int32 number of the component that a voxel lies in, from 1; 0 outside
             the mask.
-        voxels: (n,) size of each component.
+        count: n, how many there are.
     """
 
     box: Box | None
     component_map: np.ndarray
-    voxels: np.ndarray
+    count: int
+
+    @cached_property
+    def voxels(self) -> np.ndarray:
+        """(n,) size of each component."""
+        voxels = np.zeros(1 + self.count, np.int64)
+        for _, part in _parts_of(self.component_map):
+            voxels += np.bincount(part.ravel(), minlength=len(voxels))
+        return voxels[1:]
 
 
 def structure_boxes(label_map: np.ndarray, labels: Labels) -> dict[int, Box | None]:
@@ -136,8 +145,8 @@ def label_components(
         box: What :func:`structure_boxes` gives for it.
     """
     if box is None:
-        return Components(None, np.zeros((0,) * label_map.ndim, np.int32), np.zeros(0, np.int64))
-    return _number_inside(box, labels.mask(label_map[box], channel))
+        return Components(None, np.zeros((0,) * label_map.ndim, np.int32), 0)
+    return Components(box, *number_components(labels.mask(label_map[box], channel)))
 
 
 def components_inside(components: Components, where: np.ndarray) -> Components:
@@ -149,20 +158,11 @@ def components_inside(components: Components, where: np.ndarray) -> Components:
     """
     if components.box is None:
         return components
-    is_component = components.component_map > 0
     is_inside = where[components.box]
-    if is_inside[is_component].all():
+    if not components.component_map[~is_inside].any():
         return components
-    return _number_inside(components.box, is_component & is_inside)
-
-
-def _number_inside(box: Box, mask: np.ndarray) -> Components:
-    """The components of a mask that fills a box of the image."""
-    component_map, n_components = number_components(mask)
-    voxels = np.zeros(1 + n_components, np.int64)
-    for _, part in _parts_of(component_map):
-        voxels += np.bincount(part.ravel(), minlength=len(voxels))
-    return Components(box, component_map, voxels[1:])
+    mask = (components.component_map > 0) & is_inside
+    return Components(components.box, *number_components(mask))
 
 
 def compare_components(true: Components, predicted: Components) -> FoundComponents:
@@ -171,13 +171,13 @@ def compare_components(true: Components, predicted: Components) -> FoundComponen
     if true.box is not None and predicted.box is not None:
         shared = common_box(true.box, predicted.box)
     if shared is None:
-        return FoundComponents(true=len(true.voxels), touched=0, false=len(predicted.voxels))
+        return FoundComponents(true=true.count, touched=0, false=predicted.count)
     box_in_true, box_in_predicted = shared
     return count_found(
         true.component_map[box_in_true],
         predicted.component_map[box_in_predicted],
-        n_true=len(true.voxels),
-        n_predicted=len(predicted.voxels),
+        n_true=true.count,
+        n_predicted=predicted.count,
     )
 
 
@@ -233,7 +233,7 @@ class FindingSums:
         self._channel = channel
         self._geometry = case.geometry
         self._components = components
-        n_numbers = 1 + len(components.voxels)  # 0 is outside the structure
+        n_numbers = 1 + components.count  # 0 is outside the structure
         self._probability_sums = np.zeros(n_numbers)
         self._max_probability = np.zeros(n_numbers, np.float32)
 
@@ -286,7 +286,7 @@ class FindingSums:
         """(n, ndim) mean index in the image of the voxels of each component."""
         box = self._components.box
         component_map = self._components.component_map
-        n_numbers = 1 + len(self._components.voxels)
+        n_numbers = 1 + self._components.count
         sums = np.zeros((n_numbers, component_map.ndim))
         if box is None:
             return sums[1:]
