@@ -448,6 +448,6 @@ def _cross_fit_with_bar(
         num_forms += 1
     most_fits = (1 + len(set(parts))) * num_forms
     with tqdm(
-        total=most_fits, desc="fit, at most", unit="fit", leave=False, disable=not show_bar
+        total=most_fits, desc="fitting", unit="fit", leave=False, disable=not show_bar
     ) as bar:
         return cross_fit(cases, parts, groups=groups, prior_map=prior_map, progress=bar.update)

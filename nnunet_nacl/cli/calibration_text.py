@@ -1,5 +1,5 @@
-"""The text that `nnunet_nacl calibrate` prints, one screen of it; the map's file has every
-number."""
+"""The text that `nnunet_nacl calibrate` prints, for a terminal of 80 columns; the map's file has
+every number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
 from nnunet_nacl.quality.risk_control import patients_needed
 from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.reports.quality_texts import detected_text, presence_text
-from nnunet_nacl.reports.tables import frames, number, ten_worst, text_of
+from nnunet_nacl.reports.tables import number, ten_worst, text_of, wrap_text
 
 _SHOWN = (
     "NLL predicted",
@@ -31,6 +31,16 @@ _SHOWN = (
     PREDICTED_DICE_ERROR,
 )
 _MASKS = ("all", "predicted", "near")
+_ORDERS = (
+    "by entropy, by chance: scans to look at if the mean entropy, or nothing, orders them in place"
+    " of the score."
+)
+_ESTIMATE = ""  # the rows say which
+_CHECK_COLUMNS = ("error", "error of a constant", "in 90 % interval", "width", "cases")
+_ESTIMATES = (
+    "error: mean absolute difference to the true value; a constant: the mean of the other patients;"
+    " in 90 % interval: share of the true values that lie in theirs, of this mean width."
+)
 
 
 def calibration_text(calibration_map: CalibrationMap, flags: Flags | None = None) -> str:
@@ -87,7 +97,7 @@ def _form_text(calibration_map: CalibrationMap) -> str:
         shrunk = f", ridge {ridge:g}"
     fitted = calibration_map.fitted
     size = f"{len(fitted.part_of)} cases, {len(fitted.cross_fit)} parts"
-    return (
+    return wrap_text(
         f"form {calibration_map.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop:"
         f" {scores}"
     )
@@ -117,10 +127,8 @@ def _effect_text(calibration_map: CalibrationMap) -> str:
         )
     settings = vars(calibration_map.origin.settings)
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in _MASKS)
-    heading = (
-        "nnU-Net's own labels before and after the map, each case under one that has not seen it:"
-    )
-    return f"{heading}\n{text_of(rows)}\n{masks}"
+    heading = "before and after the map, each case under a map that has not seen it:"
+    return f"{heading}\n{text_of(rows)}\n{wrap_text(masks)}"
 
 
 def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> str:
@@ -133,33 +141,35 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
     unknown: dict[str, str] = {}
     for cost in flag_costs(scores, bad).itertuples():
         if flags is None:
-            to_find = f"a Dice below {cost.bad:g}"
-            row = {"to find 9 of 10 scans with": to_find, "which are": _percent(cost.share_bad)}
+            request = f"-bad {cost.bad:g}"
+            row = {"-bad": f"{cost.bad:g}", "bad scans": _percent(cost.share_bad)}
         else:
-            to_find = f"{100 * cost.find:g} % of the bad scans"
-            row = {"to find": to_find}
+            request = f"-find {cost.find:g}"
+            row = {"-find": f"{cost.find:g}"}
         if math.isnan(cost.flagged):
             have = "patients have"
             if cost.n_patients == 1:
                 have = "patient has"
             needed = patients_needed(1 - cost.find)
-            unknown[to_find] = f"{cost.n_patients} {have} such a scan, it takes {needed}"
+            unknown[request] = f"{cost.n_patients} {have} such a scan, it takes {needed}"
             continue
-        row["look at"] = _percent(cost.flagged)
+        row["scans to look at"] = _percent(cost.flagged)
         row["95 % interval"] = " to ".join(f"{100 * end:.0f} %" for end in cost.interval)
         row["by entropy"] = _percent(cost.by_entropy)
-        row["at random"] = _percent(cost.at_random)
+        row["by chance"] = _percent(cost.at_random)
         rows.append(row)
     advice = (
         "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
     )
+    heading = "To find nine of ten bad scans (-find 0.9), bad below this Dice of a structure:"
     lines = []
     if flags is not None:
         advice = "`nnunet_nacl predict` with the same -bad flags them; -find names the share."
-        lines.append(flags.aim)
+        heading = "To find this share of the bad scans:"
+        lines.append(wrap_text(flags.aim))
     if rows:
-        lines.append(text_of(rows))
-    return "\n".join([*lines, *named_together(unknown), advice])
+        lines += [heading, text_of(rows), wrap_text(_ORDERS)]
+    return "\n".join([*lines, *named_together(unknown), wrap_text(advice)])
 
 
 def _percent(share: float) -> str:
@@ -175,65 +185,78 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
         missed = math.nan
         if of_structure.missed:
             missed = of_structure.missed[-1]
-        row: dict[str, str | float] = {"voxels found of": name, "by nnU-Net": 1 - missed}
+        row: dict[str, str | float] = {"structure": name, "found now": 1 - missed}
         for recall in RECALLS:
-            place = of_structure.place(recall)
-            if place is None:
-                row[f"-recall {recall:g}"] = "-"
-            else:
-                times_larger = number(of_structure.times_larger[place], 2)
-                row[f"-recall {recall:g}"] = (
-                    f"x {times_larger}, {of_structure.false_voxels[place]:.0f}"
-                )
+            row[f"-recall {recall:g}"] = _recall_cell(of_structure, recall)
         row["patients"] = str(of_structure.n_patients)
         rows.append(row)
-    shown, more = ten_worst(rows, "voxels found of", lambda row: row["by nnU-Net"])
+    shown, more = ten_worst(rows, "structure", lambda row: row["found now"])
+    heading = "Labels that find at least this share of a structure's voxels:"
     legend = (
-        "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not"
-        " available."
+        "found now: share of the voxels that nnU-Net's labels find. x 1.5, 200: labels that find"
+        " the asked share are 1.5 times as large, and have 200 false voxels more (medians over"
+        " scans). -: not available. `nnunet_nacl predict -recall 0.9` writes such labels."
     )
-    return "\n".join(
-        [text_of(shown, decimals=2), *more, f"{legend} `nnunet_nacl predict -recall` writes them."]
-    )
+    return "\n".join([heading, text_of(shown, decimals=2), *more, wrap_text(legend)])
+
+
+def _recall_cell(learned: LearnedRecall, recall: float) -> str:
+    """How much larger a structure's labels are that find this share of its voxels, and the false
+    voxels that this adds."""
+    place = learned.place(recall)
+    if place is None:
+        return "-"
+    times_larger = number(learned.times_larger[place], 2)
+    return f"x {times_larger}, {learned.false_voxels[place]:.0f}"
 
 
 def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
-    """What is promised of new cases: a line for each structure, or for the worst."""
+    """What is promised of new cases: first of Dice, then of volumes, a line for each structure, or
+    for those whose Dice is predicted worst."""
     learned = quality.learned
     if learned is None:
-        return f"nothing was learned about Dice and volumes: {quality.why_not}"
+        return wrap_text(f"nothing was learned about Dice and volumes: {quality.why_not}")
+    dice_checks = learned.checks["dice"]
+    structures = [{"key": key} for key in names]
+    shown, more = ten_worst(structures, "key", lambda row: -dice_checks[row["key"]].error)
+    keys = [row["key"] for row in shown]
+    lines = ["Predicted for new cases, checked on cases of other patients:"]
     rows = []
-    for key, name in names.items():
-        dice = learned.checks["dice"][key]
-        row = {"key": key, "predicted for new cases, off by": name}
-        row |= _check_cells(dice, "Dice", "")
-        # columns of another name
-        row |= _check_cells(learned.checks["volume"][key], f"volume ({quality.unit})", " ")
-        row["cases"] = str(dice.n)
-        rows.append(row)
-    shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error)
-    _, texts = frames(shown)
-    lines = [text_of(texts.drop(columns="key")), *more]
+    for estimate, checks in (
+        ("Dice", dice_checks),
+        (f"volume ({quality.unit})", learned.checks["volume"]),
+    ):
+        rows.append({_ESTIMATE: estimate} | dict.fromkeys(_CHECK_COLUMNS, ""))
+        rows += [{_ESTIMATE: f"  {names[key]}"} | _check_cells(checks[key]) for key in keys]
+    lines += [text_of(rows), *more]
+    lines.append(wrap_text(_ESTIMATES))
     why_no_interval = {name: learned.dice[key].why_no_interval for key, name in names.items()}
-    lines += named_together({name: why for name, why in why_no_interval.items() if why})
+    reasons = named_together({name: why for name, why in why_no_interval.items() if why})
+    lines += [wrap_text(reason) for reason in reasons]
     if not learned.as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return "\n".join(lines)
 
 
-def _check_cells(check: EstimateCheck, what: str, mark: str) -> dict[str, str]:
-    """How far a promise held, by column; ``mark`` ends the names of columns that would otherwise be
-    alike."""
+def _check_cells(check: EstimateCheck) -> dict[str, str]:
+    """How far a promise held, by column."""
     coverage = "-"
     if not math.isnan(check.coverage.share):
         coverage = f"{check.coverage.share:.2f}"
-    return {
-        what: _three_digits(check.error),
-        f"a constant{mark}": _three_digits(check.error_of_constant),
-        f"90 % interval covers{mark}": coverage,
-        f"its width{mark}": _three_digits(check.width),
-    }
+    texts = (
+        _three_digits(check.error),
+        _three_digits(check.error_of_constant),
+        coverage,
+        _three_digits(check.width),
+        str(check.n),
+    )
+    return dict(zip(_CHECK_COLUMNS, texts))
 
 
 def _three_digits(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}"
+    """A value with three digits that count, or all before the point; ``-`` where it is unknown."""
+    if math.isnan(value):
+        return "-"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

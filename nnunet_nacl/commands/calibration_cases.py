@@ -107,7 +107,7 @@ class PredictedCases(CalibrationCases):
     def measure(self, num_processes: int) -> HeldOut:
         settings = _choose_settings([self.folder.folder], self.folder)
         work = Work(settings=settings, with_sample=True)
-        return measure_folders({"": self.folder}, work, jobs=num_processes, title="measure")
+        return measure_folders({"": self.folder}, work, jobs=num_processes, title="measuring")
 
 
 @dataclass(frozen=True, kw_only=True)

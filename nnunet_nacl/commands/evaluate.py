@@ -446,7 +446,7 @@ def _measure(
     if model is None:
         work = Work(opened.calibrator.log_odds_map, settings)
         return measure_folders(
-            opened.by_fold, work, jobs=num_processes, chill=chill, title="measure"
+            opened.by_fold, work, jobs=num_processes, chill=chill, title="measuring"
         )
     work = Work(settings=settings, with_sample=True)  # which `calibrate` needs
     network = network.on_present_device()

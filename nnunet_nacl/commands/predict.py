@@ -209,6 +209,6 @@ def predict(
         replace(delivery, dicom=dicom),  # which needs the source, and that the delivery's maps
         run,
         again=overwrite,
-        title="predict" if progress else "",
+        title="predicting" if progress else "",
         images={name: source.path(name) for name in source.names} if slicer else None,
     )

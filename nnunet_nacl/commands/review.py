@@ -130,7 +130,7 @@ def review(
         run,
         jobs=num_processes,
         again=overwrite,
-        title="review",
+        title="measuring",
         images={name: folder.image(name) for name in folder.names} if slicer else None,
     )
 

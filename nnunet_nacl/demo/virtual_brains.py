@@ -96,7 +96,7 @@ def write_virtual_brains(folder: Path) -> Path:
     with temporary_folder(folder.parent) as unfinished:
         for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             (unfinished / part).mkdir()
-        for number, name in enumerate(tqdm(names, desc="virtual brains", leave=False)):
+        for number, name in enumerate(tqdm(names, desc="drawing virtual brains", leave=False)):
             is_noisy = number >= NUM_TRAINING and number % 2 == 1
             subject = make_subject(template, np.random.default_rng([2026, number]), is_noisy)
             ending = "Tr" if number < num_labelled else "Ts"

@@ -349,7 +349,7 @@ def _measure_method(
     """
     work = Work(settings=settings, with_sample=method.calibrated)
     held_out = measure_folders(
-        method.folders, work, jobs=num_processes, chill=False, title=method.label
+        method.folders, work, jobs=num_processes, chill=False, title=f"measuring {method.label}"
     )
     records = held_out.records
     if method.maps:  # estimated from the sample of voxels in each record

@@ -79,7 +79,7 @@ def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[
     for comparison in comparisons:
         figures += [(comparison, figure) for figure in _figures_of(comparison)]
     written = []
-    for comparison, figure in tqdm(figures, desc="figures", leave=False):
+    for comparison, figure in tqdm(figures, desc="drawing figures", leave=False):
         figure_id = named_after(comparisons).format(kind=figure.kind, name=comparison.name)
         files = places_of_figure(figure_id)
         with owned.staging(files[0]) as folder:

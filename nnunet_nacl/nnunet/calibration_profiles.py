@@ -49,7 +49,7 @@ def learn_profiles(
         segmentations = {record.case: _segmentation_of(record) for record in missing}
         find_profile = partial(_profile, model, preprocessed_cases(model, cases), segmentations)
         outcomes = side_by_side(find_profile, cases, num_processes, segmentations.__getitem__)
-        for case, outcome in tqdm(outcomes, "look at", len(cases), unit="scan", leave=False):
+        for case, outcome in tqdm(outcomes, "reading scans", len(cases), unit="scan", leave=False):
             if isinstance(outcome, Failed):
                 raise UserError(outcome.reason)
             profiles[case] = outcome

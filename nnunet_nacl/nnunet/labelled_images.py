@@ -42,7 +42,7 @@ def measure_images(
     if not training_cases:
         _check_not_trained_on(source)
     held_out = HeldOut(source.labels, work.settings, problems=source.problems)
-    held_out.add("", dict(records_of(source, work, records, jobs=jobs, title="predict")))
+    held_out.add("", dict(records_of(source, work, records, jobs=jobs, title="predicting")))
     return held_out
 
 

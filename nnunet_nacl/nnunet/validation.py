@@ -96,7 +96,9 @@ def plan_fold(
     if not anew:
         validation = _open_nnunets_validation(model, fold)
         if validation is not None:
-            outcomes = records_of(validation, work, validation.records, jobs=jobs, title="measure")
+            outcomes = records_of(
+                validation, work, validation.records, jobs=jobs, title="measuring"
+            )
             kept = dict(outcomes)
             if any(isinstance(outcome, CaseRecord) for outcome in kept.values()):
                 return _plan_beside_validation(model, network, work, validation, kept)
@@ -216,7 +218,7 @@ def _predict_validation_cases(
         names=plan.cases_to_predict,
         jobs=jobs,
         again=True,
-        title=f"predict fold {plan.fold}",
+        title=f"predicting fold {plan.fold}",
     )
     return dict(outcomes)
 

@@ -13,7 +13,7 @@ from nnunet_nacl.errors import named_together
 from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
-from nnunet_nacl.reports.tables import Rows, frames, ten_worst, text_of
+from nnunet_nacl.reports.tables import Rows, frames, ten_worst, text_of, wrap_text
 
 PREDICTED_DICE_ERROR = (
     "mean absolute difference to the true Dice over all structures of all cases that the"
@@ -21,7 +21,7 @@ PREDICTED_DICE_ERROR = (
 )
 WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
 _DICE = "Dice where present"
-_PROBABILITY = "probability that"
+_PRESENT = "probability that it is present"
 
 
 def quality_rows(reports: Mapping[str, QualityReport]) -> Rows:
@@ -106,7 +106,7 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     heading = (
         f"quality as promised by the probabilities (MAE of predicted Dice: {PREDICTED_DICE_ERROR})"
     )
-    lines = [heading, quality.T.to_string(header=False)]
+    lines = [wrap_text(heading), quality.T.to_string(header=False)]
     workload = workload_rows(reports)
     if workload:
         lines += ["bad cases found by looking at some, in an order:", text_of(_texts(workload))]
@@ -142,18 +142,18 @@ def presence_text(presence: LearnedPresence, names: Mapping[str, str]) -> str:
             continue
         rows.append(
             {
-                _PROBABILITY: f"{name} is in the scan",
+                _PRESENT: name,
                 "Brier": check.brier,
-                "of a constant": check.brier_of_constant,
+                "Brier of a constant": check.brier_of_constant,
                 "AUROC": check.auroc,
                 "ECE": check.ece,
-                "n": check.n,
+                "cases": str(check.n),
             }
         )
     lines = []
-    shown, more = ten_worst(rows, _PROBABILITY, lambda row: -row["Brier"])
+    shown, more = ten_worst(rows, _PRESENT, lambda row: -row["Brier"])
     if shown:
         lines += [text_of(shown), *more]
     why_not = {names[key]: why for key, why in presence.why_not.items()}
-    lines += [f"nothing is said of {line}" for line in named_together(why_not)]
+    lines += [wrap_text(f"nothing is said of {line}") for line in named_together(why_not)]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import pandas as pd
 Rows = Sequence[Mapping[str, Any]]
 """Cells by the name of their column: texts, numbers, and pairs of a number and its text."""
 
+TERMINAL_WIDTH = 80
+"""Characters of a line that every terminal shows whole."""
 _MOST_NAMES = 10
 _DISTANCES = ("HD95", "ASSD")
 """How names of columns with distances in mm begin."""
@@ -78,7 +81,15 @@ def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
     indexed = texts.set_index(names)
     if keys == 1:  # the heading of the only name stands in the line of the others
         indexed = indexed.rename_axis(index=None, columns=names[0])
-    return indexed.to_string()
+    # two spaces before a heading of several words, so that it can be told from its neighbour
+    widths = {name: len(name) + 1 for name in indexed.columns if " " in name}
+    lines = indexed.to_string(col_space=widths).splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def wrap_text(text: str) -> str:
+    """A sentence in lines of at most 80 characters, which break between words alone."""
+    return textwrap.fill(text, TERMINAL_WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def ten_worst(

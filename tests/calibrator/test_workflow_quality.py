@@ -59,7 +59,8 @@ def run(*arguments, status=0) -> None:
 def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path):
     root = learned_folders(labels)
     path, printed = root / "calibration_map.json", (root / "printed.txt").read_text()
-    assert "predicted for new cases, off by" in printed and "single networks" not in printed
+    assert "Predicted for new cases" in printed
+    assert "single networks" not in printed
     learned = CalibrationMap.load(path).learned
     assert learned.as_deployed
     run("review", "-i", root / "calibrated", "-o", tmp_path / "out", "-map", path)
@@ -80,6 +81,17 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
     named = settings["calibration_map"]["sha256"], settings["predictions"]["map_sha256"]
     assert named == (sha256(path.read_bytes()).hexdigest(),) * 2
+
+
+def test_a_terminal_of_eighty_columns_shows_the_tables_whole(learned_folders):
+    """Each estimate, Dice and volume, has its own rows under one heading."""
+    printed = (learned_folders(None) / "printed.txt").read_text().partition("\nwritten: ")[0]
+    lines = printed.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    [title] = [number for number, line in enumerate(lines) if "Predicted for new" in line]
+    assert lines[title + 1].endswith("error of a constant  in 90 % interval  width cases")
+    groups = [line for line in lines[title + 2 : title + 8] if not line.startswith(" ")]
+    assert [group.split()[0] for group in groups] == ["Dice", "volume"]
 
 
 @pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
