@@ -112,7 +112,8 @@ _OPTIONS: dict[str, OptionSettings] = {
     ),
     "-maps": _value(
         "MAP",
-        "confidence, entropy, mutual_information (no name: these), probabilities, fractional",
+        "images: confidence, entropy, mutual_information (no name: these), probabilities,"
+        " fractional",
         nargs="*",
     ),
     "-recall": _number(

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from nnunet_nacl.demo.plan import DemoPlan
 from nnunet_nacl.demo.processes import LoggedCommand, run_together
 from nnunet_nacl.demo.small_configuration import add_small_configuration
-from nnunet_nacl.demo.virtual_brains import write_virtual_brains
+from nnunet_nacl.demo.summary import measure_list, right_and_wrong
+from nnunet_nacl.demo.virtual_brains import LABELS, write_virtual_brains
 from nnunet_nacl.errors import UserError, termination_as_interrupt
 from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 from nnunet_nacl.files import locked, write_atomically
@@ -80,6 +81,7 @@ class Demo:
             if comparison_page is not None:
                 print(f"  comparison of the trainings: {comparison_page}")
             print(END)
+            print(self._right_and_wrong(list_page))
 
     def _announce(self) -> None:
         how_long = "a while"
@@ -194,7 +196,7 @@ class Demo:
             if any(folder.glob("checkpoint_*.pth")):
                 words.append("--c")
             commands.append((f"train_{trainer}_{plan.configuration}_fold_{fold}", words))
-        losses = [trainer.removeprefix(PREFIX).partition("_")[0] for trainer in plan.trainers]
+        losses = [_loss_of(trainer) for trainer in plan.trainers]
         at_once = plan.trainings_at_once
         _print_step(
             2,
@@ -228,7 +230,7 @@ class Demo:
         _print_step(3, "Calibrate each model on its validation cases")
         calibrated = []
         for trainer in self.plan.trainers:
-            name = "_".join(["calibrate", trainer, self.plan.configuration, *self.plan.folds])
+            name = self._log_of_calibration(trainer)
             try:
                 self._run_if_not_done(
                     name, "nnunet_nacl", "calibrate", *self._model_options(trainer)
@@ -275,6 +277,26 @@ class Demo:
             print(f"   {line}")
         return output / LIST_PAGE
 
+    def _right_and_wrong(self, list_page: Path | None) -> str:
+        """Two sentences on the whole; of the new scans only where their truth is at hand."""
+        changes = {}
+        for trainer in self.plan.trainers:
+            log = self._log_of_calibration(trainer)
+            verdict = " ".join(self._read_log_from(log, "Where nnU-Net segments"))
+            change = re.search(r"NLL [^(]*\(([^)]*)\)", verdict)
+            if change is not None:
+                changes[_loss_of(trainer)] = change[1]
+        outcome = None
+        if list_page is not None and self.plan.is_virtual:
+            structures = {name: label for label, name in enumerate(LABELS)}
+            labels = self.plan.task / "labelsTs"
+            outcome = measure_list(list_page.parent, labels, structures, self.plan.bad_dice)
+        return right_and_wrong(changes, outcome)
+
+    def _log_of_calibration(self, trainer: str) -> str:
+        """Name of the log of a model's calibration."""
+        return "_".join(["calibrate", trainer, self.plan.configuration, *self.plan.folds])
+
     def _model_options(self, trainer: str) -> list[str]:
         plan = self.plan
         return ["-d", plan.dataset, "-c", plan.configuration, "-f", *plan.folds, "-tr", trainer]
@@ -308,7 +330,10 @@ class Demo:
     def _read_log_from(self, name: str, begin: str) -> list[str]:
         """The lines of a log from the last that matches ``begin`` to the next empty one; none where
         none matches."""
-        lines = (self.plan.logs / f"{name}.log").read_text(errors="replace").splitlines()
+        log = self.plan.logs / f"{name}.log"
+        if not log.is_file():  # of a model that could not be calibrated
+            return []
+        lines = log.read_text(errors="replace").splitlines()
         starts = [number for number, line in enumerate(lines) if re.match(begin, line)]
         if not starts:
             return []
@@ -317,6 +342,11 @@ class Demo:
 
 def _print_step(number: int, text: str) -> None:
     print(f"{number}. {text}", flush=True)
+
+
+def _loss_of(trainer: str) -> str:
+    """The loss by a trainer's name."""
+    return trainer.removeprefix(PREFIX).partition("_")[0]
 
 
 def _done_file(log: Path) -> Path:

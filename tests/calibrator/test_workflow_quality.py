@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from contextlib import redirect_stdout
 from hashlib import sha256
@@ -85,11 +86,12 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
 
 def test_a_terminal_of_eighty_columns_shows_the_tables_whole(learned_folders):
     """Each estimate, Dice and volume, has its own rows under one heading."""
-    printed = (learned_folders(None) / "printed.txt").read_text().partition("\nwritten: ")[0]
-    lines = printed.splitlines()
+    printed = (learned_folders(None) / "printed.txt").read_text()
+    lines = printed.partition("\nnote: ")[0].splitlines()
     assert max(len(line) for line in lines) <= 80
     [title] = [number for number, line in enumerate(lines) if "Predicted for new" in line]
-    assert lines[title + 1].endswith("error of a constant  in 90 % interval  width cases")
+    headings = re.split(r"  +", lines[title + 1].strip())
+    assert headings == ["error", "error of a constant", "in 90 % interval", "width cases"]
     groups = [line for line in lines[title + 2 : title + 8] if not line.startswith(" ")]
     assert [group.split()[0] for group in groups] == ["Dice", "volume"]
 
