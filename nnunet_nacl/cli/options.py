@@ -112,8 +112,7 @@ _OPTIONS: dict[str, OptionSettings] = {
     ),
     "-maps": _value(
         "MAP",
-        "images: confidence, entropy, mutual_information (no name: these), probabilities,"
-        " fractional",
+        "confidence, entropy, mutual_information (no name: these), probabilities, fractional",
         nargs="*",
     ),
     "-recall": _number(
