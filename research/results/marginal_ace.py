@@ -74,7 +74,9 @@ def measure_both(study: Study, trainings: Sequence[Training]) -> dict[str, list[
     folders = find_fold_folders(model, [training.fold for training in trainings])
     for fold, folder in folders.items():
         measure(folder, Work(with_sample=True, settings=SETTINGS), work / RAW, f"fold {fold}")
-    fold_of_case = {name: fold for fold, folder in folders.items() for name in folder.names}
+    fold_of_case: dict[str, str] = {}
+    for fold, folder in folders.items():
+        fold_of_case |= dict.fromkeys(folder.names, fold)
     as_trained = [read_record(work / RAW / f"{name}.npz") for name in fold_of_case]
     measure_under_maps(study, as_trained, fold_of_case, folders, work / MAP)
     with_map = [read_record(work / MAP / f"{name}.npz") for name in fold_of_case]

@@ -32,11 +32,13 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
 from nnunet_nacl.quality.risk_control import controls_risk, smallest_thresholds
 
-WEIGHTED, UNWEIGHTED = "weighted", "unweighted"
+WEIGHTED = "weighted"
+UNWEIGHTED = "unweighted"
 """Methods, as results.csv calls them."""
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Of the regression, scikit-learn's C; the one of least log loss is taken."""
-FOLDS, INNER_FOLDS = 10, 5
+FOLDS = 10
+INNER_FOLDS = 5
 """Of the patients: each scan is weighed by a regression without its patient, whose strength is
 chosen on folds of the others."""
 FEWEST_PATIENTS = 10
