@@ -140,6 +140,11 @@ def test_the_error_of_structures_is_the_mean_over_filled_bins_without_the_backgr
     assert MODULES["marginal_ace"].structures_ace(stats) == pytest.approx(expected)
 
 
+def test_small_negative_values_keep_their_sign_and_zero_has_none() -> None:
+    fixed = MODULES["tables"].fixed
+    assert [fixed(-0.0022, 4), fixed(-0.0022, 2), fixed(-0.002, 3)] == ["-0.0022", "0.00", "-0.002"]
+
+
 def functions_of(module) -> dict[CodeType, str]:
     """Code of each function, method and property that a module defines -> its name."""
     found = {}

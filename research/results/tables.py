@@ -131,7 +131,8 @@ class Values:
 
 def fixed(value: float, digits: int) -> str:
     """A number with so many decimals, and no sign before what is 0."""
-    return f"{value + 0:.{digits}f}".replace("-0.00", "0.00")
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def quantity_columns(quantities: Mapping[str, str], kind: str, **keys: str) -> list[Column]:
