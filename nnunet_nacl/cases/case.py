@@ -32,6 +32,9 @@ in."""
 
 MASKS = tuple(MASK_NOTES)
 
+TRUTH_MASKS = ("foreground", "union", "dilated", "boundary")
+"""Those that are chosen with the truth: even perfect calibration has an error there."""
+
 LARGEST_RADIUS_MM = 100.0
 """The largest radius that a mask may have."""
 

@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from nnunet_nacl.commands.compare import ComparisonResult
-from nnunet_nacl.evaluation.comparison import ALPHA, Comparison
+from nnunet_nacl.evaluation.file_names import STATISTICS, place_of_table
+from nnunet_nacl.evaluation.headline import (
+    NO_DIFFERENCE,
+    Headline,
+    LeadingDifference,
+    MethodHeadline,
+    VerdictCounts,
+)
+from nnunet_nacl.evaluation.table import NOT_TESTED
 from nnunet_nacl.reports.quality_texts import WITHOUT_BAD
+from nnunet_nacl.reports.tables import text_of
+
+_WIDTH = 80
 
 
 def comparison_text(result: ComparisonResult) -> str:
-    """All tables but those of the tests, of which the clear differences are listed, and the
-    notes."""
-    tables = [table.to_text() for table in result.tables if not table.id.startswith("statistics")]
+    """All tables but those of the tests, what the tests show, and the notes."""
+    tables = [table.to_text() for table in result.tables if not table.id.startswith(STATISTICS)]
     parts = ["\n\n".join(tables)]
-    for comparison in result.comparisons:
-        parts.append(f"\n{_differences_text(comparison)}")
+    parts += [f"\n{headline_text(headline)}" for headline in result.headlines]
     if all(comparison.bad is None for comparison in result.comparisons):
         parts.append(f"\n{WITHOUT_BAD}")
     parts += [f"\nNOTE: {note}" for note in result.notes]
     return "\n".join(parts)
 
 
-def _differences_text(comparison: Comparison) -> str:
-    """The differences to the reference that a test shows, a line for each method and verdict."""
-    lines = [
-        f"{comparison.where}, masks reach {comparison.settings.reach}; p < {ALPHA} after Holm's"
-        " correction:"
-    ]
-    statistics = comparison.statistics
-    clear = statistics[~statistics.verdict.isin(["none", "untested"])]
-    for (method, verdict), rows in clear.groupby(["trainer", "verdict"], sort=False):
-        columns = ", ".join(comparison.columns[column].title for column in rows["column"])
-        lines.append(f"  {comparison.labels[method]} {verdict}: {columns}")
-    if clear.empty and statistics.verdict.isin(["untested"]).all():
-        lines.append("  no test was made")
-    elif clear.empty:
-        lines.append("  no test shows a difference")
+def headline_text(headline: Headline) -> str:
+    """What the tests of a data set show, in lines of 80 characters."""
+    lines = [_wrapped("", f"What got better, what worse: {headline.where}")]
+    for method in headline.methods:
+        lines += ["", *_lines_of_method(method, headline.reference)]
+    lines.append("")
+    lines += [_wrapped("", remark) for remark in headline.remarks]
+    lines.append(_wrapped("", f"Every test: {place_of_table(headline.table_id)}"))
     return "\n".join(lines)
+
+
+def _lines_of_method(method: MethodHeadline, reference: str) -> list[str]:
+    lines = [_wrapped("", f"{method.label} (reference: {reference}):")]
+    width = max(len(difference.title) for difference in method.leading)
+    for difference in method.leading:
+        lines.append(_wrapped(f"  {difference.title:<{width}}  ", _difference_text(difference)))
+    rows = [_counts_row(counts) for counts in method.counts]
+    return [*lines, textwrap.indent(text_of(rows), "  ")]
+
+
+def _difference_text(difference: LeadingDifference) -> str:
+    outcome = difference.outcome_text
+    if difference.why_unconfirmed:
+        outcome += f" ({difference.why_unconfirmed})"
+    means = f"{difference.mean_reference} -> {difference.mean}"
+    return f"{outcome}: {means} ({difference.difference})"
+
+
+def _counts_row(counts: VerdictCounts) -> dict[str, str | int]:
+    row: dict[str, str | int] = {"tests": counts.kind, "": counts.n_tests}
+    for verdict in ("better", "worse", "mixed"):
+        row[verdict] = counts.by_verdict[verdict]
+    row[NO_DIFFERENCE] = counts.no_difference_text
+    if counts.by_verdict["untested"]:
+        row[NOT_TESTED] = counts.by_verdict["untested"]
+    return row
+
+
+def _wrapped(beginning: str, text: str) -> str:
+    """The text behind its beginning, under which its further lines begin, too."""
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=beginning,
+        subsequent_indent=" " * (len(beginning) or 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

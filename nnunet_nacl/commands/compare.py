@@ -18,6 +18,7 @@ from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.comparison_json import comparison_to_json
 from nnunet_nacl.evaluation.components import read_findings
 from nnunet_nacl.evaluation.dataset import align, locate
+from nnunet_nacl.evaluation.headline import Headline, make_headlines
 from nnunet_nacl.evaluation.methods import (
     ComparedMethod,
     ComparisonOptions,
@@ -199,6 +200,11 @@ class ComparisonResult:
     output: Path | None = None
 
     @cached_property
+    def headlines(self) -> list[Headline]:
+        """What the tests show of each data set: leading differences, and counts of all."""
+        return make_headlines(self.comparisons)
+
+    @cached_property
     def tables(self) -> list[Table]:
         """What is shown: overlap, calibration, tests, predicted Dice and so on, with captions."""
         return comparison_tables(self.comparisons)
@@ -261,7 +267,8 @@ class ComparisonResult:
         )
         path = write_comparison(document, files)
         page = folder / PAGE_NAME
-        why_no_page = write_page(page, partial(comparison_page, document, self.tables, folder))
+        make_page = partial(comparison_page, document, self.headlines, self.tables, folder)
+        why_no_page = write_page(page, make_page)
         return ComparisonFiles(
             folder=folder,
             document=path,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from typing_extensions import TypedDict
 
-from nnunet_nacl.cases.case import MASKS, EvaluationSettings
+from nnunet_nacl.cases.case import MASKS, TRUTH_MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
 from nnunet_nacl.evaluation.components import COMPONENT_METRICS, fragmented_structures
 from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
@@ -19,12 +19,23 @@ from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
+VERDICTS = ("better", "worse", "mixed", "none", "untested")
+"""What a test can show."""
 # columns of a comparison's statistics; a folder of predictions is a "trainer" there, too
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
 """Those of a mask that tables explain in words."""
-MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
-"""What is shown first of every comparison."""
+LEADING_COLUMNS = ("NLL:predicted", "Brier:predicted", "NLL:all", "Dice", "HD95_mm")
+"""What is told first of every comparison: proper scores on masks known in use, then overlap and
+distance."""
+PAPER_COLUMNS = ("ECE:foreground", "CECE_mean:foreground")
+"""The paper's calibration errors, whose tests are a family."""
+BY_TRUTH = "\u2020"
+"""A dagger, behind the name of a mask that is chosen with the truth, or of a value on it."""
+BY_TRUTH_MEANING = (
+    f"{BY_TRUTH}: masks that are chosen with the truth ({', '.join(TRUTH_MASKS)}), so even perfect"
+    " calibration has an error there, and what is better or worse there need not be so in use."
+)
 OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
 """By column title, which values are better, and unit."""
 
@@ -52,6 +63,23 @@ class Column(NamedTuple):
     mask: str | None
     structure: str | None
     family: str | None
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether its mask is chosen with the truth."""
+        return self.mask in TRUTH_MASKS
+
+    @property
+    def full_title(self) -> str:
+        """The title, with a dagger where the mask is chosen with the truth."""
+        return f"{self.title} {BY_TRUTH}" if self.needs_truth else self.title
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals tables show."""
+        if self.unit == "mm":
+            return 2
+        return 4 if self.group == "calibration" else 3
 
 
 def make_columns(
@@ -100,7 +128,7 @@ def _component_column(metric: str, key: str, name: str) -> Column:
 def _calibration_column(metric: str, mask: str) -> Column:
     described = CALIBRATION_METRICS[metric]
     family = None
-    if f"{metric}:{mask}" in MAIN_COLUMNS:
+    if f"{metric}:{mask}" in PAPER_COLUMNS:
         family = "calibration"
     elif described.tested:
         family = "calibration_masks"
@@ -326,6 +354,12 @@ class Comparison:
         }
         verdict = np.select(list(conditions.values()), list(conditions), "worse")
         return tests.assign(verdict=verdict)
+
+    @cached_property
+    def family_sizes(self) -> dict[str, int]:
+        """By family how many tests were made, for which its p are corrected."""
+        tested = self.statistics.query("verdict != 'untested'")
+        return tested["family"].value_counts(sort=False).to_dict()
 
     @property
     def powerless(self) -> list[str]:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
+from nnunet_nacl.evaluation.headline import EQUAL, UNCONFIRMED
 from nnunet_nacl.reports import layout
 
 # inches
@@ -24,8 +25,8 @@ _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
 
 @dataclass(frozen=True)
-class _VerdictLook:
-    """How the points of a verdict look, and its text in the legend, with braces for the
+class _OutcomeLook:
+    """How the points of an outcome look, and its text in the legend, with braces for the
     reference."""
 
     text: str
@@ -43,11 +44,17 @@ class _VerdictLook:
 
 
 _LOOKS = {
-    "better": _VerdictLook("better than {}: p (Holm) below 0.05", layout.BLUE, "o"),
-    "worse": _VerdictLook("worse than {}: p (Holm) below 0.05", layout.VERMILLION, "s"),
-    "mixed": _VerdictLook("mixed: the mean and the ranks disagree", layout.GREY, "v"),
-    "none": _VerdictLook("no difference shown", layout.GREY, "D", "white"),
-    "untested": _VerdictLook(
+    "better": _OutcomeLook("better than {}: p (Holm) below 0.05", layout.BLUE, "o"),
+    "worse": _OutcomeLook("worse than {}: p (Holm) below 0.05", layout.VERMILLION, "s"),
+    "mixed": _OutcomeLook("mixed: the mean and the ranks disagree", layout.GREY, "v"),
+    UNCONFIRMED: _OutcomeLook(
+        "interval excludes 0; not significant after correction for the tests of its family",
+        layout.GREY,
+        "D",
+    ),
+    "none": _OutcomeLook("no difference shown", layout.GREY, "D", "white"),
+    EQUAL: _OutcomeLook("equal in every case", layout.GREY, "o", "white"),
+    "untested": _OutcomeLook(
         "not tested: too few cases, whose interval is too narrow to rely on", layout.GREY, "X"
     ),
 }
@@ -66,8 +73,9 @@ def draw_differences(
 
     Args:
         rows: Of :attr:`~nnunet_nacl.evaluation.comparison.Comparison.statistics`, with the
-            ``label`` of the method and the ``title`` of the metric; both are drawn in the order of
-            their first appearance.
+            ``label`` of the method, the ``title`` of the metric and the ``outcome`` of the test,
+            see :func:`~nnunet_nacl.evaluation.headline.outcome_of`; methods and metrics are drawn
+            in the order of their first appearance.
         path: The file; its suffix says of which kind.
         reference: Label of the method that others are compared with.
         better: By title whether ``higher`` or ``lower`` values are better.
@@ -93,7 +101,7 @@ def draw_differences(
         panel.set_yticks(range(len(labels)), labels, fontsize=layout.TEXT_SIZE)
         panel.set_ylim(len(labels) - 0.5, -0.5)  # the first at the top
         panel.tick_params(axis="y", length=0)
-    legend = _make_legend(set(rows["verdict"]), reference)
+    legend = _make_legend(set(rows["outcome"]), reference)
     return layout.write_figure(body, path, legend=legend, remarks=_remarks(rows), **frame)
 
 
@@ -104,7 +112,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, methods: Sequence[str], better: 
     axes.locator_params(axis="x", nbins=4)
     for row in rows.dropna(subset="difference").itertuples():
         y = methods.index(row.label)
-        look = _LOOKS[row.verdict]
+        look = _LOOKS[row.outcome]
         if not np.isnan(row.low):
             axes.hlines(y, row.low, row.high, color=look.color, gid="interval")
         axes.plot(
@@ -133,11 +141,11 @@ def _remarks(rows: pd.DataFrame) -> list[str]:
     return remarks
 
 
-def _make_legend(verdicts: set[str], reference: str) -> list[Line2D]:
-    """A handle for each verdict that is drawn."""
+def _make_legend(outcomes: set[str], reference: str) -> list[Line2D]:
+    """A handle for each outcome that is drawn."""
     legend = []
-    for verdict, look in _LOOKS.items():
-        if verdict in verdicts:
+    for outcome, look in _LOOKS.items():
+        if outcome in outcomes:
             label = look.text.format(reference)
             legend.append(Line2D([], [], linewidth=1.3, label=label, **look.marker_options))
     return legend

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import pandas as pd
 from typing_extensions import Unpack
 
+from nnunet_nacl.cases.case import TRUTH_MASKS
 from nnunet_nacl.cases.ownership import OwnedFiles
-from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison, Promises
-from nnunet_nacl.evaluation.comparison_report import ReportedFigure
+from nnunet_nacl.evaluation.comparison import LEADING_COLUMNS, Comparison, Promises
+from nnunet_nacl.evaluation.comparison_report import ReportedFigure, TestedDifference
 from nnunet_nacl.evaluation.differences_figure import draw_differences
 from nnunet_nacl.evaluation.file_names import (
     DIFFERENCES,
@@ -24,6 +25,7 @@ from nnunet_nacl.evaluation.file_names import (
     named_after,
     places_of_figure,
 )
+from nnunet_nacl.evaluation.headline import outcome_of
 from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.predicted_dice_figure import LEVEL, covered_text, draw_predicted_dice
 from nnunet_nacl.evaluation.reliability_figure import draw_reliability
@@ -34,8 +36,8 @@ from nnunet_nacl.quality.learned_quality import PREDICTED_DICE_LOW
 from nnunet_nacl.reports import layout
 from nnunet_nacl.reports.tables import number
 
-SHOWN_DIFFERENCES = ("ECE:predicted", *MAIN_COLUMNS, "NLL:near")
-"""Columns whose differences are drawn."""
+SHOWN_DIFFERENCES = (*LEADING_COLUMNS, "ECE:predicted")
+"""Columns whose differences are drawn; none on a mask that is chosen with the truth."""
 
 
 class _Draw(Protocol):
@@ -147,13 +149,18 @@ def _describe_reliability(comparison: Comparison, mask: str) -> _Figure:
         stats[label] = BinStats.merge(bins_of_cases)
         bands[label] = _accuracy_bands(comparison, bins_of_cases)
     pooled = ", ".join(f"{label} {number(ece(bins))}" for label, bins in stats.items())
+    by_truth = ""
+    if mask in TRUTH_MASKS:
+        by_truth = (
+            " The mask is chosen with the truth: even perfect calibration leaves a gap there."
+        )
     return _Figure(
         kind=kind_of_reliability(mask),
         title=f"Reliability: {mask}",
         caption=(
             "A bar of accuracy below the dashed diagonal means too much confidence, one above it"
             f" too little (mask {mask}, all voxels pooled; error bars: 95 % bootstrap intervals"
-            f" over {comparison.unit}; below, the share of the voxels)."
+            f" over {comparison.unit}; below, the share of the voxels).{by_truth}"
         ),
         alt=f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}.",
         draw=partial(draw_reliability, stats, bands=bands),
@@ -182,6 +189,9 @@ def _describe_differences(comparison: Comparison) -> _Figure:
     rows = pd.concat([tests[tests["column"] == column_id] for column_id in columns])
     rows = rows.assign(
         label=rows["trainer"].map(comparison.labels),
+        outcome=[
+            outcome_of(test) for test in cast(list[TestedDifference], rows.to_dict("records"))
+        ],
         title=[columns[column_id].title for column_id in rows["column"]],
     )
     return _Figure(

@@ -12,11 +12,13 @@ FIGURES = "figures"
 """Folder of the figures."""
 OVERVIEW = "overview"
 """Id of the table that shows several data sets."""
+STATISTICS = "statistics"
+"""Kind of the table of all tests."""
 DIFFERENCES = "differences"
 """How the id of the figure begins that the page opens with."""
 RELIABILITY_MASKS = ("foreground", "predicted", "all")
 """Masks that have a figure of their reliability."""
-_TABLE_KINDS = ("discrimination", "calibration", "statistics", "quality", "workload", "detected")
+_TABLE_KINDS = ("discrimination", "calibration", STATISTICS, "quality", "workload", "detected")
 _FIGURE_ENDINGS = ("png", "svg")
 
 

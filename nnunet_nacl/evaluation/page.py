@@ -10,6 +10,7 @@ from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.evaluation.comparison_report import ComparisonReport
 from nnunet_nacl.evaluation.components import COMPONENT_METRICS
 from nnunet_nacl.evaluation.file_names import DIFFERENCES
+from nnunet_nacl.evaluation.headline import Headline
 from nnunet_nacl.evaluation.table import NOT_TESTED, Table
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.reports.rendering import render_page
@@ -19,8 +20,17 @@ _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000
 
 
-def comparison_page(data: ComparisonReport, tables: Sequence[Table], folder: Path) -> str:
-    """The page by the content of comparison.json, with the figures that lie in its folder."""
+def comparison_page(
+    data: ComparisonReport, headlines: Sequence[Headline], tables: Sequence[Table], folder: Path
+) -> str:
+    """The page by the content of comparison.json, with the figures that lie in its folder.
+
+    Args:
+        data: The content of comparison.json.
+        headlines: What is told first, of each data set.
+        tables: All tables.
+        folder: That of the comparison.
+    """
     settings = data["settings"]["evaluation"].values()
     masks = {}
     for mask, note in MASK_NOTES.items():
@@ -38,7 +48,9 @@ def comparison_page(data: ComparisonReport, tables: Sequence[Table], folder: Pat
     return render_page(
         "page.html",
         data=data,
+        headlines=headlines,
         tables=tables,
+        anchors={table.id: f"table-{i}" for i, table in enumerate(tables, 1)},
         main=main_figures,
         figures=other_figures,
         not_tested=NOT_TESTED,

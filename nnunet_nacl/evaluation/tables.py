@@ -9,14 +9,23 @@ from typing import Any, cast
 
 import pandas as pd
 
-from nnunet_nacl.cases.case import MASKS
+from nnunet_nacl.cases.case import MASKS, TRUTH_MASKS
 from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.errors import some
-from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
+from nnunet_nacl.evaluation.comparison import (
+    BY_TRUTH,
+    BY_TRUTH_MEANING,
+    CALIBRATION_METRICS,
+    LEADING_COLUMNS,
+    OVERLAP,
+    PAPER_COLUMNS,
+    Comparison,
+)
 from nnunet_nacl.evaluation.comparison_report import TestedDifference
 from nnunet_nacl.evaluation.components import COMPONENT_METRICS
-from nnunet_nacl.evaluation.file_names import OVERVIEW, named_after
-from nnunet_nacl.evaluation.table import NOT_TESTED, Table
+from nnunet_nacl.evaluation.file_names import OVERVIEW, STATISTICS, named_after
+from nnunet_nacl.evaluation.headline import difference_texts, outcome_of, outcome_text
+from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 from nnunet_nacl.reports.quality_texts import (
     PREDICTED_DICE_ERROR,
@@ -48,20 +57,30 @@ def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
 
 
 def _overview(makers: Sequence[_TableMaker]) -> Table:
-    """The main columns of every data set, side by side."""
+    """The leading columns of every data set and the paper's, side by side."""
     means = {}
     better = {}
-    for column_id in MAIN_COLUMNS:
+    names_in_csv = {}
+    for column_id in (*LEADING_COLUMNS, *PAPER_COLUMNS):
         for maker in makers:
             column = maker.comparison.columns[column_id]
-            header = f"{column.title} {maker.comparison.name}"
+            header = f"{column.full_title} {maker.comparison.name}"
+            names_in_csv[header] = f"{column.title} {maker.comparison.name}"
             means[header] = maker.comparison.means[column_id]
             better[header] = column.better
-    caption = (
-        "; ".join(maker.comparison.where for maker in makers) + ": mean over cases and structures."
-    )
+    where = "; ".join(maker.comparison.where for maker in makers)
+    caption = f"{where}: mean over cases and structures. {BY_TRUTH_MEANING}"
     values, texts = frames(makers[0].rows_of_methods(pd.DataFrame(means)))
-    return Table(OVERVIEW, "All data sets", caption, values, texts, better, makers[0].unranked)
+    return Table(
+        OVERVIEW,
+        "All data sets",
+        caption,
+        values,
+        texts,
+        better,
+        makers[0].unranked,
+        csv=values.rename(columns=names_in_csv),
+    )
 
 
 class _TableMaker:
@@ -175,14 +194,15 @@ class _TableMaker:
             of_mask = {
                 title: self.comparison.means[f"{metric}:{mask}"] for metric, title in titles.items()
             }
-            rows += [{"mask": mask} | row for row in self.rows_of_methods(pd.DataFrame(of_mask))]
+            cell = (mask, f"{mask} {BY_TRUTH}" if mask in TRUTH_MASKS else mask)
+            rows += [{"mask": cell} | row for row in self.rows_of_methods(pd.DataFrame(of_mask))]
         settings = self.comparison.settings
         classes = "regions" if self.comparison.regions else "classes, background included"
         undefined = self._undefined([f"ECE:{mask}" for mask in MASKS])
         caption = (
             f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach})."
             f" The paper's are those on the foreground. CECE is the mean over {classes}; the"
-            f" paper's formula sums them. Lower is better.{undefined}"
+            f" paper's formula sums them. Lower is better. {BY_TRUTH_MEANING}{undefined}"
         )
         better = dict.fromkeys(titles.values(), "lower")
         return self.make("calibration", "Calibration", caption, rows, decimals=4, better=better)
@@ -195,8 +215,8 @@ class _TableMaker:
         rows = []
         for test in tests.to_dict("records"):
             rows.append(self._statistics_row(cast(TestedDifference, test)))
-        n_tests = tests.family.value_counts(sort=False)
-        sizes = ", ".join(f"{family} {n}" for family, n in n_tests.items())
+        n_tests = self.comparison.family_sizes
+        sizes = ", ".join(f"{family} {n}" for family, n in n_tests.items()) or "none"
         powerless = ""
         if self.comparison.powerless:
             families = ", ".join(self.comparison.powerless)
@@ -209,32 +229,29 @@ class _TableMaker:
             f" Wilcoxon's signed-rank test, two-sided, over n {unit}, equal values dropped; p"
             f" (Holm): corrected over all methods and metrics of one family (tests: {sizes};"
             " calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05;"
-            f" mixed: then the mean points the other way than most {unit}.{powerless} HD95 of a"
+            f" mixed: then the mean points the other way than most {unit}. Intervals are not"
+            f" corrected.{powerless} {BY_TRUTH_MEANING} HD95 of a"
             " case: mean over structures that have a distance for all methods. One training per"
             " fold stands for each method: the intervals do not include the variation between"
             " trainings."
         )
         reference = self.comparison.methods[0].label
-        return self.make("statistics", f"Differences to {reference}", caption, rows, csv=tests)
+        return self.make(STATISTICS, f"Differences to {reference}", caption, rows, csv=tests)
 
     def _statistics_row(self, test: TestedDifference) -> dict[str, Any]:
         """One tested difference."""
         column = self.comparison.columns[test["column"]]
-        decimals = 2 if column.metric == "HD95_mm" else 3
-        difference = number(test["difference"], decimals, "+")
-        low = number(test["low"], decimals, "+")
-        high = number(test["high"], decimals, "+")
-        interval = "-" if low == "-" else f"[{low}, {high}]"
-        verdicts = {"none": "", "untested": NOT_TESTED}
+        difference, interval = difference_texts(test, column)
+        family_size = self.comparison.family_sizes.get(test["family"], 0)
         return {
-            "metric": column.title,
+            "metric": column.full_title,
             "method": self.comparison.labels[test["trainer"]],
             "n": test["n_patients"],
             "difference": (test["difference"], difference),
             "95 % interval": (test["low"], interval),
             "p": (test["p"], _p_text(test["p"])),
             "p (Holm)": (test["p_holm"], _p_text(test["p_holm"])),
-            "verdict": verdicts.get(test["verdict"], test["verdict"]),
+            "verdict": outcome_text(outcome_of(test), family_size),
         }
 
     @cached_property

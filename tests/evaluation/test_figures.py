@@ -92,7 +92,7 @@ def row(
     high=-0.05,
     n=40,
     p_holm=0.03,
-    verdict="better",
+    outcome="better",
 ):
     return locals()
 
@@ -103,10 +103,10 @@ def forest_plot(tmp_path, drawn) -> Figure:
     no_value = row("LS", "ECE", math.nan, math.nan, math.nan, 0, math.nan, "untested")
     rows = [
         row("CE", p_holm=0.04),
-        row("NACL", difference=0.01, low=-0.1, high=0.2, p_holm=1e-9, verdict="worse"),
+        row("NACL", difference=0.01, low=-0.1, high=0.2, p_holm=1e-9, outcome="worse"),
         no_value,
         row("SVLS", low=math.nan, high=math.nan),
-        row("CE", "HD95 (mm)", 1.5, 1, 2, p_holm=0.5, verdict="none"),
+        row("CE", "HD95 (mm)", 1.5, 1, 2, p_holm=0.5, outcome="none"),
     ]
     better = {"ECE": "lower", "HD95 (mm)": "lower"}
     path = tmp_path / "forest.png"
@@ -140,13 +140,28 @@ def test_differences_are_explained(forest_plot):
     assert "ECE: no value for LS." in text
 
 
-def test_a_mixed_difference_is_told_from_none(tmp_path, drawn):
-    rows = pd.DataFrame([row("CE", verdict="mixed")])
+@pytest.mark.parametrize(
+    ("outcome", "text_in_legend"),
+    [
+        ("mixed", "mixed: the mean and the ranks disagree"),
+        ("unconfirmed", "interval excludes 0; not significant after correction for the tests"),
+        ("equal", "equal in every case"),
+    ],
+)
+def test_what_is_no_difference_for_a_reason_is_told_from_none(
+    tmp_path, drawn, outcome, text_in_legend
+):
+    rows = pd.DataFrame([row("CE", outcome=outcome)])
     path = tmp_path / "forest.png"
     draw_differences(rows, path, reference="Dice + CE (default)", better={"ECE": "lower"})
     text = all_text(drawn[0])
-    assert "mixed" in text
+    assert text_in_legend in text
     assert "no difference shown" not in text
+
+
+def test_no_difference_is_drawn_of_a_mask_that_is_chosen_with_the_truth():
+    columns = make_comparison().columns
+    assert not any(columns[column].needs_truth for column in SHOWN_DIFFERENCES)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.evaluation.comparison_json import comparison_to_json
+from nnunet_nacl.evaluation.headline import Headline, make_headlines
 from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 from nnunet_nacl.evaluation.page import comparison_page
@@ -30,11 +31,12 @@ class Study:
 
     out: Path
     data: dict[str, Any]
+    headlines: list[Headline]
     tables: list[Table]
 
     def make_page(self) -> str:
         """The page as text, once it is written."""
-        text = comparison_page(self.data, self.tables, self.out)
+        text = comparison_page(self.data, self.headlines, self.tables, self.out)
         (self.out / PAGE_NAME).write_text(text, encoding="utf-8", newline="")
         return text
 
@@ -73,7 +75,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     for row, (text, low, verdict) in zip(rows, ends):
         row |= {"95 % interval": (low, text), "verdict": verdict}
     table = Table(
-        "all",
+        "statistics",
         "All of it",
         "Means over cases.",
         *frames(rows),
@@ -94,4 +96,4 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         )
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
     data = comparison_to_json([comparison], [], [figure | {"files": files}], {}, command=command)
-    return Study(out, json.loads(to_json_text(data)), [table])
+    return Study(out, json.loads(to_json_text(data)), make_headlines([comparison]), [table])

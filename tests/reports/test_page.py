@@ -61,6 +61,28 @@ def test_the_page_is_valid_accessible_and_needs_nothing_else_whatever_the_data_a
     assert "script-src 'sha256-" in policy
 
 
+def test_the_page_leads_with_what_the_tests_show(tmp_path):
+    study = make_study(tmp_path / "out")
+    page = Page(study.make_page())
+    levels_and_titles = page.headings
+    assert levels_and_titles[1:4] == [(2, "What got better, what worse"), (3, "CE"), (3, "NACL")]
+    text = " ".join(page.text.split())
+    [headline] = study.headlines
+    for method in headline.methods:
+        for difference in method.leading:
+            means = f"{difference.mean_reference} → {difference.mean}: {difference.difference}"
+            assert f"{difference.outcome_text} {means} {difference.why_unconfirmed}".strip() in text
+        for counts in method.counts:
+            verdicts = " ".join(
+                str(counts.by_verdict[verdict]) for verdict in ("better", "worse", "mixed")
+            )
+            row = f"{counts.kind}:\xa0{counts.n_tests} {verdicts} {counts.no_difference_text}"
+            assert " ".join(row.split()) in text
+    for remark in headline.remarks:
+        assert remark in text
+    assert {"href": "#table-1"} in page.all("a")
+
+
 def test_no_name_turns_the_page_the_other_way(tmp_path):
     study = make_study(tmp_path / "out")
     study.data["trainers"][1]["label"] = "CE \u202eevil\u2066 \x1b[1m\x9b\u200b"

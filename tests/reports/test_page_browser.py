@@ -98,3 +98,12 @@ def test_everything_can_be_done_by_keyboard(page):
         page.keyboard.press(key)
         assert page.evaluate(SORTED)[4] == order
     assert page.evaluate("document.activeElement.textContent") == "ECE all", "the focus stays"
+
+
+def test_the_link_to_every_test_unfolds_their_table(page):
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")
+    table = page.locator("table.sortable").first
+    assert not table.is_visible()
+    page.get_by_role("link", name="Every test").click()
+    assert table.is_visible()
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 1

@@ -57,6 +57,14 @@
   document.addEventListener("toggle", update, true); // it does not bubble
   window.addEventListener("load", update);
   window.addEventListener("resize", update);
+  // What a link leads to is unfolded.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    const target = link && document.getElementById(link.hash.slice(1));
+    for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) {
+      part.open = true;
+    }
+  });
   // On paper nothing can be unfolded.
   let closed = [];
   window.addEventListener("beforeprint", () => {
