@@ -23,6 +23,9 @@ from nnunet_nacl.json_types import Number, Size
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the
 one before."""
+GIVEN = "given"
+"""Form of a prior map that is tried as it is, without a fit: such as the map of a model's
+validation cases, where one's own cases are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,8 @@ class FormScore:
     """How a form with a ridge does on cases that its fit left out.
 
     Attributes:
-        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``given`` for a given prior
-            map.
-        ridge: Strength; infinite for a given prior map.
+        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or :data:`GIVEN`.
+        ridge: Strength; infinite for a prior map that was given.
         nll: Mean over cases, in nats per voxel.
         excess: By how much that is above the best of all forms.
         standard_error: Of that excess, over patients.
@@ -45,7 +47,7 @@ class FormScore:
     standard_error: Number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossFit:
     """A map of one form.
 
@@ -53,11 +55,15 @@ class CrossFit:
         score: How the form does on cases that its fit left out.
         map: Fitted to all cases.
         fold_maps: By fold of the cross-fit, the map that was fitted without that fold.
+        losses: (cases,) NLL of each case under the map of the fold that left it out.
+        patients: (cases,) to whom each belongs.
     """
 
     score: FormScore
     map: LogOddsMap
     fold_maps: dict[str, LogOddsMap]
+    losses: np.ndarray
+    patients: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def cross_fit(
             standard_error=error_of_mean(excess, patients),
         )
         fold_maps = {fold: fitted for fold, fitted in fit.maps.items() if fold is not None}
-        cross_fits.append(CrossFit(score, fit.maps[None], fold_maps))
+        cross_fits.append(CrossFit(score, fit.maps[None], fold_maps, loss, patients))
     return cross_fits
 
 
@@ -141,7 +147,7 @@ def _fit_all_forms(
             temperatures = maps
         yield _Fit(form, RIDGE, maps)
     if prior_map is not None:
-        yield _Fit("given", math.inf, dict.fromkeys(training_sets, prior_map))
+        yield _Fit(GIVEN, math.inf, dict.fromkeys(training_sets, prior_map))
         for _ in training_sets:
             progress()
     for ridge in STRENGTHS:
@@ -172,19 +178,18 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
         form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the
             temperature where none was given) or a conditional map, the first of these, and so the
             one with least freedom, that on left-out cases is no worse than the best of them by more
-            than its ``standard_error``.
+            than one standard error of the difference. ``shift`` is for checkpoints alone: no
+            candidate, and so nothing that one is held against.
     """
     if form != "auto":
         same_form = [fit for fit in fits if fit.score.form == form]
         return min(same_form, key=lambda fit: fit.score.nll)
     forms = {fit.score.form for fit in fits}
-    prior_form = "given" if "given" in forms else "temperature"
+    prior_form = GIVEN if GIVEN in forms else "temperature"
     candidates = [fit for fit in fits if fit.score.form in (prior_form, "conditional")]
     best = min(candidates, key=lambda fit: fit.score.nll)
     for fit in candidates:
-        # Both excesses, and the standard error, are over the best of all forms. That is `best`,
-        # unless it is of a form that is no candidate.
-        worse_by = fit.score.excess - best.score.excess
-        if fit is best or worse_by <= fit.score.standard_error:
+        worse_by = fit.losses - best.losses
+        if fit is best or worse_by.mean() <= error_of_mean(worse_by, fit.patients):
             return fit
     return best

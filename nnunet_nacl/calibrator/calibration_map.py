@@ -73,8 +73,8 @@ class CalibrationMap:
         schema_version: Version of this format.
         structures: In the order of the channels, without the background.
         regions: Whether channels are sigmoid regions.
-        form: Of the map in use: temperature, shift, conditional, or given, a model's map that own
-            cases left as it is.
+        form: Of the map in use: temperature, shift, conditional, or given (of cases of one's own
+            that say nothing against the map of the model's validation cases, which is then kept).
         maps: By form.
         generated_by: Package and version.
         fitted: How it was fitted, and what it changes.
@@ -270,7 +270,7 @@ class CalibrationMap:
         fit_of_form[chosen.score.form] = chosen
         map_parts = {}
         for part, log_odds_map in chosen.fold_maps.items():
-            cases_of_part = [case for case, its_part in zip(cases, parts) if its_part == part]
+            cases_of_part = [case for case, other in zip(cases, parts) if other == part]
             map_parts[part] = MapPart(cases=cases_of_part, map=stored_map(log_odds_map))
         calibration_map = cls.of_maps(
             {name: fit.map for name, fit in fit_of_form.items()},

@@ -40,6 +40,7 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import SensitiveAim
+from nnunet_nacl.quality.unlike import ROUNDING
 
 _HEADLINE = ("NLL predicted", "pooled ECE predicted")
 """Of ``effect``, what other documents repeat."""
@@ -201,7 +202,8 @@ class Calibrator:
     def sensitive(
         self, recall: float, structures: Mapping[str, str], several: bool
     ) -> SensitiveAim:
-        """What labels that miss less aim at, of scans that perhaps ``several`` networks predict.
+        """What sensitive labels (``-recall``) aim at, of scans that perhaps ``several`` networks
+        predict.
 
         UserError where none can be had.
         """
@@ -228,7 +230,7 @@ class Calibrator:
         if scans is None or len(values) != len(scans.names) or scans.n_patients < 2:
             return math.nan, ""
         p_value = scans.p_value(values)
-        if p_value > level + 1e-9 or scans.why_not(level):
+        if p_value > level + ROUNDING or scans.why_not(level):
             return p_value, ""
         return p_value, f"unlike: {scans.stands_out(values)}"
 

@@ -75,11 +75,11 @@ def _mean_with_interval(values: np.ndarray, groups: Sequence[str] | None) -> Int
 def pooled_changes(
     before: Sequence[BinStats], after: Sequence[BinStats], patients: Sequence[str] | None = None
 ) -> dict[str, Change]:
-    """As :func:`changes`, of confidence and accuracy over the voxels of all cases together, where
-    all was segmented.
+    """As :func:`changes`, of confidence and accuracy over the voxels of all cases together; the
+    bins are those of the mask ``predicted``, of the voxels that were segmented.
 
-    ``pooled ECE predicted`` is the expected calibration error (eq. 10 of the paper) of the summed
-    bins. Where a structure has few voxels, the ECE of a single case is mostly noise, and so is the
+    ``pooled ECE predicted`` is the expected calibration error (eq. 10 of Murugesan et al. 2025) of
+    the summed bins. Where a structure has few voxels, the ECE of a single case is mostly noise, and so is the
     mean over cases; the pooled value is not. ``confidence predicted`` is the mean confidence and
     ``accuracy predicted`` the share of right labels, which no map changes. For regions all are
     means over regions. Intervals are percentiles of a bootstrap over patients.

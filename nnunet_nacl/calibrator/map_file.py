@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from nnunet_nacl.calibration.crossfit import GIVEN
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_parts import MapQuality
@@ -30,10 +31,12 @@ class _Applied(TypedDict):
     map_sha256: str
 
 
-def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:
+def check_networks(
+    path: Path, calibration_map: CalibrationMap, networks: Mapping[str, str]
+) -> None:
     """UserError if the map in a file was fitted to other networks than these, by fold the
     checkpoints' SHA-256."""
-    known = record.origin.checkpoint_sha256
+    known = calibration_map.origin.checkpoint_sha256
     others = [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]
     if others:
         raise UserError(
@@ -42,17 +45,18 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
         )
 
 
-def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None:
+def check_structures(path: Path, calibration_map: CalibrationMap, labels: Labels) -> None:
     """UserError if the map in a file is of other structures than predictions, or of these in
     another order."""
-    of_map = list(record.names.items())
+    regions = calibration_map.regions
+    of_map = list(calibration_map.names.items())
     of_predictions = list(labels.structures.items())
-    if record.regions != labels.regions or of_map != of_predictions:
+    if regions != labels.regions or of_map != of_predictions:
         first = ""
         if max(len(of_map), len(of_predictions)) > _MOST_SHOWN:
             first = _describe_first_difference(of_map, of_predictions)
         raise UserError(
-            f"{path} is for the {_structures_text(record.regions, of_map)}, the predictions have"
+            f"{path} is for the {_structures_text(regions, of_map)}, the predictions have"
             f" the {_structures_text(labels.regions, of_predictions)}{first}; give the map of this"
             " model."
         )
@@ -111,8 +115,8 @@ def map_of_folds(
     learned = calibration_map.learned
     if learned is None or calibration_map.origin.inference not in ({}, inference):
         return None
-    if "given" in calibration_map.maps:
-        log_odds_map = calibration_map.calibration("given")
+    if GIVEN in calibration_map.maps:
+        log_odds_map = calibration_map.calibration(GIVEN)
     elif learned.as_deployed:  # all of it is of own cases
         return None
     else:

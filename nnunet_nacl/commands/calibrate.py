@@ -8,6 +8,7 @@ from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
+from nnunet_nacl.calibration.crossfit import GIVEN
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.fit import fit_held_out
@@ -60,7 +61,7 @@ def calibrate(
 ) -> CalibrationResult:
     """Fit a calibration map to cases that the networks were not trained on.
 
-    From the same cases it learns what it may promise of new ones.
+    From the same cases it learns how well Dice, volumes and presence can be predicted of new ones.
 
     The cases are a model's validation cases (``calibrate(model)``), images of one's own with their
     ground truth, which the model predicts (``calibrate(model, images, labels)``), or saved
@@ -100,7 +101,7 @@ def calibrate(
             run code.
 
     Returns:
-        The map, what it changes and promises, and which cases could not be used;
+        The map, what it changes and has learned, and which cases could not be used;
         :meth:`CalibrationResult.write` writes it.
 
     Raises:
@@ -122,11 +123,9 @@ def calibrate(
     # else the folder would be made, to see whether a map can be written there
     if model is not None:
         check_folder(Path(model), "the model, TRAINER__PLANS__CONFIGURATION")
-    given = predictions
-    if given is None:
-        given = images
-    if given is not None:
-        check_folder(Path(given), "the images, or the predictions")
+    for folder_of_cases in (images, predictions):
+        if folder_of_cases is not None:
+            check_folder(Path(folder_of_cases), "the images, or the predictions")
     map_file = Path(output or Path(model or predictions or "") / MAP_FILE)
     _check_output(map_file)
 
@@ -207,11 +206,11 @@ def take_map(
     Raises:
         UserError: The map is of other networks or structures, or the file cannot be written.
     """
-    given = Path(calibration_map)
-    Calibrator.of_model(TrainedModel.open(Path(model), folds, checkpoint), given)
+    map_of_others = Path(calibration_map)
+    Calibrator.of_model(TrainedModel.open(Path(model), folds, checkpoint), map_of_others)
     path = Path(model) / MAP_FILE
     check_output_map(path)
-    write_atomically(path, given.read_text(encoding="utf-8"))
+    write_atomically(path, map_of_others.read_text(encoding="utf-8"))
     return path
 
 
@@ -244,7 +243,7 @@ def _notes(
         notes.append(
             "cascade: this map is for its last stage; the stage before is predicted as ever."
         )
-    if any(score.form == "given" for score in calibration_map.fitted.forms):
+    if any(score.form == GIVEN for score in calibration_map.fitted.forms):
         notes.append(
             "the map is shrunk towards that of the model's validation cases, as far as these cases"
             " allow."

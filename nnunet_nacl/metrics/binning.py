@@ -109,8 +109,8 @@ class BinStats:
 
     @property
     def n_voxels(self) -> int:
-        """Number of voxels that were counted."""
-        return int(self.count[0].sum())
+        """Number of voxels that were counted; weights of a sample add up to it but for rounding."""
+        return round(self.count[0].sum())
 
     @property
     def edges(self) -> np.ndarray:

@@ -64,8 +64,8 @@ def boundary_mask(
         dtype = np.uint8
     labels_in_box = labels[box].astype(dtype)
     ignored_in_box = ~valid[box]
-    labels_with_ignored_lowest = labels_in_box.copy()  # 0 is the lowest if none is negative
-    labels_with_ignored_lowest[ignored_in_box] = 0
+    labels_with_ignored_lowest = labels_in_box.copy()
+    labels_with_ignored_lowest[ignored_in_box] = np.iinfo(dtype).min
     labels_with_ignored_highest = labels_in_box.copy()
     labels_with_ignored_highest[ignored_in_box] = np.iinfo(dtype).max
     # Labels differ within the width where the greatest or the least of them is another one.

@@ -1,14 +1,14 @@
-"""Parts of cases, groups of patients, and the choice of the form."""
+"""Maps that are fitted without some of the cases, their scores, and the choice of the form."""
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.crossfit import (
+    GIVEN,
     STRENGTHS,
     CrossFit,
     FormScore,
@@ -23,149 +23,157 @@ from nnunet_nacl.calibration.fitting import (
     fit_affine,
     fit_conditional,
 )
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.cases.groups import read_groups
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.groups import assign_cross_fit_folds
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
+from nnunet_nacl.calibration.voxels import Voxels
 from tests.calibration.problems import drawn_from, identity
 from tests.calibration.test_fitting import MATRICES, REGIONS
 
 
-def test_parts_are_folds_or_lie_within_them_and_split_no_patient():
-    names = [f"case_{i:02d}" for i in range(30)]
-    five = assign_cross_fit_folds(names, [str(i % 5) for i in range(30)])
-    assert five == [f"fold_{i % 5}" for i in range(30)]
-    folds = [str(i % 2) for i in range(30)]
-    two = assign_cross_fit_folds(names, folds)
-    assert {part[:6] for part in two} == {"fold_0", "fold_1"} and len(set(two)) == 6
-    assert all(part.startswith(f"fold_{fold}") for part, fold in zip(two, folds))
-    assert {two.count(part) for part in two} == {5}
-    parts = assign_cross_fit_folds(["a", "a", "b", "c"], ["0", "1", "0", "1"])
-    assert parts[0] == parts[1] and len(set(parts)) == 3
-    groups = [f"patient{i // 3}" for i in range(75)]
-    parts = assign_cross_fit_folds(groups)
-    assert all(len({p for p, g in zip(parts, groups) if g == group}) == 1 for group in groups)
-    sizes = [parts.count(part) for part in set(parts)]
-    assert len(sizes) == 10 and max(sizes) - min(sizes) <= 3
-    with pytest.raises(ValueError, match="one patient"):
-        assign_cross_fit_folds(["a", "a"])
-
-
-def test_patients_from_a_name_or_a_file(tmp_path):
-    cases = ["patient001_frame01", "patient001_frame12", "patient002_frame01"]
-    patients, path = {case: case[:10] for case in cases}, tmp_path / "groups.json"
-    path.write_text(json.dumps(patients))
-    for given in ("^(patient[0-9]+)", "patient[0-9]+", str(path)):
-        assert read_groups(given, cases) == patients
-    path.write_text(json.dumps({cases[0]: ["x"]}))
-    wrong = {
-        str(path): "patient001_frame01.*valid string",
-        "(": "regular expression",
-        "subject": "for 3 cases",
-    }
-    for given, message in wrong.items():
-        with pytest.raises(UserError, match=message):
-            read_groups(given, cases)
-
-
 def thirds(count: int) -> list[str]:
-    """Three parts, to save time."""
+    """Three folds, to save time."""
     return [f"part_{i % 3}" for i in range(count)]
 
 
-def scored(form: str, nll: float, excess: float, error: float, ridge: float = 1e-6) -> CrossFit:
-    return CrossFit(FormScore(form, ridge, nll, excess, error), identity(1), {})
+def fit_alone(cases: list[Voxels], score: FormScore) -> LogOddsMap:
+    """The map of a form and ridge, fitted to these cases outside a cross-fit."""
+    if score.form in AFFINE_FORMS:
+        return fit_affine(cases, score.form)
+    return fit_conditional(cases, fit_affine(cases, "temperature"), score.ridge)
 
 
 @pytest.mark.parametrize("truth", [MATRICES, REGIONS])
 def test_every_form_and_strength_is_fitted_as_if_alone(truth):
     cases = drawn_from(truth, cases=6, voxels=200)
+    folds = [f"fold_{i}" for i in range(6)]
+    cases_of_others = cases[:3] + cases[4:]
+    for fit in cross_fit(cases, folds):
+        assert set(fit.fold_maps) == set(folds)
+        of_all = fit_alone(cases, fit.score)
+        np.testing.assert_allclose(fit.map.coefficients(), of_all.coefficients(), atol=1e-12)
+        without_fold_3 = fit_alone(cases_of_others, fit.score)
+        np.testing.assert_allclose(
+            fit.fold_maps["fold_3"].coefficients(), without_fold_3.coefficients(), atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("truth", [MATRICES, REGIONS])
+def test_ridges_are_weakened_until_cases_left_out_do_worse(truth):
+    cases = drawn_from(truth, cases=6, voxels=200)
     calls = []
-    parts = assign_cross_fit_folds([str(i) for i in range(6)])
-    found = cross_fit(cases, parts, progress=lambda: calls.append(1))
-    assert [each.score.form for each in found[:3]] == list(FORMS) and len(calls) == 7 * len(found)
-    tried, losses = zip(*((each.score.ridge, each.score.nll) for each in found[2:]))
-    assert tried == STRENGTHS[: len(tried)] and list(losses[:-1]) == sorted(
-        losses[:-1], reverse=True
-    )
-    if len(tried) < len(STRENGTHS):  # a weaker ridge would learn still more by heart
+    fits = cross_fit(cases, thirds(6), progress=lambda: calls.append(1))
+    assert [fit.score.form for fit in fits[:3]] == list(FORMS)
+    ridges = tuple(fit.score.ridge for fit in fits[2:])
+    assert ridges == STRENGTHS[: len(ridges)]
+    losses = [fit.score.nll for fit in fits[2:]]
+    assert losses[:-1] == sorted(losses[:-1], reverse=True)
+    if len(ridges) < len(STRENGTHS):
         assert losses[-1] > losses[-2]
-    others = [case for case, part in zip(cases, parts) if part != "part_3"]
-    for each in found:
-        assert set(each.fold_maps) == {f"part_{i}" for i in range(6)}
-        for among, calibration in ((cases, each.map), (others, each.fold_maps["part_3"])):
-            if each.score.form in AFFINE_FORMS:
-                alone = fit_affine(among, each.score.form)
-            else:
-                alone = fit_conditional(among, fit_affine(among, "temperature"), each.score.ridge)
-            np.testing.assert_allclose(calibration.coefficients(), alone.coefficients(), atol=1e-12)
+    assert len(calls) == 4 * len(fits)  # of all cases, and without each third
 
 
-def test_few_cases_are_drawn_to_a_given_prior_map():
+def test_few_cases_keep_the_map_that_is_given():
     few = drawn_from(MATRICES, cases=6, voxels=150, seed=5)
-    prior_map = MATRICES
-    found = cross_fit(few, thirds(6), prior_map=prior_map)
-    chosen = choose(found)
-    assert (
-        chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is prior_map
-    )
-    away = [np.abs(fit.map.coefficients() - prior_map.coefficients()).max() for fit in found[3:]]
-    assert away == sorted(away) and away[0] > 0
-    # here they are another population
+    fits = cross_fit(few, thirds(6), prior_map=MATRICES)
+    in_use = choose(fits)
+    assert in_use.score.form == GIVEN
+    assert math.isinf(in_use.score.ridge)
+    assert in_use.map is MATRICES
+
+
+def test_a_weaker_ridge_leads_farther_from_the_map_that_is_given():
+    few = drawn_from(MATRICES, cases=6, voxels=150, seed=5)
+    fits = cross_fit(few, thirds(6), prior_map=MATRICES)
+    given = MATRICES.coefficients()
+    distances = [np.abs(fit.map.coefficients() - given).max() for fit in fits[3:]]
+    assert distances == sorted(distances)
+    assert distances[0] > 0
+
+
+def test_cases_of_another_population_leave_the_map_that_is_given():
     shifted = map_from_tables(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])
-    chosen = choose(
-        cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), prior_map=prior_map)
-    )
-    assert chosen.score.form == "conditional"
+    cases = drawn_from(shifted, cases=9, voxels=2000)
+    assert choose(cross_fit(cases, thirds(9), prior_map=MATRICES)).score.form == "conditional"
 
 
 def test_scores_are_of_the_cases_left_out():
-    cases, parts = drawn_from(MATRICES, cases=8, voxels=300), thirds(8)
-    found = cross_fit(cases, parts)
-    losses = np.array(
-        [[case_loss(c, fit.fold_maps[part]) for c, part in zip(cases, parts)] for fit in found]
-    )
-    best = losses[losses.mean(1).argmin()]
-    for fit, loss in zip(found, losses):
+    cases = drawn_from(MATRICES, cases=8, voxels=300)
+    folds = thirds(8)
+    fits = cross_fit(cases, folds)
+    rows = []
+    for fit in fits:
+        rows.append([case_loss(case, fit.fold_maps[fold]) for case, fold in zip(cases, folds)])
+    losses = np.array(rows)
+    excesses = losses - losses[losses.mean(1).argmin()]
+    for fit, loss, excess in zip(fits, losses, excesses):
+        standard_error = excess.std(ddof=1) / np.sqrt(8)
         assert fit.score.nll == pytest.approx(loss.mean(), rel=1e-12)
-        assert (
-            fit.score.excess == pytest.approx((loss - best).mean(), abs=1e-12)
-            and fit.score.excess >= 0
-        )
-        assert fit.score.standard_error == pytest.approx(
-            (loss - best).std(ddof=1) / np.sqrt(8), abs=1e-12
-        )
+        assert fit.score.excess == pytest.approx(excess.mean(), abs=1e-12)
+        assert fit.score.standard_error == pytest.approx(standard_error, abs=1e-12)
 
 
-def test_the_standard_error_of_an_excess_is_over_patients():
+def test_cases_that_come_twice_do_not_lower_the_standard_error():
     cases = drawn_from(map_from_tables([0.7], [0.5]), cases=6, voxels=300)
-    patients, parts = [str(i) for i in range(6)], thirds(6)
-    once = cross_fit(cases, parts, groups=patients)
-    twice = cross_fit(cases + cases, parts * 2, groups=patients * 2)
-    for fit, again in zip(once, twice):  # cases once more tell nothing new
-        assert again.score.standard_error == pytest.approx(
-            fit.score.standard_error, rel=1e-2, abs=1e-9
-        )
+    patients = [str(i) for i in range(6)]
+    once = cross_fit(cases, thirds(6), groups=patients)
+    twice = cross_fit(cases * 2, thirds(6) * 2, groups=patients * 2)
     assert once[0].score.standard_error > 0
+    for fit, again in zip(once, twice):
+        expected = pytest.approx(fit.score.standard_error, rel=1e-2, abs=1e-9)
+        assert again.score.standard_error == expected
+
+
+def test_the_standard_error_of_a_mean_by_hand():
     values = np.array([1.0, 3.0, 8.0])  # variance 13
     assert error_of_mean(values, np.arange(3)) == pytest.approx(np.sqrt(13 / 3))
-    assert np.isnan(error_of_mean(values, np.zeros(3)))
+    assert np.isnan(error_of_mean(values, np.zeros(3)))  # of one patient
 
 
-def test_the_least_free_within_one_standard_error_of_the_best_is_chosen():
-    fits = [
-        scored("temperature", 0.2, 0.1, 0.05),
-        scored("shift", 0.101, 0.001, 0.01),  # is for checkpoints alone
-        scored("conditional", 0.109, 0.009, 0.01, 1e-2),
-        scored("conditional", 0.1, 0.0, 0.0, 1e-3),
-        scored("conditional", 0.105, 0.005, 0.1, 1e-4),
-    ]
-    assert choose(fits) is fits[2]
-    assert choose(fits[:2] + fits[3:]) is fits[3]
-    assert choose(fits, "shift") is fits[1] and choose(fits, "conditional") is fits[3]
-    for tried in (
-        [scored("temperature", 0.1, 0, 0), scored("conditional", 0.1001, 0.0001, 1)],
-        [scored("conditional", 0.1, 0, 0), scored("temperature", 0.2, 0.1, np.nan)],
-        [scored("given", 0.104, 0.004, 0.01, math.inf), fits[0], *fits[2:]],
-    ):
-        assert choose(tried) is tried[0]
+def fit_with_losses(form: str, losses: list[float], ridge: float = 1e-6) -> CrossFit:
+    """A fit of which the NLL of each case, all of other patients, is known."""
+    score = FormScore(form, ridge, nll=float(np.mean(losses)), excess=0, standard_error=0)
+    return CrossFit(score, identity(1), {}, np.array(losses), np.arange(len(losses)))
+
+
+BEST = fit_with_losses("conditional", [0.1, 0.1], 1e-3)
+BARELY_WORSE = fit_with_losses("conditional", [0.1, 0.12], 1e-2)  # by .01 +- .01
+CLEARLY_WORSE = fit_with_losses("temperature", [0.15, 0.14])  # by .045 +- .005
+
+
+def test_a_ridge_within_one_standard_error_of_the_best_is_chosen_before_weaker_ones():
+    assert choose([CLEARLY_WORSE, BARELY_WORSE, BEST]) is BARELY_WORSE
+
+
+def test_the_best_is_chosen_where_what_has_less_freedom_is_clearly_worse():
+    weaker = fit_with_losses("conditional", [0.0, 0.21], 1e-4)  # by .005 +- .105
+    assert choose([CLEARLY_WORSE, BEST, weaker]) is BEST
+
+
+def test_the_temperature_is_chosen_where_it_is_barely_worse():
+    temperature = fit_with_losses("temperature", [0.1, 0.12])
+    assert choose([temperature, BEST]) is temperature
+
+
+def test_a_given_map_stands_in_for_the_temperature():
+    given = fit_with_losses(GIVEN, [0.1, 0.12], math.inf)
+    temperature = fit_with_losses("temperature", [0.1, 0.1])
+    assert choose([temperature, given, BEST]) is given
+
+
+def test_one_patient_shows_no_standard_error_and_the_best_is_chosen():
+    temperature = fit_with_losses("temperature", [0.11])
+    conditional = fit_with_losses("conditional", [0.1])
+    assert choose([temperature, conditional]) is conditional
+
+
+def test_a_shift_that_is_better_than_all_candidates_does_not_change_the_choice():
+    # Against this shift the temperature is worse by .0475 +- .0925.
+    shift = fit_with_losses("shift", [0.195, 0.0])
+    assert choose([CLEARLY_WORSE, shift, BARELY_WORSE, BEST]) is BARELY_WORSE
+    assert choose([CLEARLY_WORSE, shift, BEST]) is BEST
+
+
+def test_a_form_that_is_asked_for_has_its_best_ridge():
+    shift = fit_with_losses("shift", [0.3, 0.3])
+    fits = [CLEARLY_WORSE, shift, BARELY_WORSE, BEST]
+    assert choose(fits, "shift") is shift
+    assert choose(fits, "conditional") is BEST

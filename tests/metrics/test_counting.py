@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,12 @@ def test_takes_labels_of_any_type_and_probabilities_of_any_floating_type(dtype):
     )
     stats = count_masks(probs, torch.tensor([0, 1, 1]).to(dtype))["all"]
     assert stats.n_voxels == 3 and stats.correct.sum() == 2 and ece(stats) == pytest.approx(1 / 6)
+
+
+def test_weights_that_sum_to_a_number_of_voxels_count_as_that_many():
+    weights = np.full((1, 12), 100 / 12)
+    assert weights.sum() < 100  # by rounding
+    assert replace(BinStats.zeros(2, n_bins=12), count=weights).n_voxels == 100
 
 
 def test_a_device_without_double_precision_is_left():

@@ -39,6 +39,12 @@ def test_ignored_voxels_neither_grow_nor_bound():
     assert np.flatnonzero(band).tolist() == [4, 5]
 
 
+def test_ignored_voxels_bound_no_negative_label_either():
+    labels = np.full(4, -1)
+    valid = np.array([True, True, True, False])
+    assert not boundary_mask(labels, 1, (1,), valid=valid).any()
+
+
 @pytest.mark.parametrize(
     ("radius_mm", "spacing_mm", "message"),
     [(1.0, (1,), "2 positive numbers"), (-1.0, (1, 1), "must not be negative, got -1")],
