@@ -79,10 +79,10 @@ def pooled_changes(
     bins are those of the mask ``predicted``, of the voxels that were segmented.
 
     ``pooled ECE predicted`` is the expected calibration error (eq. 10 of Murugesan et al. 2025) of
-    the summed bins. Where a structure has few voxels, the ECE of a single case is mostly noise, and so is the
-    mean over cases; the pooled value is not. ``confidence predicted`` is the mean confidence and
-    ``accuracy predicted`` the share of right labels, which no map changes. For regions all are
-    means over regions. Intervals are percentiles of a bootstrap over patients.
+    the summed bins. Where a structure has few voxels, the ECE of a single case is mostly noise, and
+    so is the mean over cases; the pooled value is not. ``confidence predicted`` is the mean
+    confidence and ``accuracy predicted`` the share of right labels, which no map changes. For
+    regions all are means over regions. Intervals are percentiles of a bootstrap over patients.
     """
     names = np.arange(len(before)) if patients is None else np.asarray(patients)
     patient_number = np.unique(names, return_inverse=True)[1]

@@ -63,7 +63,7 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
 
 @dataclass(eq=False)
 class Views:
-    """Where a network is uncertain, voxel by voxel, and labels that miss less.
+    """Where a network is uncertain, voxel by voxel, and its sensitive labels.
 
     Arrays are in the axis order of nnU-Net's reader.
 

@@ -177,7 +177,7 @@ def _percent(share: float) -> str:
 
 
 def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
-    """What labels that miss less cost: a line for each structure, or for those that nnU-Net's
+    """What sensitive labels cost: a line for each structure, or for those that nnU-Net's
     labels miss most of."""
     rows = []
     for key, name in names.items():

@@ -110,7 +110,7 @@ class CalibrationResult:
         return CalibrationFiles(self.output, figure=figure)
 
     def _draw_flags(self, learned: LearnedQuality) -> Path:
-        """Draw what flags would cost, and what labels that miss less would; the figure's file."""
+        """Draw what flags would cost, and what sensitive labels would; the figure's file."""
         from nnunet_nacl.reports.flag_figure import draw_flags  # which loads Matplotlib
 
         curves = None

@@ -14,11 +14,12 @@ import pandas as pd
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.comparison_json import comparison_to_json
 from nnunet_nacl.evaluation.components import read_findings
-from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.headline import Headline, make_headlines
+from nnunet_nacl.evaluation.located import LocatedComparison, locate
 from nnunet_nacl.evaluation.methods import (
     ComparedMethod,
     ComparisonOptions,
@@ -159,11 +160,17 @@ def compare(
     if folder is not None:
         check_output_folder(folder, located)
     if bad is not None:
-        located = [replace(each, bad=_read_bad(bad, each, structures)) for each in located]
+        located = [
+            replace(comparison, bad=_read_bad(bad, comparison, structures))
+            for comparison in located
+        ]
     if findings is not None:
-        located = [replace(each, findings=_read_findings(findings, each)) for each in located]
+        located = [
+            replace(comparison, findings=_read_findings(findings, comparison))
+            for comparison in located
+        ]
 
-    return ComparisonResult([align(each) for each in located], folder)
+    return ComparisonResult([align(comparison) for comparison in located], folder)
 
 
 @dataclass(frozen=True)
@@ -309,17 +316,17 @@ def _check_arguments(
     read_groups(options.groups, ())
 
 
-def _check_data_sets_differ(located: Sequence[Comparison]) -> None:
+def _check_data_sets_differ(located: Sequence[LocatedComparison]) -> None:
     names = dict.fromkeys(comparison.name for comparison in located)
     if len(names) < len(located):
         raise UserError(f"-d names one of {', '.join(names)} twice; name each data set once.")
 
 
-def _read_findings(findings: Sequence[str], comparison: Comparison) -> list[str] | None:
+def _read_findings(findings: Sequence[str], comparison: LocatedComparison) -> list[str] | None:
     return read_findings(comparison.methods[0].first.labels, findings)
 
 
 def _read_bad(
-    bad: BadSpec, comparison: Comparison, structures: Sequence[str] | None
+    bad: BadSpec, comparison: LocatedComparison, structures: Sequence[str] | None
 ) -> dict[str, float]:
     return read_bad(bad, comparison.methods[0].first.labels.structures, structures)

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from nnunet_nacl.cases.case import MASKS, TRUTH_MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
 from nnunet_nacl.evaluation.components import COMPONENT_METRICS, fragmented_structures
-from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
+from nnunet_nacl.evaluation.located import LocatedComparison
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
@@ -164,21 +164,11 @@ class Promises(NamedTuple):
     caveats: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Methods on one data set, the first of which is the reference.
-
-    From ``regions`` on the attributes are what measuring the methods tells.
+@dataclass(frozen=True, kw_only=True)
+class Comparison(LocatedComparison):
+    """Methods on one data set, the first of which is the reference, with what was measured of them.
 
     Attributes:
-        name: nnU-Net's, of the data set.
-        folds: Of the models; empty where only folders are compared.
-        options: How they were found and measured.
-        methods: With their folders.
-        notes: Sentences for every output.
-        bad: The Dice below which a case is bad, by nnU-Net's key; None: no case is called bad.
-        findings: nnU-Net's keys of the structures whose components are counted; None: of those that
-            have several in the truth of some case.
         regions: Whether the heads are sigmoid regions.
         structures: Names by nnU-Net's key.
         settings: What was measured.
@@ -187,17 +177,10 @@ class Comparison:
         promises: By method.
     """
 
-    name: str
-    folds: Sequence[str]
-    options: ComparisonOptions = ComparisonOptions()
-    methods: Sequence[ComparedMethod] = ()
-    notes: Sequence[str] = ()
-    bad: Mapping[str, float] | None = None
-    findings: Sequence[str] | None = None
-    regions: bool = False
-    structures: Mapping[str, str] = field(default_factory=dict)
-    settings: EvaluationSettings = EvaluationSettings()
-    records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)
+    regions: bool
+    structures: Mapping[str, str]
+    settings: EvaluationSettings
+    records: Mapping[str, list[CaseRecord]]
     patients: Mapping[str, str] = field(default_factory=dict)
     promises: Mapping[str, Promises] = field(default_factory=dict)
 

@@ -22,8 +22,8 @@ from nnunet_nacl.evaluation.file_names import (
     RELIABILITY_MASKS,
     kind_of_predicted_dice,
     kind_of_reliability,
-    named_after,
     places_of_figure,
+    template_of_names,
 )
 from nnunet_nacl.evaluation.headline import outcome_of
 from nnunet_nacl.evaluation.methods import ComparedMethod
@@ -82,7 +82,7 @@ def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[
         figures += [(comparison, figure) for figure in _figures_of(comparison)]
     written = []
     for comparison, figure in tqdm(figures, desc="drawing figures", leave=False):
-        figure_id = named_after(comparisons).format(kind=figure.kind, name=comparison.name)
+        figure_id = template_of_names(comparisons).format(kind=figure.kind, name=comparison.name)
         files = places_of_figure(figure_id)
         with owned.staging(files[0]) as folder:
             figure.draw(

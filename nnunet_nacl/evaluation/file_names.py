@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnunet_nacl.evaluation.comparison import Comparison
+from nnunet_nacl.evaluation.located import LocatedComparison
 
 TABLES = "tables"
 """Folder of the tables."""
@@ -22,7 +22,7 @@ _TABLE_KINDS = ("discrimination", "calibration", STATISTICS, "quality", "workloa
 _FIGURE_ENDINGS = ("png", "svg")
 
 
-def named_after(comparisons: Sequence[Comparison]) -> str:
+def template_of_names(comparisons: Sequence[LocatedComparison]) -> str:
     """Template of the names of tables and figures; of several data sets it names theirs, too."""
     return "{kind}_{name}" if len(comparisons) > 1 else "{kind}"
 
@@ -47,20 +47,20 @@ def places_of_figure(figure_id: str) -> list[str]:
     return [f"{FIGURES}/{figure_id}.{ending}" for ending in _FIGURE_ENDINGS]
 
 
-def places_of_tables(comparisons: Sequence[Comparison]) -> list[str]:
+def places_of_tables(comparisons: Sequence[LocatedComparison]) -> list[str]:
     """Where tables may be written of comparisons, of which only the names are known yet."""
-    form = named_after(comparisons)
+    template = template_of_names(comparisons)
     places = [place_of_table(OVERVIEW)]
     for comparison in comparisons:
         for kind in _TABLE_KINDS:
-            places.append(place_of_table(form.format(kind=kind, name=comparison.name)))
+            places.append(place_of_table(template.format(kind=kind, name=comparison.name)))
     return places
 
 
-def places_of_figures(comparisons: Sequence[Comparison]) -> list[str]:
+def places_of_figures(comparisons: Sequence[LocatedComparison]) -> list[str]:
     """Where figures may be written of comparisons, of which only names and methods are known
     yet."""
-    form = named_after(comparisons)
+    template = template_of_names(comparisons)
     places = []
     for comparison in comparisons:
         kinds = [DIFFERENCES]
@@ -68,5 +68,5 @@ def places_of_figures(comparisons: Sequence[Comparison]) -> list[str]:
         for method_number in range(1, len(comparison.methods) + 1):
             kinds.append(kind_of_predicted_dice(method_number))
         for kind in kinds:
-            places += places_of_figure(form.format(kind=kind, name=comparison.name))
+            places += places_of_figure(template.format(kind=kind, name=comparison.name))
     return places

@@ -21,7 +21,7 @@ from nnunet_nacl.evaluation.comparison import (
     Comparison,
 )
 from nnunet_nacl.evaluation.comparison_report import TestedDifference
-from nnunet_nacl.evaluation.file_names import STATISTICS, named_after
+from nnunet_nacl.evaluation.file_names import STATISTICS, template_of_names
 from nnunet_nacl.evaluation.table import NOT_TESTED
 from nnunet_nacl.reports.tables import number
 
@@ -145,7 +145,7 @@ class Headline:
 
 def make_headlines(comparisons: Sequence[Comparison]) -> list[Headline]:
     """What is told first of each data set."""
-    table_name = named_after(comparisons)
+    table_name = template_of_names(comparisons)
     headlines = []
     for comparison in comparisons:
         methods = []

@@ -8,7 +8,6 @@ from pathlib import Path
 from nnunet_nacl.cases.file_key import FileKey, file_key
 from nnunet_nacl.cases.ownership import Digests, OwnedFiles, check_no_others, read_pending
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.comparison_report import ComparisonReport, WrittenFile
 from nnunet_nacl.evaluation.file_names import (
     FIGURES,
@@ -18,6 +17,7 @@ from nnunet_nacl.evaluation.file_names import (
     places_of_figures,
     places_of_tables,
 )
+from nnunet_nacl.evaluation.located import LocatedComparison
 from nnunet_nacl.files import (
     check_ours,
     check_writable,
@@ -34,7 +34,7 @@ PENDING_FILE = "comparison.pending.json"
 """Names files until comparison.json does."""
 
 
-def check_output_folder(folder: Path, comparisons: Sequence[Comparison]) -> None:
+def check_output_folder(folder: Path, comparisons: Sequence[LocatedComparison]) -> None:
     """Check, before any work, that a comparison can be written, and replaces only what one wrote.
 
     Args:

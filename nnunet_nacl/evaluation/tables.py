@@ -23,7 +23,7 @@ from nnunet_nacl.evaluation.comparison import (
 )
 from nnunet_nacl.evaluation.comparison_report import TestedDifference
 from nnunet_nacl.evaluation.components import COMPONENT_METRICS
-from nnunet_nacl.evaluation.file_names import OVERVIEW, STATISTICS, named_after
+from nnunet_nacl.evaluation.file_names import OVERVIEW, STATISTICS, template_of_names
 from nnunet_nacl.evaluation.headline import difference_texts, outcome_of, outcome_text
 from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
@@ -45,7 +45,7 @@ _ABOUT_COMPONENTS = (
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
     """All tables that have a row: an overview of several data sets, then those of each."""
-    makers = [_TableMaker(comparison, named_after(comparisons)) for comparison in comparisons]
+    makers = [_TableMaker(comparison, template_of_names(comparisons)) for comparison in comparisons]
     tables = []
     if len(makers) > 1:
         tables.append(_overview(makers))

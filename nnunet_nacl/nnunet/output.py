@@ -37,7 +37,7 @@ MAPS = "maps"
 nnU-Net takes every image beside the segmentations for one.
 """
 SENSITIVE = "sensitive"
-"""Folder of the labels that miss less."""
+"""Folder of the sensitive labels."""
 
 _INTEGER_ENDINGS = (".png", ".bmp")
 
@@ -138,7 +138,7 @@ def places_of_case(
         folder: Of the segmentations.
         case: Its name.
         maps: Names of uncertainty images.
-        sensitive: Names of the files of labels that miss less, without their ending.
+        sensitive: Names of the files of sensitive labels, without their ending.
     """
     from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
@@ -174,7 +174,7 @@ def write_case(
         case: Whose segmentation it is.
         files: The files of the case, of which is known which a run wrote.
         maps: Uncertainty images by name, which get a folder of the case.
-        sensitive: Labels that miss less, by the name of their file without its ending.
+        sensitive: Sensitive labels by the name of their file without its ending.
         probabilities: They are saved, or their file is copied with its .pkl; None: an earlier run's
             are removed.
 

@@ -1,4 +1,4 @@
-"""Labels that miss less: voxels of the background are given to the most probable structure.
+"""Sensitive labels, which miss less: voxels of the background go to the most probable structure.
 
 nnU-Net's labels stay. A voxel that is background in them may be added to the structure with the
 largest probability of all; to a region any voxel outside it. It is added where the network's own
@@ -241,7 +241,7 @@ def _learn_structure(
 
 @dataclass(frozen=True, kw_only=True)
 class SensitiveAim:
-    """What labels that miss less aim at."""
+    """What sensitive labels aim at."""
 
     recall: Annotated[
         float, doc("Share of a structure's voxels that is to be found, on average over patients.")

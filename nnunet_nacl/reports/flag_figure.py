@@ -1,4 +1,4 @@
-"""Draws what flags cost and what labels that miss less find, beside what there is to look at."""
+"""Draws what flags cost and what sensitive labels find, beside what there is to look at."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class CaseDelivery(Work):
         )
 
     def _sensitive_labels(self, case: Case, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        """The labels that miss less by the name of their file, without its ending.
+        """The sensitive labels by the name of their file, without its ending.
 
         Of classes that is one label map, of regions a mask for each that is not refused.
         """
@@ -162,7 +162,7 @@ class CaseDelivery(Work):
         return {file: mask_of_region[region] for file, region in file_of_region.items()}
 
     def _sensitive_files(self, case: str) -> dict[str, str]:
-        """Name of each file of labels that miss less, without its ending, and the region it is of.
+        """Name of each file of sensitive labels, without its ending, and the region it is of.
 
         The file of a label map is of no region: an empty name.
         """

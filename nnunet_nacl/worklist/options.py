@@ -100,7 +100,7 @@ def _read_sensitive(
     calibrator: Calibrator,
     num_networks: int | None,
 ) -> SensitiveAim | None:
-    """What labels that miss less aim at; None without ``recall``."""
+    """What sensitive labels aim at; None without ``recall``."""
     recall = share_of(options.recall, "-recall")
     if recall is None:
         return None

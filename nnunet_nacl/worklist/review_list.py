@@ -65,7 +65,7 @@ class Aims:
         also: Scans to be chosen by chance among those that are not flagged.
         pages: Which scans have a page: ``flagged`` with the ``NEXT`` next and those chosen, ``all``
             or ``none``.
-        sensitive: What labels that miss less aim at; None: there are none.
+        sensitive: What sensitive labels aim at; None: there are none.
     """
 
     flags: Flags | None = None

@@ -87,11 +87,11 @@ def draw_slice_stack(
     """Draw slices through the structures, evenly spaced and with the least certain places.
 
     All show the same part of the image in the same grey window. Grey values and uncertainty have
-    one pixel a voxel, outlines are finer. Outlines of labels that miss less are dotted.
+    one pixel a voxel, outlines are finer. Outlines of sensitive labels are dotted.
 
     Args:
         case: The scan.
-        views: Its uncertainty and labels that miss less.
+        views: Its uncertainty and sensitive labels.
         image: (*spatial) first channel.
         places: Indices of the least certain voxels.
         most_characters: That all pictures may take; to this end the quality of the grey pictures is
@@ -188,7 +188,7 @@ def _find_grey_window(slices: Sequence[np.ndarray]) -> list[float]:
 
 
 def _draw_outlines(case: Case, sensitive: np.ndarray | None, view: View) -> str:
-    """PNG with the outlines of the structures, and dotted ones of labels that miss less."""
+    """PNG with the outlines of the structures, and dotted ones of sensitive labels."""
     labels = view.grid.enlarge(view(case.segmentation))
     _, rims = paint_structures(labels, case.labels, 1)
     if sensitive is not None:

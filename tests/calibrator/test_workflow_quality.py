@@ -111,7 +111,7 @@ def test_labels_of_a_recall_miss_what_calibrate_learned_and_follow_what_is_asked
         return np.isin(read(folder / f"{case}.nii.gz"), values)
 
     def missed() -> dict[str, float]:
-        """Mean over scans; nnU-Net's labels lie in those that miss less."""
+        """Mean over scans; nnU-Net's labels lie in the sensitive ones."""
         found = {}
         for name, values in (
             (("whole", [1, 2]), ("core", [2]))

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nnunet_nacl.evaluation.alignment import few_cases
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.dataset import few_cases
 from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.evaluation.tables import comparison_tables
 from nnunet_nacl.metrics.calibration_error import mask_metrics

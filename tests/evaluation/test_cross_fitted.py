@@ -11,8 +11,9 @@ import pytest
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.fit import fit_held_out
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.dataset import align, locate
+from nnunet_nacl.evaluation.located import locate
 from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode

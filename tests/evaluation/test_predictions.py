@@ -12,8 +12,9 @@ import pytest
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.dataset import align, locate
+from nnunet_nacl.evaluation.located import locate
 from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
 from nnunet_nacl.files import checksum
 from tests.calibration.problems import identity

@@ -1,4 +1,4 @@
-"""Labels that miss less: what is added, and what conformal risk control keeps to."""
+"""Sensitive labels: what is added, and what conformal risk control keeps to."""
 
 from __future__ import annotations
 
