@@ -21,8 +21,9 @@
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
     const original = [...body.rows];
-    const headers = [...table.tHead.rows[0].cells];
-    headers.forEach((header, column) => {
+    const headers = [...table.tHead.rows[0].cells].filter((header) => !("unsorted" in header.dataset)); // as of pictures
+    headers.forEach((header) => {
+      const column = header.cellIndex;
       const numeric = original.some((row) => key(row, column) !== null);
       const button = document.createElement("button");
       button.type = "button";
