@@ -227,7 +227,7 @@ def patients_table(values: Values) -> list[str]:
     means = {"found of the bad": "found, mean over draws", "flagged": "flagged, mean over draws"}
     shares = {
         "draws that found less than 0.8": "found below 0.8, share of draws",
-        "draws without a promise": "refused, share of draws",
+        "draws without a limit": "refused, share of draws",
     }
     columns = [*quantity_columns(means, "2i"), *quantity_columns(shares, "2")]
     return values.lines("calibration patients", rows, columns)
@@ -250,8 +250,16 @@ def held_columns(option: str) -> list[Column]:
         Column("patients (scans)", {"quantity": "bad", "method": option}, "n"),
         *quantity_columns({"bad": "bad"}, "2", method=option),
         *quantity_columns({"found of the bad": "found", "flagged": "flagged"}, "2i", method=option),
-        Column("true Dice in its interval", {"quantity": "coverage of Dice"}, "2i"),
-        Column("true volume in its interval", {"quantity": "coverage of volume"}, "2i"),
+        Column(
+            "true Dice in its interval",
+            {"quantity": "coverage of Dice", "method": MAP},
+            "2i",
+        ),
+        Column(
+            "true volume in its interval",
+            {"quantity": "coverage of volume", "method": MAP},
+            "2i",
+        ),
         Column("missed by `-recall 0.9`", {"quantity": "missed", "method": "-recall 0.9"}, "2i"),
     ]
 
@@ -468,7 +476,7 @@ def loss_difference(values: Values, loss: str) -> str:
     }
     dice = values.cell({**keys, "quantity": "Dice where present"}, "3i")
     error = values.cell({**keys, "quantity": "ECE foreground"}, "3i")
-    return f"{loss} less nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
+    return f"{loss} minus nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
 
 
 def equal_dice_table(values: Values) -> list[str]:
@@ -483,9 +491,9 @@ def equal_dice_table(values: Values) -> list[str]:
         rows.append(Line(title))
         rows += [equal_dice_line(loss_title(loss), loss, method) for loss in losses]
     for method, other, title in (
-        (RAW, RAW, "less nnU-Net's loss, both as trained"),
-        (MAP, MAP, "less nnU-Net's loss, both with a map"),
-        (RAW, MAP, "as trained, less nnU-Net's loss with a map"),
+        (RAW, RAW, "minus nnU-Net's loss, both as trained"),
+        (MAP, MAP, "minus nnU-Net's loss, both with a map"),
+        (RAW, MAP, "as trained, minus nnU-Net's loss with a map"),
     ):
         rows.append(Line(title))
         differing = [loss for loss in losses if loss != REFERENCE]
@@ -528,10 +536,10 @@ def ace_table(values: Values) -> list[str]:
     columns = [
         Column("patients (scans)", {"quantity": ACE}, "n"),
         Column("marginal ACE", {"quantity": ACE}, "3i"),
-        Column("less nnU-Net's", {"quantity": ACE, "method": "{difference}"}, "3i?"),
+        Column("minus nnU-Net's", {"quantity": ACE, "method": "{difference}"}, "3i?"),
         Column("marginal ACE with background", {"quantity": ACE_WITH_BACKGROUND}, "3i"),
         Column("Dice", {"quantity": DICE}, "3i"),
-        Column("less nnU-Net's Dice", {"quantity": DICE, "method": "{difference}"}, "3i?"),
+        Column("minus nnU-Net's Dice", {"quantity": DICE, "method": "{difference}"}, "3i?"),
     ]
     return values.lines("loss", rows, columns)
 
