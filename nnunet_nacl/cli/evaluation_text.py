@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.commands.evaluate import EvaluationResult
@@ -14,6 +14,13 @@ from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.reports.quality_texts import detected_text, presence_text, quality_text
 from nnunet_nacl.reports.tables import ten_worst, text_of
+
+_SEGMENTATION: dict[str, Literal["Dice", "HD95_mm", "ASSD_mm"]] = {
+    "Dice": "Dice",
+    "HD95 mm": "HD95_mm",
+    "ASSD mm": "ASSD_mm",
+}
+"""Columns of the table of structures, and their keys in calibration.json."""
 
 _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
@@ -81,7 +88,7 @@ def _components_text(result: EvaluationResult) -> str:
 
 
 def _segmentation(mean: MetricMeans) -> dict[str, float]:
-    return {"Dice": mean["Dice"], "HD95 mm": mean["HD95_mm"], "ASSD mm": mean["ASSD_mm"]}
+    return {heading: mean[metric] for heading, metric in _SEGMENTATION.items()}
 
 
 def _calibration_text(scores_by_mask: Mapping[str, MaskScores], heading: str, count: str) -> str:

@@ -13,8 +13,9 @@ from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import MASKS, TRUTH_MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
-from nnunet_nacl.evaluation.components import COMPONENT_METRICS, fragmented_structures
+from nnunet_nacl.evaluation.components import fragmented_structures
 from nnunet_nacl.evaluation.located import LocatedComparison
+from nnunet_nacl.evaluation.structure_metrics import COMPONENT_METRICS, OVERLAP_METRICS
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
@@ -36,8 +37,6 @@ BY_TRUTH_MEANING = (
     f"{BY_TRUTH}: masks that are chosen with the truth ({', '.join(TRUTH_MASKS)}), so even perfect"
     " calibration has an error there, and what is better or worse there need not be so in use."
 )
-OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
-"""By column title, which values are better, and unit."""
 
 
 class Column(NamedTuple):
@@ -48,7 +47,7 @@ class Column(NamedTuple):
         group: ``discrimination`` or ``calibration``.
         better: ``lower`` or ``higher``.
         unit: ``mm`` or empty.
-        metric: ``Dice``, ``HD95_mm``, or one of ``COMPONENT_METRICS`` or ``CALIBRATION_METRICS``.
+        metric: One of ``OVERLAP_METRICS``, ``COMPONENT_METRICS`` or ``CALIBRATION_METRICS``.
         mask: Of a calibration metric; else None.
         structure: nnU-Net's key of one structure; None for all together.
         family: The table whose tests are corrected together with this column's; None if it is not
@@ -97,32 +96,39 @@ def make_columns(
         component_structures: Keys of those whose components are counted.
     """
     columns = {}
-    for metric in OVERLAP:
-        columns[metric] = _overlap_column(metric, None, "")
+    for metric in OVERLAP_METRICS:
+        columns[metric] = _structure_column(metric, None, "", "discrimination")
         for key, name in structures.items():
-            columns[f"{metric}:{key}"] = _overlap_column(metric, key, name)
+            columns[f"{metric}:{key}"] = _structure_column(metric, key, name, "discrimination")
     for metric in COMPONENT_METRICS:
         for key in component_structures:
-            columns[f"{metric}:{key}"] = _component_column(metric, key, structures[key])
+            name = structures[key]
+            columns[f"{metric}:{key}"] = _structure_column(metric, key, name, "components")
     for metric in CALIBRATION_METRICS:
         for mask in MASKS:
             columns[f"{metric}:{mask}"] = _calibration_column(metric, mask)
     return columns
 
 
-def _overlap_column(metric: str, key: str | None, name: str) -> Column:
-    """Of one structure, by nnU-Net's key and its name, or of all together."""
-    short, better, unit = OVERLAP[metric]
-    title = f"{short} {name}".rstrip()
-    if unit:
-        title += f" ({unit})"
-    return Column(title, "discrimination", better, unit, metric, None, key, "discrimination")
+def _structure_column(metric: str, key: str | None, name: str, family: str) -> Column:
+    """A metric of one structure, by nnU-Net's key and its name, or of all together.
 
-
-def _component_column(metric: str, key: str, name: str) -> Column:
-    described = COMPONENT_METRICS[metric]
-    title = f"{described.title} {name}"
-    return Column(title, "discrimination", described.better, "", metric, None, key, "components")
+    ``family`` has the tests that are corrected together.
+    """
+    described = (OVERLAP_METRICS | COMPONENT_METRICS)[metric]
+    title = f"{described.title} {name}".rstrip()
+    if described.unit:
+        title += f" ({described.unit})"
+    return Column(
+        title,
+        "discrimination",
+        described.better,
+        described.unit,
+        metric,
+        None,
+        key,
+        family if described.tested else None,
+    )
 
 
 def _calibration_column(metric: str, mask: str) -> Column:
@@ -265,12 +271,12 @@ class Comparison(LocatedComparison):
         look closer than whoever finds it. So its distance counts for none.
         """
         of_structures = self.table.set_index(["case", "method", "key"])
-        rows = of_structures[list(OVERLAP)]
+        rows = of_structures[list(OVERLAP_METRICS)]
         n_methods_with_distance = rows["HD95_mm"].groupby(["case", "key"]).transform("count")
         for_all_methods = n_methods_with_distance == len(self.records)
         comparable = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all_methods))
         means = comparable.groupby(["case", "method"]).agg(nanmean)
-        by_structure = of_structures[[*OVERLAP, *COMPONENT_METRICS]].unstack("key")
+        by_structure = of_structures[[*OVERLAP_METRICS, *COMPONENT_METRICS]].unstack("key")
         by_structure.columns = [f"{metric}:{key}" for metric, key in by_structure.columns]
         of_methods = {method: scores(records) for method, records in self.records.items()}
         of_masks = pd.concat(of_methods, names=["method", "case"]).swaplevel()
@@ -286,7 +292,7 @@ class Comparison(LocatedComparison):
         of those that have a value in some case of every method.
         """
         result = self.values.mean().unstack(0).loc[list(self.records), list(self.columns)]
-        for metric in OVERLAP:
+        for metric in OVERLAP_METRICS:
             of_structures = result[[f"{metric}:{key}" for key in self.structures]]
             result[metric] = of_structures.dropna(axis="columns").mean(axis=1)
         return result
@@ -305,7 +311,7 @@ class Comparison(LocatedComparison):
         rows = []
         for column_id, column in self.columns.items():
             is_of_only_structure = column.structure is not None and len(self.structures) == 1
-            is_mean_too = is_of_only_structure and column.metric in OVERLAP
+            is_mean_too = is_of_only_structure and column.metric in OVERLAP_METRICS
             if not column.family or is_mean_too:
                 continue
             values = self.values[column_id]

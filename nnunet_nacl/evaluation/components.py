@@ -1,50 +1,14 @@
-"""Connected components, such as lesions: which structures are counted by them, and the metrics."""
+"""Connected components, such as lesions: which structures are counted by them, and their sums."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pandas as pd
 
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.findings import finding_channels
-
-
-class ComponentMetric(NamedTuple):
-    """A metric of the components of a structure in a case.
-
-    Attributes:
-        title: Its name for people.
-        better: ``lower`` or ``higher``.
-        meaning: What it is, in a sentence.
-    """
-
-    title: str
-    better: str
-    meaning: str
-
-
-COMPONENT_METRICS = {
-    "component_recall": ComponentMetric(
-        "components touched",
-        "higher",
-        "Share of the connected components of the ground truth, such as lesions, that the"
-        " segmentation touches with at least one voxel; scans whose truth has none do not count.",
-    ),
-    "false_components": ComponentMetric(
-        "false components",
-        "lower",
-        "Connected components of the segmentation, in a scan, that share no voxel with the ground"
-        " truth.",
-    ),
-    "component_F1": ComponentMetric(
-        "component F1",
-        "higher",
-        "2 touched / (2 touched + missed + false), in connected components of a scan.",
-    ),
-}
-"""By name of their column, see :mod:`nnunet_nacl.metrics.components`."""
+from nnunet_nacl.evaluation.structure_metrics import COMPONENT_METRICS
 
 
 def read_findings(labels: Labels, findings: Sequence[str] | None) -> list[str] | None:
@@ -81,8 +45,9 @@ def summarize_components(table: pd.DataFrame, structures: Sequence[str]) -> pd.D
         structures: Their keys.
 
     Returns:
-        Columns ``true``, ``touched`` and ``false``, components of all cases; and the means over
-        the cases where they are defined of the :data:`COMPONENT_METRICS`.
+        Columns ``true``, ``touched`` and ``false``, components of all cases; and the means of the
+        :data:`~nnunet_nacl.evaluation.structure_metrics.COMPONENT_METRICS` over the cases where
+        they are defined.
     """
     counted = table[table.key.isin(structures)]
     touched = (counted.component_recall * counted.true_pieces).fillna(0)

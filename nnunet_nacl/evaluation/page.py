@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.evaluation.comparison_report import ComparisonReport
-from nnunet_nacl.evaluation.components import COMPONENT_METRICS
 from nnunet_nacl.evaluation.file_names import DIFFERENCES
 from nnunet_nacl.evaluation.headline import Headline
+from nnunet_nacl.evaluation.structure_metrics import COMPONENT_METRICS, OVERLAP_METRICS
 from nnunet_nacl.evaluation.table import NOT_TESTED, Table
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.reports.rendering import render_page
@@ -54,7 +54,7 @@ def comparison_page(
         main=main_figures,
         figures=other_figures,
         not_tested=NOT_TESTED,
-        component_metrics=COMPONENT_METRICS,
+        structure_metrics=OVERLAP_METRICS | COMPONENT_METRICS,
         calibration_metrics=MASK_METRICS,
         masks=masks,
     )

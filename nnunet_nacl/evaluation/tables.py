@@ -17,14 +17,17 @@ from nnunet_nacl.evaluation.comparison import (
     BY_TRUTH_MEANING,
     CALIBRATION_METRICS,
     LEADING_COLUMNS,
-    OVERLAP,
     PAPER_COLUMNS,
     Comparison,
 )
 from nnunet_nacl.evaluation.comparison_report import TestedDifference
-from nnunet_nacl.evaluation.components import COMPONENT_METRICS
 from nnunet_nacl.evaluation.file_names import OVERVIEW, STATISTICS, template_of_names
 from nnunet_nacl.evaluation.headline import difference_texts, outcome_of, outcome_text
+from nnunet_nacl.evaluation.structure_metrics import (
+    COMPONENT_METRICS,
+    OVERLAP_METRICS,
+    better_text,
+)
 from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 from nnunet_nacl.reports.quality_texts import (
@@ -135,18 +138,22 @@ class _TableMaker:
         """Overlap, distances and found components of each structure, and of all together."""
         names = self.comparison.structures
         means = self.comparison.means
+        overlap = list(OVERLAP_METRICS.values())
         suffixes = {name: f":{key}" for key, name in names.items()}
         if len(names) > 1:
             suffixes = {"mean of all": "", **suffixes}
         rows = []
         for structure, suffix in suffixes.items():
             shown = pd.DataFrame(
-                {"DSC": means[f"Dice{suffix}"], "HD95 (mm)": means[f"HD95_mm{suffix}"]}
+                {
+                    metric.heading: means[f"{column}{suffix}"]
+                    for column, metric in OVERLAP_METRICS.items()
+                }
             )
             if self.comparison.component_structures:
                 shown = shown.join(self._components(suffix))
             rows += [{"structure": structure} | row for row in self.rows_of_methods(shown)]
-        column_ids = [f"{metric}:{key}" for metric in OVERLAP for key in names]
+        column_ids = [f"{metric}:{key}" for metric in OVERLAP_METRICS for key in names]
         without_value = [
             self.comparison.columns[column].title
             for column in column_ids
@@ -162,12 +169,11 @@ class _TableMaker:
         if self.comparison.component_structures:
             about_components = _ABOUT_COMPONENTS
         caption = (
-            "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface"
-            " distances (HD95, mm, both directions pooled); the mean of all structures is that of"
-            " their means. Higher DSC is better, lower"
-            f" HD95.{about_components}{self._undefined(column_ids)}{in_no_mean}"
+            f"mean over cases of {' and '.join(metric.in_caption for metric in overlap)}; the mean"
+            f" of all structures is that of their means. {better_text(overlap)}{about_components}"
+            f"{self._undefined(column_ids)}{in_no_mean}"
         )
-        better = {"DSC": "higher", "HD95 (mm)": "lower"}
+        better = {metric.heading: metric.better for metric in overlap}
         if self.comparison.component_structures:
             better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
         return self.make("discrimination", "Discrimination", caption, rows, better=better)

@@ -1,0 +1,84 @@
+"""Metrics of a structure against its truth, as a comparison shows them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class StructureMetric(NamedTuple):
+    """A metric of a structure in a case.
+
+    Attributes:
+        title: Its name for people.
+        better: ``lower`` or ``higher``.
+        meaning: What it is, in sentences.
+        in_caption: What the caption of a table calls it; empty where it has words of its own.
+        unit: ``mm`` or empty.
+        tested: Whether differences are tested. Each tested metric adds a test for every structure
+            to its family, so that Holm's correction takes power from all others.
+    """
+
+    title: str
+    better: str
+    meaning: str
+    in_caption: str = ""
+    unit: str = ""
+    tested: bool = True
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+OVERLAP_METRICS = {
+    "Dice": StructureMetric(
+        "DSC",
+        "higher",
+        "Dice coefficient, the overlap of prediction and ground truth, from 0 (none) to 1 (the"
+        " same).",
+        in_caption="the Dice coefficient (DSC)",
+    ),
+    "HD95_mm": StructureMetric(
+        "HD95",
+        "lower",
+        "95th percentile of the distances between the surfaces of prediction and ground truth.",
+        in_caption="the 95th percentile of the surface distances (HD95, mm, both directions"
+        " pooled)",
+        unit="mm",
+    ),
+}
+"""By name of their column in a table of records: overlap and distances."""
+
+COMPONENT_METRICS = {
+    "component_recall": StructureMetric(
+        "components touched",
+        "higher",
+        "Share of the connected components of the ground truth, such as lesions, that the"
+        " segmentation touches with at least one voxel; scans whose truth has none do not count.",
+    ),
+    "false_components": StructureMetric(
+        "false components",
+        "lower",
+        "Connected components of the segmentation, in a scan, that share no voxel with the ground"
+        " truth.",
+    ),
+    "component_F1": StructureMetric(
+        "component F1",
+        "higher",
+        "2 touched / (2 touched + missed + false), in connected components of a scan.",
+    ),
+}
+"""By name of their column, see :mod:`nnunet_nacl.metrics.components`."""
+
+
+def better_text(metrics: list[StructureMetric]) -> str:
+    """Which values are better, such as `Higher DSC is better, lower HD95.`"""
+    parts = []
+    for better in ("higher", "lower"):
+        titles = [metric.title for metric in metrics if metric.better == better]
+        if titles:
+            parts.append(f"{better} {' and '.join(titles)}")
+    first, *others = parts
+    sentence = ", ".join([f"{first} is better", *others])
+    return f"{sentence[0].upper()}{sentence[1:]}."
