@@ -127,9 +127,9 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     # examples are code
     assert '<span class="gp">&gt;&gt;&gt; </span>' in reference and "<blockquote>" not in reference
     assert '"schema_version"' in (tmp_path / "site/schemas/calibration_map.schema.json").read_text()
-    assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(
-        encoding="utf-8"
-    )
+    files = (tmp_path / "site" / "files.html").read_text(encoding="utf-8")
+    assert '<code class="short">predicted_dice_low</code>' in files  # stays in one line
+    assert '<code class="short">' not in "".join(re.findall(r"<pre>.*?</pre>", files, re.DOTALL))
     for example in ("review", "comparison"):
         assert "made by a demo" in (tmp_path / "site" / "examples" / f"{example}.html").read_text(
             encoding="utf-8"

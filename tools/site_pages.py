@@ -18,12 +18,13 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {
-    "review": ("predictions/*/index.html", "the review list of four virtual brains"),
+    "review": ("predictions/*/index.html", "the review list of eight virtual brains"),
     "comparison": (
         "comparison/*/report.html",
-        "the comparison of three losses, as trained and calibrated",
+        "the comparison of two losses, as trained and calibrated",
     ),
 }
+_SHORT_CODE = re.compile(r"(?<!</span>)<code>([^<\n]{1,30})</code>")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -87,6 +88,12 @@ def on_config(config: MkDocsConfig) -> None:
         raise PluginError(
             f"the site is made from the installed package: pip install '.[docs]' ({error})"
         ) from None
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Called by mkdocs with the text of a page: short inline code gets the class that keeps it in
+    one line (docs/stylesheets/site.css)."""
+    return _SHORT_CODE.sub(r'<code class="short">\1</code>', html)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
