@@ -42,6 +42,9 @@ Train: steps 1 and 2. Calibrate: steps 3 and 4. Check new scans: step 5."""
 END = """\
 The demo trained networks (steps 1 and 2), calibrated them (3 and 4) and checked new scans (5).
 One short training per loss only shows the steps; do not rank losses by it."""
+NEXT = """\
+Next: `nnunet_nacl demo --data TASK_FOLDER` takes the same steps on a task of the Medical
+Segmentation Decathlon, and docs/tutorial.md explains each."""
 
 
 _FIRST_COMMAND = 'source "$(dirname "$0")/environment.sh"\n'
@@ -82,11 +85,13 @@ class Demo:
                 print(f"  comparison of the trainings: {comparison_page}")
             print(END)
             print(self._right_and_wrong(list_page))
+            if plan.is_virtual:
+                print(NEXT)
 
     def _announce(self) -> None:
         how_long = "a while"
         if self.plan.is_virtual and self.plan.device == "cpu":
-            how_long = "at most ten minutes on two cores"
+            how_long = "at most ten minutes on two free cores"
         folder = self.plan.folder
         print(BEGIN.format(folder=folder, how_long=how_long, commands=self.commands_file.name))
 
@@ -115,8 +120,8 @@ class Demo:
         if plan.is_virtual:
             _print_step(
                 1,
-                "Train: data, virtual brains (a template, not patients), half of them noisy but for"
-                " those that are trained on",
+                "Train: data, virtual brains (a template, not patients); half of those that no"
+                " network is trained on are noisy",
             )
         else:
             _print_step(1, f"Train: data, {plan.task}")

@@ -72,7 +72,7 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     flagged_text = re.search(r"(\d+) of 8 scans", output)
     assert flagged_text is not None
     assert int(flagged_text[1]) == num_flagged
-    assert re.search(r"^Right: .*^Wrong: ", output, re.MULTILINE | re.DOTALL)
+    assert re.search(r"^Right: .*^Wrong: .*^Next: ", output, re.MULTILINE | re.DOTALL)
     lines = [line for line in output.splitlines() if line.strip() and "%|" not in line]
     assert len(lines) <= 25  # beside the progress bars, each of which stays on one line
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 8 and (predicted / "index.html").is_file()
