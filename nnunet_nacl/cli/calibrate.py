@@ -6,9 +6,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.cli import options
 from nnunet_nacl.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_nacl.commands.calibration_result import CalibrationFiles, CalibrationResult
 
 _LOG = logging.getLogger(__name__)
 HELP = "calibrate the confidence of a trained model; its segmentations stay as they are"
@@ -65,7 +69,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used, or the figure could not be
     written."""
-    from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.commands.calibrate import calibrate
 
     num_processes = options.number_of_processes(args.np)
@@ -99,9 +102,18 @@ def run(args: argparse.Namespace) -> int:
         num_processes=num_processes,
     )
     written = result.write()
-    calibration_map = result.calibration_map
-    options.print_not_counted(args, result.bad, calibration_map.names)
-    print(calibration_text(calibration_map, result.flags))
+    options.print_not_counted(args, result.bad, result.calibration_map.names)
+    _print_result(result, written)
+    options.report_problems("calibrate", result.failed, "cases could not be used")
+    return options.exit_status(result.failed, written.why_no_figure)
+
+
+def _print_result(result: CalibrationResult, written: CalibrationFiles) -> None:
+    """What the map changes and has learned, where it lies, and in the last line what to think of
+    it."""
+    from nnunet_nacl.cli.calibration_text import calibration_text, verdict
+
+    print(calibration_text(result.calibration_map, result.flags))
     for note in result.notes:
         print(f"note: {note}")
     print(f"written: {written.calibration_map}   (every number)")
@@ -112,9 +124,7 @@ def run(args: argparse.Namespace) -> int:
             "nnunet_nacl calibrate: the map is written, its figure is not: %s",
             written.why_no_figure,
         )
-    print(verdict(calibration_map))
-    options.report_problems("calibrate", result.failed, "cases could not be used")
-    return options.exit_status(result.failed, written.why_no_figure)
+    print(verdict(result.calibration_map))
 
 
 def _model(args: argparse.Namespace) -> Path | None:

@@ -120,12 +120,7 @@ def calibrate(
     """
     _check_arguments(model, images, labels, predictions)
     check_bad(bad, structures=structures)
-    # else the folder would be made, to see whether a map can be written there
-    if model is not None:
-        check_folder(Path(model), "the model, TRAINER__PLANS__CONFIGURATION")
-    for folder_of_cases in (images, predictions):
-        if folder_of_cases is not None:
-            check_folder(Path(folder_of_cases), "the images, or the predictions")
+    _check_folders(model, images, predictions)
     map_file = Path(output or Path(model or predictions or "") / MAP_FILE)
     _check_output(map_file)
 
@@ -221,6 +216,20 @@ def _check_arguments(model: object, images: object, labels: object, predictions:
         raise UserError("name a model, or a folder of predictions.")
     if labels is None and (images is not None or predictions is not None):
         raise UserError(f"{images or predictions}: the ground truth of these cases is needed, too.")
+
+
+def _check_folders(
+    model: str | PathLike | None, images: str | PathLike | None, predictions: str | PathLike | None
+) -> None:
+    """UserError where one of them is no folder.
+
+    The check whether a map can be written there would make it.
+    """
+    if model is not None:
+        check_folder(Path(model), "the model, TRAINER__PLANS__CONFIGURATION")
+    for folder_of_cases in (images, predictions):
+        if folder_of_cases is not None:
+            check_folder(Path(folder_of_cases), "the images, or the predictions")
 
 
 def _check_output(map_file: Path) -> None:

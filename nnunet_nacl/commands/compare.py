@@ -151,25 +151,11 @@ def compare(
     check_bad(bad, structures=structures)
     compared = label_methods(compared, unranked)
 
-    if datasets:
-        located = [locate(str(dataset), compared, options) for dataset in datasets]
-    else:
-        located = [locate(None, compared, options)]
-    _check_data_sets_differ(located)
+    located = _locate_data_sets(compared, datasets, options)
     folder = _path(output)
     if folder is not None:
         check_output_folder(folder, located)
-    if bad is not None:
-        located = [
-            replace(comparison, bad=_read_bad(bad, comparison, structures))
-            for comparison in located
-        ]
-    if findings is not None:
-        located = [
-            replace(comparison, findings=_read_findings(findings, comparison))
-            for comparison in located
-        ]
-
+    located = [_choose_structures(comparison, bad, structures, findings) for comparison in located]
     return ComparisonResult([align(comparison) for comparison in located], folder)
 
 
@@ -316,17 +302,36 @@ def _check_arguments(
     read_groups(options.groups, ())
 
 
-def _check_data_sets_differ(located: Sequence[LocatedComparison]) -> None:
+def _locate_data_sets(
+    methods: Sequence[ComparedMethod], datasets: Sequence[str | int], options: ComparisonOptions
+) -> list[LocatedComparison]:
+    """Where the cases of each data set lie; without names, those of the folders of predictions.
+
+    Raises:
+        UserError: Two names are of one data set, or folds or cases are missing.
+    """
+    if not datasets:
+        return [locate(None, methods, options)]
+    located = [locate(str(dataset), methods, options) for dataset in datasets]
     names = dict.fromkeys(comparison.name for comparison in located)
     if len(names) < len(located):
         raise UserError(f"-d names one of {', '.join(names)} twice; name each data set once.")
+    return located
 
 
-def _read_findings(findings: Sequence[str], comparison: LocatedComparison) -> list[str] | None:
-    return read_findings(comparison.methods[0].first.labels, findings)
+def _choose_structures(
+    comparison: LocatedComparison,
+    bad: BadSpec | None,
+    structures: Sequence[str] | None,
+    findings: Sequence[str] | None,
+) -> LocatedComparison:
+    """With the structures that may be bad, and those whose components are compared.
 
-
-def _read_bad(
-    bad: BadSpec, comparison: LocatedComparison, structures: Sequence[str] | None
-) -> dict[str, float]:
-    return read_bad(bad, comparison.methods[0].first.labels.structures, structures)
+    Arguments as for :func:`compare`.
+    """
+    labels = comparison.methods[0].first.labels
+    if bad is not None:
+        comparison = replace(comparison, bad=read_bad(bad, labels.structures, structures))
+    if findings is not None:
+        comparison = replace(comparison, findings=read_findings(labels, findings))
+    return comparison

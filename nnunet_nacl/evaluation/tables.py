@@ -136,53 +136,67 @@ class _TableMaker:
 
     def discrimination(self) -> Table:
         """Overlap, distances and found components of each structure, and of all together."""
-        names = self.comparison.structures
-        means = self.comparison.means
-        overlap = list(OVERLAP_METRICS.values())
-        suffixes = {name: f":{key}" for key, name in names.items()}
-        if len(names) > 1:
-            suffixes = {"mean of all": "", **suffixes}
         rows = []
-        for structure, suffix in suffixes.items():
-            shown = pd.DataFrame(
-                {
-                    metric.heading: means[f"{column}{suffix}"]
-                    for column, metric in OVERLAP_METRICS.items()
-                }
-            )
+        for structure, suffix in self._suffixes().items():
+            means = self._overlap(suffix)
             if self.comparison.component_structures:
-                shown = shown.join(self._components(suffix))
-            rows += [{"structure": structure} | row for row in self.rows_of_methods(shown)]
-        column_ids = [f"{metric}:{key}" for metric in OVERLAP_METRICS for key in names]
+                means = means.join(self._components(suffix))
+            rows += [{"structure": structure} | row for row in self.rows_of_methods(means)]
+        better = {metric.heading: metric.better for metric in OVERLAP_METRICS.values()}
+        if self.comparison.component_structures:
+            better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
+        caption = self._discrimination_caption()
+        return self.make("discrimination", "Discrimination", caption, rows, better=better)
+
+    def _suffixes(self) -> dict[str, str]:
+        """By name of each structure what ends the ids of its columns; empty for all together.
+
+        Those of several structures begin with all together.
+        """
+        suffixes = {}
+        if len(self.comparison.structures) > 1:
+            suffixes["mean of all"] = ""
+        for key, name in self.comparison.structures.items():
+            suffixes[name] = f":{key}"
+        return suffixes
+
+    def _overlap(self, suffix: str) -> pd.DataFrame:
+        """Means of overlap and distances of a structure, see :meth:`_suffixes`: a row a method."""
+        columns = {}
+        for column, metric in OVERLAP_METRICS.items():
+            columns[metric.heading] = self.comparison.means[f"{column}{suffix}"]
+        return pd.DataFrame(columns)
+
+    def _discrimination_caption(self) -> str:
+        """What the columns are, and which cases and columns the means leave out."""
+        overlap = list(OVERLAP_METRICS.values())
+        column_ids = []
+        for metric in OVERLAP_METRICS:
+            column_ids += [f"{metric}:{key}" for key in self.comparison.structures]
         without_value = [
             self.comparison.columns[column].title
             for column in column_ids
-            if means[column].isna().any()
+            if self.comparison.means[column].isna().any()
         ]
+        about_components = ""
+        if self.comparison.component_structures:
+            about_components = _ABOUT_COMPONENTS
         in_no_mean = ""
         if without_value:
             in_no_mean = (
                 " Without a value for some method, so in no mean over structures:"
                 f" {some(without_value)}."
             )
-        about_components = ""
-        if self.comparison.component_structures:
-            about_components = _ABOUT_COMPONENTS
-        caption = (
+        return (
             f"mean over cases of {' and '.join(metric.in_caption for metric in overlap)}; the mean"
             f" of all structures is that of their means. {better_text(overlap)}{about_components}"
             f"{self._undefined(column_ids)}{in_no_mean}"
         )
-        better = {metric.heading: metric.better for metric in overlap}
-        if self.comparison.component_structures:
-            better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
-        return self.make("discrimination", "Discrimination", caption, rows, better=better)
 
     def _components(self, suffix: str) -> pd.DataFrame:
-        """What is found of the components of a structure, NaN where they are not counted: a row a
-        method.
+        """What is found of the components of a structure, see :meth:`_suffixes`: a row a method.
 
-        ``suffix`` is of the ids of the structure's columns; it is empty for all together.
+        NaN where they are not counted.
         """
         means = self.comparison.means
         found = pd.DataFrame(index=means.index)

@@ -42,6 +42,14 @@ class RecordPlan(NamedTuple):
     found: dict[str, CaseRecord | Failed]
     to_do: dict[str, tuple[Key, CaseRecord | None]]
 
+    @property
+    def has_earlier_sample(self) -> bool:
+        """Whether a record that is to be made anew has a sample now."""
+        earlier_records = [earlier for _, earlier in self.to_do.values()]
+        return any(
+            earlier is not None and earlier.sample is not None for earlier in earlier_records
+        )
+
 
 @dataclass(frozen=True)
 class Work:
@@ -169,18 +177,12 @@ def records_of(
         plan = find_records(source, work, folder, names, again)
     check_records(folder, plan.to_do)
     output = work.output or source.output
-    for record in plan.found.values():
-        # perhaps of a run that was killed before it had tidied up
-        if isinstance(record, CaseRecord):
-            # a folder that cannot be written to: nothing is lost by it
-            with contextlib.suppress(OSError):
-                _settle(record, folder, output, work.replace_others)
+    _settle_found(plan, folder, output, work.replace_others)
     yield from plan.found.items()
     if not plan.to_do:
         return
     check_writable(record_path(folder, "case"))
-    earlier_records = [earlier for _, earlier in plan.to_do.values() if earlier is not None]
-    if any(earlier.sample is not None for earlier in earlier_records):
+    if plan.has_earlier_sample:
         work = replace(work, with_sample=True)
     for name, outcome in tqdm(
         source.each(list(plan.to_do), work, jobs),
@@ -246,6 +248,17 @@ def find_records(
             with contextlib.suppress(UserError):
                 save_again(record, record_path(folder, name))
     return plan
+
+
+def _settle_found(
+    plan: RecordPlan, folder: Path, output: Path | None, replace_others: bool
+) -> None:
+    """Settle the records that hold: perhaps they are of a run that was killed before it had."""
+    for record in plan.found.values():
+        if isinstance(record, CaseRecord):
+            # a folder that cannot be written to: nothing is lost by it
+            with contextlib.suppress(OSError):
+                _settle(record, folder, output, replace_others)
 
 
 def _settle(record: CaseRecord, folder: Path, output: Path | None, replace_others: bool) -> None:

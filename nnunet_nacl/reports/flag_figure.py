@@ -81,6 +81,7 @@ def _draw_costs(
 ) -> list[Line2D]:
     """Share of the bad scans found by that of the scans looked at; handles of the legend."""
     legend = []
+    highest_entropy_first = -np.array(scores.entropy, float)
     for (name, limits), color in zip(limits_by_curve.items(), _FLAG_COLORS):
         are_bad = scores.are_bad(limits)
         if not are_bad.any():
@@ -96,7 +97,6 @@ def _draw_costs(
             color=color,
             linewidth=_LINE_WIDTH,
         )
-        highest_entropy_first = -np.array(scores.entropy, float)
         looked_at, found = _share_found(highest_entropy_first, are_bad, scores.patient)
         axes.step(
             looked_at,
@@ -115,13 +115,18 @@ def _draw_costs(
         ylabel="share of the bad ones found",
     )
     axes.grid(True)
+    return legend + _legend_of_other_orders()
+
+
+def _legend_of_other_orders() -> list[Line2D]:
+    """Handles of the orders that scans are not flagged by: by entropy, and at random."""
     pale = Line2D(
         [], [], color=layout.GREY, linewidth=_PALE_LINE_WIDTH, label="pale: highest entropy first"
     )
     random_order = Line2D(
         [], [], color=layout.INK, linewidth=1, linestyle="--", label="random order"
     )
-    return [*legend, pale, random_order]
+    return [pale, random_order]
 
 
 def _draw_recall(recall: Mapping[str, LearnedRecall], axes: Axes) -> None:

@@ -91,6 +91,38 @@ def find_reasons(
         is_listed: Of each row whether several components of its structure are no reason: they are
             findings, or the map knows that calibration scans have several, too.
     """
+    is_reason = _find_kinds(structures, flags, np.asarray(is_listed, bool))
+    named = _name_rows(structures)
+    reasons: dict[str, dict[str, Reason]] = {case: {} for case in structures.index.unique()}
+
+    rows = named[is_reason.low_dice]
+    _add_reasons(reasons, "predicted Dice is low", rows, "score", _low_dice_text)
+    rows = named[is_reason.nothing_segmented]
+    for row in _worst_rows(rows, "max_probability", ascending=False):
+        text = f"nothing segmented (largest probability {row.largest_of_scan:.2f})"
+        reasons[row.Index][text] = Reason(_MISSED, row.name)
+    rows = named[is_reason.missed]
+    _add_reasons(reasons, _MISSED, rows, "present", _missed_text, ascending=False)
+    rows = named[is_reason.absent]
+    _add_reasons(reasons, _ABSENT, rows, "present", _absent_text)
+    rows = named[is_reason.folds_disagree]
+    _add_reasons(reasons, "folds disagree", rows, "members_dice", _disagreement_text)
+    for case, reasons_of_case in reasons.items():
+        for text, kind in oddities.get(case, {}).items():
+            reasons_of_case[text] = Reason(kind)
+    rows = named[is_reason.fragmented]
+    _add_reasons(reasons, "a structure is in pieces", rows, "largest_piece", _fragmented_text)
+    return reasons
+
+
+def _find_kinds(
+    structures: pd.DataFrame, flags: Flags | None, is_listed: np.ndarray
+) -> pd.DataFrame:
+    """Of each row which kinds of reason hold: a column of truth values for each kind.
+
+    Of a scan without any segmented structure, ``nothing_segmented`` takes the place of ``missed``
+    where nobody knows how likely the structures are. Arguments as for :func:`find_reasons`.
+    """
     limit = -math.inf
     if flags is not None and flags.threshold is not None:
         limit = flags.threshold
@@ -99,40 +131,25 @@ def find_reasons(
     is_improbable = structures.present < LIKELY
     is_empty_scan = is_missing.groupby(level=0).transform("all")
     is_presence_unknown = structures.present.isna().groupby(level=0).transform("any")
-    is_nothing_segmented = is_empty_scan & is_presence_unknown
-    is_fragmented = (structures.largest_piece < _LARGEST_PIECE) & ~np.asarray(is_listed, bool)
+    nothing_segmented = is_empty_scan & is_presence_unknown
+    kinds = {
+        "low_dice": is_low & ~is_missing,
+        "nothing_segmented": nothing_segmented,
+        "missed": is_missing & (is_low | ~is_improbable) & ~nothing_segmented,
+        "absent": ~is_missing & is_improbable,
+        "folds_disagree": structures.members_dice < LOWEST_MEMBERS_DICE,
+        "fragmented": (structures.largest_piece < _LARGEST_PIECE) & ~is_listed,
+    }
+    return pd.DataFrame(kinds)
+
+
+def _name_rows(structures: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what texts need beside them, see :class:`_NamedRow`."""
     is_only_structure = ~structures.index.duplicated(keep=False)
-    named = structures.assign(
+    return structures.assign(
         prefix=np.where(is_only_structure, "", structures["name"].astype(str) + ": "),
         largest_of_scan=structures.max_probability.groupby(level=0).transform("max"),
     )
-    reasons: dict[str, dict[str, Reason]] = {case: {} for case in structures.index.unique()}
-
-    is_low_and_segmented = is_low & ~is_missing
-    rows = named[is_low_and_segmented]
-    _add_reasons(reasons, "predicted Dice is low", rows, "score", _low_dice_text)
-    rows = named[is_nothing_segmented]
-    for row in _worst_rows(rows, "max_probability", ascending=False):
-        text = f"nothing segmented (largest probability {row.largest_of_scan:.2f})"
-        reasons[row.Index][text] = Reason(_MISSED, row.name)
-    is_missed = is_missing & (is_low | ~is_improbable) & ~is_nothing_segmented
-    _add_reasons(reasons, _MISSED, named[is_missed], "present", _missed_text, ascending=False)
-    is_invented = ~is_missing & is_improbable
-    _add_reasons(reasons, _ABSENT, named[is_invented], "present", _absent_text)
-    folds_disagree = structures.members_dice < LOWEST_MEMBERS_DICE
-    rows = named[folds_disagree]
-    _add_reasons(reasons, "folds disagree", rows, "members_dice", _disagreement_text)
-    for case, reasons_of_case in reasons.items():
-        for text, kind in oddities.get(case, {}).items():
-            reasons_of_case[text] = Reason(kind)
-    _add_reasons(
-        reasons,
-        "a structure is in pieces",
-        named[is_fragmented],
-        "largest_piece",
-        _fragmented_text,
-    )
-    return reasons
 
 
 def oddities_of_image(unlike: str, differences: Sequence[str]) -> dict[str, str]:

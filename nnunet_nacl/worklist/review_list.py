@@ -282,34 +282,44 @@ def review_list(
     unlike_scans, unlike_batch = _compare_batch(
         {case: by_case[case].profile for case in compared}, calibrator, aims.unlike, patients
     )
-    if unlike_batch is None:
-        oddities = {
-            record.case: oddities_of_image(
-                scans.unlike[record.case], calibrator.differences(record)
-            )
-            for record in records_in_order
-        }
-    else:
-        oddities = {case: oddities_in_batch() for case in unlike_batch.stand_outs}
-    reasons_by_case = find_reasons(
+    reasons = find_reasons(
         structures,
         aims.flags,
-        oddities=oddities,
+        oddities=_find_oddities(scans, records_in_order, calibrator, unlike_batch),
         is_listed=_are_listed(structures, by_case, calibrator),
     )
-    reasons = [reasons_by_case[case] for case in scans.index]
-    scans["reasons"] = pd.Series(reasons, scans.index, object)
-    scans["is_flagged"] = [bool(reasons_of_scan) for reasons_of_scan in reasons]
-
-    without_flag = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
-    chosen = _choose_by_chance(without_flag, aims.also)
-    scans["is_random"] = scans.index.isin(chosen)
-    why = ["; ".join(reasons_of_scan) for reasons_of_scan in reasons]
-    scans["why"] = np.where(scans.is_random, "chosen by chance", np.array(why, object))
-    scans["has_page"] = _have_page(scans.index, without_flag, chosen, aims.pages)
+    scans["reasons"] = pd.Series([reasons[case] for case in scans.index], scans.index, object)
+    _choose_scans(scans, aims)
     return ReviewList(
         scans, structures, by_case, calibrator, aims, unlike_scans, unlike_batch, about
     )
+
+
+def _find_oddities(
+    scans: pd.DataFrame,
+    records: Iterable[CaseRecord],
+    calibrator: Calibrator,
+    unlike_batch: UnlikeBatch | None,
+) -> dict[str, dict[str, str]]:
+    """By case what is odd about its image: beside its batch where that as a whole is unlike."""
+    if unlike_batch is not None:
+        return {case: oddities_in_batch() for case in unlike_batch.stand_outs}
+    oddities = {}
+    for record in records:
+        differences = calibrator.differences(record)
+        oddities[record.case] = oddities_of_image(scans.unlike[record.case], differences)
+    return oddities
+
+
+def _choose_scans(scans: pd.DataFrame, aims: Aims) -> None:
+    """Write into ``scans`` which are flagged or chosen by chance, why, and which have a page."""
+    scans["is_flagged"] = [bool(reasons) for reasons in scans.reasons]
+    without_flag = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
+    chosen = _choose_by_chance(without_flag, aims.also)
+    scans["is_random"] = scans.index.isin(chosen)
+    why = ["; ".join(reasons) for reasons in scans.reasons]
+    scans["why"] = np.where(scans.is_random, "chosen by chance", np.array(why, object))
+    scans["has_page"] = _have_page(scans.index, without_flag, chosen, aims.pages)
 
 
 def _rank_scans(structures: pd.DataFrame) -> pd.DataFrame:

@@ -154,14 +154,31 @@ def predict_run(
         raise UserError(
             f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}."
         )
+    arguments = {
+        "list_of_lists_or_source_folder": str(folder.resolve()),
+        "generated_by": "nnunet_nacl predict",
+        "num_parts": num_parts,
+        "part_id": part,
+    }
+    return Run(
+        folder=folder,
+        arguments=(PREDICT_ARGUMENTS, arguments),
+        document=_describe_prediction(source, calibrator, folder),
+        notes=_notes_on_prediction(source, calibrator),
+        command=command,
+        num_parts=num_parts,
+        part=part,
+        patients=patients,
+    )
+
+
+def _describe_prediction(source: Images, calibrator: Calibrator, folder: Path) -> dict[str, Any]:
+    """What prediction.json says of scans, networks and map."""
     model = source.model
     compared_with = None
     if len(model.training.sizes_mm):
         compared_with = "the training"
-    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in calibrator.missing]
-    notes += calibrator.other_inference(source.network.inference)
-    notes += calibrator.caveats((), several=len(model.folds) > 1)
-    document = {
+    return {
         "images": str(folder.resolve()),
         "model": {
             "folder": str(model.folder.resolve()),
@@ -178,22 +195,14 @@ def predict_run(
         "mirroring": source.network.mirroring,
         "training_range": compared_with,
     }
-    arguments = {
-        "list_of_lists_or_source_folder": str(folder.resolve()),
-        "generated_by": "nnunet_nacl predict",
-        "num_parts": num_parts,
-        "part_id": part,
-    }
-    return Run(
-        folder=folder,
-        arguments=(PREDICT_ARGUMENTS, arguments),
-        document=document,
-        notes=notes,
-        command=command,
-        num_parts=num_parts,
-        part=part,
-        patients=patients,
-    )
+
+
+def _notes_on_prediction(source: Images, calibrator: Calibrator) -> list[str]:
+    """What whoever uses the list must know: what the model lacks, and where its map is unsure."""
+    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in calibrator.missing]
+    notes += calibrator.other_inference(source.network.inference)
+    notes += calibrator.caveats((), several=len(source.model.folds) > 1)
+    return notes
 
 
 def make_dicom_maker(
