@@ -23,9 +23,9 @@ from nnunet_nacl.json_types import Number, Size
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the
 one before."""
-GIVEN = "given"
-"""Form of a prior map that is tried as it is, without a fit: such as the map of a model's
-validation cases, where one's own cases are calibrated."""
+PRIOR_FORM = "given"
+"""Name, in files too, of the form of a prior map that is tried as it is, without a fit: such as the
+map of a model's validation cases, where one's own cases are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class FormScore:
     """How a form with a ridge does on cases that its fit left out.
 
     Attributes:
-        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or :data:`GIVEN`.
-        ridge: Strength; infinite for a prior map that was given.
+        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or :data:`PRIOR_FORM`.
+        ridge: Strength; infinite for a prior map, which is not fitted.
         nll: Mean over cases, in nats per voxel.
         excess: By how much that is above the best of all forms.
         standard_error: Of that excess, over patients.
@@ -95,8 +95,8 @@ def cross_fit(
         progress: Called after each fit.
 
     Returns:
-        A fit for each form and ridge that was tried: affine forms, a given prior map, and
-        conditional maps, those with a stronger ridge, and so less freedom, first.
+        A fit for each form and ridge that was tried: affine forms, the prior map where there is
+        one, and conditional maps, those with a stronger ridge, and so less freedom, first.
     """
     fits: list[_Fit] = []
     losses: list[np.ndarray] = []  # of each case, when it was left out
@@ -147,7 +147,7 @@ def _fit_all_forms(
             temperatures = maps
         yield _Fit(form, RIDGE, maps)
     if prior_map is not None:
-        yield _Fit(GIVEN, math.inf, dict.fromkeys(training_sets, prior_map))
+        yield _Fit(PRIOR_FORM, math.inf, dict.fromkeys(training_sets, prior_map))
         for _ in training_sets:
             progress()
     for ridge in STRENGTHS:
@@ -176,7 +176,7 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
     Args:
         fits: Forms and ridges that were tried, in the order of :func:`cross_fit`.
         form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the
-            temperature where none was given) or a conditional map, the first of these, and so the
+            temperature where there is none) or a conditional map, the first of these, and so the
             one with least freedom, that on left-out cases is no worse than the best of them by more
             than one standard error of the difference. ``shift`` is for checkpoints alone: no
             candidate, and so nothing that one is held against.
@@ -185,8 +185,8 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
         same_form = [fit for fit in fits if fit.score.form == form]
         return min(same_form, key=lambda fit: fit.score.nll)
     forms = {fit.score.form for fit in fits}
-    prior_form = GIVEN if GIVEN in forms else "temperature"
-    candidates = [fit for fit in fits if fit.score.form in (prior_form, "conditional")]
+    least_free = PRIOR_FORM if PRIOR_FORM in forms else "temperature"
+    candidates = [fit for fit in fits if fit.score.form in (least_free, "conditional")]
     best = min(candidates, key=lambda fit: fit.score.nll)
     for fit in candidates:
         worse_by = fit.losses - best.losses

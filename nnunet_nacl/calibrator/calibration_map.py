@@ -73,8 +73,9 @@ class CalibrationMap:
         schema_version: Version of this format.
         structures: In the order of the channels, without the background.
         regions: Whether channels are sigmoid regions.
-        form: Of the map in use: temperature, shift, conditional, or given (of cases of one's own
-            that say nothing against the map of the model's validation cases, which is then kept).
+        form: Of the map in use: temperature, shift, conditional, or given: the prior map as it is,
+            such as that of the model's validation cases, against which the cases of one's own say
+            nothing.
         maps: By form.
         generated_by: Package and version.
         fitted: How it was fitted, and what it changes.

@@ -316,7 +316,7 @@ def check_same_networks(
     """A note where it cannot be known that predictions are of the map's networks; UserError where
     they are of others.
 
-    A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the
+    A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` writes down the
     checkpoints; of other folders trainer, plans and configuration are compared, as far as they are
     stated. A folder that a map calibrated before is of that map's networks.
     """

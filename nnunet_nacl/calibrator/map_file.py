@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.crossfit import GIVEN
+from nnunet_nacl.calibration.crossfit import PRIOR_FORM
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_parts import MapQuality
@@ -115,8 +115,8 @@ def map_of_folds(
     learned = calibration_map.learned
     if learned is None or calibration_map.origin.inference not in ({}, inference):
         return None
-    if GIVEN in calibration_map.maps:
-        log_odds_map = calibration_map.calibration(GIVEN)
+    if PRIOR_FORM in calibration_map.maps:
+        log_odds_map = calibration_map.calibration(PRIOR_FORM)
     elif learned.as_deployed:  # all of it is of own cases
         return None
     else:

@@ -172,7 +172,11 @@ class UsedMap(TypedDict):
     file: Annotated[str, doc("The map's file.")]
     sha256: Annotated[str, doc("SHA-256 of the file.")]
     form: Annotated[
-        str, doc("temperature, shift, conditional or given; empty for one that was made by hand.")
+        str,
+        doc(
+            "temperature, shift, conditional, or given (a prior map, kept as it is); empty for a"
+            " map that was made by hand."
+        ),
     ]
     n_cases: Annotated[
         NonNegativeInt, doc("Cases that it was fitted to; 0 where that is not known.")

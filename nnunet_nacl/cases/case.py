@@ -43,16 +43,19 @@ LARGEST_RADIUS_MM = 100.0
 class Labels:
     """The structures of a data set in the order of the probability channels.
 
+    The ``labels`` of a case, a folder or a model are always these. An array with a label value for
+    each voxel is a label map: a segmentation, or a truth.
+
     K is the number of classes with the background, R that of regions.
 
     Attributes:
         names: Name of each channel; for classes the first is the background.
         values: Label value of each class, or the tuple of label values of each region.
         regions: Whether the channels are sigmoid regions.
-        ignore_label: Label of voxels without ground truth, or None.
+        ignore_label: Label value of voxels without ground truth, or None.
         all_values: Label values that may occur in the ground truth, the ignore label apart.
-        order: Label that each region paints with, in the order in which nnU-Net paints them; empty
-            for classes.
+        order: Label value that each region is painted with, in the order in which nnU-Net paints
+            them; empty for classes.
     """
 
     names: tuple[str, ...]
@@ -100,19 +103,19 @@ class Labels:
         """(*spatial) label map that nnU-Net makes of (K or R, *spatial) probabilities."""
         if self.regions:
             painted = np.zeros(probs.shape[1:], np.int64)
-            for inside, label in zip(probs, self.order):
-                painted[inside > 0.5] = label
+            for inside, value in zip(probs, self.order):
+                painted[inside > 0.5] = value
             return smallest_type(painted)
         import torch
 
         # NumPy's and PyTorch's argmax over the first axis are slow on large arrays. PyTorch's max
         # of small parts is fast, and gives the index of the first of equal classes, too.
         voxels = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1)
-        labels_of_parts = []
+        parts = []
         for part in voxels.split(1 << 16, dim=1):
-            _, label = part.max(0)
-            labels_of_parts.append(label.short())
-        return torch.cat(labels_of_parts).numpy().reshape(probs.shape[1:])
+            _, most_probable = part.max(0)
+            parts.append(most_probable.short())
+        return torch.cat(parts).numpy().reshape(probs.shape[1:])
 
     def check(self, segmentation: np.ndarray, path: Path, *, is_truth: bool) -> None:
         """UserError where a label map holds values that dataset.json does not have.
@@ -257,14 +260,14 @@ class Truth:
     """The ground truth of a case, made ready for sums over its voxels.
 
     Attributes:
-        labels: (*spatial) label map, 0 where it is ignored.
+        label_map: (*spatial), 0 where it is ignored.
         valid: (*spatial) False where it is ignored; None where nothing is.
         around: By name the (*spatial) masks ``dilated`` and ``boundary``, which lie around the
             truth, and ``near``, which lies around the prediction. ``near`` may hold ignored voxels;
             whoever counts leaves these out by ``valid``.
     """
 
-    labels: np.ndarray
+    label_map: np.ndarray
     valid: np.ndarray | None
     around: dict[str, np.ndarray]
 
@@ -321,16 +324,18 @@ class Case:
         """The truth and the masks around it, with the settings' radii; None where there is none."""
         if self.truth is None:
             return None
-        truth = self.truth
+        label_map = self.truth
         valid = None
         if self.labels.ignore_label is not None:
-            is_valid = truth != self.labels.ignore_label
+            is_valid = label_map != self.labels.ignore_label
             if not is_valid.all():
                 valid = is_valid
-                truth = np.where(valid, truth, 0)
+                label_map = np.where(valid, label_map, 0)
+        dilation_mm = settings.dilation_mm
+        boundary_mm = settings.boundary_mm
         around = {
-            "dilated": dilated_mask(truth, settings.dilation_mm, self.spacing_mm, valid=valid),
-            "boundary": boundary_mask(truth, settings.boundary_mm, self.spacing_mm, valid=valid),
-            "near": dilated_mask(self.segmentation != 0, settings.dilation_mm, self.spacing_mm),
+            "dilated": dilated_mask(label_map, dilation_mm, self.spacing_mm, valid=valid),
+            "boundary": boundary_mask(label_map, boundary_mm, self.spacing_mm, valid=valid),
+            "near": dilated_mask(self.segmentation != 0, dilation_mm, self.spacing_mm),
         }
-        return Truth(truth, valid, around)
+        return Truth(label_map, valid, around)

@@ -127,14 +127,16 @@ def _components_of(case: Case, truth: Truth | None, findings: Sequence[int]) -> 
     finding_sums = dict[int, FindingSums]()
     true_boxes = dict[int, Box | None]()
     if truth is not None:
-        true_boxes = structure_boxes(truth.labels, labels)
+        true_boxes = structure_boxes(truth.label_map, labels)
     for channel in labels.foreground:
         components = label_components(case.segmentation, labels, channel, boxes[channel])
         sizes[channel] = components.voxels
         if channel in findings:
             finding_sums[channel] = FindingSums(case, channel, components)
         if truth is not None:
-            true_components = label_components(truth.labels, labels, channel, true_boxes[channel])
+            true_components = label_components(
+                truth.label_map, labels, channel, true_boxes[channel]
+            )
             if truth.valid is not None:
                 components = components_inside(components, truth.valid)
             found[channel] = compare_components(true_components, components)
@@ -156,7 +158,7 @@ def _scan_values(case: Case, truth: Truth | None, sums: CaseSums) -> ScanValues:
         values["mutual_information"] = case.disagreement.foreground_mutual_information
     if truth is not None:
         values["n_changed_voxels"] = float(sums.n_changed)
-        values["largest_label"] = float(truth.labels.max(initial=0))
+        values["largest_label"] = float(truth.label_map.max(initial=0))
     return values
 
 
@@ -207,7 +209,7 @@ def _compare_with_truth(
     labels = case.labels
     rows = []
     for channel in labels.foreground:
-        true_mask = labels.mask(truth.labels, channel)
+        true_mask = labels.mask(truth.label_map, channel)
         predicted_mask = labels.mask(case.segmentation, channel)
         row = _compare_masks(true_mask, predicted_mask, truth.valid, case)
         found = found_components[channel]
@@ -255,10 +257,10 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
     """The sample of a case."""
     labels = case.labels
     if labels.regions:
-        masks = (labels.mask(truth.labels, channel) for channel in labels.foreground)
+        masks = (labels.mask(truth.label_map, channel) for channel in labels.foreground)
         target = pack(masks, len(labels.values))
     else:
-        target = truth.labels.astype(class_type(len(labels.values)))
+        target = truth.label_map.astype(class_type(len(labels.values)))
 
     # around what the network predicts, from which the case's segmentation may differ
     def near(is_predicted: np.ndarray) -> np.ndarray:

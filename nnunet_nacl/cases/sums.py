@@ -75,7 +75,7 @@ class CaseSums:
         labels = self._case.labels
         segmentation = self._case.segmentation[where]
         delivered = labels.channels_of(segmentation)
-        true = labels.channels_of(truth.labels[where])
+        true = labels.channels_of(truth.label_map[where])
         self.addable += count_addable(raw, delivered, true, labels.regions, valid)
         bins_of_block = count_masks(
             probs,
@@ -110,11 +110,11 @@ class CaseSums:
             return
         regions = self._case.labels.regions
         if regions:
-            labels = delivered.reshape(len(delivered), -1)[:, predicted]
+            delivered_of_predicted = delivered.reshape(len(delivered), -1)[:, predicted]
         else:
-            labels = delivered.ravel()[predicted]
+            delivered_of_predicted = delivered.ravel()[predicted]
         probs_of_predicted = np.take(probs.reshape(len(probs), -1), predicted, axis=1)
-        means = mean_uncertainty(probs_of_predicted, labels, regions=regions)
+        means = mean_uncertainty(probs_of_predicted, delivered_of_predicted, regions=regions)
         for name, mean in means.items():
             self._uncertainty[name] += mean * len(predicted)
         self._n_predicted += len(predicted)

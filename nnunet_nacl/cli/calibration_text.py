@@ -191,7 +191,7 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
         row["patients"] = str(of_structure.n_patients)
         rows.append(row)
     shown, more = ten_worst(rows, "structure", lambda row: row["found now"])
-    heading = "Labels that find at least this share of a structure's voxels:"
+    heading = "Sensitive labels, which find at least this share of a structure's voxels:"
     legend = (
         "found now: share of the voxels that nnU-Net's labels find. x 1.5, 200: labels that find"
         " the asked share are 1.5 times as large, and have 200 false voxels more (medians over"

@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "action": "store_true",
             "help": "predict the validation cases first, as nnU-Net does",
         },
-        "-chk": "with --predict: checkpoint of the folds (default: %(default)s)",
+        "-chk": "with --predict: file of the network in each fold (default: %(default)s)",
         "-bins": {
             "metavar": "N",
             "type": int,

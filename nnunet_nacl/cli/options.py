@@ -68,7 +68,9 @@ _OPTIONS: dict[str, OptionSettings] = {
         "FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, in place of -d and -c"
     ),
     "-chk": _value(
-        "NAME", "checkpoint of the folds (default: %(default)s)", default="checkpoint_final.pth"
+        "NAME",
+        "checkpoint: the file of the network in each fold (default: %(default)s)",
+        default="checkpoint_final.pth",
     ),
     "-map": _value(
         "FILE", "calibration map of this model (default: calibration_map.json in its folder)"
@@ -116,7 +118,8 @@ _OPTIONS: dict[str, OptionSettings] = {
         nargs="*",
     ),
     "-recall": _number(
-        "SHARE", "labels that find this share of the voxels of each structure: OUT/sensitive"
+        "SHARE",
+        "sensitive labels, which find this share of each structure's voxels: OUT/sensitive",
     ),
     "-findings": _value(
         "STRUCTURE",

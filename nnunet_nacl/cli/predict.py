@@ -29,8 +29,9 @@ example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -bad 0.7
 """
 
 _EPILOG = """\
-These mean the same as in nnUNetv2_predict: -p, -chk, -step_size, -prev_stage_predictions, -npp,
--nps, -part_id, --not_on_device, --verbose.
+These mean the same as in nnUNetv2_predict: -p, -step_size, -prev_stage_predictions, -npp, -nps,
+-part_id, --not_on_device, --verbose, and -chk, the file of the network in each fold
+(default: checkpoint_final.pth).
 """
 _HIDDEN = "-p -chk -step_size -prev_stage_predictions -npp -nps -part_id --not_on_device --verbose"
 

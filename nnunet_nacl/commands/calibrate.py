@@ -8,7 +8,7 @@ from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
-from nnunet_nacl.calibration.crossfit import GIVEN
+from nnunet_nacl.calibration.crossfit import PRIOR_FORM
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.fit import fit_held_out
@@ -75,7 +75,7 @@ def calibrate(
         labels: Folder with the ground truth of ``images`` or ``predictions``.
         predictions: In place of a model, folder of segmentations with their probabilities (npz).
         folds: Of the model; None: all that are trained.
-        checkpoint: File in each fold.
+        checkpoint: File of the network in each fold.
         form: Of the map: ``temperature``, ``shift``, ``conditional``, or ``auto``, what left-out
             cases allow.
         groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression
@@ -191,7 +191,7 @@ def take_map(
         model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION.
         calibration_map: The map's file.
         folds: Of the model; None: all that are trained.
-        checkpoint: File in each fold.
+        checkpoint: File of the network in each fold.
         trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
             run code.
 
@@ -252,7 +252,7 @@ def _notes(
         notes.append(
             "cascade: this map is for its last stage; the stage before is predicted as ever."
         )
-    if any(score.form == GIVEN for score in calibration_map.fitted.forms):
+    if any(score.form == PRIOR_FORM for score in calibration_map.fitted.forms):
         notes.append(
             "the map is shrunk towards that of the model's validation cases, as far as these cases"
             " allow."

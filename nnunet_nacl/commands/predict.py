@@ -81,7 +81,7 @@ def predict(
         scans: Folder of images, SCAN_0000.nii.gz, or of DICOM series.
         output: Folder to write to.
         folds: Of the model, which are averaged; None: all that are trained.
-        checkpoint: File in each fold.
+        checkpoint: File of the network in each fold.
         calibration_map: calibration_map.json of this model; None looks for it in the model's
             folder.
         bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by
@@ -101,8 +101,8 @@ def predict(
         maps: Images of the uncertainty: ``confidence``, ``entropy``, ``mutual_information``,
             ``probabilities``, ``fractional`` (for DICOM); an empty list: the first three; None:
             none.
-        recall: Labels that find this share of the voxels of each structure are written, too; None:
-            none.
+        recall: Sensitive labels, which find this share of the voxels of each structure, are
+            written, too; None: none.
         findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map
             says.
         slicer: Write what the extension SegmentationReview of 3D Slicer opens, into ``review/``.

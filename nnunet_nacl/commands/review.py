@@ -75,8 +75,8 @@ def review(
         pages: Which cases have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
         maps: Images of the uncertainty: ``confidence``, ``entropy``, ``probabilities``; an empty
             list: the first two; None: none.
-        recall: Labels that find this share of the voxels of each structure are written, too; None:
-            none.
+        recall: Sensitive labels, which find this share of the voxels of each structure, are
+            written, too; None: none.
         findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map
             says.
         slicer: Write what the extension SegmentationReview of 3D Slicer opens, into ``review/``.

@@ -37,12 +37,12 @@ def nacl(
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Cross-entropy plus a penalty that ties logits to the shares of the neighbourhood (eq. 9).
+    """Cross-entropy plus a penalty that ties logits to the shares of the neighbourhood.
 
-    ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's
-    neighbourhood (eq. 8). lambda is ``penalty_weight``, m ``prior_scale``, P ``penalty``, and R_k
-    the mean or the sum over classes k (``class_reduction``). The settings are those of
-    :class:`NACLLoss`; the other arguments and the result those of all losses, see
+    ``-log p_y + lambda R_k[P(m tau_k - l_k)]`` (Murugesan et al. 2025, eq. 9), tau_k the share of
+    class k in the voxel's neighbourhood (eq. 8). lambda is ``penalty_weight``, m ``prior_scale``, P
+    ``penalty``, and R_k the mean or the sum over classes k (``class_reduction``). The settings are
+    those of :class:`NACLLoss`; the other arguments and the result those of all losses, see
     :mod:`nnunet_nacl.losses`.
 
     Examples:
@@ -94,7 +94,8 @@ class NACLLoss(SegmentationLoss):
             calls Gaussian).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
         penalty: P, ``l1`` or ``l2``.
-        space: ``logits``, or ``softmax``, which puts p_k in place of l_k (fig. 3 of the paper).
+        space: ``logits``, or ``softmax``, which puts p_k in place of l_k (Murugesan et al.
+            2025, fig. 3).
         class_reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's
             formula). They differ by the factor K: lambda under ``mean`` is lambda / K under
             ``sum``.

@@ -34,10 +34,9 @@ def ece_per_row(stats: BinStats) -> np.ndarray:
 
 
 def ece(stats: BinStats) -> float:
-    """Expected calibration error of the top label (eq. 10): sum_b n_b / N * |accuracy_b -
-    confidence_b|.
+    """Expected calibration error of the top label: sum_b n_b / N * |accuracy_b - confidence_b|.
 
-    For regions the mean over regions of each region's error.
+    Murugesan et al. 2025, eq. 10. For regions the mean over regions of each region's error.
     """
     return float(ece_per_row(stats).mean())
 
@@ -59,7 +58,10 @@ def cece(stats: BinStats) -> float:
 
 
 def cece_sum(stats: BinStats) -> float:
-    """The sum over classes instead of the mean (eq. 11), K times as large."""
+    """The sum over classes instead of the mean, K times as large.
+
+    Murugesan et al. 2025, eq. 11.
+    """
     return float(class_errors(stats).sum())
 
 

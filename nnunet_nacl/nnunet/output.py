@@ -191,10 +191,10 @@ def write_case(
             # an earlier run's must not lie beside another segmentation
             if not (work / name).exists():
                 files.remove(name)
-    for name, labels in sensitive.items():
+    for name, label_map in sensitive.items():
         place = f"{SENSITIVE}/{name}{ending}"
         with files.staging(place) as work:
-            save_image(labels, work / Path(place).name, folder.reader, case.properties)
+            save_image(label_map, work / Path(place).name, folder.reader, case.properties)
     remove_leftovers(files.folder / MAPS / case.name)
     for name, values in maps.items():
         place = f"{_place_of_map(case.name, name)}{ending}"

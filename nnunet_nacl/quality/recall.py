@@ -316,8 +316,9 @@ class SensitiveAim:
         """
         miss = "miss" if self.is_exact else "aim to miss"
         sentences = [
-            f"In {place}: labels that {miss} on average at most {100 * (1 - self.recall):.3g} % of"
-            " each structure's voxels, for patients like the calibration patients."
+            f"In {place}: sensitive labels, which {miss} on average at most"
+            f" {100 * (1 - self.recall):.3g} % of each structure's voxels, for patients like the"
+            " calibration patients."
         ]
         if not self.is_exact:
             sentences.append(

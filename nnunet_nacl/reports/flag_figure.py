@@ -46,7 +46,7 @@ def draw_flags(
     title = "Lowest score first"
     if learned_recall:
         n_panels = 2
-        title += ", and labels that miss less"
+        title += ", and sensitive labels"
     body, panels = layout.new_panels(n_panels, _PANEL_SIZE)
     legend = _draw_costs(scores, limits_by_curve, panels[0])
     if learned_recall:

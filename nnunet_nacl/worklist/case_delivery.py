@@ -148,16 +148,16 @@ class CaseDelivery(Work):
             is_supported=is_supported,
         )
 
-    def _sensitive_labels(self, case: Case, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+    def _sensitive_labels(self, case: Case, sensitive: np.ndarray | None) -> dict[str, np.ndarray]:
         """The sensitive labels by the name of their file, without its ending.
 
         Of classes that is one label map, of regions a mask for each that is not refused.
         """
-        if labels is None:
+        if sensitive is None:
             return {}
         if not case.labels.regions:
-            return {case.name: labels}
-        mask_of_region = dict(zip(case.labels.names, labels.astype(np.uint8)))
+            return {case.name: sensitive}
+        mask_of_region = dict(zip(case.labels.names, sensitive.astype(np.uint8)))
         file_of_region = self._sensitive_files(case.name)
         return {file: mask_of_region[region] for file, region in file_of_region.items()}
 

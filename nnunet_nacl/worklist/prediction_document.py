@@ -70,7 +70,7 @@ class PredictionRecord(TypedDict):
         Flags | None, doc("What counts as bad, and the aim; null if scans are only ranked.")
     ]
     sensitive: NotRequired[
-        Annotated[SensitiveAim | None, doc("Labels that miss less; null if none were asked for.")]
+        Annotated[SensitiveAim | None, doc("Sensitive labels; null if none were asked for.")]
     ]
     unlike: Annotated[
         UnlikeScans | None,

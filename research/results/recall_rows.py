@@ -1,4 +1,4 @@
-"""Labels that miss less (part `recall`)."""
+"""Sensitive labels (part `recall`)."""
 
 from __future__ import annotations
 

@@ -422,7 +422,7 @@ def calibration_table(values: Values) -> list[str]:
 
 
 def recall_table(values: Values) -> list[str]:
-    """Labels that miss less."""
+    """Sensitive labels."""
     rows = []
     for cases, title in CASES.items():
         rows.append(Line(f"{title} cases"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.crossfit import (
-    GIVEN,
+    PRIOR_FORM,
     STRENGTHS,
     CrossFit,
     FormScore,
@@ -75,7 +75,7 @@ def test_few_cases_keep_the_map_that_is_given():
     few = drawn_from(MATRICES, cases=6, voxels=150, seed=5)
     fits = cross_fit(few, thirds(6), prior_map=MATRICES)
     in_use = choose(fits)
-    assert in_use.score.form == GIVEN
+    assert in_use.score.form == PRIOR_FORM
     assert math.isinf(in_use.score.ridge)
     assert in_use.map is MATRICES
 
@@ -154,7 +154,7 @@ def test_the_temperature_is_chosen_where_it_is_barely_worse():
 
 
 def test_a_given_map_stands_in_for_the_temperature():
-    given = fit_with_losses(GIVEN, [0.1, 0.12], math.inf)
+    given = fit_with_losses(PRIOR_FORM, [0.1, 0.12], math.inf)
     temperature = fit_with_losses("temperature", [0.1, 0.1])
     assert choose([temperature, given, BEST]) is given
 

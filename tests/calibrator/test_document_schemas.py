@@ -112,7 +112,7 @@ def test_labels_that_miss_less_are_written_beside_those_of_nnunet_and_shown(writ
     assert sorted(path.name for path in (out / "sensitive").iterdir()) == sorted(files)
     pages = [(out / name).read_text(encoding="utf-8") for name in ("index.html", "review/new.html")]
     assert "In the folder sensitive: labels that aim to miss on average at most 50 %" in pages[0]
-    assert "dotted, the labels that miss less, in the folder sensitive (-recall 0.5)" in pages[1]
+    assert "dotted, the sensitive labels, in the folder sensitive (-recall 0.5)" in pages[1]
     stock, first = read(out / "new.nii.gz"), read(out / "sensitive" / files[0])
     if not regions:
         np.testing.assert_array_equal(first[stock > 0], stock[stock > 0])

@@ -164,9 +164,9 @@ def sampler_of(folder: PredictionFolder) -> Callable[..., Sample]:
     case = folder.case("case_00")
     truth = case.read_truth(EvaluationSettings())
     if folder.labels.regions:
-        target = pack((folder.labels.mask(truth.labels, channel) for channel in (0, 1)), 2)
+        target = pack((folder.labels.mask(truth.label_map, channel) for channel in (0, 1)), 2)
     else:
-        target = truth.labels.astype(np.uint8)
+        target = truth.label_map.astype(np.uint8)
     return partial(
         draw_sample,
         case.probabilities,

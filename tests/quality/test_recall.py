@@ -194,8 +194,8 @@ def test_an_aim_has_thresholds_and_refusals_by_name():
 def test_an_aim_is_explained():
     aim = SensitiveAim.of(LEARNED, NAMES, 0.9, is_exact=True)
     assert aim.text("out") == (
-        "In out: labels that miss on average at most 10 % of each structure's voxels, for"
-        " patients like the calibration patients. On calibration scans they are 2.00 (liver),"
+        "In out: sensitive labels, which miss on average at most 10 % of each structure's voxels,"
+        " for patients like the calibration patients. On calibration scans they are 2.00 (liver),"
         " 1.00 (duct) times as large as nnU-Net's, in the median. Not available: cyst"
         f" ({TOO_FEW}), stone (no calibration patient has it)."
     )
