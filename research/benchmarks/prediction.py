@@ -145,21 +145,7 @@ def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
         "stock, members": f"nnUNetv2_predict, {len(args.members)} folds",
         "ours, members": f"nnunet_nacl predict, {len(args.members)} folds",
     }
-    lines = []
-    for row in rounds[0]:
-        stock = "stock, members" if "members" in row else "stock"
-        pairs = [(runs[row].seconds, runs[stock].seconds) for runs in rounds]
-        lines.append(
-            [
-                titles[row],
-                f"{median(taken.wall for taken, _ in pairs):.1f}",
-                f"{median(taken.cpu for taken, _ in pairs):.1f}",
-                f"{median(taken.wall / of_stock.wall for taken, of_stock in pairs):.2f}",
-                f"{median(taken.cpu / of_stock.cpu for taken, of_stock in pairs):.2f}",
-                f"{rounds[-1][row].written / 2**20:.2f}",
-                GOALS.get(row, ""),
-            ]
-        )
+    lines = [[titles[row], *_cells(row, rounds), GOALS.get(row, "")] for row in rounds[0]]
     n_scans = len({path.name.rpartition("_")[0] for path in args.scans.glob("*_0000.*")})
     intro = (
         f"{n_scans} scans, {args.d} {args.c}, {args.tr}; medians of {len(rounds)} interleaved"
@@ -167,6 +153,22 @@ def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
         f" {args.device}. The segmentations are nnU-Net's, byte by byte."
     )
     return f"{intro}\n\n{table(HEADER, lines)}\n\n{describe_machine()}"
+
+
+def _cells(row: str, rounds: list[dict[str, Run]]) -> list[str]:
+    """Seconds of a row, their ratios to nnU-Net's in the same round, and the MiB that it wrote."""
+    stock = "stock, members" if "members" in row else "stock"
+    seconds = [runs[row].seconds for runs in rounds]
+    stock_seconds = [runs[stock].seconds for runs in rounds]
+    wall_ratios = [ours.wall / other.wall for ours, other in zip(seconds, stock_seconds)]
+    cpu_ratios = [ours.cpu / other.cpu for ours, other in zip(seconds, stock_seconds)]
+    return [
+        f"{median(taken.wall for taken in seconds):.1f}",
+        f"{median(taken.cpu for taken in seconds):.1f}",
+        f"{median(wall_ratios):.2f}",
+        f"{median(cpu_ratios):.2f}",
+        f"{rounds[-1][row].written / 2**20:.2f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -183,16 +183,20 @@ class Row:
 
     def cells(self) -> list[str]:
         """Of the table."""
+        ns_per_value = 1e9 * self.first.cpu_s / self.num_values
+        us_per_sampled_voxel = 1e6 * self.again.cpu_s / self.num_sampled
+        voxels_per_sample = self.num_sampled / self.num_cases
+        largest_record_mb = self.largest_record / 1e6
         return [
             self.name.replace("_", " "),
             f"{self.first.cpu_s:.1f}",
-            f"{1e9 * self.first.cpu_s / self.num_values:.0f}",
+            f"{ns_per_value:.0f}",
             f"{self.first.peak_gib:.2f}",
             f"{self.again.cpu_s:.1f}",
-            f"{1e6 * self.again.cpu_s / self.num_sampled:.0f}",
+            f"{us_per_sampled_voxel:.0f}",
             f"{self.again.peak_gib:.2f}",
-            f"{self.num_sampled / self.num_cases:.0f}",
-            f"{self.largest_record / 1e6:.2f}",
+            f"{voxels_per_sample:.0f}",
+            f"{largest_record_mb:.2f}",
         ]
 
 

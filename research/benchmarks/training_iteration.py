@@ -180,32 +180,44 @@ def describe_network(trainer: Any, batch: dict) -> str:
 
 
 def report(args: argparse.Namespace, pair: Pair) -> str:
-    """The table, and the ratio with its spread."""
+    """The table, the ratio with its spread, and what measuring takes."""
     stock, ours = pair.seconds.T
-    ratios = ours / stock
-    low, middle, high = np.percentile(ratios, (25, 50, 75))
-    # Medians of resampled rounds: how far the median itself can be trusted.
-    resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    ci_low, ci_high = np.percentile(np.median(resampled, 1), (2.5, 97.5))
     rows = []
     for name, seconds, peak in zip((STOCK, args.tr), (stock, ours), pair.peak_bytes):
         median_ms = 1e3 * np.median(seconds)
         fastest_ms = 1e3 * seconds.min()
         rows.append([name, f"{median_ms:.0f}", f"{fastest_ms:.0f}", f"{peak / 2**20:.0f}"])
+    heading = (
+        f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**:"
+        f" {pair.description}, {args.rounds} rounds on {args.batches} batch(es)"
+    )
+    times = table(["trainer", "median ms per iteration", "fastest", "peak MiB"], rows)
+    ratio = f"{args.tr} / {STOCK}: {ratio_text(ours / stock)}"
+    return "\n\n".join([heading, times, ratio, measuring_text(pair)])
+
+
+def ratio_text(ratios: np.ndarray) -> str:
+    """Median and quartiles of the rounds' ratios, and how far the median can be trusted."""
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
+    resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    ci_low, ci_high = np.percentile(np.median(resampled, 1), (2.5, 97.5))
+    return (
+        f"median of the rounds' ratios **{middle:.3f}** (quartiles"
+        f" {low:.3f} to {high:.3f}; 95 % interval of the median {ci_low:.3f} to"
+        f" {ci_high:.3f}). Goal: at most 1.05."
+    )
+
+
+def measuring_text(pair: Pair) -> str:
+    """What measuring takes of an epoch of nnU-Net's length."""
+    ours = pair.seconds[:, 1]
     epoch = 250 * np.median(ours) + 50 * pair.validation_step
     share = 50 * pair.measuring / epoch
-    paragraphs = [
-        f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**:"
-        f" {pair.description}, {args.rounds} rounds on {args.batches} batch(es)",
-        table(["trainer", "median ms per iteration", "fastest", "peak MiB"], rows),
-        f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles"
-        f" {low:.3f} to {high:.3f}; 95 % interval of the median {ci_low:.3f} to"
-        f" {ci_high:.3f}). Goal: at most 1.05.",
+    return (
         f"Measuring calibration takes {1e3 * pair.measuring:.1f} ms of a validation step of"
         f" {1e3 * pair.validation_step:.0f} ms: {share:.2%} of an epoch of 250 training and 50"
-        " validation steps. Goal: at most 1 %.",
-    ]
-    return "\n\n".join(paragraphs)
+        " validation steps. Goal: at most 1 %."
+    )
 
 
 def main() -> None:

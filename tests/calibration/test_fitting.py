@@ -205,6 +205,16 @@ def test_the_offset_of_a_structure_that_no_truth_has_stays(truth):
     assert found.coefficients()[0, 0, -1] != 0
 
 
+@pytest.mark.parametrize("truth, unchanged", [(MATRICES, IDENTITY), (REGIONS, IDENTITY_REGIONS)])
+def test_the_row_of_a_structure_that_no_truth_has_stays(truth, unchanged):
+    cases = drawn_from(truth, cases=3, voxels=500)
+    found = fit_conditional([without_second_structure(case) for case in cases], unchanged, 1e-3)
+    first_row, second_row = found.coefficients().swapaxes(0, 1)
+    prior_rows = unchanged.coefficients().swapaxes(0, 1)
+    np.testing.assert_array_equal(second_row, prior_rows[1])
+    assert (first_row[:, -1] != prior_rows[0, :, -1]).all()
+
+
 def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
     num = 9
     num_voxels = 3000

@@ -19,14 +19,17 @@ from tests.metrics.models import map_to_json
 from tests.nnunet.untrained import calibrate, make_model
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
+NO_OFFSETS = np.zeros((3, 2))
+SAME_FOR_ALL_LABELS = [[2, -0.5, 0.1], [0.25, 1, 0]]
+OF_STRUCTURES = [[1, 0.5, 1e-9], [-0.5, 3, 0.25]]
+OF_BACKGROUND = [[1, 0.5, 1e-9], [0, 2, 0]]  # differs in one structure
 MAPS = {
     "temperature": map_from_tables([0.5, 0.5], [0, 0]),
-    "conditional": map_from_tables(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
-    "mixed": map_from_tables(  # a label and a structure that differ from the others
-        [[[1, 0.5, 1e-9], [0, 2, 0]], *[[[1, 0.5, 1e-9], [-0.5, 3, 0.25]]] * 2],
-        [[0, 0], [0, 1], [0, 0]],
+    "conditional": map_from_tables(np.arange(1, 7).reshape(3, 2), NO_OFFSETS),
+    "mixed": map_from_tables(
+        [OF_BACKGROUND, OF_STRUCTURES, OF_STRUCTURES], [[0, 0], [0, 1], [0, 0]]
     ),
-    "matrix": map_from_tables(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
+    "matrix": map_from_tables(np.array([SAME_FOR_ALL_LABELS] * 3), NO_OFFSETS),
 }
 
 

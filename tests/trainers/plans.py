@@ -39,7 +39,11 @@ def architecture(
     kernels = [[3] * num_axes for _ in range(stages)]
     if first_kernel is not None:
         kernels[0] = first_kernel
-    unet = "ResidualEncoderUNet" if kind == "residual" else "PlainConvUNet"
+    unet = "PlainConvUNet"
+    blocks = "n_conv_per_stage"
+    if kind == "residual":
+        unet = "ResidualEncoderUNet"
+        blocks = "n_blocks_per_stage"
     return {
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
         "arch_kwargs": {
@@ -48,7 +52,7 @@ def architecture(
             "kernel_sizes": kernels,
             "conv_op": f"torch.nn.modules.conv.Conv{num_axes}d",
             "strides": [[1] * num_axes] + [[2] * num_axes for _ in range(stages - 1)],
-            "n_blocks_per_stage" if kind == "residual" else "n_conv_per_stage": [1] * stages,
+            blocks: [1] * stages,
             "n_conv_per_stage_decoder": [1] * (stages - 1),
             "conv_bias": True,
             "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{num_axes}d",
