@@ -96,22 +96,19 @@ def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
     assert written["review"]["calibration_map"] == used
 
 
-def test_labels_that_miss_less_are_written_beside_those_of_nnunet_and_shown(written) -> None:
+def test_sensitive_labels_are_written_beside_those_of_nnunet_and_shown(written) -> None:
     out = written["out"]
-    said, names = (
-        written["prediction"]["sensitive"],
-        [row["name"] for row in written["calibration_map"]["structures"]],
-    )
-    assert said["recall"] == 0.5 and {*said["thresholds"], *said["refused"]} == {*names}
+    sensitive = written["prediction"]["sensitive"]
+    names = [row["name"] for row in written["calibration_map"]["structures"]]
+    assert sensitive["recall"] == 0.5
+    assert {*sensitive["thresholds"], *sensitive["refused"]} == {*names}
     regions = written["calibration_map"]["regions"]
-    files = (
-        [f"new_{name}.nii.gz" for name in names if name in said["thresholds"]]
-        if regions
-        else ["new.nii.gz"]
-    )
+    files = ["new.nii.gz"]
+    if regions:
+        files = [f"new_{name}.nii.gz" for name in names if name in sensitive["thresholds"]]
     assert sorted(path.name for path in (out / "sensitive").iterdir()) == sorted(files)
     pages = [(out / name).read_text(encoding="utf-8") for name in ("index.html", "review/new.html")]
-    assert "In the folder sensitive: labels that aim to miss on average at most 50 %" in pages[0]
+    assert "sensitive labels, which aim to miss on average at most 50 %" in pages[0]
     assert "dotted, the sensitive labels, in the folder sensitive (-recall 0.5)" in pages[1]
     stock, first = read(out / "new.nii.gz"), read(out / "sensitive" / files[0])
     if not regions:
