@@ -93,7 +93,9 @@ def right_and_wrong(changes_of_nll: Mapping[str, str], outcome: ListOutcome | No
     wrong = []
     for change in dict.fromkeys(changes_of_nll.values()):
         losses = [loss for loss, its_change in changes_of_nll.items() if its_change == change]
-        sentence = f"NLL of {' and '.join(losses)} {change} through calibration"
+        sentence = (
+            f"NLL of {' and '.join(losses)} {change} through calibration (by its 95 % interval)"
+        )
         if change == "improved":
             right.append(sentence)
         else:
