@@ -99,9 +99,9 @@ def named_together(reasons: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def some(names: Sequence[str], shown: int = 8) -> str:
+def some(names: Sequence[str], shown: int = 8, separator: str = ", ") -> str:
     """The first few names, and how many more there are."""
-    text = ", ".join(names[:shown])
+    text = separator.join(names[:shown])
     if len(names) > shown:
         text += f" and {len(names) - shown} more"
     return text

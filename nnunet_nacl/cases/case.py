@@ -19,7 +19,7 @@ from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 
 MASK_NOTES = {
-    "foreground": "truth is not background: the paper's",
+    "foreground": "truth is not background: the mask of the NACL paper",
     "union": "truth or prediction is not background",
     "dilated": "foreground grown by {dilation_mm:g} mm",
     "boundary": "within {boundary_mm:g} mm of a surface of the truth",

@@ -38,6 +38,14 @@ BY_TRUTH_MEANING = (
     " calibration has an error there, and what is better or worse there need not be so in use."
 )
 
+FAMILY_TITLES = {
+    "discrimination": "overlap",
+    "components": "components",
+    "calibration": "ECE and CECE on the foreground",
+    "calibration_masks": "calibration on other masks, and other scores",
+}
+"""Of each family of tests, in words."""
+
 
 class Column(NamedTuple):
     """One number of each case, as comparison.json describes it.

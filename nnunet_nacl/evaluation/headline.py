@@ -15,6 +15,7 @@ import pandas as pd
 from nnunet_nacl.evaluation.comparison import (
     BY_TRUTH,
     BY_TRUTH_MEANING,
+    FAMILY_TITLES,
     LEADING_COLUMNS,
     VERDICTS,
     Column,
@@ -267,7 +268,7 @@ def _remarks(comparison: Comparison) -> list[str]:
         )
     remarks.append(BY_TRUTH_MEANING)
     if comparison.powerless:
-        families = ", ".join(comparison.powerless)
+        families = "; ".join(FAMILY_TITLES[family] for family in comparison.powerless)
         remarks.append(
             f"Too few {comparison.unit} for a verdict, however clear the difference, in these"
             f" families of tests: {families}."

@@ -16,6 +16,7 @@ from nnunet_nacl.evaluation.comparison import (
     BY_TRUTH,
     BY_TRUTH_MEANING,
     CALIBRATION_METRICS,
+    FAMILY_TITLES,
     LEADING_COLUMNS,
     PAPER_COLUMNS,
     Comparison,
@@ -221,8 +222,8 @@ class _TableMaker:
         undefined = self._undefined([f"ECE:{mask}" for mask in MASKS])
         caption = (
             f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach})."
-            f" The paper's are those on the foreground. CECE is the mean over {classes}; the"
-            f" paper's formula sums them. Lower is better. {BY_TRUTH_MEANING}{undefined}"
+            f" CECE is the mean over {classes}. The NACL paper measures ECE and CECE on the"
+            f" foreground, and its CECE is the sum. Lower is better. {BY_TRUTH_MEANING}{undefined}"
         )
         better = dict.fromkeys(titles.values(), "lower")
         return self.make("calibration", "Calibration", caption, rows, decimals=4, better=better)
@@ -236,10 +237,10 @@ class _TableMaker:
         for test in tests.to_dict("records"):
             rows.append(self._statistics_row(cast(TestedDifference, test)))
         n_tests = self.comparison.family_sizes
-        sizes = ", ".join(f"{family} {n}" for family, n in n_tests.items()) or "none"
+        sizes = "; ".join(f"{FAMILY_TITLES[family]}: {n}" for family, n in n_tests.items())
         powerless = ""
         if self.comparison.powerless:
-            families = ", ".join(self.comparison.powerless)
+            families = "; ".join(FAMILY_TITLES[family] for family in self.comparison.powerless)
             powerless = (
                 f" Too few for p (Holm) below 0.05, however clear the difference: {families}."
             )
@@ -247,8 +248,8 @@ class _TableMaker:
             "mean over the cases in which both have a value, with the 95 % percentile bootstrap"
             f" interval over {unit} ({draws['n_bootstrap']:,} samples, seed {draws['seed']}). p:"
             f" Wilcoxon's signed-rank test, two-sided, over n {unit}, equal values dropped; p"
-            f" (Holm): corrected over all methods and metrics of one family (tests: {sizes};"
-            " calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05;"
+            " (Holm): corrected over all methods and metrics of one family (numbers of tests:"
+            f" {sizes or 'none'}). better, worse: p (Holm) below 0.05;"
             f" mixed: then the mean points the other way than most {unit}. Intervals are not"
             f" corrected.{powerless} {BY_TRUTH_MEANING} HD95 of a"
             " case: mean over structures that have a distance for all methods. One training per"
@@ -297,7 +298,7 @@ class _TableMaker:
         )
         better = {"MAE predicted": "lower", "rho": "higher"}
         rows = quality_rows(self._quality_reports)
-        return self.make("quality", "Quality as promised", caption, rows, better=better)
+        return self.make("quality", "Predicted Dice and true Dice", caption, rows, better=better)
 
     def workload(self) -> Table:
         """What a look at some cases finds of the bad ones."""
@@ -307,7 +308,8 @@ class _TableMaker:
         ]
         caption = (
             f"a case is bad where the Dice of some structure is below {', '.join(limits)}. Of the"
-            " bad cases, the share that is found by looking at so many percent, in an order."
+            " bad cases, the share that is found by looking at so many percent of all cases, in the"
+            " order of the lowest predicted Dice or of the highest mean entropy."
         )
         return self.make(
             "workload", "Cases to look at", caption, workload_rows(self._quality_reports)
@@ -331,18 +333,33 @@ class _TableMaker:
         )
 
     def _undefined(self, column_ids: Sequence[str]) -> str:
-        """Names the cases that have no value: they are left out of a mean."""
-        parts = []
-        values = self.comparison.values
+        """Names the cases that have no value: they are left out of a mean.
+
+        Columns and methods that lack the same cases are named together.
+        """
+        columns_by_cases: dict[tuple[str, ...], list[str]] = {}
         for column in column_ids:
-            for name, label in self.comparison.labels.items():
-                missing = values.index[values[column][name].isna()].tolist()
-                if missing:
-                    title = self.comparison.columns[column].title
-                    parts.append(f"{title}, {label}: {len(missing)} ({some(missing)})")
+            for cases, methods in self._methods_by_missing_cases(column).items():
+                title = self.comparison.columns[column].title
+                if len(methods) < len(self.comparison.labels):
+                    title += f" of {', '.join(methods)}"
+                columns_by_cases.setdefault(cases, []).append(title)
+        parts = []
+        for cases, titles in columns_by_cases.items():
+            parts.append(f"{', '.join(titles)}: {len(cases)} ({some(cases)})")
         if not parts:
             return ""
-        return f" Undefined and left out of the means: {some(parts)}."
+        return f" Undefined and left out of the means: {some(parts, separator='; ')}."
+
+    def _methods_by_missing_cases(self, column: str) -> dict[tuple[str, ...], list[str]]:
+        """By the cases without a value in a column the labels of the methods that lack them."""
+        values = self.comparison.values[column]
+        methods: dict[tuple[str, ...], list[str]] = {}
+        for name, label in self.comparison.labels.items():
+            missing = values.index[values[name].isna()]
+            if len(missing):
+                methods.setdefault(tuple(missing), []).append(label)
+        return methods
 
 
 def _p_text(p: float) -> str:

@@ -95,7 +95,7 @@ class UnlikeScans:
         verb = "is" if self.n_unlike == 1 else "are"
         return (
             f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans"
-            f" (by chance p = {self.probability:.2g}):"
+            f" (as many by chance: p = {self.probability:.2g}):"
             " intervals and flags are not supported there."
         )
 

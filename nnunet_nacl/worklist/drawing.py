@@ -25,6 +25,8 @@ COLORS = np.array([(0, 0, 0), *map(ImageColor.getrgb, STRUCTURE_COLORS)], np.uin
 _FILL = 0.35  # opacity of the colour within a structure
 _GREY_LEVELS = 64  # the eye sees no more beside each other, and the file is smaller by a third
 _RING_RADIUS = 0.07  # of the longer side of the picture
+_HALF_LETTER = 11  # pixels from the middle of a letter at an edge to what lies beside it
+_LEAST_SIDE = 96  # pixels, so that letters, scale bar and its length do not lie on each other
 
 
 def draw_slice(
@@ -37,7 +39,8 @@ def draw_slice(
 ) -> Image.Image:
     """A slice with its structures in colour over it and a scale bar.
 
-    Where there are more structures than colours, each also has its number, from 1.
+    Where there are more structures than colours, each also has its number, from 1. A thin slice
+    lies in the middle of a black picture, which has room for what is written on it.
 
     Args:
         image: (rows, columns) image; the grey window runs from its 1st to its 99th percentile.
@@ -54,9 +57,11 @@ def draw_slice(
     draw = ImageDraw.Draw(picture)
     if len(structures.foreground) > len(STRUCTURE_COLORS):
         _write_numbers(draw, enlarged_labels, structures)
-    _write_edges(draw, grid, edges)
-    _draw_scale_bar(draw, grid)
     _draw_ring(draw, grid, mark)
+    picture = _widen_thin_picture(picture)
+    draw = ImageDraw.Draw(picture)
+    _write_edges(draw, picture.size, edges)
+    _draw_scale_bar(draw, picture.size, grid, has_letters=bool(edges))
     # a palette: a third of the size, and no difference to the eye
     return picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
@@ -113,9 +118,18 @@ def _write_numbers(draw: ImageDraw.ImageDraw, labels: np.ndarray, structures: La
         )
 
 
-def _write_edges(draw: ImageDraw.ImageDraw, grid: Grid, edges: Sequence[str]) -> None:
-    """Letters at the left, right, upper and lower edge."""
-    height, width = grid.pixels
+def _widen_thin_picture(picture: Image.Image) -> Image.Image:
+    """The picture, with black at both sides where it is narrower or lower than ``_LEAST_SIDE``."""
+    size = (max(picture.width, _LEAST_SIDE), max(picture.height, _LEAST_SIDE))
+    widened = Image.new("RGB", size)
+    place = ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2)
+    widened.paste(picture, place)
+    return widened
+
+
+def _write_edges(draw: ImageDraw.ImageDraw, size: tuple[int, int], edges: Sequence[str]) -> None:
+    """Letters at the left, right, upper and lower edge of a picture of that width and height."""
+    width, height = size
     places = (
         (5, height / 2, "lm"),
         (width - 5, height / 2, "rm"),
@@ -126,15 +140,25 @@ def _write_edges(draw: ImageDraw.ImageDraw, grid: Grid, edges: Sequence[str]) ->
         _write_white(draw, (x, y), letter, anchor, 17)
 
 
-def _draw_scale_bar(draw: ImageDraw.ImageDraw, grid: Grid) -> None:
-    """A bar of a round length in the lower left corner, and that length."""
+def _draw_scale_bar(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], grid: Grid, has_letters: bool
+) -> None:
+    """A bar of a round length in the lower left corner, and that length.
+
+    In a narrow picture, of that width and height, both lie above the letter at its lower edge.
+    """
+    width, height = size
     bar = grid.scale_bar()
+    unit = "mm" if grid.physical else "pixels"
+    text = f"{bar.length:g} {unit}"
     x = 10
-    y = grid.pixels[0] - 12
+    y = height - 12
+    right_end = x + max(bar.pixels, _font(15).getlength(text))
+    if has_letters and right_end > width / 2 - _HALF_LETTER:
+        y -= 2 * _HALF_LETTER
     draw.rectangle((x - 1, y - 1, x + bar.pixels + 1, y + 4), fill="black")
     draw.rectangle((x, y, x + bar.pixels, y + 3), fill="white")
-    unit = "mm" if grid.physical else "pixels"
-    _write_white(draw, (x, y - 5), f"{bar.length:g} {unit}", "ls", 15)
+    _write_white(draw, (x, y - 5), text, "ls", 15)
 
 
 def _write_white(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.reports.tables import frames, text_of
+from nnunet_nacl.worklist.list_files import PAGE
 from nnunet_nacl.worklist.outcome_document import FLAGGED, OTHER, RANDOM, Outcome
 
 _GROUPS_CAPTION = "Scans that were looked at"
@@ -43,6 +44,8 @@ def outcome_page(outcome: Outcome) -> str:
         notes=outcome.warnings,
         sentences=_sentences(outcome),
         made=date,
+        list_page=PAGE,
+        has_predicted=bool(outcome.predicted),
     )
 
 
@@ -52,8 +55,8 @@ def _group_table(outcome: Outcome) -> pd.DataFrame:
         "n": "scans",
         "looked_at": "looked at",
         "changed": "changed",
+        "judged": "judged",
         "bad": "bad",
-        "judged": "of",
     }
     counts = pd.DataFrame(outcome.groups).T[list(columns)]
     return counts.rename(columns=columns).reset_index(names="group").astype(str)
@@ -132,7 +135,7 @@ def _sentences_without_draw(
     chosen: Mapping[str, int], not_flagged: Mapping[str, int], n_scans: int
 ) -> list[str]:
     """What is known of bad scans without a flag where none that was chosen by chance is judged."""
-    remedy = "choose some by chance (predict -also)"
+    remedy = "choose some by chance (`predict -also`)"
     if chosen["n"]:
         remedy = "judge those that were chosen by chance"
     sentences = [f"How many bad scans are left unseen is not known: {remedy}."]

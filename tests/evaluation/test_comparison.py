@@ -122,6 +122,17 @@ def test_undefined_values_leave_their_pairs_out(dataset):
     assert n["Dice:1", "nnUNetTrainerCE"] == n["Dice:2", "nnUNetTrainerNACL"] == 8
 
 
+def test_captions_name_cases_without_a_value_once_for_all_that_lack_them(dataset):
+    third, fifth = (dataset.records["nnUNetTrainer"][i].case for i in (2, 4))
+    for records in dataset.records.values():
+        records[4] = with_structure(records[4], "2", NOTHING, math.nan)
+    label = dataset.labels["nnUNetTrainerNACL"]
+    lacks_third = f"DSC Anterior of {label}, HD95 Anterior (mm) of {label}: 1 ({third})"
+    lacks_fifth = f"DSC Posterior, HD95 Posterior (mm): 1 ({fifth})"
+    caption = tables_of(dataset)["discrimination"].caption
+    assert f"Undefined and left out of the means: {lacks_third}; {lacks_fifth}." in caption
+
+
 def test_means_over_structures_are_nnunets(dataset):
     values = dataset.values.xs("nnUNetTrainerNACL", axis=1, level=1)
     assert values["Dice"].iloc[2] == values["Dice:2"].iloc[2]

@@ -43,7 +43,7 @@ def page(chromium, address):  # noqa: F811
 def test_it_loads_without_complaint_and_asks_for_nothing(page):
     assert page.complaints == []
     assert [request.rsplit("/")[-1] for request in page.requests] == ["report.html"]
-    assert page.evaluate("document.title") == "3 methods on Dataset999_Synthetic"
+    assert page.evaluate("document.title") == "Comparison of 3 methods on Dataset999_Synthetic"
 
 
 def click(page, column: int) -> None:
@@ -107,3 +107,14 @@ def test_the_link_to_every_test_unfolds_their_table(page):
     page.get_by_role("link", name="Every test").click()
     assert table.is_visible()
     assert page.evaluate("document.querySelectorAll('details[open]').length") == 1
+
+
+def test_a_hint_on_a_figure_is_dark_on_its_white_paper_in_the_dark_too(chromium, address):  # noqa: F811
+    context = chromium.new_context(viewport={"width": 400, "height": 900}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    page.locator(".paper.wider").first.wait_for(state="attached")
+    hint = "getComputedStyle(document.querySelector('.paper.wider'), '::before').color"
+    assert page.evaluate(hint) == "rgb(85, 85, 85)"
+    context.close()

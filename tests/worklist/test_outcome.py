@@ -178,6 +178,9 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     page = Page((output / "outcome.html").read_text(encoding="utf-8"))
     assert not page.faults
     assert "22.2 %" in page.text
+    assert {"href": "index.html"} in page.all("a")
+    for heading in ("looked at", "changed", "judged", "bad"):
+        assert heading in page.text.lower().split("how to read it")[1], "columns are explained"
 
 
 def marks_of(folder, **marks: str):

@@ -213,7 +213,20 @@ row.checkVisibility()).map(
     assert headings == ["scan", "predicted Dice, volume", "why look"], "pictures have no order"
     page.locator("thead button").first.click()
     assert page.evaluate(visible) == sorted(page.evaluate(visible))
+    for _ in range(2):
+        page.locator("thead button").first.click()
+    assert page.locator("#sort-status").text_content() == "Scans: in the order of the list"
     assert len(page.evaluate(visible)) == len(listed.scans)
+
+
+def test_the_first_screen_says_what_to_do_and_shows_where(browse, listed):
+    page = browse()
+    assert "Start with the flagged scans" in page.locator("header").inner_text()
+    assert page.locator("tbody tr").first.bounding_box()["y"] < 800
+    page = browse("b")
+    for part in ("#slider", "select[name=mark]", "textarea"):
+        box = page.locator(part).bounding_box()
+        assert box["y"] + box["height"] < 800, part
 
 
 def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):
@@ -244,7 +257,14 @@ def test_the_page_of_an_outcome_says_on_a_phone_that_a_table_is_wider(chromium, 
     table = pd.DataFrame({f"column {i}": ["a value"] for i in range(12)})
     complaints = []
     (tmp_path / "outcome.html").write_text(
-        render_page("outcome.html", made="", sentences=[], tables=[("What", table)])
+        render_page(
+            "outcome.html",
+            made="",
+            sentences=[],
+            tables=[("What", table)],
+            list_page="index.html",
+            has_predicted=True,
+        )
     )
     page = chromium.new_page(viewport={"width": 400, "height": 900})
     page.on("pageerror", lambda error: complaints.append(str(error)))

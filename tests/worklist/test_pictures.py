@@ -23,6 +23,7 @@ from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.voxel_uncertainty import VarianceByBlock
 from nnunet_nacl.nnunet.preprocessing import for_pictures
+from nnunet_nacl.worklist.drawing import draw_slice
 from nnunet_nacl.worklist.pages import scan_page
 from nnunet_nacl.worklist.pictures import draw_scan
 from nnunet_nacl.worklist.review_list import review_list
@@ -171,6 +172,49 @@ def test_slices_are_spaced_evenly_with_the_least_certain_place_of_each_structure
     assert {number for number, *_ in many["places"].values()} <= {*numbers}
     assert many["of"] == 160
     assert set(np.diff(numbers)) <= {1, 2, 3, 4}
+
+
+def test_a_thin_slice_lies_in_a_black_picture_with_room_for_its_letters():
+    """Four slices of 2 mm, as seen from the front: 64 voxels wide, and 8 mm high."""
+    labels = Labels(("0", "1"), (0, 1), False, None, (0, 1))
+    grid = Grid((4, 64), (2.0, 1.0), (180, 240))
+    height, width = grid.pixels
+    assert height < 25
+    bright = np.tile([0.0, 1.0], (4, 32))
+    nothing = np.zeros((4, 64), np.int8)
+    picture = draw_slice(bright, nothing, labels, grid, "RLSI", mark=(1, 60)).convert("L")
+    assert picture.size == (width, 96)
+    pixels = np.asarray(picture)
+    top = (96 - height) // 2
+    for edge in (slice(0, 20), slice(-60, -40)):  # beside letters in the middle and the scale bar
+        assert not pixels[:top, edge].any()
+        assert pixels[top : top + height, edge].any()
+    letters = {
+        "upper": pixels[: top - 2, width // 3 : -width // 3],
+        "lower": pixels[top + height + 2 :, width // 3 : -width // 3],
+    }
+    assert all((letter == 255).any() for letter in letters.values())
+
+
+def test_the_page_of_a_picture_without_other_slices_speaks_of_none(tmp_path):
+    shape = (1, 60, 80)
+    labels = Labels(("0", "1"), (0, 1), False, None, (0, 1))
+    segmentation = np.zeros(shape, np.int8)
+    segmentation[0, 20:40, 30:50] = 1
+    image = for_pictures(np.random.default_rng(0).random(shape, np.float32))
+    case = Case("flat", labels, Geometry((999.0, 1.0, 1.0)), segmentation)
+    case = replace(case, image=image, images=(Path("flat_0000.nii.gz"),))
+    views = Views({}, np.ones(shape), VarianceByBlock(1, shape, (999.0, 1.0, 1.0)))
+    scan = record("flat", structure(0.6, name="1"))
+    folder = SimpleNamespace(plans={})
+    drawn = draw_scan(scan, case, views, {"1": (0, 20, 30)}, folder, with_page=True)
+    drawn.save(record_path(tmp_path / RECORDS, "flat"))
+    page = Page(scan_page(review_list([drawn]), "flat", tmp_path))
+    assert not page.faults
+    assert "The ring marks the place where the network is least certain of 1." in page.text
+    assert "through the slices" not in page.text
+    [slider] = [element for element in page.all("input") if element.get("id") == "slider"]
+    assert "hidden" in slider
 
 
 def test_a_page_stays_small_whatever_the_image(tmp_path):

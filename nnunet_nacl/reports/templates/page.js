@@ -39,7 +39,7 @@
           rows.sort(compare(column, numeric, next === "ascending" ? 1 : -1));
         }
         body.append(...rows);
-        const how = next === "none" ? "in the order of the comparison" : `sorted by ${button.textContent.trim()}, ${next}`;
+        const how = next === "none" ? status.dataset.unsorted : `sorted by ${button.textContent.trim()}, ${next}`;
         status.textContent = `${table.caption.textContent.split(":")[0].trim()}: ${how}`;
       });
     });

@@ -21,6 +21,8 @@
     const { slices, first, ring, of, axis } = JSON.parse(element("slices").textContent);
     const slider = element("slider");
     const mark = viewer.querySelector(".ring");
+    const { width, height } = viewer.querySelector("img.grey").attributes;
+    viewer.style.setProperty("--aspect", width.value / height.value);
     [mark.style.left, mark.style.top] = ring.map((share) => `${100 * share}%`);
     const layers = ["grey", "outlines", "confidence"].map((name) => viewer.querySelector(`img.${name}`));
     const draw = () => {
