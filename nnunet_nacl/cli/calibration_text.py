@@ -35,6 +35,10 @@ _ORDERS = (
     "by entropy, by chance: scans to look at if the mean entropy, or nothing, orders them in place"
     " of the score."
 )
+_TOO_FEW_BAD = (
+    "Too few scans are bad to say how many must be looked at. `nnunet_nacl predict` takes a higher"
+    " -bad, or, from 19 patients on, -miss 0.05: at most 5 % of all scans are bad and not flagged."
+)
 _ESTIMATE = ""  # the rows say which
 _CHECK_COLUMNS = ("error", "error of a constant", "in 90 % interval", "width", "cases")
 _ESTIMATES = (
@@ -96,9 +100,9 @@ def _form_text(calibration_map: CalibrationMap) -> str:
     if not math.isinf(ridge):
         shrunk = f", ridge {ridge:g}"
     fitted = calibration_map.fitted
-    size = f"{len(fitted.part_of)} cases, {len(fitted.cross_fit)} parts"
+    size = f"{len(fitted.part_of)} cases, cross-fitted in {len(fitted.cross_fit)} parts"
     return wrap_text(
-        f"form {calibration_map.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop:"
+        f"form {calibration_map.form}{shrunk}, {size}; NLL of left-out cases in nnU-Net's crop:"
         f" {scores}"
     )
 
@@ -169,6 +173,8 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
         lines.append(wrap_text(flags.aim))
     if rows:
         lines += [heading, text_of(rows), wrap_text(_ORDERS)]
+    else:
+        advice = _TOO_FEW_BAD
     return "\n".join([*lines, *named_together(unknown), wrap_text(advice)])
 
 

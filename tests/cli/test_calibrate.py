@@ -85,6 +85,10 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     model = make(labels=labels)
     before = files_below(model.folder)
     assert calibrate(model) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    # with six patients no limit can be set, so none is advised
+    assert "from 19 patients on, -miss 0.05" in printed
+    assert "flags such scans" not in printed
     document = map_of(model)
     fitted = document["fitted"]
     origin = document["origin"]
