@@ -209,12 +209,14 @@ class ReviewList:
         are = "is" if n_flagged == 1 else "are"
         text = f"{n_flagged} of {n_scans} {scans} {are} flagged"
         shared_by_flagged = [kind for kind, n in self._kinds.items() if n == n_flagged]
+        also = ""
         if shared_by_flagged:
             each = "each " if n_flagged > 1 else ""
             text += f", {each}because {' and '.join(shared_by_flagged)}"
+            also = "also "
         for kind, n in self._kinds.items():
             if n < n_flagged:
-                text += f", {n} because {kind}"
+                text += f", {n} {also}because {kind}"
 
         if self.aims.also and n_flagged == n_scans:
             return (

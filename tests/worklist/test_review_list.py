@@ -113,7 +113,7 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
     ]
     off = "Flagging by predicted Dice is off: -bad 0.7 turns it on."
     listed = review_list(records, calibrator())
-    differs = "1 because the image differs from the training images"
+    differs = "1 also because the image differs from the training images"
     assert (
         listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
     )
