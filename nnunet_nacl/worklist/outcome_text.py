@@ -113,7 +113,9 @@ def _sentences(outcome: Outcome) -> list[str]:
     sentences = [
         f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were"
         f" corrected or rejected, and {not_flagged['changed']} of {not_flagged['looked_at']}"
-        " others."
+        " others.",
+        f"{flagged['bad']} of {flagged['judged']} flagged scans that were judged are bad, and"
+        f" {not_flagged['bad']} of {not_flagged['judged']} others.",
     ]
     if chosen["judged"]:
         sentences.append(_sentence_of_draw(outcome, chosen, not_flagged, n_scans))

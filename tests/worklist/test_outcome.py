@@ -167,6 +167,7 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
         "1 of 2 flagged scans that were looked at were corrected or rejected, and 1 of 4 others."
         in printed
     )
+    assert "1 of 2 flagged scans that were judged are bad, and 1 of 4 others." in printed
     # 4 of 6 not flagged, 1 of 3 chosen bad; two bad among four leave at most one in three chosen
     # with probability 1/2
     assert "So 22.2 % of all scans are bad and not flagged" in printed
