@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nnunet_nacl.calibration.fitting import (
     AFFINE_FORMS,
@@ -98,17 +100,8 @@ def cross_fit(
         A fit for each form and ridge that was tried: affine forms, the prior map where there is
         one, and conditional maps, those with a stronger ridge, and so less freedom, first.
     """
-    fits: list[_Fit] = []
-    losses: list[np.ndarray] = []  # of each case, when it was left out
-    # Fits are made one by one as the loop asks for them: what follows a `break` is never fitted.
-    for fit in _fit_all_forms(cases, folds, prior_map, progress):
-        fits.append(fit)
-        losses.append(
-            np.array([case_loss(case, fit.maps[fold]) for fold, case in zip(folds, cases)])
-        )
-        is_weaker = fit.form == "conditional" and fit.ridge < STRENGTHS[0]
-        if is_weaker and losses[-1].mean() > losses[-2].mean():
-            break  # still weaker ridges would learn still more by heart
+    with _one_thread():
+        fits, losses = _fit_while_better(cases, folds, prior_map, progress)
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
     least = min(losses, key=np.mean)
     cross_fits = []
@@ -124,6 +117,41 @@ def cross_fit(
         fold_maps = {fold: fitted for fold, fitted in fit.maps.items() if fold is not None}
         cross_fits.append(CrossFit(score, fit.maps[None], fold_maps, loss, patients))
     return cross_fits
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch computes in one thread: blocks of voxels are too small for several, which wait for
+    each other after each of them, and beside another program that takes up to fifty times as
+    long."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _fit_while_better(
+    cases: Sequence[Voxels],
+    folds: Sequence[str],
+    prior_map: LogOddsMap | None,
+    progress: Callable[[], object],
+) -> tuple[list[_Fit], list[np.ndarray]]:
+    """Fits of all forms, until a weaker ridge does worse, and the (cases,) losses of each when a
+    case was left out."""
+    fits: list[_Fit] = []
+    losses: list[np.ndarray] = []
+    # Fits are made one by one as the loop asks for them: what follows a `break` is never fitted.
+    for fit in _fit_all_forms(cases, folds, prior_map, progress):
+        fits.append(fit)
+        losses.append(
+            np.array([case_loss(case, fit.maps[fold]) for fold, case in zip(folds, cases)])
+        )
+        is_weaker = fit.form == "conditional" and fit.ridge < STRENGTHS[0]
+        if is_weaker and losses[-1].mean() > losses[-2].mean():
+            break  # still weaker ridges would learn still more by heart
+    return fits, losses
 
 
 def _fit_all_forms(

@@ -158,9 +158,6 @@ def _run(argv: Sequence[str]) -> int:
     handler = logging.StreamHandler()
     log.addHandler(handler)
     on_command_line = ON_COMMAND_LINE.set(True)
-    # PyTorch's threads read it when it is imported. Those that spin while they wait for each other
-    # take up to fifty times as long beside other work, such as a training.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         args = build_parser(argv).parse_args(argv)
         quiet = getattr(args, "quiet", False)

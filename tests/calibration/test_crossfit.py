@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from nnunet_nacl.calibration.crossfit import (
     PRIOR_FORM,
@@ -69,6 +70,19 @@ def test_ridges_are_weakened_until_cases_left_out_do_worse(truth):
     if len(ridges) < len(STRENGTHS):
         assert losses[-1] > losses[-2]
     assert len(calls) == 4 * len(fits)  # of all cases, and without each third
+
+
+def test_fits_take_one_thread_and_give_the_others_back():
+    cases = drawn_from(MATRICES, cases=6, voxels=200)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = set()
+    try:
+        cross_fit(cases, thirds(6), progress=lambda: seen.add(torch.get_num_threads()))
+        assert seen == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def test_few_cases_keep_the_map_that_is_given():

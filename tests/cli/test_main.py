@@ -37,23 +37,6 @@ def only(monkeypatch: pytest.MonkeyPatch):
     return replace
 
 
-@pytest.mark.parametrize(("asked_for", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_wait_without_spinning_unless_the_user_says_otherwise(
-    asked_for: str | None, policy: str, only, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that the end of the test undoes a change
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    if asked_for is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", asked_for)
-
-    def run(args: argparse.Namespace) -> int:
-        assert os.environ["OMP_WAIT_POLICY"] == policy
-        return 0
-
-    only(run)
-    assert cli.main(["thing"]) == 0
-
-
 @pytest.mark.parametrize("name", sorted(cli.SUBCOMMANDS))
 def test_examples_are_of_the_subcommand_and_its_listed_options(name: str, capsys) -> None:
     with pytest.raises(SystemExit):
