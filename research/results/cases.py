@@ -281,7 +281,12 @@ def pooled(cases: Sequence[Voxels]) -> Voxels:
 
 
 def on_grid(voxels: Voxels) -> Voxels:
-    """The voxels with their log-odds on the grid, equal ones as one with their weight."""
+    """The voxels with their log-odds on the grid, equal ones as one with their weight.
+
+    Of several structures there is no grid, and the voxels stay as they are.
+    """
+    if len(voxels.log_odds) > 1:
+        return voxels
     place = grid_places(voxels.log_odds[0])
     number = (2 * place + voxels.label) * 2 + voxels.target  # equal voxels have the same
     weight_of_number = torch.bincount(number, voxels.all_weights)

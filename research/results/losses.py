@@ -129,7 +129,10 @@ def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
     validation = find_fold_folders(model, [training.fold])[training.fold]
     measure(validation, Work(with_sample=True), records, training.trainer)
     cases = read_cases(records, study.patient)
-    return {RAW: case_values(cases, cases.records), MAP: case_values(cases, cross_fitted(cases))}
+    return {
+        RAW: case_values(cases, cases.records, study.structure),
+        MAP: case_values(cases, cross_fitted(cases), study.structure),
+    }
 
 
 def cross_fitted(cases: Cases) -> dict[str, CaseRecord]:
@@ -145,18 +148,20 @@ def cross_fitted(cases: Cases) -> dict[str, CaseRecord]:
     return records
 
 
-def case_values(cases: Cases, records: Mapping[str, CaseRecord]) -> pd.DataFrame:
+def case_values(cases: Cases, records: Mapping[str, CaseRecord], structure: str) -> pd.DataFrame:
     """A row a case: what came of its segmentation and probabilities.
 
     Args:
         cases: As trained.
         records: The same, as trained or under a map.
+        structure: Name of the structure of Dice; the metrics are of all together.
 
     Returns:
         ``patient``; Dice and whether the structure was missed, where it is present; whether it was
         invented, where it is absent; the ``METRICS``; and the ``SUMS`` of its segmented voxels.
     """
     table = cases.table
+    table = table[table.name == structure]
     metrics = scores(records.values())
     present = table.true_volume > 0
     segmented = table.volume > 0
