@@ -203,11 +203,14 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
 
     Args:
         fits: Forms and ridges that were tried, in the order of :func:`cross_fit`.
-        form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the
-            temperature where there is none) or a conditional map, the first of these, and so the
-            one with least freedom, that on left-out cases is no worse than the best of them by more
-            than one standard error of the difference. ``shift`` is for checkpoints alone: no
-            candidate, and so nothing that one is held against.
+        form: One of ``FORMS``, of which the best ridge is taken, or ``auto``. Its candidates are
+            the prior map (the temperature where there is none) and the conditional maps. Taken is
+            the first of them, and so the one with least freedom, whose NLL on left-out cases
+            exceeds that of the best candidate by at most one standard error of the difference.
+            ``shift`` is for checkpoints alone and never a candidate.
+
+    Raises:
+        ValueError: There is no fit of the form.
     """
     if form != "auto":
         same_form = [fit for fit in fits if fit.score.form == form]
@@ -218,6 +221,6 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
     best = min(candidates, key=lambda fit: fit.score.nll)
     for fit in candidates:
         worse_by = fit.losses - best.losses
-        if fit is best or worse_by.mean() <= error_of_mean(worse_by, fit.patients):
+        if worse_by.mean() <= error_of_mean(worse_by, fit.patients):
             return fit
-    return best
+    return best  # the standard error of a single patient is NaN, so that nothing compares

@@ -119,23 +119,20 @@ def make_columns(
 
 
 def _structure_column(metric: str, key: str | None, name: str, family: str) -> Column:
-    """A metric of one structure, by nnU-Net's key and its name, or of all together.
+    """A metric of one structure, by nnU-Net's key and its name; None and empty: of all together.
 
-    ``family`` has the tests that are corrected together.
+    ``family`` is the one whose tests are corrected together with this column's.
     """
     described = (OVERLAP_METRICS | COMPONENT_METRICS)[metric]
-    title = f"{described.title} {name}".rstrip()
-    if described.unit:
-        title += f" ({described.unit})"
     return Column(
-        title,
-        "discrimination",
-        described.better,
-        described.unit,
-        metric,
-        None,
-        key,
-        family if described.tested else None,
+        title=described.heading_of(name),
+        group="discrimination",
+        better=described.better,
+        unit=described.unit,
+        metric=metric,
+        mask=None,
+        structure=key,
+        family=family if described.tested else None,
     )
 
 

@@ -25,10 +25,10 @@ class StructureMetric(NamedTuple):
     unit: str = ""
     tested: bool = True
 
-    @property
-    def heading(self) -> str:
-        """The title with the unit."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+    def heading_of(self, structure: str = "") -> str:
+        """The title, the name of the structure if there is one, and the unit if there is one."""
+        parts = [self.title, structure, f"({self.unit})" if self.unit else ""]
+        return " ".join(part for part in parts if part)
 
 
 OVERLAP_METRICS = {
@@ -73,7 +73,7 @@ COMPONENT_METRICS = {
 
 
 def better_text(metrics: list[StructureMetric]) -> str:
-    """Which values are better, such as `Higher DSC is better, lower HD95.`"""
+    """Which values of some metrics (one or more) are better: `Higher DSC is better, lower HD95.`"""
     parts = []
     for better in ("higher", "lower"):
         titles = [metric.title for metric in metrics if metric.better == better]

@@ -143,7 +143,7 @@ class _TableMaker:
             if self.comparison.component_structures:
                 means = means.join(self._components(suffix))
             rows += [{"structure": structure} | row for row in self.rows_of_methods(means)]
-        better = {metric.heading: metric.better for metric in OVERLAP_METRICS.values()}
+        better = {metric.heading_of(): metric.better for metric in OVERLAP_METRICS.values()}
         if self.comparison.component_structures:
             better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
         caption = self._discrimination_caption()
@@ -165,7 +165,7 @@ class _TableMaker:
         """Means of overlap and distances of a structure, see :meth:`_suffixes`: a row a method."""
         columns = {}
         for column, metric in OVERLAP_METRICS.items():
-            columns[metric.heading] = self.comparison.means[f"{column}{suffix}"]
+            columns[metric.heading_of()] = self.comparison.means[f"{column}{suffix}"]
         return pd.DataFrame(columns)
 
     def _discrimination_caption(self) -> str:

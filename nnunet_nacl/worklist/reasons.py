@@ -75,7 +75,7 @@ def find_reasons(
     flags: Flags | None,
     *,
     oddities: Mapping[str, Mapping[str, str]],
-    is_listed: Sequence[bool] | np.ndarray,
+    may_be_in_pieces: Sequence[bool] | np.ndarray,
 ) -> dict[str, dict[str, Reason]]:
     """By scan the texts of all reasons to look at it, and what each is about.
 
@@ -88,10 +88,10 @@ def find_reasons(
         flags: By which score scans are flagged; None: by none.
         oddities: By case what is odd about the image, and the kind of each, see
             :func:`oddities_of_image`; nothing is odd about those that are not named.
-        is_listed: Of each row whether several components of its structure are no reason: they are
-            findings, or the map knows that calibration scans have several, too.
+        may_be_in_pieces: Of each row whether several components of its structure are no reason:
+            they are findings, or the map knows that calibration scans have several, too.
     """
-    is_reason = _find_kinds(structures, flags, np.asarray(is_listed, bool))
+    is_reason = _find_kinds(structures, flags, np.asarray(may_be_in_pieces, bool))
     named = _name_rows(structures)
     reasons: dict[str, dict[str, Reason]] = {case: {} for case in structures.index.unique()}
 
@@ -116,12 +116,12 @@ def find_reasons(
 
 
 def _find_kinds(
-    structures: pd.DataFrame, flags: Flags | None, is_listed: np.ndarray
+    structures: pd.DataFrame, flags: Flags | None, may_be_in_pieces: np.ndarray
 ) -> pd.DataFrame:
     """Of each row which kinds of reason hold: a column of truth values for each kind.
 
     Of a scan without any segmented structure, ``nothing_segmented`` takes the place of ``missed``
-    where nobody knows how likely the structures are. Arguments as for :func:`find_reasons`.
+    where ``present`` is NaN for any of its structures. Arguments as for :func:`find_reasons`.
     """
     limit = -math.inf
     if flags is not None and flags.threshold is not None:
@@ -138,7 +138,7 @@ def _find_kinds(
         "missed": is_missing & (is_low | ~is_improbable) & ~nothing_segmented,
         "absent": ~is_missing & is_improbable,
         "folds_disagree": structures.members_dice < LOWEST_MEMBERS_DICE,
-        "fragmented": (structures.largest_piece < _LARGEST_PIECE) & ~is_listed,
+        "fragmented": (structures.largest_piece < _LARGEST_PIECE) & ~may_be_in_pieces,
     }
     return pd.DataFrame(kinds)
 

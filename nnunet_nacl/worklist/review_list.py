@@ -264,9 +264,10 @@ def review_list(
     :mod:`~nnunet_nacl.worklist.list_tables`, with ``unit``; ``reasons`` to look, and what each is
     about; ``is_random`` for those chosen by chance; and ``has_page``.
 
-    A batch that is unlike the calibration scans, as of another scanner, is compared with itself: of
-    what is odd about an image only that it stands out of its batch flags it. The batch is compared
-    by the ``patients`` of its scans; None: each scan is of a patient of its own.
+    Where the batch as a whole is unlike the calibration scans, as of another scanner, its scans are
+    compared with each other: the only oddity of an image that flags a scan is then that it stands
+    out of the batch. The batch is compared by the ``patients`` of its scans; None: each scan is of
+    a patient of its own.
     """
     by_case = {record.case: record for record in records}
     bad = None if aims.flags is None else aims.flags.bad
@@ -288,7 +289,7 @@ def review_list(
         structures,
         aims.flags,
         oddities=_find_oddities(scans, records_in_order, calibrator, unlike_batch),
-        is_listed=_are_listed(structures, by_case, calibrator),
+        may_be_in_pieces=_may_be_in_pieces(structures, by_case, calibrator),
     )
     scans["reasons"] = pd.Series([reasons[case] for case in scans.index], scans.index, object)
     _choose_scans(scans, aims)
@@ -344,7 +345,7 @@ def _rank_scans(structures: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _are_listed(
+def _may_be_in_pieces(
     structures: pd.DataFrame, records: Mapping[str, CaseRecord], calibrator: Calibrator
 ) -> np.ndarray:
     """Of each row whether several components are no surprise.

@@ -128,7 +128,8 @@ def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
     records = study.work / "losses" / training.trainer / f"fold_{training.fold}"
     validation = find_fold_folders(model, [training.fold])[training.fold]
     measure(validation, Work(with_sample=True), records, training.trainer)
-    cases = read_cases(records, study.patient)
+    names = list(validation.names)
+    cases = read_cases(records, dict(zip(names, study.patients_or_scans(names))))
     return {
         RAW: case_values(cases, cases.records, study.structure),
         MAP: case_values(cases, cross_fitted(cases), study.structure),

@@ -37,7 +37,7 @@ def looked(*structures, flags=None, unlike="", differences=(), listed=(), **lear
         rows.set_index("case"),
         flags,
         oddities={"case": oddities_of_image(unlike, differences)},
-        is_listed=rows["name"].isin(listed),
+        may_be_in_pieces=rows["name"].isin(listed),
     )
     return list(reasons_by_case["case"])
 
