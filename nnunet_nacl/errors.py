@@ -6,8 +6,7 @@ import contextlib
 import errno
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _MOST_LETTERS = 300  # of a path in a message
@@ -23,14 +22,64 @@ _FIXES = {
 }
 
 
-ON_COMMAND_LINE: ContextVar[bool] = ContextVar("ON_COMMAND_LINE", default=False)
-"""Whether a command line is at work, whose errors name its options, not the arguments of a
-function."""
+_MARK = re.compile(r"\[\[([a-z_]+)(?::([a-z]+))?(?:=([^\[\]]*))?\]\]")
 
 
 class UserError(ValueError):
     """Something that the user gave cannot be used; the message names what was received and what to
-    do instead."""
+    do instead.
+
+    Arguments that it speaks of are marked: ``[[bad]]``, with a value ``[[find=0.9]]``, a switch
+    ``[[overwrite=True]]``, and one of two kinds that an argument takes ``[[methods:folders]]``.
+    As text they are those of the functions; the command line names its options in their place.
+    """
+
+    @property
+    def marked(self) -> str:
+        """The text with its marks, for another message that holds it."""
+        return str(self.args[0])
+
+    @property
+    def message(self) -> Message:
+        """The text as a value that knows its marks, such as why there is no result of a case."""
+        return Message(self.marked)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Message(str):
+    """A text that names arguments as in Python.
+
+    Attributes:
+        marked: The same with its marks, see :class:`UserError`.
+    """
+
+    marked: str
+
+    def __new__(cls, marked: str) -> Message:
+        message = super().__new__(cls, name_arguments(marked))
+        message.marked = marked
+        return message
+
+    def __reduce__(self) -> tuple[type[Message], tuple[str]]:
+        return Message, (self.marked,)
+
+
+def name_arguments(text: str, spelling: Callable[[str, str, str | None], str] | None = None) -> str:
+    """A text with its marked arguments spelled out.
+
+    Args:
+        text: With marks, see :class:`UserError`.
+        spelling: Of an argument, by its name, its kind (may be empty) and its value (None for
+            none); None: as in Python, ``bad`` and ``find=0.9``.
+    """
+    spell = spelling or _spell_in_python
+    return _MARK.sub(lambda mark: spell(mark[1], mark[2] or "", mark[3]), text)
+
+
+def _spell_in_python(name: str, kind: str, value: str | None) -> str:
+    return name if value is None else f"{name}={value}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +113,7 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
     fix = _FIXES.get(error.errno or 0, "check the path and the disk")
     if what:
         fix = fix.removesuffix(", or give another")
-        return f"{prefix}{what} ({reason}); {fix}, or choose another -o."
+        return f"{prefix}{what} ({reason}); {fix}, or choose another [[output]]."
     return f"{prefix}{reason}; {fix}."
 
 
@@ -86,15 +135,16 @@ def named_together(reasons: Mapping[str, str]) -> list[str]:
     """``liver, spleen and 3 more: why`` for each reason, given by name.
 
     Reasons that differ in the name alone, as in that of a file, are one; ``CASE`` stands for the
-    name in it.
+    name in it. Arguments stay marked, see :class:`UserError`.
     """
     names_by_reason: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
+    marked = {name: getattr(reason, "marked", reason) for name, reason in reasons.items()}
+    for name, reason in marked.items():
         names_by_reason.setdefault(reason.replace(name, "CASE"), []).append(name)
     lines = []
     for reason, names in names_by_reason.items():
         if len(names) == 1:
-            reason = reasons[names[0]]  # with the name in it
+            reason = marked[names[0]]  # with the name in it
         lines.append(one_line(f"{some(names, 10)}: {reason}"))
     return lines
 
@@ -134,44 +184,6 @@ def first_line(error: BaseException) -> str:
         if not line.startswith("Exception thrown in SimpleITK"):
             return line.removeprefix("sitk::ERROR: ")
     return type(error).__name__
-
-
-@contextlib.contextmanager
-def errors_name_arguments(arguments: Mapping[str, str]) -> Iterator[None]:
-    """Errors within name arguments in place of options, see :func:`name_arguments`, but not on a
-    command line."""
-    try:
-        yield
-    except UserError as error:
-        if ON_COMMAND_LINE.get():
-            raise
-        raise UserError(name_arguments(str(error), arguments)) from error
-
-
-def name_arguments(text: str, arguments: Mapping[str, str]) -> str:
-    """The text with arguments in place of options, ``bad=0.7`` for ``-bad 0.7``.
-
-    Options in commands, which stand in backquotes, stay.
-
-    Args:
-        text: A message.
-        arguments: By the name of an option without its first dash, the argument that stands for
-            it, as ``{"bad": "bad", "-any_size": "any_size=True"}``.
-    """
-
-    def replace_option(match: re.Match) -> str:
-        option = match["option"]
-        if option is None:  # a command
-            return match[0]
-        value = match["value"]
-        if value is None:
-            return arguments[option]
-        return f"{arguments[option]}={value.strip()}"
-
-    options = "|".join(map(re.escape, arguments))
-    command = "`[^`]*`"
-    option_and_value = rf"(?<![\w-])-(?P<option>{options})\b(?!-)(?P<value> [\d.]*\d)?"
-    return re.sub(f"{command}|{option_and_value}", replace_option, text)
 
 
 @contextlib.contextmanager

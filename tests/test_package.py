@@ -73,7 +73,17 @@ def foreign_imports_below(*folders: Path) -> set[str]:
 
 
 LAYERS = (
-    ("errors", "files", "csv_text", "images", "json_files", "json_types", "label_space", "methods"),
+    (
+        "errors",
+        "command_lines",
+        "files",
+        "csv_text",
+        "images",
+        "json_files",
+        "json_types",
+        "label_space",
+        "methods",
+    ),
     ("losses", "metrics"),
     ("calibration", "quality"),
     ("cases",),

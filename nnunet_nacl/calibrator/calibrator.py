@@ -31,10 +31,11 @@ from nnunet_nacl.calibrator.map_file import (
 )
 from nnunet_nacl.calibrator.map_parts import MapQuality, UsedMap
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record
+from nnunet_nacl.command_lines import calibrate_command
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.places import calibrate_command, fold_of
+from nnunet_nacl.nnunet.places import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, LearnedQuality
@@ -209,11 +210,11 @@ class Calibrator:
         """
         if self.learned is None or self.quality is None:
             raise UserError(
-                f"-recall: nothing is known of what labels miss: {' '.join(self.missing)}"
+                f"[[recall]]: nothing is known of what labels miss: {' '.join(self.missing)}"
             )
         if self.is_applied:
             raise UserError(
-                "-recall: these were calibrated before; give the predictions as the network made"
+                "[[recall]]: these were calibrated before; give the predictions as the network made"
                 " them."
             )
         is_as_learned = self.learned.as_deployed or not several

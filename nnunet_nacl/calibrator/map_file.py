@@ -132,7 +132,9 @@ def check_output_map(path: Path) -> None:
         raise UserError(f"{path}: the map's file name must end with .json.")
     check_writable(path)
     if path.is_file() and not {"structures", "regions", "form", "maps"} <= read_dict(path).keys():
-        raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
+        raise UserError(
+            f"{path} is no calibration map and would be lost; choose another [[output]]."
+        )
 
 
 def read_applied_map_digest(folder: Path) -> dict[str, str]:

@@ -33,7 +33,8 @@ def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
     missing = [case for case in cases if case not in patients]
     if missing:
         raise UserError(
-            f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])}"
+            f"[[groups]] {given!r} gives no patient for {len(missing)} cases,"
+            f" {one_line(missing[0])}"
             " first."
         )
     return {case: patients[case] for case in cases}
@@ -52,7 +53,8 @@ def _match_patients(expression: str, cases: Sequence[str]) -> dict[str, str]:
         pattern = re.compile(expression)
     except re.error as error:
         raise UserError(
-            f"-groups {expression!r} is neither a .json file nor a regular expression ({error}); "
+            f"[[groups]] {expression!r} is neither a .json file nor a regular expression"
+            f" ({error}); "
             "for patient001_frame01 it would be '^(patient[0-9]+)'."
         ) from None
     group = min(pattern.groups, 1)  # 0 is the whole match

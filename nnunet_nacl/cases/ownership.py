@@ -37,7 +37,7 @@ Digests = dict[str, list[FileKey]]
 
 
 def check_no_others(
-    paths: Sequence[Path], instead: str = "move them away, or choose another -o"
+    paths: Sequence[Path], instead: str = "move them away, or choose another [[output]]"
 ) -> None:
     """UserError, before any work, where there are any ``paths``, which are files of others.
 

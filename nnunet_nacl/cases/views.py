@@ -51,9 +51,7 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
         if name not in known:
             raise UserError(f"there is no map {name!r}; there are {', '.join(known)}.")
         if name == _MUTUAL_INFORMATION and n_networks == 1:
-            raise UserError(
-                f"the map {name} compares folds: predict with several (nnunet_nacl predict -f)."
-            )
+            raise UserError(f"the map {name} compares folds: predict with several, [[folds]].")
     if wanted:
         return tuple(dict.fromkeys(wanted))
     if n_networks == 1:

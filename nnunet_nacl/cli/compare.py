@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 
     result = compare(
-        [read_method(text, option) for option, text in args.methods],
+        [read_method(text, flag == "-tr") for flag, text in args.methods],
         datasets=args.d or (),
         configuration=args.c or "",
         plans=args.p,

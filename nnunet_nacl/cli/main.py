@@ -23,8 +23,9 @@ from importlib import import_module
 from typing import Any, TextIO
 
 import nnunet_nacl
+from nnunet_nacl.cli.argument_names import option_of
 from nnunet_nacl.cli.options import HELP_WIDTH, check_environment, fill_paragraphs
-from nnunet_nacl.errors import ON_COMMAND_LINE, UserError, describe, printable
+from nnunet_nacl.errors import UserError, describe, name_arguments, printable
 
 _NAMES = "calibrate compare demo doctor evaluate predict review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
@@ -134,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _PrintableStream:
-    """Shows what moves a terminal's cursor, hides lines or turns text around, as names of files
-    may, as its escape.
+    """Names options in place of the arguments that messages mark, and shows what moves a
+    terminal's cursor, hides lines or turns text around, as names of files may, as its escape.
 
     Line breaks, tabs, and the return before a progress bar's line pass.
     """
@@ -146,7 +147,8 @@ class _PrintableStream:
     def write(self, text: str) -> int:
         """Writes the text; its length."""
         line = text.removeprefix("\r")
-        self._stream.write(text[: len(text) - len(line)] + printable(line))
+        start = text[: len(text) - len(line)]
+        self._stream.write(start + printable(name_arguments(line, option_of)))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -157,7 +159,6 @@ def _run(argv: Sequence[str]) -> int:
     log = logging.getLogger("nnunet_nacl")
     handler = logging.StreamHandler()
     log.addHandler(handler)
-    on_command_line = ON_COMMAND_LINE.set(True)
     try:
         args = build_parser(argv).parse_args(argv)
         quiet = getattr(args, "quiet", False)
@@ -183,7 +184,7 @@ def _run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
-        print(f"nnunet_nacl {argv[0]}: error: {error}", file=sys.stderr)
+        print(f"nnunet_nacl {argv[0]}: error: {error.marked}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"nnunet_nacl {argv[0]}: error: {describe(error)}", file=sys.stderr)
@@ -193,7 +194,6 @@ def _run(argv: Sequence[str]) -> int:
         return 128 + (interrupt.args or (signal.SIGINT,))[0]
     finally:
         log.removeHandler(handler)
-        ON_COMMAND_LINE.reset(on_command_line)
 
 
 if __name__ == "__main__":

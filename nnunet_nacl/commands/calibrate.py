@@ -35,7 +35,7 @@ from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
 from nnunet_nacl.quality.risk_control import patients_needed
 
 
-@python_function(i="images")
+@python_function
 def calibrate(
     model: str | PathLike | None = None,
     images: str | PathLike | None = None,
@@ -175,7 +175,7 @@ def calibrate(
     return CalibrationResult(calibration_map=calibration_map, bad=bad_below, output=map_file)
 
 
-@python_function()
+@python_function
 def take_map(
     model: str | PathLike,
     calibration_map: str | PathLike,
@@ -269,7 +269,8 @@ def _few_patients_note(calibration_map: CalibrationMap) -> str:
     n_patients = len(set(calibration_map.fitted.patients))
     return (
         f"{n_patients} patients; with fewer than {patients_needed(DEFAULT_ALPHA)}, what is"
-        " predicted of Dice, volumes and presence, and -recall, stay what the model's validation"
+        " predicted of Dice, volumes and presence, and sensitive labels, stay what the"
+        " model's validation"
         " cases taught."
     )
 

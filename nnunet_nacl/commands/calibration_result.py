@@ -106,7 +106,7 @@ class CalibrationResult:
         try:
             figure = self._draw_flags(learned)
         except UserError as error:  # of a full disk: the map is whole, and the caller tells it
-            return CalibrationFiles(self.output, why_no_figure=str(error))
+            return CalibrationFiles(self.output, why_no_figure=error.message)
         return CalibrationFiles(self.output, figure=figure)
 
     def _draw_flags(self, learned: LearnedQuality) -> Path:

@@ -38,18 +38,8 @@ from nnunet_nacl.evaluation.tables import comparison_tables
 from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
 from nnunet_nacl.reports.rendering import write_page
 
-_ARGUMENTS = {
-    "i": "methods",
-    "tr": "methods",
-    "d": "datasets",
-    "c": "configuration",
-    "p": "plans",
-    "-allow-training-cases": "allow_training_cases=True",
-}
-"""By option, arguments that other functions do not have, or by another name."""
 
-
-@python_function(**_ARGUMENTS)
+@python_function
 def compare(
     methods: Sequence[str | ComparedMethod],
     *,
@@ -285,19 +275,29 @@ def _check_arguments(
     folds = options.folds or ()
     files_of_folders = (options.references, options.dataset_json, options.plans_json)
     if has_model and not (datasets and options.configuration):
-        raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
+        raise UserError(
+            "[[methods:models]] needs [[datasets]] and [[configuration]], such as [[datasets=4]]"
+            " [[configuration=3d_fullres]]."
+        )
     if has_folder and len(datasets) > 1:
-        raise UserError("-i holds the cases of one data set; give one -d with it.")
+        raise UserError(
+            "[[methods:folders]] holds the cases of one data set; give one [[datasets]] with it."
+        )
     if not has_folder and any(files_of_folders):
         raise UserError(
-            "-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have"
+            "[[labels]], [[dataset_json]] and [[plans_json]] belong to predictions given"
+            " with [[methods:folders]]; the models of [[methods:models]] have"
             " theirs."
         )
     if folds and not has_model:
-        raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
+        raise UserError(
+            "[[folds]] chooses folds of [[methods:models]]; a folder given with"
+            " [[methods:folders]] is compared as a whole."
+        )
     if "all" in folds and len(folds) > 1:
         raise UserError(
-            "-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone."
+            "[[folds]] all is nnU-Net's fold_all, whose cases lie in the other folds too;"
+            " give it alone."
         )
     read_groups(options.groups, ())
 
@@ -315,7 +315,9 @@ def _locate_data_sets(
     located = [locate(str(dataset), methods, options) for dataset in datasets]
     names = dict.fromkeys(comparison.name for comparison in located)
     if len(names) < len(located):
-        raise UserError(f"-d names one of {', '.join(names)} twice; name each data set once.")
+        raise UserError(
+            f"[[datasets]] names one of {', '.join(names)} twice; name each data set once."
+        )
     return located
 
 

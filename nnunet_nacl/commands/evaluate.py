@@ -44,7 +44,7 @@ from nnunet_nacl.quality.quality_report import QualityReport, quality_report
 _LOG = logging.getLogger(__name__)
 
 
-@python_function()
+@python_function
 def evaluate(
     predictions: str | PathLike | None = None,
     labels: str | PathLike | None = None,
@@ -429,7 +429,7 @@ def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> Path:
         if path.is_file() and path.stat().st_size and "metric_per_case" not in read_dict(path):
             raise UserError(
                 f"{path}: not a calibration.json, and would be lost; remove it or choose"
-                " another -o."
+                " another [[output]]."
             )
     return report
 

@@ -27,7 +27,7 @@ _MUTUAL_INFORMATION = "mutual_information"
 """The image of what the folds disagree about, which must be resampled to the scan."""
 
 
-@python_function(i="scans")
+@python_function
 def predict(
     model: str | PathLike,
     scans: str | PathLike,

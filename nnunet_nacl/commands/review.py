@@ -27,7 +27,7 @@ from nnunet_nacl.worklist.outcome_text import outcome_page
 from nnunet_nacl.worklist.sources import review_run
 
 
-@python_function()
+@python_function
 def review(
     predictions: str | PathLike,
     output: str | PathLike,
@@ -107,7 +107,7 @@ def review(
     folder = PredictionFolder.open(
         predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
     )
-    calibrator = Calibrator(missing=("give the map that predicts it, -map.",))
+    calibrator = Calibrator(missing=("give the calibration map that predicts it.",))
     if calibration_map is not None:
         calibrator = Calibrator.of_folder(Path(calibration_map), folder)
     options = ListOptions(
@@ -177,7 +177,7 @@ class ReadBack:
         return OutcomeFiles(document, page if why_no_page is None else None, why_no_page)
 
 
-@python_function()
+@python_function
 def read_back(
     output: str | PathLike,
     marks: Sequence[str | PathLike] = (),

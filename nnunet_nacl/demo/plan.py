@@ -153,7 +153,9 @@ def plan_demo(
     task_name = re.fullmatch(r"Task([0-9]{1,3})_([A-Za-z0-9.-]+)", task.name)
     is_virtual = data is None
     if task_name is None or not (is_virtual or task.is_dir()):
-        raise UserError(f"--data {task}: give a folder of the Decathlon's format named TaskNN_Name")
+        raise UserError(
+            f"[[data]] {task}: give a folder of the Decathlon's format named TaskNN_Name"
+        )
     if device is None:
         device = "cpu"
         if torch.cuda.is_available():

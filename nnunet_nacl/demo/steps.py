@@ -66,9 +66,7 @@ class Demo:
                 failed.
         """
         plan = self.plan
-        taken = (
-            f"another demo is running in {plan.folder}; wait for it, or give another folder with -o"
-        )
+        taken = f"another demo is running in {plan.folder}; wait for it, or give another [[output]]"
         with locked(plan.folder / ".lock", taken), termination_as_interrupt():
             self._check_scripts()
             self._announce()
@@ -105,7 +103,7 @@ class Demo:
                 begin
             ):
                 raise UserError(
-                    f"{path} was not made by this demo, and would be lost; give another -o"
+                    f"{path} was not made by this demo, and would be lost; give another [[output]]"
                 )
 
     def _write_environment(self) -> None:
@@ -130,7 +128,7 @@ class Demo:
         for root in plan.roots.values():
             root.mkdir(exist_ok=True)
         if plan.raw.exists() and not (plan.logs / "convert.log").is_file():
-            raise UserError(f"{plan.raw} was not made by this demo; give another -o")
+            raise UserError(f"{plan.raw} was not made by this demo; give another [[output]]")
         # nnU-Net writes dataset.json last, and begins no conversion again.
         if not (plan.raw / "dataset.json").is_file():
             shutil.rmtree(plan.raw, ignore_errors=True)
@@ -242,7 +240,7 @@ class Demo:
                 )
             except UserError as error:
                 # too few validation cases, perhaps: the comparison is still worth it
-                print(f"{error}\nIt goes on without it.")
+                print(f"{error.marked}\nIt goes on without it.")
                 continue
             summary = self._read_log_from(name, "Where nnU-Net segments")
             print(f"   {trainer}:", *(line.strip() for line in summary[:1]))

@@ -229,7 +229,7 @@ def load_template() -> Template:
     try:
         from nilearn import datasets
     except ImportError as error:
-        how = "pip install 'nnunet_nacl[demo]', or give a task of the Decathlon with --data"
+        how = "pip install 'nnunet_nacl[demo]', or give a task of the Decathlon with [[data]]"
         raise UserError(f"the demo's virtual brains need the package nilearn: {how}") from error
     images = [
         datasets.load_mni152_template(resolution=1),

@@ -130,7 +130,7 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         try:
             header = _read(path, list(_TAGS))
         except UserError as error:
-            problems[one_line(str(path.relative_to(folder)))] = str(error)
+            problems[one_line(str(path.relative_to(folder)))] = error.message
             continue
         if _is_image(header):
             uid = str(header.get("SeriesInstanceUID", ""))
@@ -145,7 +145,7 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
             _check_headers(images)
             cases[name] = _in_order(images)
         except UserError as error:
-            problems[name] = str(error)
+            problems[name] = error.message
         except Exception as error:  # pydicom looks at values when they are asked for
             problems[name] = (
                 f"{first.path}: its series has a damaged header ({first_line(error)}); export it"

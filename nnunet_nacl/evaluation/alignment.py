@@ -177,7 +177,9 @@ def _common_cases(located: LocatedComparison, measured: Sequence[_Measured]) -> 
         return _CommonCases(common, [note])
     advice = "No case is left to compare."
     if common:
-        advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
+        advice = (
+            "Predict them, or pass [[allow_missing=True]] to compare on the cases that all have."
+        )
     raise UserError(f"{located.name}: {listed} {advice}{list_problems(problems)}")
 
 
@@ -213,7 +215,8 @@ def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str
             groups = calibration_map.fitted.groups
         except UserError as error:
             notes.append(
-                f"{error} If it knows which cases are of one patient, name them with -groups."
+                f"{error.marked} If it knows which cases are of one patient, name them with"
+                " [[groups]]."
             )
     return groups, notes
 

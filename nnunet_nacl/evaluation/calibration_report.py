@@ -206,5 +206,8 @@ class CalibrationReport(TypedDict):
         Annotated[str, doc("SHA-256 of the map that predictions were calibrated by.")]
     ]
     predicted_quality: NotRequired[
-        Annotated[PredictedQuality, doc("With -map, how well predicted Dice agrees with Dice.")]
+        Annotated[
+            PredictedQuality,
+            doc("With a calibration map, how well predicted Dice agrees with Dice."),
+        ]
     ]

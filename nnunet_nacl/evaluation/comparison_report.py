@@ -32,7 +32,10 @@ class ComparisonSettings(TypedDict):
     seed: Annotated[int, doc("Of its random numbers.")]
     allow_missing: Annotated[bool, doc("Whether only folds and cases that all have count.")]
     allow_training_cases: Annotated[bool, doc("Whether cases count that networks were trained on.")]
-    groups: Annotated[str | None, doc("What -groups said; null without it.")]
+    groups: Annotated[
+        str | None,
+        doc("How patients were read from the cases' names; null for the models' own rule."),
+    ]
     evaluation: Annotated[
         dict[str, MeasuringSettings], doc("By data set, how its cases were measured.")
     ]
@@ -43,7 +46,7 @@ class ReportedMethod(TypedDict):
 
     name: Annotated[str, doc("The key of its values.")]
     label: Annotated[str, doc("Its name in tables.")]
-    trainer: Annotated[str | None, doc("Class of the trainer; null for -i.")]
+    trainer: Annotated[str | None, doc("Class of the trainer; null for a folder of predictions.")]
     ranked: Annotated[bool, doc("Whether it is tested, not only shown.")]
 
 
@@ -118,14 +121,16 @@ class ComparedDataSet(TypedDict):
     """What was compared on one data set."""
 
     name: Annotated[str, doc("nnU-Net's name.")]
-    folds: Annotated[list[str], doc("Of the models; empty for -i alone.")]
+    folds: Annotated[list[str], doc("Of the models; empty for folders of predictions alone.")]
     regions: Annotated[bool, doc("Whether structures are sigmoid regions.")]
     structures: Annotated[dict[str, str], doc("Names by nnU-Net's key.")]
     cases: Annotated[list[str], doc("Cases that all methods have.")]
     patients: Annotated[dict[str, str], doc("By case; empty where each case is its own.")]
     n_patients: Annotated[NonNegativeInt, doc("How many patients they are.")]
-    configuration: Annotated[str, doc("Such as 3d_fullres; empty for -i alone.")]
-    plans: Annotated[str, doc("Name of the plans; empty for -i alone.")]
+    configuration: Annotated[
+        str, doc("Such as 3d_fullres; empty for folders of predictions alone.")
+    ]
+    plans: Annotated[str, doc("Name of the plans; empty for folders of predictions alone.")]
     values: Annotated[
         dict[str, dict[str, list[Number]]], doc("By column and method, in the order of the cases.")
     ]

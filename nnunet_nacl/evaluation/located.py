@@ -9,6 +9,7 @@ from pathlib import Path
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, check_structures
+from nnunet_nacl.command_lines import calibrate_command
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
 from nnunet_nacl.evaluation.training_cases import check_training_cases
@@ -118,7 +119,8 @@ def _find_models(
         name = folders[methods[0].name].resolve().parent.name
         if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
             raise UserError(
-                f"-d {dataset}, but the model folders belong to {name}; name that data set."
+                f"[[datasets]] {dataset}, but the model folders belong to {name}; name that"
+                " data set."
             )
     return _FoundModels(name, folders, notes)
 
@@ -152,12 +154,11 @@ def common_folds(
     if common and options.allow_missing:
         return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
     problem = "no fold in common"
-    advice = "or choose others with -f"
+    advice = "or choose others with [[folds]]"
     if common:
         problem = "folds are missing"
-        advice = (
-            f"choose -f {' '.join(common)}, or pass --allow-missing to compare on what all have"
-        )
+        advice = f"choose [[folds]] {' '.join(common)}, or pass [[allow_missing=True]] to"
+        " compare on what all have"
     raise UserError(
         f"{dataset}: {problem}: {listed}. Measure the others (`nnunet_nacl evaluate ..."
         f" --predict`), {advice}."
@@ -209,7 +210,7 @@ def _with_maps(model: ComparedMethod) -> ComparedMethod:
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
     """
     path = model.map_path
-    command = f"run `{places.calibrate_command(path.parent)}`"
+    command = f"run `{calibrate_command(path.parent)}`"
     if not path.is_file():
         raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
     calibration_map = CalibrationMap.load(path)

@@ -61,9 +61,9 @@ class ComparedMethod:
         return self.trainer is not None
 
     @property
-    def option(self) -> str:
-        """The option of `nnunet_nacl compare` that names it."""
-        return "-tr" if self.is_model else "-i"
+    def argument(self) -> str:
+        """The argument that names it, as a mark of a message."""
+        return _argument_of(self.is_model)
 
     @property
     def source(self) -> str:
@@ -161,7 +161,7 @@ def _check_methods_differ(methods: Sequence[ComparedMethod]) -> None:
         listed = ", ".join(method.name for method in methods) or "none"
         raise UserError(
             f"a comparison needs at least two trainers or folders, got {listed}; name another with"
-            " -tr or -i, or use `nnunet_nacl evaluate` for one."
+            " [[methods:models]] or [[methods:folders]], or use `nnunet_nacl evaluate` for one."
         )
     sources = set[tuple[str, bool]]()
     labels = set[str]()
@@ -169,7 +169,7 @@ def _check_methods_differ(methods: Sequence[ComparedMethod]) -> None:
         source = (method.source, method.calibrated)
         if source in sources:
             raise UserError(
-                f"{method.option} names {method.name} twice; name each trainer or folder once."
+                f"{method.argument} names {method.name} twice; name each trainer or folder once."
             )
         if method.label and method.label in labels:
             raise UserError(f"the label {method.label!r} is given twice; labels must differ.")
@@ -181,12 +181,12 @@ def _check_ranking(methods: Sequence[ComparedMethod], unranked: Sequence[str]) -
     labels = [method.label for method in methods]
     for label in unranked:
         if label not in labels:
-            raise UserError(f"-unranked {label}: not among those compared: {'; '.join(labels)}.")
+            raise UserError(f"[[unranked]] {label}: not among those compared: {'; '.join(labels)}.")
     if not any(method.ranked for method in methods):
-        raise UserError("-unranked names all that is compared; leave one to test.")
+        raise UserError("[[unranked]] names all that is compared; leave one to test.")
 
 
-def read_method(text: str, option: str | None = None) -> ComparedMethod:
+def read_method(text: str, is_model: bool | None = None) -> ComparedMethod:
     """What a text names: a trainer, a model's folder or a folder of predictions.
 
     ``LABEL=`` may stand before it. A trainer's name or the path of a model folder (one that holds
@@ -194,23 +194,29 @@ def read_method(text: str, option: str | None = None) -> ComparedMethod:
 
     Args:
         text: As it was given.
-        option: ``-tr`` for a trainer or model, ``-i`` for predictions; None: a folder that is no
-            model's is one of predictions, all else a trainer or model.
+        is_model: Whether it is a trainer or model, not a folder of predictions; None: a folder that
+            is no model's is one of predictions, all else a trainer or model.
 
     Raises:
-        UserError: The text names nothing, or a path that is not what the option asks for.
+        UserError: The text names nothing, or a path that is not what was asked for.
     """
     label, name = _split_label(text)
-    if option is None:
-        option = "-i" if _is_folder_of_predictions(Path(name)) else "-tr"
+    if is_model is None:
+        is_model = not _is_folder_of_predictions(Path(name))
     if not name:
-        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if option == "-tr" else "FOLDER or LABEL=FOLDER"
-        raise UserError(f"{option} {text!r}: expected {forms}.")
-    if option == "-tr":
+        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if is_model else "FOLDER or LABEL=FOLDER"
+        raise UserError(f"{_argument_of(is_model)} {text!r}: expected {forms}.")
+    if is_model:
         return _read_model(name, label)
     if not Path(name).is_dir():
-        raise UserError(f"-i {name}: no such folder; give a folder of predictions.")
+        raise UserError(
+            f"[[methods:folders]] {name}: no such folder; give a folder of predictions."
+        )
     return ComparedMethod(name.rstrip(os.sep) or name, label, path=Path(name))
+
+
+def _argument_of(is_model: bool) -> str:
+    return "[[methods:models]]" if is_model else "[[methods:folders]]"
 
 
 def _is_folder_of_predictions(path: Path) -> bool:
@@ -240,7 +246,7 @@ def _read_model(name: str, label: str) -> ComparedMethod:
     if not path.is_dir() or len(parts) != 3 or not places.fold_folders(path):
         raise UserError(
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds"
-            " fold_0, ..., a trainer's name, or -i for predictions."
+            " fold_0, ..., a trainer's name, or [[methods:folders]] for predictions."
         )
     return ComparedMethod(name, label, trainer=parts[0], path=path, calibrated=calibrated)
 

@@ -45,7 +45,7 @@ def check_output_folder(folder: Path, comparisons: Sequence[LocatedComparison]) 
         UserError: It cannot be written, or files of others would be lost.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"-o {folder} is a file; give a folder.")
+        raise UserError(f"[[output]] {folder} is a file; give a folder.")
     check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
     files = files_of_comparison(folder)
     places = {*places_of_tables(comparisons), *places_of_figures(comparisons), *files.known_places}

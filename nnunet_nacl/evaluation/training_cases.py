@@ -21,7 +21,8 @@ def check_training_cases(method: ComparedMethod, allowed: bool) -> list[str]:
         if seen.is_certain and not allowed:
             raise UserError(
                 f"{method.label}: its networks were trained on cases that they are compared on"
-                f" ({seen.reason}); give predictions of other cases, or pass --allow-training-cases"
+                f" ({seen.reason}); give predictions of other cases, or pass"
+                " [[allow_training_cases=True]]"
                 " to compare them with a note."
             )
         if seen.reason:

@@ -134,7 +134,7 @@ def measure_folders(
         except UserError as error:
             if len(folders) == 1:
                 raise
-            held_out.problems[f"fold {fold}"] = str(error)
+            held_out.problems[f"fold {fold}"] = error.message
             continue
         problems = dict(folder.problems)
         if not chill:

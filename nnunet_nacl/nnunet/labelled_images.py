@@ -70,7 +70,7 @@ def _check_not_trained_on(source: Images) -> None:
         raise UserError(
             f"{len(trained)} of {len(source.scans)} cases were used to train these folds:"
             f" {some(trained)}. On them networks are right too often: give other cases, or pass"
-            " --allow-training-cases."
+            " [[training_cases=True]]."
         )
 
 

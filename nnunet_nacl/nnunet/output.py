@@ -77,12 +77,13 @@ def open_output(
         if Path(os.path.realpath(source)) in (real_output, *real_output.parents):
             raise UserError(
                 f"{output} is or lies in {source}, and would be taken for its cases; choose"
-                " another -o."
+                " another [[output]]."
             )
     check_writable(output / record[0])
     taken = (
-        f"another run is at work in {output}; wait until it has ended, or choose another -o or"
-        " -part_id."
+        f"another run is at work in {output}; wait until it has ended, or choose another"
+        " [[output]] or"
+        " [[part]]."
     )
     with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
         _check_empty_or_ours(output, data, record, names)
@@ -111,7 +112,7 @@ def _check_empty_or_ours(
     for file in files:
         if file in taken or file.endswith((".npz", data.file_ending)):
             raise UserError(
-                f"{output} holds other images or predictions ({file}); choose another -o."
+                f"{output} holds other images or predictions ({file}); choose another [[output]]."
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def read_above(
-    folder: Path, name: str, given: str | os.PathLike | None, flag: str, kind: type
+    folder: Path, name: str, given: str | os.PathLike | None, argument: str, kind: type
 ) -> dict[str, Any]:
     """The content of a JSON file: the one that is given, or one of a folder or above it.
 
@@ -65,23 +64,25 @@ def read_above(
         folder: It is looked for there and up to two levels above.
         name: Of the file that is looked for.
         given: A file that is read instead.
-        flag: The option that gives one, for the message.
+        argument: That gives one, for the message.
         kind: The type that the content must have.
 
     Raises:
         UserError: There is no such file, or its content is of another type.
     """
-    path = Path(given) if given else _find_above(folder, name, flag)
+    path = Path(given) if given else _find_above(folder, name, argument)
     content = read_dict(path)
     decode(kind, content, path)
     return content
 
 
-def _find_above(folder: Path, name: str, flag: str) -> Path:
+def _find_above(folder: Path, name: str, argument: str) -> Path:
     for place in (folder, *folder.resolve().parents[:2]):
         if (place / name).is_file():
             return place / name
-    raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
+    raise UserError(
+        f"{folder}: no {name} there or up to two levels above; give it with [[{argument}]]."
+    )
 
 
 def find_references(dataset_name: str | None, folder: Path) -> Path:
@@ -137,17 +138,6 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
     return folder
 
 
-def calibrate_command(model: Path) -> str:
-    """The command that calibrates a model on its validation cases."""
-    path = model.resolve()
-    trainer, plans, configuration, *_ = [*path.name.split("__"), "", ""]
-    data_set = path.parent.name
-    words = ["nnunet_nacl", "calibrate", "-d", data_set, "-tr", trainer, "-c", configuration]
-    if plans not in ("", "nnUNetPlans"):
-        words += ["-p", plans]
-    return shlex.join(words)
-
-
 def fold_of(folder: Path) -> str | None:
     """The fold that a folder is named for; None for other names, such as those of copies."""
     name = folder.name.removeprefix("fold_")
@@ -199,13 +189,14 @@ def choose_folds(
     if not chosen:
         raise UserError(
             f"{model} has no fold with a {what}; finish a training, or name another checkpoint with"
-            " -chk."
+            " [[checkpoint]]."
         )
     for fold in chosen:
         if fold not in present:
             raise UserError(
                 f"{model / f'fold_{fold}'} has no {what}; there are the folds"
-                f" {', '.join(present) or '(none)'}. Train it, or choose others with -f or -chk."
+                f" {', '.join(present) or '(none)'}. Train it, or choose others with"
+                " [[folds]] or [[checkpoint]]."
             )
     return tuple(chosen)
 

@@ -102,7 +102,7 @@ class Network:
 
         if not 0 < settings.step_size <= 1:
             raise UserError(
-                "-step_size is a share of the patch, above 0 and at most 1; got"
+                "[[step_size]] is a share of the patch, above 0 and at most 1; got"
                 f" {settings.step_size}."
             )
         device = torch.device(find_device(settings.device))

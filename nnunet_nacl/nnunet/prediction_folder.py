@@ -82,8 +82,10 @@ class PredictionFolder(Source):
         folder = Path(folder)
         check_folder(folder, "the predictions")
         check_name(folder)
-        dataset = places.read_above(folder, "dataset.json", dataset_json, "-djfile", places.Dataset)
-        plan = places.read_above(folder, "plans.json", plans, "-pfile", places.Plans)
+        dataset = places.read_above(
+            folder, "dataset.json", dataset_json, "dataset_json", places.Dataset
+        )
+        plan = places.read_above(folder, "plans.json", plans, "plans_json", places.Plans)
         references = None
         if reference_folder is not None:
             references = Path(reference_folder)

@@ -128,7 +128,8 @@ def _check_volume(
     if times > _MOST_TIMES:
         raise UserError(
             f"{source}: by its spacing of {_in_mm(spacing_mm)} it has {times:.2g} times the volume"
-            " of the training's largest image; correct the header, or pass --any_size if it is"
+            " of the training's largest image; correct the header, or pass"
+            " [[any_size=True]] if it is"
             " right."
         )
 
@@ -198,7 +199,7 @@ def _check_spacing(
             raise UserError(
                 f"{source}: by its spacing of {_in_mm(geometry.spacing_mm)} a voxel is"
                 f" {spacing:.3g} mm long along {'zyx'[axis]}, of the training's images"
-                f" {usual_range}; correct the header, or pass --any_size if it is right."
+                f" {usual_range}; correct the header, or pass [[any_size=True]] if it is right."
             )
 
 

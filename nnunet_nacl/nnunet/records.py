@@ -202,7 +202,7 @@ def records_of(
         try:
             record.save(record_path(folder, name))
         except UserError as error:  # the disk is full: the next case may be smaller
-            yield name, Failed(name, str(error))
+            yield name, Failed(name, error.message)
             continue
         _settle(record, folder, output, work.replace_others)
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file

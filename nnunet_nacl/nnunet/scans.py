@@ -164,7 +164,7 @@ def _check_orientation(orientation: str) -> None:
     letters = set(orientation)
     is_complete = all(len(letters & set(ends)) == 1 for ends in ("LR", "PA", "SI"))
     if len(orientation) != 3 or not is_complete:
-        raise UserError(f"-orientation is three letters, such as RAS, got {orientation!r}.")
+        raise UserError(f"[[orientation]] is three letters, such as RAS, got {orientation!r}.")
 
 
 def _by_case(
@@ -241,5 +241,7 @@ def _orientation(folder: Path, opened: PredictionFolder) -> str:
             "where the axes of the training's images point is not known (nnUNet_preprocessed has no"
             " labels of it)"
         )
-        raise UserError(f"{folder} holds DICOM series, and {why}; give -orientation, such as RAS.")
+        raise UserError(
+            f"{folder} holds DICOM series, and {why}; give [[orientation]], such as RAS."
+        )
     return axes

@@ -154,5 +154,6 @@ def _check_model_folder(folder: Path, checkpoint: str) -> None:
             )
     if not is_file_name(checkpoint):
         raise UserError(
-            f"-chk {checkpoint}: give the name of a file in the folds' folders, such as {FINAL}."
+            f"[[checkpoint]] {checkpoint}: give the name of a file in the folds' folders,"
+            f" such as {FINAL}."
         )

@@ -53,7 +53,7 @@ def trusting(is_trusted: bool) -> Iterator[None]:
 
 
 _IF_TRUSTED = (
-    "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it."
+    "it can run code. If you know who made it, pass [[trust_checkpoint=True]]; else do not use it."
 )
 
 

@@ -167,7 +167,7 @@ def _check_one_kind_of_prediction(plans: Sequence[FoldPlan], network: NetworkSet
         raise UserError(
             f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(predicted_here)}"
             f" would be with {network.inference}: a map is fitted to predictions of one kind. Leave"
-            " out -step_size and --disable_tta."
+            " out [[step_size]] and [[mirroring=False]]."
         )
 
 
@@ -240,7 +240,7 @@ def _check_made_by(
             raise UserError(
                 f"{record.case} of fold {fold} was predicted by another network than {checkpoint};"
                 " predict again with `nnUNetv2_train ... --val --npz`, or name that network with"
-                " -chk."
+                " [[checkpoint]]."
             )
         files = record.key["files"]
         prediction = files.get("probabilities") or files.get("segmentation")
@@ -250,7 +250,7 @@ def _check_made_by(
             raise UserError(
                 f"predictions of fold {fold} are older than {model.checkpoint}: this network did"
                 " not make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass"
-                " --any_age if a copy of the folder changed the times."
+                " [[any_age=True]] if a copy of the folder changed the times."
             )
 
 
@@ -264,6 +264,7 @@ def open_predicted(model: TrainedModel, fold: str) -> PredictionFolder:
     folder = PredictionFolder.open(output).with_expected(fold)
     if not folder.expected:
         raise UserError(
-            f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f."
+            f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')};"
+            " see [[folds]]."
         )
     return folder

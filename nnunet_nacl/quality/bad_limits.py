@@ -25,17 +25,18 @@ def check_bad(
     """UserError where something is given that makes sense only with ``bad``, but ``bad`` is not."""
     if bad is not None:
         return
-    for option, value in {"find": find, "miss": miss, "structures": structures}.items():
+    for argument, value in {"find": find, "miss": miss, "structures": structures}.items():
         if value is not None:
             raise UserError(
-                f"-{option} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7."
+                f"[[{argument}]] goes with [[bad]], the Dice below which a scan is bad,"
+                " such as [[bad=0.7]]."
             )
 
 
-def share_of(value: float | None, flag: str) -> float | None:
-    """The value of ``-find`` or ``-miss``; UserError where it is not above 0 and below 1."""
+def share_of(value: float | None, argument: str) -> float | None:
+    """The value of ``find`` or ``miss``; UserError where it is not above 0 and below 1."""
     if value is not None and not 0 < value < 1:
-        raise UserError(f"{flag} is a share, above 0 and below 1, got {value:g}.")
+        raise UserError(f"[[{argument}]] is a share, above 0 and below 1, got {value:g}.")
     return value
 
 
@@ -57,7 +58,7 @@ def read_bad(
     limits = _limits_by_key(given, structures)
     counted = set(structures)
     if count is not None:
-        counted = {_key_of(name, structures, "-structures") for name in count}
+        counted = {_key_of(name, structures, "structures") for name in count}
     bad: dict[str, float] = {}
     without_limit: list[str] = []
     for key, name in structures.items():
@@ -70,10 +71,11 @@ def read_bad(
             bad[key] = limit
     if count and without_limit:
         raise UserError(
-            f"-structures {some(without_limit)}: -bad does not say below which Dice it is bad."
+            f"[[structures]] {some(without_limit)}: [[bad]] does not say below which Dice"
+            " it is bad."
         )
     if not bad:
-        raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
+        raise UserError("[[bad]] names no Dice below which a structure is bad, such as 0.7.")
     return bad
 
 
@@ -83,20 +85,22 @@ def _limits_by_key(given: BadSpec, structures: Mapping[str, str]) -> dict[str, f
     for name, value in _names_and_dice(given):
         key = name
         if name != _ALL:
-            key = _key_of(name, structures, "-bad")
+            key = _key_of(name, structures, "bad")
         if not 0 < value <= 1:  # neither is NaN
-            raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
+            raise UserError(f"[[bad]] is a Dice, above 0 and up to 1, got {value:g}.")
         if key in limits:
             named = structures.get(key, "all structures")
-            raise UserError(f"-bad: {named} cannot have two values, {limits[key]:g} and {value:g}.")
+            raise UserError(
+                f"[[bad]]: {named} cannot have two values, {limits[key]:g} and {value:g}."
+            )
         limits[key] = value
     return limits
 
 
-def _key_of(name: str, structures: Mapping[str, str], flag: str) -> str:
+def _key_of(name: str, structures: Mapping[str, str], argument: str) -> str:
     """nnU-Net's key of a structure that has this name or key.
 
-    UserError, which begins with the flag, for another.
+    UserError, which begins with the argument, for another.
     """
     if name in structures:
         return name
@@ -104,7 +108,7 @@ def _key_of(name: str, structures: Mapping[str, str], flag: str) -> str:
         if name == label:
             return key
     choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
-    raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
+    raise UserError(f"[[{argument}]] {name}: there is no such structure; there are {choices}.")
 
 
 def _names_and_dice(given: BadSpec) -> list[tuple[str, float]]:
@@ -118,7 +122,7 @@ def _names_and_dice(given: BadSpec) -> list[tuple[str, float]]:
     if isinstance(given, Sequence) and all(isinstance(text, str) for text in given):
         return [_parse(text) for text in given]
     raise UserError(
-        "-bad is a Dice, such as 0.7, or by structure, such as {'Infarct': 0.5}, got"
+        "[[bad]] is a Dice, such as 0.7, or by structure, such as {'Infarct': 0.5}, got"
         f" {given!r:.80}."
     )
 
@@ -126,7 +130,7 @@ def _names_and_dice(given: BadSpec) -> list[tuple[str, float]]:
 def _check_number(name: str, value: object) -> float:
     """The Dice of a structure; UserError where it is no number."""
     if not isinstance(value, Real):
-        raise UserError(f"-bad {name}: a Dice is expected, such as 0.7, got {value!r}.")
+        raise UserError(f"[[bad]] {name}: a Dice is expected, such as 0.7, got {value!r}.")
     return float(value)
 
 
@@ -139,5 +143,6 @@ def _parse(text: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise UserError(
-            f"-bad {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
+            f"[[bad]] {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as"
+            " Infarct=0.5."
         ) from None

@@ -172,13 +172,13 @@ def _learn_find_threshold(
         return _Threshold(threshold)
     n_bad_patients = _count_patients(patient[are_bad])
     why_not = (
-        f"-find {find:g} takes {patients_needed(1 - find)} calibration patients with a bad scan, "
-        f"there are {n_bad_patients}"
+        f"finding {find:g} takes {patients_needed(1 - find)} calibration patients with a"
+        f" bad scan, there are {n_bad_patients}"
     )
     if n_bad_patients:
         # `patients_needed` solved for the rate: it is at least 1 / (n + 1).
         largest = math.floor(1000 * n_bad_patients / (n_bad_patients + 1)) / 1000
-        why_not += f"; -find {largest:g} can be had"
+        why_not += f"; {largest:g} can be had"
     return _Threshold(-math.inf, why_not)
 
 
@@ -196,8 +196,8 @@ def _learn_miss_threshold(
     # `patients_needed` solved for the rate: it is at least 1 / (n + 1).
     smallest = math.ceil(1000 / (n_patients + 1)) / 1000
     why_not = (
-        f"-miss {miss:g} takes {patients_needed(miss)} calibration patients, "
-        f"there are {n_patients}; -miss {smallest:g} can be had"
+        f"missing {miss:g} takes {patients_needed(miss)} calibration patients, "
+        f"there are {n_patients}; {smallest:g} can be had"
     )
     return _Threshold(-math.inf, why_not)
 

@@ -37,7 +37,10 @@ QualityReport = TypedDict(  # in this form, since a name has a space in it
         ],
         "threshold": Annotated[
             float | dict[str, float] | None,
-            doc("Dice below which a structure is bad: one, or by structure; null without -bad."),
+            doc(
+                "Dice below which a structure is bad: one, or by structure; null where no"
+                " Dice was called bad."
+            ),
         ],
         "coverage": Annotated[
             Coverage | None, doc("Share of true Dice in their intervals; null without intervals.")
@@ -52,7 +55,10 @@ QualityReport = TypedDict(  # in this form, since a name has a space in it
         ],
         "workload": Annotated[
             dict[str, list[Look]],
-            doc("By name of an order of the cases, what a look at some finds; empty without -bad."),
+            doc(
+                "By name of an order of the cases, what a look at some finds; empty where"
+                " no Dice was called bad."
+            ),
         ],
         "n_cases": Annotated[NonNegativeInt, doc("Cases with a Dice.")],
         "n_bad": Annotated[NonNegativeInt, doc("Bad ones among them.")],

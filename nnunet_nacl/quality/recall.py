@@ -176,7 +176,7 @@ class LearnedRecall:
         best = math.floor(1000 * n * (1 - self.missed[0]) / (n + 1) + 1e-6) / 1000
         if not best:
             return f"{why}; nothing can be had"
-        return f"{why}; -recall {best:g} can be had"
+        return f"{why}; {best:g} can be had"
 
 
 def learn_recall(
@@ -292,7 +292,7 @@ class SensitiveAim:
             times_larger[name] = of_structure.times_larger[index]
         if not thresholds:
             reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
-            raise UserError(f"-recall {recall:g} cannot be had. {reasons}.")
+            raise UserError(f"[[recall={recall:g}]] cannot be had. {reasons}.")
         return cls(
             recall=recall,
             thresholds=thresholds,

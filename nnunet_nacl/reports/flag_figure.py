@@ -142,7 +142,9 @@ def _draw_recall(recall: Mapping[str, LearnedRecall], axes: Axes) -> None:
         places = _places_of_recalls(learned)
         axes.plot(size[places], found[places], "o", color=color, markersize=5)
         largest = max([largest, *size[places]])
-    axes.plot([], [], "o", color=layout.INK, label=f"-recall {', '.join(map(str, RECALLS))}")
+    axes.plot(
+        [], [], "o", color=layout.INK, label=f"share to be found {', '.join(map(str, RECALLS))}"
+    )
     axes.legend(loc="best", frameon=False)
     axes.set(
         xlim=(1, 1.1 * largest),

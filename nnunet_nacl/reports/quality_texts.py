@@ -19,7 +19,7 @@ PREDICTED_DICE_ERROR = (
     "mean absolute difference to the true Dice over all structures of all cases that the"
     " segmentation has"
 )
-WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
+WITHOUT_BAD = "[[bad=0.7]] adds how many bad scans a check finds."
 _DICE = "Dice where present"
 _PRESENT = "probability that it is present"
 

@@ -129,7 +129,7 @@ def deliver(
     """
     if FRACTIONAL in delivery.maps and delivery.dicom is None:
         raise UserError(
-            f"-maps {FRACTIONAL} goes with DICOM series; {run.folder} holds other images."
+            f"[[maps]] {FRACTIONAL} goes with DICOM series; {run.folder} holds other images."
         )
     if images is not None:
         check_images(images.values(), delivery.output)
@@ -254,7 +254,8 @@ def _check_files(
         files = delivery.files_of(name)
         others += files.others(files.known_places)
     check_no_others(
-        sorted(others), "move them away, choose another -o, or replace them with --overwrite"
+        sorted(others),
+        "move them away, choose another [[output]], or replace them with [[overwrite=True]]",
     )
 
 

@@ -69,7 +69,9 @@ def read_aims(
     flags = _read_flags(options, structures, calibrator)
     sensitive = _read_sensitive(options, structures, calibrator, num_networks)
     if not 0 < options.unlike < 1:
-        raise UserError(f"-unlike is a probability, above 0 and below 1, got {options.unlike:g}.")
+        raise UserError(
+            f"[[unlike]] is a probability, above 0 and below 1, got {options.unlike:g}."
+        )
     return Aims(
         flags=flags,
         unlike=options.unlike,
@@ -88,9 +90,9 @@ def _read_flags(
         return None
     bad = read_bad(options.bad, structures, options.structures)
     if calibrator.learned is None:
-        raise UserError(f"-bad: nothing is known of Dice: {' '.join(calibrator.missing)}")
-    find = share_of(options.find, "-find")
-    miss = share_of(options.miss, "-miss")
+        raise UserError(f"[[bad]]: nothing is known of Dice: {' '.join(calibrator.missing)}")
+    find = share_of(options.find, "find")
+    miss = share_of(options.miss, "miss")
     return Flags.of(calibrator.learned.scores, bad, structures, find, miss)
 
 
@@ -101,7 +103,7 @@ def _read_sensitive(
     num_networks: int | None,
 ) -> SensitiveAim | None:
     """What sensitive labels aim at; None without ``recall``."""
-    recall = share_of(options.recall, "-recall")
+    recall = share_of(options.recall, "recall")
     if recall is None:
         return None
     may_be_several = num_networks is None or num_networks > 1

@@ -36,8 +36,10 @@ class ScanOutcome:
     bad: Annotated[
         bool | None,
         doc(
-            "By the corrected labels, whether a structure has a Dice below that of -bad; without"
-            " them, or without -bad, whether the mark is correct or reject; null where there is no"
+            "By the corrected labels, whether a structure has a Dice below the one called"
+            " bad; without"
+            " them, or where no Dice was called bad, whether the mark is correct or reject;"
+            " null where there is no"
             " mark either."
         ),
     ]

@@ -91,12 +91,12 @@ class PredictionRecord(TypedDict):
     problems: Annotated[dict[str, str], doc("By scan why it failed.")]
     scans: Annotated[dict[str, ListedScan], doc("Scans that were done, in the order of the list.")]
     not_predicted_yet: NotRequired[
-        Annotated[list[str], doc("Scans of parts (-num_parts) that are not done.")]
+        Annotated[list[str], doc("Scans of other parts of the run that are not done.")]
     ]
     random_check: NotRequired[
         Annotated[
             list[str] | None,
-            doc("With -also: scans without a flag that were chosen by chance; else null."),
+            doc("Scans without a flag that were chosen by chance; null where none were asked for."),
         ]
     ]
     images: NotRequired[Annotated[str, doc("Of predict: folder of the scans.")]]

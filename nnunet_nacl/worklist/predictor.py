@@ -17,7 +17,7 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
-from nnunet_nacl.errors import UserError, errors_name_arguments
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, NetworkSettings, predicted_case
 from nnunet_nacl.nnunet.preprocessing import preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -26,19 +26,6 @@ from nnunet_nacl.quality.bad_limits import BadSpec, read_bad, share_of
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.worklist.review_list import Aims, review_list
-
-_ARGUMENTS = {
-    "bad": "bad",
-    "find": "find",
-    "miss": "miss",
-    "f": "folds",
-    "chk": "checkpoint",
-    "step_size": "step_size",
-    "device": "device",
-    "-any_size": "any_size=True",
-    "-trust_checkpoint": "trust_checkpoint=True",
-}
-"""By option of the commands, which messages name, the argument that stands for it."""
 
 
 class UnknownStructureError(KeyError):
@@ -176,7 +163,7 @@ class Predictor:
         self._any_size = any_size
         self._unlike = unlike
         self._trust_checkpoint = trust_checkpoint
-        with errors_name_arguments(_ARGUMENTS), trusting(trust_checkpoint):
+        with trusting(trust_checkpoint):
             self._model = TrainedModel.open(Path(model_folder), folds, checkpoint)
             self._calibrator = Calibrator.of_model(self._model, map_path)
             self._flags = None
@@ -215,7 +202,7 @@ class Predictor:
         """
         image = np.asarray(image)
         previous_stage = self._check_previous_stage(previous_stage, image)
-        with errors_name_arguments(_ARGUMENTS), trusting(self._trust_checkpoint):
+        with trusting(self._trust_checkpoint):
             prepared = preprocess(
                 self._model,
                 case,
@@ -294,7 +281,7 @@ def _make_flags(
     if calibrator.learned is None:
         raise UserError(f"bad: nothing is known of Dice: {' '.join(calibrator.missing)}")
     structures = model.labels.structures
-    share_to_find = share_of(find, "-find")
-    share_missed = share_of(miss, "-miss")
+    share_to_find = share_of(find, "find")
+    share_missed = share_of(miss, "miss")
     limits = read_bad(bad, structures)
     return Flags.of(calibrator.learned.scores, limits, structures, share_to_find, share_missed)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord, table
+from nnunet_nacl.command_lines import calibrate_images_command, predict_with_map
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.recall import SensitiveAim
 from nnunet_nacl.quality.scan_scores import structure_score
@@ -177,7 +178,8 @@ class ReviewList:
         return (
             f"These scans differ from the calibration scans ({self.unlike_batch.differences}),"
             " as scans of another scanner do. Predicted Dice still orders them, as far as we have"
-            " seen; intervals of Dice and volume do not hold, and -recall may miss more than its"
+            " seen; intervals of Dice and volume do not hold, and sensitive labels may miss"
+            " more than their"
             " aim."
         )
 
@@ -188,11 +190,12 @@ class ReviewList:
         dataset = model.get("dataset") or "DATASET"  # it is not known of every folder
         configuration = model.get("configuration", "CONFIGURATION")
         trainer = model.get("trainer", "TRAINER")
+        new_map = "this_scanner.json"
+        calibrate = calibrate_images_command(dataset, trainer, configuration, new_map)
+        predict = predict_with_map(new_map)
         return (
             "Calibrate with labelled scans of this scanner, of ten patients or more (flags need"
-            " nine patients with a bad scan): `nnunet_nacl"
-            f" calibrate -i IMAGES -gt LABELS -d {dataset} -c {configuration} -tr {trainer}"
-            " -o this_scanner.json`, then `nnunet_nacl predict ... -map this_scanner.json`."
+            f" nine patients with a bad scan): `{calibrate}`, then `{predict}`."
         )
 
     def is_supported(self, case: str) -> bool:
@@ -219,9 +222,7 @@ class ReviewList:
                 text += f", {n} {also}because {kind}"
 
         if self.aims.also and n_flagged == n_scans:
-            return (
-                f"{text}; none could be chosen by chance (-also), since no scan is without a flag."
-            )
+            return f"{text}; none could be chosen by chance, since no scan is without a flag."
         n_chosen = len(self.cases("is_random"))
         if n_chosen == 0:
             return f"{text}."
@@ -245,7 +246,7 @@ class ReviewList:
             return self.aims.flags.aim
         why = "it needs a calibration map"
         if self.calibrator.learned is not None:
-            why = "-bad 0.7 turns it on"
+            why = "a Dice below which a scan is bad turns it on"
         return f"Flagging by predicted Dice is off: {why}."
 
 

@@ -57,17 +57,18 @@ def check_images(images: Iterable[Path], output: Path) -> None:
         ending = next(filter(image.endswith, _ENDINGS), "")
         if not ending:
             raise UserError(
-                f"--slicer: {image}: SegmentationReview reads {', '.join(_ENDINGS)} alone."
+                f"[[slicer=True]]: {image}: SegmentationReview reads {', '.join(_ENDINGS)} alone."
             )
         if "." in image.removesuffix(ending):
             raise UserError(
-                f"--slicer: {image}: SegmentationReview names edited masks by the path up to its"
+                f"[[slicer=True]]: {image}: SegmentationReview names edited masks by the"
+                " path up to its"
                 " first dot; give a path without other dots, such as that of a link."
             )
         other = image_of_name.setdefault(name_of_path(image), image)
         if other != image:
             raise UserError(
-                f"--slicer: {other} and {image} are rated by the same name; rename one."
+                f"[[slicer=True]]: {other} and {image} are rated by the same name; rename one."
             )
 
 
@@ -151,7 +152,7 @@ def corrected_files(
 
     if not corrected:
         wanted = f"SCAN{ending} or SCAN_0000_edited_mask_DATE.nii.gz, of scans of the list"
-        raise UserError(f"-corrected {folder}: holds no corrected labels ({wanted}).")
+        raise UserError(f"[[corrected]] {folder}: holds no corrected labels ({wanted}).")
     return corrected
 
 

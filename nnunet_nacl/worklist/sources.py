@@ -117,12 +117,11 @@ def check_previous_stage(model: TrainedModel, previous_stage: Path | None) -> No
         raise UserError(
             f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict"
             " them with that configuration's original checkpoint, and give their folder with"
-            " -prev_stage_predictions."
+            " [[previous_stage]]."
         )
     if previous_stage is not None and not model.previous_stage:
         raise UserError(
-            f"-prev_stage_predictions {previous_stage}: {model.configuration} is no stage of a"
-            " cascade."
+            f"[[previous_stage]] {previous_stage}: {model.configuration} is no stage of a cascade."
         )
 
 
@@ -152,7 +151,7 @@ def predict_run(
     """
     if not 0 <= part < num_parts:
         raise UserError(
-            f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}."
+            f"[[part]] must be from 0 to {num_parts - 1} for [[num_parts]] {num_parts}, got {part}."
         )
     arguments = {
         "list_of_lists_or_source_folder": str(folder.resolve()),
@@ -222,13 +221,13 @@ def make_dicom_maker(
     if not source.orientation:
         if codes or orientation:
             raise UserError(
-                f"-codes and -orientation go with DICOM series; {folder} holds other images."
+                f"[[codes]] and [[orientation]] go with DICOM series; {folder} holds other images."
             )
         return None
     names = list(source.labels.structures.values())
     if codes is None:
         raise UserError(
-            f"{folder} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}."
+            f"{folder} holds DICOM series: give [[codes]] FILE, with a code for {', '.join(names)}."
         )
     serial = source.model.hashes[0]
     if len(source.model.hashes) > 1:

@@ -245,7 +245,7 @@ def test_with_too_few_bad_patients_scans_are_ranked_only(learned, tmp_path):
     flags = json.loads((output / "prediction.json").read_text())["flags"]
     assert flags["bad"] == {"lesion": 0.8}
     assert flags["why_not"] == (
-        "-find 0.9 takes 9 calibration patients with a bad scan, there are 4; -find 0.8 can be had"
+        "finding 0.9 takes 9 calibration patients with a bad scan, there are 4; 0.8 can be had"
     )
     assert not [row for row in read_list(output) if "predicted Dice" in row["reasons"]]
 
@@ -253,7 +253,7 @@ def test_with_too_few_bad_patients_scans_are_ranked_only(learned, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-bad", 0.8, "-find", 0.9), "there are 4; -find 0.8 can be had."),
+        (("-bad", 0.8, "-find", 0.9), "there are 4; 0.8 can be had."),
         (
             ("-bad", "liver=0.5"),
             "-bad liver: there is no such structure; there are organ (1), lesion (2).",

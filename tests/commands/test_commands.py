@@ -6,15 +6,16 @@ import ast
 import importlib
 import inspect
 import logging
+import pickle
 import re
 from pathlib import Path
 
 import pytest
 
 import nnunet_nacl
-from nnunet_nacl.cli.main import build_parser, main
-from nnunet_nacl.commands.python_function import ARGUMENTS_OF_FUNCTIONS
-from nnunet_nacl.errors import UserError, name_arguments
+from nnunet_nacl.cli.argument_names import option_of
+from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser, main
+from nnunet_nacl.errors import Message, UserError, name_arguments, named_together
 
 COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
 
@@ -57,41 +58,64 @@ def test_errors_name_arguments_in_python_and_options_on_a_command_line(
     assert "give it with -djfile." in capsys.readouterr().err
 
 
-ON_THE_COMMAND_LINE_ALONE = {"-h", "--help", "--quiet", "--continue_prediction"}
-OF_THE_MODEL = {"-d", "-c", "-tr", "-p"}
-"""Functions take the folder of the model, for which these options stand."""
+MARK = re.compile(r"\[\[([a-z_]+)(?::([a-z]+))?(?:=([^\[\]]*))?\]\]")
+OF_THE_DEMO = {"data"}
+NAMES_OPTIONS = {"command_lines.py", "editors.py"}
+"""Modules that make commands: ours, to copy, and those of image viewers."""
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_errors_name_an_argument_for_every_option(name: str) -> None:
-    """An option without one, or with one that no function of the command has, would be named in
-    the messages of functions, where nobody could give it."""
-    functions = {"calibrate": ("calibrate", "take_map"), "review": ("review", "read_back")}
-    module = importlib.import_module(f"nnunet_nacl.commands.{name}")
-    arguments: dict[str, str] = {}
-    parameters: set[str] = set()
-    for function in functions.get(name, (name,)):
-        arguments |= ARGUMENTS_OF_FUNCTIONS[function]
-        parameters |= inspect.signature(getattr(module, function)).parameters.keys()
-    options = options_of(name) - ON_THE_COMMAND_LINE_ALONE
-    if name != "compare":
-        options -= OF_THE_MODEL
-    unknown = []
-    for option in sorted(options):
-        named = name_arguments(f"{option}: what is wrong.", arguments)
-        if named.partition(":")[0].partition("=")[0] not in parameters:
-            unknown.append(named)
-    assert not unknown
+def test_every_argument_that_a_message_marks_is_one_of_a_function_and_has_an_option() -> None:
+    functions = [getattr(nnunet_nacl, name) for name in (*COMMANDS, "Predictor")]
+    functions += [importlib.import_module("nnunet_nacl.commands.review").read_back]
+    arguments = set().union(*(inspect.signature(each).parameters for each in functions))
+    options = set().union(*map(options_of, SUBCOMMANDS))
+    marks = {mark for text in texts_of_messages() for mark in MARK.findall(text)}
+    assert ("bad", "", "0.7") in marks and ("methods", "models", "") in marks
+    assert {name for name, *_ in marks} - OF_THE_DEMO <= arguments
+    for name, kind, value in marks:
+        assert option_of(name, kind, value or None).split()[0] in options
 
 
-def test_messages_name_no_option_that_functions_do_not_have() -> None:
+def test_messages_below_the_command_line_name_no_options() -> None:
+    """Functions have none: what a message names is marked, and ``cli`` fills in options."""
+    named = set()
+    for text in texts_of_messages():
+        without_commands = re.sub("`[^`]*`", "", text)
+        named.update(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", without_commands))
+    of_formulas_and_axes = {"-log", "-sum_k", "-p_k", "-x", "-y"}
+    assert named <= of_formulas_and_axes
+
+
+def texts_of_messages() -> list[str]:
+    """The texts of the modules below ``cli``, without docstrings and the demo's commands."""
     root = Path(nnunet_nacl.__file__).parent
-    sources = [path for path in root.rglob("*.py") if path.parent.name not in ("cli", "demo")]
-    named: set[str] = set()
-    for path in sources:
-        named |= options_in_texts(path)
-    assert "-bad" in named and "--any_size" in named
-    assert not named & ON_THE_COMMAND_LINE_ALONE
+    texts = []
+    for path in root.rglob("*.py"):
+        if "cli" in path.parts or path.name in NAMES_OPTIONS:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        if path.parent.name == "demo":
+            raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+        else:
+            raised = [tree]
+        for part in raised:
+            for node in ast.walk(part):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    if id(node) not in docstrings:
+                        texts.append(node.value)
+    return texts
+
+
+def test_problems_name_arguments_in_python_and_options_on_a_command_line() -> None:
+    error = UserError("scan: pass [[any_size=True]], [[mirroring=False]] or [[find=0.9]].")
+    assert str(error) == "scan: pass any_size=True, mirroring=False or find=0.9."
+    copied = pickle.loads(pickle.dumps(error.message))
+    assert isinstance(copied, Message) and copied == str(error)
+    (line,) = named_together({"scan": copied})
+    assert name_arguments(line, option_of) == (
+        "scan: scan: pass --any_size, --disable_tta or -find 0.9."
+    )
 
 
 def options_of(command: str) -> set[str]:
@@ -99,20 +123,6 @@ def options_of(command: str) -> set[str]:
     # argparse has no public way
     parser = build_parser([command])._subparsers._group_actions[0].choices[command]
     return set(parser._option_string_actions)
-
-
-def options_in_texts(path: Path) -> set[str]:
-    """What looks like an option in the texts of a module, but in docstrings and in commands in
-    backquotes."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    options = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in docstrings:
-                text = re.sub("`[^`]*`", "", node.value)
-                options.update(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", text))
-    return options
 
 
 def test_nothing_is_printed_but_logged(make_validated, capfd, caplog) -> None:

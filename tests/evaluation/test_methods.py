@@ -11,7 +11,7 @@ from nnunet_nacl.evaluation.methods import DEFAULT_LABEL, label_methods, read_me
 
 
 def read_models(arguments):
-    return label_methods([read_method(argument, "-tr") for argument in arguments])
+    return label_methods([read_method(argument, is_model=True) for argument in arguments])
 
 
 @pytest.mark.parametrize(

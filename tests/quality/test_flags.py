@@ -75,8 +75,7 @@ def test_the_default_takes_nine_patients_with_a_bad_scan():
 def test_with_too_few_patients_for_the_default_no_scan_is_flagged():
     found = study(40, 8)
     why_not = (
-        "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; -find 0.888 can"
-        " be had"
+        "finding 0.9 takes 9 calibration patients with a bad scan, there are 8; 0.888 can be had"
     )
     assert found.why_not == why_not
     assert found.aim == f"Flagging by predicted Dice is off: no limit could be learned ({why_not})."
@@ -85,7 +84,7 @@ def test_with_too_few_patients_for_the_default_no_scan_is_flagged():
 
 
 def test_a_named_share_of_the_bad_scans_that_cannot_be_had_is_an_error():
-    with pytest.raises(UserError, match="9 .* there are 8; -find 0.888 can be had.$"):
+    with pytest.raises(UserError, match="9 .* there are 8; 0.888 can be had.$"):
         study(40, 8, find=0.9)
     assert study(40, 8, find=0.888).threshold == pytest.approx(39 / 40 - 0.5)
     with pytest.raises(UserError, match="there are 0.$"):
@@ -93,7 +92,7 @@ def test_a_named_share_of_the_bad_scans_that_cannot_be_had_is_an_error():
 
 
 def test_a_share_of_missed_scans_that_cannot_be_had_is_an_error():
-    needed = "-miss 0.02 takes 49 calibration patients, there are 40; -miss 0.025 can be had.$"
+    needed = "missing 0.02 takes 49 calibration patients, there are 40; 0.025 can be had.$"
     with pytest.raises(UserError, match=needed):
         study(40, 20, miss=0.02)
 

@@ -155,7 +155,7 @@ def learned_recall(n_patients: int, lowest: float, labels: float) -> LearnedReca
     )
 
 
-TOO_FEW = "it takes 9 calibration patients who have it, there are 8; -recall 0.888 can be had"
+TOO_FEW = "it takes 9 calibration patients who have it, there are 8; 0.888 can be had"
 LEARNED = {
     "1": learned_recall(19, 0, 0.5),
     "2": learned_recall(8, 0, 0.5),
@@ -175,7 +175,7 @@ def test_nine_patients_suffice_for_nine_tenths():
 def test_a_refusal_says_what_can_be_had():
     confused = learned_recall(99, 0.15, 0.5)  # at best 1 - (99 * 0.15 + 1) / 100
     assert confused.why_not(0.9) == (
-        "15 % of its voxels lie in other labels, or have a probability below 0.0001; -recall"
+        "15 % of its voxels lie in other labels, or have a probability below 0.0001;"
         " 0.841 can be had"
     )
     assert confused.place(0.841) == 0
@@ -202,6 +202,6 @@ def test_an_aim_is_explained():
 
 
 def test_an_aim_that_no_structure_can_keep_is_an_error():
-    message = "^-recall 0.99 cannot be had. cyst: .*; stone: no calibration patient has it.$"
+    message = "^recall=0.99 cannot be had. cyst: .*; stone: no calibration patient has it.$"
     with pytest.raises(UserError, match=message):
         SensitiveAim.of(LEARNED, {"2": "cyst", "4": "stone"}, 0.99, is_exact=True)

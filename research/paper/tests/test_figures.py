@@ -40,7 +40,7 @@ def write(folder: Path, *comparisons: Comparison) -> Path:
 
 def write_trainers(folder: Path, *names: str) -> Path:
     """The documents of a comparison of trainers."""
-    methods = label_methods([read_method(name, "-tr") for name in names])
+    methods = label_methods([read_method(name, is_model=True) for name in names])
     sharpness = {method.name: 1.0 + 0.3 * i for i, method in enumerate(methods)}
     return write(folder, make_comparison(sharpness, cases=6, methods=methods))
 
