@@ -215,8 +215,7 @@ def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str
             groups = calibration_map.fitted.groups
         except UserError as error:
             notes.append(
-                f"{error.marked} If it knows which cases are of one patient, name them with"
-                " [[groups]]."
+                f"{error} If it knows which cases are of one patient, name the patient of each."
             )
     return groups, notes
 

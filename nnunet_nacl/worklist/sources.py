@@ -151,7 +151,7 @@ def predict_run(
     """
     if not 0 <= part < num_parts:
         raise UserError(
-            f"[[part]] must be from 0 to {num_parts - 1} for [[num_parts]] {num_parts}, got {part}."
+            f"[[part]] must be from 0 to {num_parts - 1} for [[num_parts={num_parts}]], got {part}."
         )
     arguments = {
         "list_of_lists_or_source_folder": str(folder.resolve()),

@@ -32,19 +32,20 @@ def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(tmp_path
 
     with (
         locked(tmp_path / "demo" / ".lock", "taken"),
-        pytest.raises(UserError, match="another demo.*-o"),
+        pytest.raises(UserError, match="another demo.*output"),
     ):
         demo()
     theirs = tmp_path / "demo" / "nnUNet_raw" / "Dataset090_VirtualBrains"
     theirs.mkdir(parents=True)
-    with pytest.raises(UserError, match="was not made by.*another -o"):
+    with pytest.raises(UserError, match="was not made by.*another output"):
         demo()
     assert theirs.exists()
     for name in ("environment.sh", "commands.sh"):
         mine = tmp_path / "demo" / name
         mine.write_text("mine")
         with pytest.raises(
-            UserError, match=f"{name} was not made by this demo, and would be lost; give another -o"
+            UserError,
+            match=f"{name} was not made by this demo, and would be lost; give another output",
         ):
             demo()
         assert mine.read_text() == "mine"

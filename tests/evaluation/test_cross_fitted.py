@@ -107,4 +107,4 @@ def test_a_map_that_cannot_be_read_may_know_patients(model):
     (other / path.name).unlink()
     [note] = gather(TRAINER, "nnUNetTrainer").notes
     assert "schema version 5" in note
-    assert note.endswith("name them with -groups.")
+    assert note.endswith("name the patient of each.")

@@ -48,7 +48,7 @@ def without_fold_1(study) -> Study:
 
 
 def test_a_missing_fold_is_refused(without_fold_1):
-    message = r"nnUNetTrainerCE has no fold 1 \(it has 0\).*-f 0.*--allow-missing"
+    message = r"nnUNetTrainerCE has no fold 1 \(it has 0\).*folds=0.*allow_missing=True"
     with pytest.raises(UserError, match=message) as error:
         gather()
     assert "nnUNetTrainerNACL has" not in str(error.value)
@@ -104,13 +104,15 @@ def test_fold_all_alone_is_trained_on_its_cases(with_fold_all):
     comparison = gather(allow_training_cases=True)
     assert comparison.folds == ("all",)
     assert len(comparison.cases) == 6
-    with pytest.raises(UserError, match="fold_all is trained on all cases.*--allow-training-cases"):
+    with pytest.raises(
+        UserError, match="fold_all is trained on all cases.*allow_training_cases=True"
+    ):
         gather()
 
 
 def test_a_missing_case_is_refused(study):
     remove_case(study, NAMES[2], 1, "case_12")
-    message = "nnUNetTrainerNACL lacks 1 of 6 cases: case_12.*--allow-missing"
+    message = "nnUNetTrainerNACL lacks 1 of 6 cases: case_12.*allow_missing=True"
     with pytest.raises(UserError, match=message) as error:
         gather()
     assert "case_12.nii.gz and .npz are missing" in str(error.value)
@@ -211,7 +213,7 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
     plans = (folders[1] / "plans.json").rename(tmp_path / "plans_elsewhere.json")
     for name in study.environment:
         monkeypatch.delenv(name)
-    with pytest.raises(UserError, match="no plans.json there.*-pfile"):
+    with pytest.raises(UserError, match="no plans.json there.*plans_json"):
         gather([], folders, None, references=references)
     comparison = gather([], folders, None, references=references, plans_json=plans)
     assert comparison.name == DATASET
@@ -292,7 +294,7 @@ def write_splits(study: Study, train: list[str], val: list[str]) -> None:
 
 def test_cases_of_several_folds_were_trained_on_by_any_choice_of_folds(predicted_by_one_run):
     paths = [f"Five={predicted_by_one_run}"]
-    message = "Five: .*6 of them .*in no single fold's validation.*--allow-training-cases"
+    message = "Five: .*6 of them .*in no single fold's validation.*allow_training_cases=True"
     with pytest.raises(UserError, match=message):
         gather(NAMES[:1], paths)
     note = gather(NAMES[:1], paths, allow_training_cases=True).notes[0]

@@ -107,8 +107,8 @@ def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, what):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* -djfile"),
-        (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
+        (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* dataset_json"),
+        (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* plans_json"),
         (
             lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}),
             "no ground truth of ../x",

@@ -31,7 +31,7 @@ def test_runs_share_a_folder_only_as_different_parts(tmp_path):
         claim_output(output, DATA, ARGUMENTS)
         before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
         with (
-            pytest.raises(UserError, match="another run is at work in .*out; wait .*-part_id"),
+            pytest.raises(UserError, match="another run is at work in .*out; wait .* part."),
             opened(output, 0),
         ):
             pass

@@ -334,7 +334,7 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
     [
         ({"bad": 1.5}, "bad is a Dice, above 0 and up to 1, got 1.5."),
         ({"bad": 0.7, "find": 2}, "find is a share, above 0 and below 1, got 2."),
-        ({"bad": 0.7, "find": 0.9999}, "find=0.9999 takes "),
+        ({"bad": 0.7, "find": 0.9999}, "finding 0.9999 takes "),
         ({"checkpoint": "a/b"}, "checkpoint a/b: give the name of a file"),
         ({"folds": [7]}, "choose others with folds or checkpoint."),
     ],

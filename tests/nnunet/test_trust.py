@@ -113,7 +113,7 @@ def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
     path = tmp_path / "checkpoint.pth"
     made = tmp_path / "made"
     torch.save(CONTENT | {"extra": Harmful(made)}, path)
-    with pytest.raises(UserError, match="checkpoint.pth: .*it can run code.*--trust_checkpoint"):
+    with pytest.raises(UserError, match="checkpoint.pth: .*it can run code.*trust_checkpoint=True"):
         read_checkpoint(path)
     assert not made.exists()
     token = TRUSTED.set(True)
@@ -220,7 +220,7 @@ def test_what_is_something_else_is_refused_and_not_even_imported(
     refused = name[-1] if isinstance(name, list) else name
     assert f"FOLDER: {key} is {refused!r}, which does not belong there: " in message
     assert (
-        "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it."
+        "it can run code. If you know who made it, pass trust_checkpoint=True; else do not use it."
         in message
     )
     assert "\n" not in message and "harmful" not in sys.modules

@@ -34,22 +34,21 @@ def test_one_for_all_or_by_name_or_label(given, count, limits):
         (
             ["liver=0.5"],
             None,
-            r"-bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\.",
+            r"bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\.",
         ),
         (
             ["infarct"],
             None,
-            "-bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as"
-            " Infarct=0.5.",
+            "bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5.",
         ),
-        (["=0.5"], None, "-bad =0.5: a Dice is expected"),
-        (["infarct=0.7", "3=0.6"], None, "-bad: infarct cannot have two values, 0.7 and 0.6."),
-        ([0.7], None, r"-bad is a Dice, such as 0.7, or by structure, .* got \[0.7\]"),
-        ({"infarct": "0.7"}, None, "-bad infarct: a Dice is expected, such as 0.7, got '0.7'."),
+        (["=0.5"], None, "bad =0.5: a Dice is expected"),
+        (["infarct=0.7", "3=0.6"], None, "bad: infarct cannot have two values, 0.7 and 0.6."),
+        ([0.7], None, r"bad is a Dice, such as 0.7, or by structure, .* got \[0.7\]"),
+        ({"infarct": "0.7"}, None, "bad infarct: a Dice is expected, such as 0.7, got '0.7'."),
         (
             ["infarct=0.7"],
             ["LV cavity"],
-            "-structures LV cavity: -bad does not say below which Dice it is bad.",
+            "structures LV cavity: bad does not say below which Dice it is bad.",
         ),
     ],
 )
@@ -60,10 +59,10 @@ def test_what_is_no_dice_of_a_structure_is_refused(given, count, message):
 
 @pytest.mark.parametrize("share", [1.0, math.nan])
 def test_what_is_no_share_is_refused(share):
-    with pytest.raises(UserError, match=f"-find is a share, above 0 and below 1, got {share:g}."):
-        share_of(share, "-find")
+    with pytest.raises(UserError, match=f"find is a share, above 0 and below 1, got {share:g}."):
+        share_of(share, "find")
 
 
 def test_a_share_may_be_left_out():
-    assert share_of(None, "-find") is None
-    assert share_of(0.5, "-miss") == 0.5
+    assert share_of(None, "find") is None
+    assert share_of(0.5, "miss") == 0.5

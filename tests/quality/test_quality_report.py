@@ -55,7 +55,7 @@ def test_without_a_limit_no_case_is_bad(cases):
     report = quality_report(cases, None)
     assert (report["threshold"], report["workload"], report["n_bad"]) == (None, {}, 0)
     assert report["MAE predicted"] == pytest.approx(0.14)
-    assert "-bad 0.7 adds" in quality_text(cases, None)
+    assert "[[bad=0.7]] adds" in quality_text(cases, None)
 
 
 def test_what_cases_are_ordered_by():

@@ -111,7 +111,7 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
         record("b", same, differences=("odd",)),
         record("c", structure(members_dice=0.6)),
     ]
-    off = "Flagging by predicted Dice is off: -bad 0.7 turns it on."
+    off = "Flagging by predicted Dice is off: a Dice below which a scan is bad turns it on."
     listed = review_list(records, calibrator())
     differs = "1 also because the image differs from the training images"
     assert (
@@ -212,7 +212,7 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
     assert {rows[case]["flag"] for case in five} == {"no"}
     all_flagged = review_list(records[:4], aims=Aims(also=5)).counts
     assert all_flagged.endswith(
-        "; none could be chosen by chance (-also), since no scan is without a flag."
+        "; none could be chosen by chance, since no scan is without a flag."
     )
 
 

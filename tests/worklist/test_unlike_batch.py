@@ -73,7 +73,7 @@ def test_patients_are_what_is_counted():
 
 
 def test_page_and_terminal_begin_with_what_holds_and_with_the_remedy(elsewhere, tmp_path):
-    remedy = "calibrate -i IMAGES -gt LABELS -d Dataset032_Breast -c 2d -tr nnUNetTrainerNACL"
+    remedy = "calibrate -i IMAGES -gt LABELS -d Dataset032_Breast -tr nnUNetTrainerNACL -c 2d"
     page = review_page(elsewhere)
     header = re.findall("<header>.*?</header>", page, re.S)[0]
     assert "differ from the calibration scans (noise; p = " in header
