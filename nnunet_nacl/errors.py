@@ -106,9 +106,7 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
     named = error.filename
     if what or named is None:
         named = path
-    prefix = ""
-    if named is not None:
-        prefix = _shorten(f"{one_line(str(named))}: ")
+    prefix = _shorten(f"{one_line(str(named))}: ") if named is not None else ""
     reason = error.strerror or str(error)
     fix = _FIXES.get(error.errno or 0, "check the path and the disk")
     if what:

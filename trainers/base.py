@@ -238,9 +238,7 @@ class CalibrationTrainer(nnUNetTrainer):
         voxelwise_loss: Any = self._make_voxelwise_loss()
         if self._do_i_compile():
             voxelwise_loss = torch.compile(voxelwise_loss)
-        dice_loss = None
-        if self.with_dice:
-            dice_loss = stock_loss.get_submodule("dc")
+        dice_loss = stock_loss.get_submodule("dc") if self.with_dice else None
         return TrainingLoss(voxelwise_loss, self.label_space, dice_loss)
 
     def _make_voxelwise_loss(self) -> nn.Module:

@@ -53,9 +53,7 @@ class FrequencyStart:
         new_biases = self._find_new_biases()
         if not new_biases:
             network = type(self._trainer.bare_network()).__name__
-            reason = "are loaded"
-            if not self._first_biases:
-                reason = f"of {network} are not known"
+            reason = f"of {network} are not known" if not self._first_biases else "are loaded"
             self._log(
                 f"The biases of the segmentation layers {reason}: they are not set to the classes'"
                 " frequencies."
@@ -239,9 +237,7 @@ def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
     All biases are 0 where nothing was found.
 
     """
-    shares = frequencies[None]
-    if regions:
-        shares = np.stack([frequencies, 1 - frequencies])
+    shares = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
     smallest = shares.min(where=shares > 0, initial=1)  # 1, with logarithm 0, if nothing was found
     logs = np.log(np.where(shares > 0, shares, smallest))
     if regions:

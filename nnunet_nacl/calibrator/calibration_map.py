@@ -215,9 +215,7 @@ class CalibrationMap:
         voxels = {}
         for number, (probs, truth) in enumerate(zip(arrays, label_arrays)):
             voxels[f"case {number}"] = sample_arrays(probs, truth, regions).voxels()
-        patients = None
-        if groups is not None:
-            patients = dict(zip(voxels, map(str, groups)))
+        patients = dict(zip(voxels, map(str, groups))) if groups is not None else None
         return cls.of_voxels(voxels, structures, form=form, patients=patients)
 
     @classmethod

@@ -351,9 +351,7 @@ def check_same_networks(
 def _find_model_of(folder: Path) -> tuple[str, dict[str, str]]:
     """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty
     where unknown."""
-    fold = None
-    if folder.name.startswith("validation"):
-        fold = fold_of(folder.parent)
+    fold = fold_of(folder.parent) if folder.name.startswith("validation") else None
     if fold:
         digest = _find_checkpoint_of_validation(folder)
         return folder.parents[1].name, {fold: digest} if digest else {}

@@ -54,9 +54,7 @@ def changes(
         is_defined = ~np.isnan(values_before) & ~np.isnan(values_after)
         values_before = values_before[is_defined]
         values_after = values_after[is_defined]
-        groups = None
-        if patients is not None:
-            groups = np.asarray(patients)[is_defined].tolist()
+        groups = np.asarray(patients)[is_defined].tolist() if patients is not None else None
         result[str(name)] = Change(
             before=_mean_with_interval(values_before, groups),
             after=_mean_with_interval(values_after, groups),

@@ -73,9 +73,7 @@ def fit_held_out(
     before = list(records.values())
     part_maps = calibration_map.part_maps
     after = [under(record, part_maps[case]) for case, record in records.items()]
-    patient_of_record = None
-    if patients is not None:
-        patient_of_record = [patients[case] for case in records]
+    patient_of_record = [patients[case] for case in records] if patients is not None else None
     effect = _measure_effect(before, after, patient_of_record)
     quality = _learn_quality(before, after, calibration_map, patients, as_deployed, held_out)
     fitted = replace(calibration_map.fitted, effect=effect, detected=detected_in(table(before)))

@@ -254,9 +254,7 @@ def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> N
             raise ValueError("the log-odds of a region depend on no other region")
         own_slope = row["slope"]
         if own_slope <= 0 or (regions and own_slope + row["total"] <= 0):
-            with_total = ""
-            if regions:
-                with_total = f" and {own_slope + row['total']:g} with `total`"
+            with_total = f" and {own_slope + row['total']:g} with `total`" if regions else ""
             raise ValueError(
                 f"slopes must be above 0, of label {row['label']} and structure {row['structure']}"
                 f" it is {own_slope:g}{with_total}"

@@ -173,9 +173,7 @@ def _structure_table(
     table = pd.DataFrame(index=list(labels.structures))
     if truth is not None:
         table = pd.DataFrame(_compare_with_truth(case, truth, components.found), table.index)
-    members_dice: np.ndarray | float = math.nan
-    if case.disagreement:
-        members_dice = case.disagreement.dice
+    members_dice: np.ndarray | float = case.disagreement.dice if case.disagreement else math.nan
     table = table.assign(
         pieces=[len(components.sizes[channel]) for channel in labels.foreground],
         largest_piece=[_largest_share(components.sizes[channel]) for channel in labels.foreground],
@@ -289,9 +287,7 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     mapped = calibration.to_probabilities(odds, voxels.label)
     change = mapped - probabilities(odds, sample.regions)
     mean_values = _sampled_uncertainty(sample, mapped.numpy(), voxels.label.numpy())
-    n_bins = DEFAULT_N_BINS
-    if record.bins:
-        n_bins = record.bins["all"].n_bins
+    n_bins = record.bins["all"].n_bins if record.bins else DEFAULT_N_BINS
     return replace(
         record,
         structures=_structures_under_map(record, sample, voxels, change),

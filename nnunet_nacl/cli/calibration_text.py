@@ -96,9 +96,7 @@ def _form_text(calibration_map: CalibrationMap) -> str:
         best_nll[tried.form] = min(tried.nll, best_nll.get(tried.form, math.inf))
     scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best_nll.items())
     ridge = calibration_map.maps[calibration_map.form].get("ridge") or math.inf
-    shrunk = ""
-    if not math.isinf(ridge):
-        shrunk = f", ridge {ridge:g}"
+    shrunk = f", ridge {ridge:g}" if not math.isinf(ridge) else ""
     fitted = calibration_map.fitted
     size = f"{len(fitted.part_of)} cases, cross-fitted in {len(fitted.cross_fit)} parts"
     return wrap_text(
@@ -151,9 +149,7 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
             request = f"-find {cost.find:g}"
             row = {"-find": f"{cost.find:g}"}
         if math.isnan(cost.flagged):
-            have = "patients have"
-            if cost.n_patients == 1:
-                have = "patient has"
+            have = "patient has" if cost.n_patients == 1 else "patients have"
             needed = patients_needed(1 - cost.find)
             unknown[request] = f"{cost.n_patients} {have} such a scan, it takes {needed}"
             continue
@@ -188,9 +184,7 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
     rows = []
     for key, name in names.items():
         of_structure = learned.get(key, LearnedRecall())
-        missed = math.nan
-        if of_structure.missed:
-            missed = of_structure.missed[-1]
+        missed = of_structure.missed[-1] if of_structure.missed else math.nan
         row: dict[str, str | float] = {"structure": name, "found now": 1 - missed}
         for recall in RECALLS:
             row[f"-recall {recall:g}"] = _recall_cell(of_structure, recall)
@@ -246,9 +240,7 @@ def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
 
 def _check_cells(check: EstimateCheck) -> dict[str, str]:
     """How far a promise held, by column."""
-    coverage = "-"
-    if not math.isnan(check.coverage.share):
-        coverage = f"{check.coverage.share:.2f}"
+    coverage = f"{check.coverage.share:.2f}" if not math.isnan(check.coverage.share) else "-"
     texts = (
         _three_digits(check.error),
         _three_digits(check.error_of_constant),

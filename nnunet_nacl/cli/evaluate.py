@@ -98,9 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.evaluation_text import evaluation_text
     from nnunet_nacl.commands.evaluate import evaluate
 
-    model = None
-    if args.d is not None:
-        model = model_of(args)
+    model = model_of(args) if args.d is not None else None
     result = evaluate(
         args.i,
         args.gt,

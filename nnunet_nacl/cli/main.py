@@ -108,9 +108,7 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
             raise UserError(f"the argument after {before} is empty; give a value, or leave it out.")
         if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in flags:
             alike = difflib.get_close_matches(flag, flags, 1)
-            hint = ""
-            if alike:
-                hint = f"; did you mean {alike[0]}?"
+            hint = f"; did you mean {alike[0]}?" if alike else ""
             parser.error(f"there is no flag {flag}{hint}")
 
 

@@ -245,12 +245,8 @@ def print_not_counted(
     others = [name for key, name in names.items() if bad is not None and key not in bad]
     if bad is None or not others:
         return
-    flag = "-bad"
-    if args.structures:
-        flag = "-structures"
-    verb = "do"
-    if len(others) == 1:
-        verb = "does"
+    flag = "-structures" if args.structures else "-bad"
+    verb = "does" if len(others) == 1 else "do"
     counted = some([names[key] for key in bad])
     print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
 

@@ -130,9 +130,7 @@ def _explain_variant(name: str, variant: Variant) -> str:
     if variant.with_dice:
         formula += " + Dice"
     parent = variant.named_trainer
-    what = "class"
-    if variant.values:
-        what = f"subclass of {parent}"
+    what = f"subclass of {parent}" if variant.values else "class"
     lines = [
         f"{name}: {variant.meaning}",
         f"  {what} in {_our_file(parent)}",

@@ -145,14 +145,10 @@ def calibrate(
             map_file=map_file,
             training_cases=training_cases,
         )
-    bad_below = None
-    if bad is not None:
-        bad_below = read_bad(bad, cases.data.labels.structures, structures)
+    bad_below = read_bad(bad, cases.data.labels.structures, structures) if bad is not None else None
 
     held_out = cases.measure(num_processes)
-    patients = None
-    if groups:
-        patients = read_groups(groups, list(held_out.records))
+    patients = read_groups(groups, list(held_out.records)) if groups else None
 
     map_of_folds = cases.find_map_of_folds(held_out)
     fitted_map = fit_held_out(
@@ -305,9 +301,7 @@ def _make_origin(
     calibration_map: CalibrationMap, held_out: HeldOut, cases: CalibrationCases, notes: list[str]
 ) -> Origin:
     """Where the cases come from, for the map's file."""
-    checksums = {}
-    if cases.model is not None:
-        checksums = dict(zip(cases.model.folds, cases.model.hashes))
+    checksums = dict(zip(cases.model.folds, cases.model.hashes)) if cases.model is not None else {}
     return replace(
         calibration_map.origin,
         source=cases.source,

@@ -148,9 +148,7 @@ def evaluate(
         opened = _open_folds(Path(model), folds)
     settings = _evaluation_settings(opened.data, n_bins, dilation_mm, boundary_mm)
     structure_names = opened.data.labels.structures
-    bad_below = None
-    if bad is not None:
-        bad_below = read_bad(bad, structure_names, structures)
+    bad_below = read_bad(bad, structure_names, structures) if bad is not None else None
     component_structures = read_findings(opened.data.labels, findings)
     report = _check_output(Path(output or opened.default_output), opened.folders, csv)
 

@@ -189,9 +189,7 @@ def predict(
     dicom = make_dicom_maker(
         source, Path(scans), None if codes is None else Path(codes), orientation
     )
-    patients = None
-    if groups is not None:
-        patients = read_groups(groups, list(source.names))
+    patients = read_groups(groups, list(source.names)) if groups is not None else None
     run = predict_run(
         source,
         calibrator,

@@ -157,17 +157,13 @@ def plan_demo(
             f"[[data]] {task}: give a folder of the Decathlon's format named TaskNN_Name"
         )
     if device is None:
-        device = "cpu"
-        if torch.cuda.is_available():
-            device = "cuda"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     default_configuration = "2d"
     if device == "cpu":
         default_configuration += SMALL
     if trainers is None:
         trainers = default_trainers(choose_schedule(device, is_virtual))
-    bad_dice = DEFAULT_BAD_DICE
-    if is_virtual:
-        bad_dice = BAD_DICE
+    bad_dice = BAD_DICE if is_virtual else DEFAULT_BAD_DICE
     return DemoPlan(
         folder=folder,
         task=task,

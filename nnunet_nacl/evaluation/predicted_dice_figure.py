@@ -55,9 +55,7 @@ def draw_predicted_dice(
     """
     predicted_dice, *ends = DICE_COLUMNS
     shown = rows.dropna(subset=["Dice", predicted_dice])
-    lowest = 0.0
-    if len(shown):
-        lowest = min(0.9, shown[["Dice", predicted_dice, *ends]].min(axis=None))
+    lowest = min(0.9, shown[["Dice", predicted_dice, *ends]].min(axis=None)) if len(shown) else 0.0
     body, panels = layout.new_panels(len(structures), (3.2, 3.4), sharex=True, sharey=True)
     drawn = set[str]()
     for panel, (key, name) in zip(panels, structures.items()):

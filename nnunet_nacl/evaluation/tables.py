@@ -179,9 +179,7 @@ class _TableMaker:
             for column in column_ids
             if self.comparison.means[column].isna().any()
         ]
-        about_components = ""
-        if self.comparison.component_structures:
-            about_components = _ABOUT_COMPONENTS
+        about_components = _ABOUT_COMPONENTS if self.comparison.component_structures else ""
         in_no_mean = ""
         if without_value:
             in_no_mean = (

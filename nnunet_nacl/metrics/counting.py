@@ -95,9 +95,7 @@ def count_masks(
     delivered = None
     if segmentation is not None:
         delivered, _ = read_labels(segmentation, probs, LabelSpace(regions))
-    known = None
-    if valid is not None:
-        known = read_mask(valid, "valid", probs)
+    known = read_mask(valid, "valid", probs) if valid is not None else None
     truth, known = read_labels(truth, probs, LabelSpace(regions, ignore_label), known, name="truth")
     case = _Case(
         probs=probs.reshape(len(probs), -1),
@@ -211,9 +209,7 @@ class _Case:
             labels = find_most_probable(probs, self.regions)
         else:
             labels = self.truth[..., part][..., kept]  # of no voxel
-        weights = None
-        if self.weights is not None:
-            weights = self.weights[part][kept]
+        weights = self.weights[part][kept] if self.weights is not None else None
         return _Voxels(
             probs=probs,
             truth=self.truth[..., part][..., kept],

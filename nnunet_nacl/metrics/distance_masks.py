@@ -59,9 +59,7 @@ def boundary_mask(
         return band
     box = _grow_box(foreground_box, width_mm, spacing)
     # One byte a voxel is faster.
-    dtype: type[np.integer] = np.int64
-    if labels.min() >= 0 and labels.max() < 255:
-        dtype = np.uint8
+    dtype: type[np.integer] = np.uint8 if labels.min() >= 0 and labels.max() < 255 else np.int64
     labels_in_box = labels[box].astype(dtype)
     ignored_in_box = ~valid[box]
     labels_with_ignored_lowest = labels_in_box.copy()

@@ -71,9 +71,7 @@ def count_expected(
     """
     probs = read_probs(probs, regions)
     labels, _ = read_labels(segmentation, probs, LabelSpace(regions))
-    flat_valid = None
-    if valid is not None:
-        flat_valid = read_mask(valid, "valid", probs)
+    flat_valid = read_mask(valid, "valid", probs) if valid is not None else None
     num_structures = len(probs) if regions else len(probs) - 1
     sums = np.zeros((3, num_structures))
     for part, block in blocks_of(probs):

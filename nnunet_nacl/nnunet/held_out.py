@@ -126,9 +126,7 @@ def measure_folders(
     held_out = HeldOut(first_folder.labels, work.settings, folders=dict(folders))
     _check_records(folders.values(), work)
     for fold, folder in folders.items():
-        title_of_fold = title
-        if title and fold:
-            title_of_fold = f"{title}, fold {fold}"
+        title_of_fold = f"{title}, fold {fold}" if title and fold else title
         try:
             outcomes = _measure_folder(folder, work, jobs, title_of_fold)
         except UserError as error:

@@ -83,9 +83,7 @@ def _limits_by_key(given: BadSpec, structures: Mapping[str, str]) -> dict[str, f
     """The Dice that is given of each structure, by nnU-Net's key, or of ``_ALL``."""
     limits: dict[str, float] = {}
     for name, value in _names_and_dice(given):
-        key = name
-        if name != _ALL:
-            key = _key_of(name, structures, "bad")
+        key = _key_of(name, structures, "bad") if name != _ALL else name
         if not 0 < value <= 1:  # neither is NaN
             raise UserError(f"[[bad]] is a Dice, above 0 and up to 1, got {value:g}.")
         if key in limits:

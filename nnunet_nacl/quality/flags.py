@@ -90,12 +90,8 @@ class Flags:
         is_flagged = np.zeros(len(score), bool)
         if not refused:
             is_flagged = ~(score > highest)  # NaN, no score, is flagged
-        share_found = math.nan
-        if are_bad.any():
-            share_found = float(is_flagged[are_bad].mean())
-        counted = ""
-        if len(bad) < len(names):
-            counted = some([names[key] for key in bad])
+        share_found = float(is_flagged[are_bad].mean()) if are_bad.any() else math.nan
+        counted = some([names[key] for key in bad]) if len(bad) < len(names) else ""
         return cls(
             bad={names[key]: float(limit) for key, limit in bad.items()},
             find=find,

@@ -167,8 +167,6 @@ def workload(confidence: ArrayLike, margin: ArrayLike) -> list[Look]:
     looks: list[Look] = []
     for share in SHARES:
         n_cases = math.ceil(share * len(cases) - 1e-9)
-        caught = math.nan
-        if num_bad:
-            caught = float(num_caught[n_cases] / num_bad)
+        caught = float(num_caught[n_cases] / num_bad) if num_bad else math.nan
         looks.append({"looked_at": share, "n_cases": n_cases, "caught": caught})
     return looks

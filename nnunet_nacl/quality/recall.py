@@ -143,9 +143,7 @@ class LearnedRecall:
     ] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        size = 0
-        if self.n_patients:
-            size = len(THRESHOLDS) + 1
+        size = len(THRESHOLDS) + 1 if self.n_patients else 0
         if {len(self.missed), len(self.times_larger), len(self.false_voxels)} != {size}:
             raise ValueError(f"its lists must have {size} values each")
         if (np.diff(self.missed) < 0).any():

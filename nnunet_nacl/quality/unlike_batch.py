@@ -70,9 +70,7 @@ class UnlikeScans:
         why_not = profiles.why_not(level)
         n_unlike = 0
         probability = math.nan
-        two_sample = math.nan
-        if scans:
-            two_sample = batch_p_value(profiles, np.array(scans), patients)
+        two_sample = batch_p_value(profiles, np.array(scans), patients) if scans else math.nan
         if scans and not why_not:
             p_values = np.array([profiles.p_value(scan) for scan in scans])
             n_unlike = int(np.count_nonzero(p_values <= level + ROUNDING))

@@ -54,9 +54,7 @@ def parse(name: str) -> Variant | None:
     tokens = [token for token in TOKENS if token.fits(method, with_dice)]
     values, unread_part = _read_in_order(parts, tokens)
     variant = Variant(method, with_dice, values)
-    problem = None
-    if unread_part is not None:
-        problem = explain_unread(unread_part)
+    problem = explain_unread(unread_part) if unread_part is not None else None
     if problem is None:
         problem = find_bad_value(variant)
     if problem is None:
@@ -106,9 +104,7 @@ def grammar(method: str | None = None) -> str:
 def _defaults_in_words(token: Token, method: str | None) -> str:
     """What the grammar adds to the meaning of a token: its default by method, and for all methods
     which have it."""
-    methods = token.methods
-    if method is not None:
-        methods = (method,)
+    methods = (method,) if method is not None else token.methods
     defaults = {name: token.default_for(name) for name in methods}
     numbers = {name: f"{number:g}" for name, number in defaults.items() if number is not None}
     words = ""

@@ -86,9 +86,7 @@ def suggest_name(variant: Variant, parts: Sequence[str], tokens: Sequence[Token]
         name = PREFIX
     if not defaults:
         return f"Did you mean {name}?"
-    verb_phrase = "are defaults"
-    if len(defaults) == 1:
-        verb_phrase = "is the default"
+    verb_phrase = "is the default" if len(defaults) == 1 else "are defaults"
     return f"{' and '.join(defaults)} {verb_phrase} and left out of names: use {name}"
 
 

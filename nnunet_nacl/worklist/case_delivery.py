@@ -60,12 +60,8 @@ class CaseDelivery(Work):
     @property
     def key(self) -> dict[str, Any]:
         """Settings that a record depends on, beside the files and networks of its case."""
-        map_digest = None
-        if self.calibration is not None:
-            map_digest = self.calibration.digest
-        thresholds = None
-        if self.aims.sensitive is not None:
-            thresholds = self.aims.sensitive.thresholds
+        map_digest = self.calibration.digest if self.calibration is not None else None
+        thresholds = self.aims.sensitive.thresholds if self.aims.sensitive is not None else None
         return {
             "map": map_digest,
             "maps": list(self.maps),
@@ -138,9 +134,7 @@ class CaseDelivery(Work):
         if self.calibrator.learned is None:  # then no Dice is reported
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]
         scan = listed.scans.iloc[0]
-        is_supported = None
-        if not math.isnan(scan.unlike_p):
-            is_supported = not scan.unlike
+        is_supported = not scan.unlike if not math.isnan(scan.unlike_p) else None
         return Reported(
             structures=columns.to_dict("records"),
             is_flagged=bool(scan.is_flagged),

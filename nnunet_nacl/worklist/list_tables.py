@@ -160,9 +160,7 @@ def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
     if len(members) > 1:
         columns |= dict.fromkeys(members, column_of_members)
 
-    unit = "ml"
-    if len(structures):
-        unit = structures.unit.iat[0]
+    unit = structures.unit.iat[0] if len(structures) else "ml"
     size = "volume" if unit == "ml" else "area"
 
     rows = structures.reset_index(names="case")

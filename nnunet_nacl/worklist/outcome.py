@@ -127,9 +127,7 @@ def _judge_scan(
     case: str, group: str, mark: str, correction: Correction | None, listed: _Listed
 ) -> ScanOutcome:
     """What a mark, corrected labels, or both say of a scan."""
-    is_bad = None
-    if mark:
-        is_bad = mark != "ok"
+    is_bad = mark != "ok" if mark else None
     if correction is None:
         return ScanOutcome(case, group, mark, n_changed=None, bad=is_bad, structures={})
 

@@ -67,9 +67,7 @@ def _predicted_table(outcome: Outcome) -> pd.DataFrame:
     rows = []
     for name, structure in outcome.predicted.items():
         coverage = structure.coverage
-        coverage_text = "-"
-        if coverage.n:
-            coverage_text = f"{coverage.share:.2f} of {coverage.n}"
+        coverage_text = f"{coverage.share:.2f} of {coverage.n}" if coverage.n else "-"
         rows.append(
             {
                 "structure": name,

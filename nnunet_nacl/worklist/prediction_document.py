@@ -144,12 +144,8 @@ def prediction_document(
         failed: By name why scans failed.
         waiting: Names of the scans of other parts that are not done yet.
     """
-    threshold = None
-    if listed.has_members:
-        threshold = LOWEST_MEMBERS_DICE
-    random_check = None
-    if listed.aims.also:
-        random_check = sorted(listed.cases("is_random"))
+    threshold = LOWEST_MEMBERS_DICE if listed.has_members else None
+    random_check = sorted(listed.cases("is_random")) if listed.aims.also else None
     return {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",

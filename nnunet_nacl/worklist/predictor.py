@@ -157,9 +157,7 @@ class Predictor:
             )
         if not 0 < unlike < 1:
             raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
-        map_path = None
-        if calibration_map is not None:
-            map_path = Path(calibration_map)
+        map_path = Path(calibration_map) if calibration_map is not None else None
         self._any_size = any_size
         self._unlike = unlike
         self._trust_checkpoint = trust_checkpoint
@@ -250,9 +248,7 @@ class Predictor:
         aims = Aims(flags=self._flags, unlike=self._unlike)
         listed = review_list([record], self._calibrator, aims)
         reasons = list(listed.scans.reasons[case.name])
-        flag = None
-        if self._flags is not None:
-            flag = bool(reasons)
+        flag = bool(reasons) if self._flags is not None else None
         names = listed.structures_to_look_at(case.name)
         places = views.least_certain_places(case, names, calibration)
         probabilities = None

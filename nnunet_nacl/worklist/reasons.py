@@ -123,9 +123,7 @@ def _find_kinds(
     Of a scan without any segmented structure, ``nothing_segmented`` takes the place of ``missed``
     where ``present`` is NaN for any of its structures. Arguments as for :func:`find_reasons`.
     """
-    limit = -math.inf
-    if flags is not None and flags.threshold is not None:
-        limit = flags.threshold
+    limit = flags.threshold if flags is not None and flags.threshold is not None else -math.inf
     is_missing = structures.pieces == 0
     is_low = structures.score <= limit  # NaN is not low
     is_improbable = structures.present < LIKELY

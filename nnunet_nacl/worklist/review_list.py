@@ -426,9 +426,7 @@ def completed(
         is_always = _add_learned(rows, str(key), rows_of_structure, calibrator)
         present = rows.present[rows_of_structure.index]
         score = structure_score(rows_of_structure.predicted_dice, present, is_always)
-        limit = 0.0
-        if bad is not None:
-            limit = bad.get(rows_of_structure["name"].iloc[0], math.nan)
+        limit = bad.get(rows_of_structure["name"].iloc[0], math.nan) if bad is not None else 0.0
         rows.loc[rows_of_structure.index, "score"] = score - limit
     return rows
 

@@ -71,9 +71,7 @@ def review_run(
     if next(place.glob("*.npz"), None) is None:
         raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
     made_by = {"generated_by": "nnunet_nacl review"}
-    form = "classes"
-    if folder.labels.regions:
-        form = "least certain region of each voxel"
+    form = "least certain region of each voxel" if folder.labels.regions else "classes"
     document = {
         "predictions": {"folder": os.path.abspath(place)} | read_applied_map_digest(place),
         "dataset": folder.plans.get("dataset_name"),
@@ -174,9 +172,7 @@ def predict_run(
 def _describe_prediction(source: Images, calibrator: Calibrator, folder: Path) -> dict[str, Any]:
     """What prediction.json says of scans, networks and map."""
     model = source.model
-    compared_with = None
-    if len(model.training.sizes_mm):
-        compared_with = "the training"
+    compared_with = "the training" if len(model.training.sizes_mm) else None
     return {
         "images": str(folder.resolve()),
         "model": {
