@@ -89,9 +89,7 @@ class FrequencyStart:
     def _count_on_first_rank(self) -> np.ndarray:
         """Voxels by label in all training cases, the same on all ranks."""
         trainer = self._trainer
-        shared = [np.empty(0, np.int64)]
-        if trainer.local_rank == 0:
-            shared = [self._count()]
+        shared = [self._count()] if trainer.local_rank == 0 else [np.empty(0, np.int64)]
         if trainer.is_ddp:
             dist.broadcast_object_list(shared)
         return shared[0]

@@ -18,9 +18,9 @@ class HalfwayDecay(PolyLRScheduler):
 
         PyTorch's constructor calls it without an argument, which stands for the first epoch.
         """
-        rate = self.initial_lr
-        if (current_step or 0) >= self.max_steps / 2:
-            rate = self.initial_lr / 10
+        rate = (
+            self.initial_lr / 10 if (current_step or 0) >= self.max_steps / 2 else self.initial_lr
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._last_lr = [rate] * len(self.optimizer.param_groups)

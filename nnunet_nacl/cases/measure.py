@@ -125,9 +125,9 @@ def _components_of(case: Case, truth: Truth | None, findings: Sequence[int]) -> 
     sizes = dict[int, np.ndarray]()
     found = dict[int, FoundComponents]()
     finding_sums = dict[int, FindingSums]()
-    true_boxes = dict[int, Box | None]()
-    if truth is not None:
-        true_boxes = structure_boxes(truth.label_map, labels)
+    true_boxes = (
+        structure_boxes(truth.label_map, labels) if truth is not None else dict[int, Box | None]()
+    )
     for channel in labels.foreground:
         components = label_components(case.segmentation, labels, channel, boxes[channel])
         sizes[channel] = components.voxels
@@ -234,9 +234,9 @@ def _compare_masks(
         truth = truth[box]
         predicted = predicted[box]
     distances_mm = surface_distances(truth, predicted, case.spacing_mm)
-    distances_voxels = distances_mm
-    if set(case.spacing_mm) != {1.0}:
-        distances_voxels = surface_distances(truth, predicted)
+    distances_voxels = (
+        surface_distances(truth, predicted) if set(case.spacing_mm) != {1.0} else distances_mm
+    )
     return {
         "TP": overlap.tp,
         "FP": overlap.fp,

@@ -80,9 +80,7 @@ class Sample:
 
     def _has_possible_values(self) -> bool:
         """Whether numbers are finite and not below 0, and classes, regions and strata exist."""
-        largest_code = len(self.log_odds)
-        if self.regions:
-            largest_code = (1 << len(self.log_odds)) - 1
+        largest_code = (1 << len(self.log_odds)) - 1 if self.regions else len(self.log_odds)
         codes = (self.target, self.label, self.outside[:, 0])
         integers = (*codes, self.masks, self.stratum, self.drawn_of, self.outside)
         return bool(
@@ -338,9 +336,9 @@ def _shares(present: np.ndarray, budget: int) -> np.ndarray:
         present: (S,) voxels of each stratum in the case.
         budget: Voxels in all.
     """
-    shares = np.zeros_like(present)
-    if np.count_nonzero(present) <= budget:
-        shares = np.minimum(present, 1)
+    shares = (
+        np.minimum(present, 1) if np.count_nonzero(present) <= budget else np.zeros_like(present)
+    )
     decade = np.arange(len(present)) // 2 % (_DECADES + 1)  # see _strata
     # Neyman: voxels times their standard deviation, which is the root of their uncertainty
     neyman_weight = present * 10.0 ** (-decade / 2)

@@ -66,13 +66,9 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     first = next(iter(argv), "")
     if first and first[0] != "-" and first not in SUBCOMMANDS:
         alike = difflib.get_close_matches(first, SUBCOMMANDS, 1)
-        near = f"there are {', '.join(SUBCOMMANDS)}."
-        if alike:
-            near = f"did you mean {alike[0]}?"
+        near = f"did you mean {alike[0]}?" if alike else f"there are {', '.join(SUBCOMMANDS)}."
         parser.error(f"there is no subcommand {first}; {near}")
-    names = list(SUBCOMMANDS)
-    if first in SUBCOMMANDS:
-        names = [first]
+    names = [first] if first in SUBCOMMANDS else list(SUBCOMMANDS)
     for name in names:
         module = import_module(SUBCOMMANDS[name])
         subparser = subparsers.add_parser(

@@ -119,9 +119,9 @@ def _explain_other(name: str, registered: list[str]) -> str:
     if path is not None:
         return f"{name}: a class in {path}, a folder of nnUNet_extTrainer; see there."
     similar = suggest(name, registered)
-    hint = "`nnunet_nacl trainers` lists them."
-    if similar is not None:
-        hint = f"did you mean {similar}?"
+    hint = (
+        f"did you mean {similar}?" if similar is not None else "`nnunet_nacl trainers` lists them."
+    )
     raise UserError(f"{name} is none of these trainers, and nnU-Net has none of that name; {hint}")
 
 

@@ -63,9 +63,7 @@ class Table:
         together.
         """
         marks = pd.DataFrame("", self.values.index, self.values.columns)
-        groups = pd.Series(0, self.values.index)
-        if self.numeric[0] > 1:
-            groups = self.values.iloc[:, 0]
+        groups = self.values.iloc[:, 0] if self.numeric[0] > 1 else pd.Series(0, self.values.index)
         is_ranked = ~self.values["method"].isin(self.unranked)
         for column, better in self.better.items():
             as_shown = pd.to_numeric(self.texts.loc[is_ranked, column], errors="coerce")

@@ -69,9 +69,7 @@ def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _
     dataset = folder.plans.get("dataset_name")
     splits = places.splits_of(dataset)
     if fold:
-        seen = set[str]()
-        if int(fold) < len(splits):
-            seen = cases & set(splits[int(fold)]["train"])
+        seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set[str]()
         if not seen:
             return _SeenInTraining(False, "")
         return _SeenInTraining(True, f"{_counted(seen)} in the training part of fold {fold}")

@@ -62,9 +62,7 @@ class LearnedQuality:
         """
         scores = self.scores
         n_scores = np.count_nonzero(~np.isnan(scores.score[key]))
-        n_predicted = len(self.dice[key].patient)
-        if key in scores.always:
-            n_predicted = len(scores.patient)
+        n_predicted = len(scores.patient) if key in scores.always else len(self.dice[key].patient)
         if n_scores < n_predicted:
             raise ValueError(
                 f"scores.score.{key}: {n_scores} scans have a score, {n_predicted} were predicted."

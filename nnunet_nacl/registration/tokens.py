@@ -107,9 +107,7 @@ class Token:
         """The part of a name that stands for a value."""
         if isinstance(value, str):
             return value
-        number = str(value)
-        if isinstance(value, float):
-            number = f"{value:.10f}".rstrip("0").rstrip(".")
+        number = f"{value:.10f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
         return re.sub("<.>", number.replace(".", "p"), self.form)
 
     def describe(self, value: TokenValue) -> str:

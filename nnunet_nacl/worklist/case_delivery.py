@@ -223,9 +223,9 @@ def plan_delivery(
     Raises:
         UserError: The options do not fit, or nothing is known of what they ask for.
     """
-    maps: tuple[str, ...] = ()
-    if options.maps is not None:
-        maps = choose_maps(options.maps, num_networks or 1)
+    maps: tuple[str, ...] = (
+        choose_maps(options.maps, num_networks or 1) if options.maps is not None else ()
+    )
     return CaseDelivery(
         calibration=calibrator.log_odds_map,
         output=output,

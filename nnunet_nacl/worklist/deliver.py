@@ -152,9 +152,9 @@ def deliver(
             listed, lost_pages = _write_list(source, delivery, run, progress)
 
     failed = _check_failed(source, run, outcomes)
-    kept_masks: list[str] = []
-    if images is not None:
-        kept_masks = _write_slicer_files(listed, images, delivery.output)
+    kept_masks: list[str] = (
+        _write_slicer_files(listed, images, delivery.output) if images is not None else []
+    )
     return DeliveredScans(
         review_list=listed,
         failed=failed,
@@ -221,9 +221,9 @@ def _open_run(
     places = [*places_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
     with open_output(output, [run.folder], delivery.data, run.arguments, places, part=run.part):
         plan = find_records(source, delivery, records, run.names_of_part(names), again)
-        no_longer_there: list[str] = []
-        if isinstance(source, PredictionFolder):
-            no_longer_there = _cases_of_others(records, set(names))
+        no_longer_there: list[str] = (
+            _cases_of_others(records, set(names)) if isinstance(source, PredictionFolder) else []
+        )
         _check_files(delivery, plan.to_do, no_longer_there)
         claim_output(output, delivery.data, run.arguments)
         with locked(_list_lock(output)):

@@ -76,9 +76,9 @@ def grey_picture(image: np.ndarray, grid: Grid, window: Sequence[float] = ()) ->
     if white <= black:
         black = float(values.min())
         white = float(values.max())
-    scaled: np.ndarray = np.full_like(values, 0.5)
-    if white > black:
-        scaled = (values - black) / (white - black)
+    scaled: np.ndarray = (
+        (values - black) / (white - black) if white > black else np.full_like(values, 0.5)
+    )
     height, width = grid.pixels
     enlarged = Image.fromarray(scaled.clip(0, 1)).resize((width, height), Image.Resampling.BICUBIC)
     return (np.asarray(enlarged).clip(0, 1) * 255).round().astype(np.uint8)
