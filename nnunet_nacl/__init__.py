@@ -15,7 +15,6 @@ Trained models::
     nacl.calibrate(model_folder).write()
     answer = nacl.Predictor(model_folder, bad=0.7).predict(image, properties)
     calibrated = nacl.CalibrationMap.load("calibration_map.json").transform(probabilities)
-    labels = nacl.decide_for_dice(calibrated)
 
 This module is imported whenever Python starts in an environment that has the package (see
 `registration`), so it imports nothing: what it names is loaded, and PyTorch with it, when it is
@@ -28,8 +27,6 @@ TYPE_CHECKING = False  # typing itself takes longer to import than Python may ta
 if TYPE_CHECKING:
     from nnunet_nacl.calibrator.calibration_map import CalibrationMap as CalibrationMap
     from nnunet_nacl.commands.calibrate import calibrate as calibrate
-    from nnunet_nacl.commands.calibrate_model import CalibrationOptions as CalibrationOptions
-    from nnunet_nacl.commands.calibrate_model import calibrate_model as calibrate_model
     from nnunet_nacl.commands.compare import compare as compare
     from nnunet_nacl.commands.evaluate import evaluate as evaluate
     from nnunet_nacl.commands.predict import predict as predict
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import NACLLoss as NACLLoss
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
     from nnunet_nacl.metrics.calibration_metric import CalibrationMetric as CalibrationMetric
-    from nnunet_nacl.metrics.dice_decision import decide_for_dice as decide_for_dice
     from nnunet_nacl.worklist.predictor import Predictor as Predictor
 
 _MODULE_OF_NAME = {
@@ -52,7 +48,6 @@ _MODULE_OF_NAME = {
     "CELoss": "nnunet_nacl.losses",
     "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
     "CalibrationMetric": "nnunet_nacl.metrics.calibration_metric",
-    "CalibrationOptions": "nnunet_nacl.commands.calibrate_model",
     "ECPLoss": "nnunet_nacl.losses",
     "FocalLoss": "nnunet_nacl.losses",
     "LabelSmoothingLoss": "nnunet_nacl.losses",
@@ -61,9 +56,7 @@ _MODULE_OF_NAME = {
     "Predictor": "nnunet_nacl.worklist.predictor",
     "SVLSLoss": "nnunet_nacl.losses",
     "calibrate": "nnunet_nacl.commands.calibrate",
-    "calibrate_model": "nnunet_nacl.commands.calibrate_model",
     "compare": "nnunet_nacl.commands.compare",
-    "decide_for_dice": "nnunet_nacl.metrics.dice_decision",
     "evaluate": "nnunet_nacl.commands.evaluate",
     "predict": "nnunet_nacl.commands.predict",
     "read_back": "nnunet_nacl.commands.review",

@@ -87,7 +87,7 @@ LAYERS = (
     ("losses", "metrics"),
     ("calibration", "quality"),
     ("cases",),
-    ("registration", "training", "dicom"),
+    ("registration", "dicom"),
     ("nnunet",),
     ("calibrator",),
     ("reports",),

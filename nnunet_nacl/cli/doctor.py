@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _PRETRAINED = "nnUNetv2_train_pretrained"  # of nnU-Net's main branch
 _VARIANT = "nnUNetTrainerNACL_lambda0p2"  # made from its name
 _NO_GPU = "no GPU: train and predict with -device cpu"
+_FORMER_MODULE = "nnunet_nacl.training"  # now nnunet_nacl.registration
 OK = "OK"
 WARN = "WARN"
 FAIL = "FAIL"
@@ -102,6 +104,9 @@ def _check_registration() -> Check:
     folders = os.environ.get(ENVIRONMENT_VARIABLE, "")
     if bridge_folder() in folders.split(os.pathsep):
         return Check(OK, "registration", f"{bridge_folder()} is in {ENVIRONMENT_VARIABLE}")
+    for former in _former_startup_files():
+        text = f"{former} is of an earlier version, and Python complains of it at every start"
+        return Check(FAIL, "registration", text, "install nnunet_nacl again, as the README says")
     path = "$(nnunet_nacl doctor --path)"
     if folders:  # those of the user stay
         path = f"${ENVIRONMENT_VARIABLE}{os.pathsep}{path}"
@@ -112,6 +117,12 @@ def _check_registration() -> Check:
         " python -S?)",
         f'export {ENVIRONMENT_VARIABLE}="{path}"',
     )
+
+
+def _former_startup_files() -> list[Path]:
+    """Startup files of an editable install that name a module which has another name now."""
+    files = [Path(folder, "nnunet_nacl.pth") for folder in sys.path]
+    return [file for file in files if file.is_file() and _FORMER_MODULE in file.read_text("utf-8")]
 
 
 def _check_nnunet() -> tuple[Check, Callable[[str], type] | None]:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_nacl import calibrate
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.commands.calibrate_model import CalibrationOptions, calibrate_model
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.metrics.models import make_trained, map_to_json
@@ -61,11 +61,11 @@ def test_errors_of_the_function_name_no_options_and_no_folder_is_made(
 ):
     there = tmp_path / "there"
     there.mkdir()
-    options = CalibrationOptions()
-    if images is not None:
-        options = CalibrationOptions(images=tmp_path / images, labels=there)
     with pytest.raises(UserError, match=message) as error:
-        calibrate_model(None if model is None else tmp_path / model, options)
+        if images is None:
+            calibrate(tmp_path / model)
+        else:
+            calibrate(predictions=tmp_path / images, labels=there)
     assert not re.search(r"(?<!\w)-\w", str(error.value).replace(str(tmp_path), ""))
     assert list(tmp_path.iterdir()) == [there]
 

@@ -54,3 +54,6 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(
     printed = capsys.readouterr().out
     assert 'export nnUNet_extTrainer="$nnUNet_extTrainer:$(nnunet_nacl doctor --path)"' in printed
     assert "does not exist" in printed and "mkdir -p" in printed
+    (tmp_path / "nnunet_nacl.pth").write_text("import nnunet_nacl.training._startup\n")
+    assert main(["doctor"]) == 1
+    assert "is of an earlier version" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nnunet_nacl import CalibrationMap, CalibrationOptions, calibrate, calibrate_model
+from nnunet_nacl import calibrate
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.commands.calibrate import take_map
 from nnunet_nacl.errors import UserError
@@ -39,18 +39,6 @@ def test_the_map_of_a_model_is_that_of_the_command(model, tmp_path):
     change = expected["fitted"]["effect"]["NLL all"]
     assert result.effect.loc["NLL all", "after"] == pytest.approx(change["after"]["mean"])
     assert result.flags.bad == {"anterior": 0.8, "posterior": 0.8} and not result.failed
-
-
-def test_by_its_former_name_it_writes_the_map_alone(model, tmp_path):
-    options = CalibrationOptions(
-        images=model.validation(), labels=model.references, form="temperature"
-    )
-    calibration_map = calibrate_model(None, options)
-    path = model.validation() / "calibration_map.json"
-    assert (
-        CalibrationMap.load(path).maps == calibration_map.maps
-        and not path.with_suffix(".png").exists()
-    )
 
 
 def test_a_map_from_elsewhere_is_taken_as_it_is(model, tmp_path):
