@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl import calibrate
+import nnunet_nacl
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
@@ -63,9 +63,9 @@ def test_errors_of_the_function_name_no_options_and_no_folder_is_made(
     there.mkdir()
     with pytest.raises(UserError, match=message) as error:
         if images is None:
-            calibrate(tmp_path / model)
+            nnunet_nacl.calibrate(tmp_path / model)
         else:
-            calibrate(predictions=tmp_path / images, labels=there)
+            nnunet_nacl.calibrate(predictions=tmp_path / images, labels=there)
     assert not re.search(r"(?<!\w)-\w", str(error.value).replace(str(tmp_path), ""))
     assert list(tmp_path.iterdir()) == [there]
 
