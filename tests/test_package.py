@@ -76,6 +76,7 @@ LAYERS = (
     (
         "errors",
         "command_lines",
+        "settings",
         "files",
         "csv_text",
         "images",

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import inspect
 import itertools
 import logging
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 
+from nnunet_nacl.cli.argument_names import option_of
 from nnunet_nacl.errors import UserError, list_problems, one_line, some, termination_as_interrupt
+from nnunet_nacl.settings import (
+    DEVICES,
+    PAGES,
+    ListSettings,
+    NetworkSettings,
+    Output,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from nnunet_nacl.nnunet.predicted import NetworkSettings
+_Settings = TypeVar("_Settings")
 
 
 class _FurtherSettings(TypedDict, total=False):
@@ -48,30 +60,57 @@ def _switch(text: str) -> OptionSettings:
     return {"action": "store_true", "help": text}
 
 
-_number = partial(_value, type=float)
+def _setting(
+    kind: type, name: str, metavar: str | None = None, **further: Unpack[OptionSettings]
+) -> OptionSettings:
+    """The option of a setting, whose type, default and help are those of its class.
+
+    Args:
+        kind: Of the settings.
+        name: Of the setting.
+        metavar: Of its value; None for a switch.
+        **further: What differs from the class.
+    """
+    (field,) = [field for field in dataclasses.fields(kind) if field.name == name]
+    settings: OptionSettings = {"help": _first_sentence(kind, name)}
+    if field.type == "bool":
+        settings["action"] = "store_true"
+    else:
+        settings["metavar"] = metavar or ""
+        settings["default"] = field.default
+        numbers = {"float": float, "int": int}
+        number = numbers.get(field.type.removesuffix(" | None"))
+        if number is not None:
+            settings["type"] = number
+        if field.type.startswith("Sequence"):
+            settings["nargs"] = "+"
+    return {**settings, **further}
+
+
+def _first_sentence(kind: type, name: str) -> str:
+    """What the documentation of a setting says first, with options in place of arguments."""
+    attributes = inspect.getdoc(kind).partition("Attributes:")[2]
+    text = re.search(rf"^    {name}: (.*?)(?=\n    \w|\Z)", attributes, re.DOTALL | re.MULTILINE)
+    sentence = re.split(r"(?<=[^.])\.(?:\s|$)", " ".join(text[1].split()))[0]
+    sentence = re.sub(r"``(\w+)``", lambda match: option_of(match[1]), sentence)
+    return sentence if sentence[1:2].isupper() else sentence[0].lower() + sentence[1:]
+
+
 _count = partial(_value, type=int)
 _several = partial(_value, nargs="+", action="extend")
 HELP_WIDTH = 120
 """Characters of a line of help: in narrower ones half of the options take three lines."""
 _FILES = "of the predictions (default: in their folder or up to two levels above)"
-_DEVICES = ("auto", "cuda", "mps", "cpu")
-_PAGES = ("flagged", "all", "none")
 _OPTIONS: dict[str, OptionSettings] = {
     "-d": _value("DATASET", "data set: its name or number"),
     "-c": _value("CONFIGURATION", "configuration: 2d, 3d_fullres, ..."),
     "-tr": _value("TRAINER", "trainer (default: %(default)s)", default="nnUNetTrainer"),
     "-p": _value("PLANS", "plans (default: %(default)s)", default="nnUNetPlans"),
-    "-f": _several(
-        "FOLD", "folds: 0 to 4, or all for fold_all (default: every fold that there is)"
-    ),
+    "-f": _setting(NetworkSettings, "folds", "FOLD", action="extend"),
     "-m": _value(
         "FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, in place of -d and -c"
     ),
-    "-chk": _value(
-        "NAME",
-        "checkpoint: the file of the network in each fold (default: %(default)s)",
-        default="checkpoint_final.pth",
-    ),
+    "-chk": _setting(NetworkSettings, "checkpoint", "NAME"),
     "-map": _value(
         "FILE", "calibration map of this model (default: calibration_map.json in its folder)"
     ),
@@ -80,63 +119,36 @@ _OPTIONS: dict[str, OptionSettings] = {
     "-djfile": _value("FILE", f"dataset.json {_FILES}", type=Path),
     "-pfile": _value("FILE", f"plans.json {_FILES}", type=Path),
     "-o": _value("FOLDER", "output folder"),
-    "-groups": _value(
-        "RULE",
-        "patient of each case: .json file or regular expression (default: each case is a patient)",
-    ),
+    "-groups": _setting(ListSettings, "groups", "RULE"),
     "--allow-training-cases": _switch("also take cases that the networks were trained on"),
     "--any_age": _switch("also take predictions that are older than the checkpoint"),
-    "-bad": _several(
-        "DICE", "a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure"
+    "-bad": _setting(
+        ListSettings,
+        "bad",
+        "DICE",
+        nargs="+",
+        action="extend",
+        help="a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure",
     ),
-    "-structures": _value(
-        "NAME", "structures that count for -bad (default: all, or those that -bad names)", nargs="+"
-    ),
-    "-find": _number(
-        "SHARE", "flag enough scans to find this share of the bad ones (default: 0.9)"
-    ),
-    "-miss": _number(
-        "SHARE", "in place of -find: the share of all scans that may be bad and not flagged"
-    ),
-    "-unlike": _number(
-        "P",
-        "report scans whose image is this improbable among calibration scans (default: 0.05)",
-        default=0.05,
-    ),
-    "-also": _count(
-        "N", "choose N more scans by chance: they show how many bad scans are not flagged"
-    ),
-    "-pages": _value(
-        "WHICH",
-        "scans with a page: flagged (default; and the next ten), all or none",
-        choices=_PAGES,
-        default=_PAGES[0],
-    ),
-    "-maps": _value(
+    "-structures": _setting(ListSettings, "structures", "NAME"),
+    "-find": _setting(ListSettings, "find", "SHARE"),
+    "-miss": _setting(ListSettings, "miss", "SHARE"),
+    "-unlike": _setting(ListSettings, "unlike", "P"),
+    "-also": _setting(ListSettings, "also", "N", default=None),
+    "-pages": _setting(ListSettings, "pages", "WHICH", choices=PAGES),
+    "-maps": _setting(
+        ListSettings,
+        "maps",
         "MAP",
-        "confidence, entropy, mutual_information (no name: these), probabilities, fractional",
         nargs="*",
+        help="confidence, entropy, mutual_information (no name: these), probabilities, fractional",
     ),
-    "-recall": _number(
-        "SHARE",
-        "sensitive labels, which find this share of each structure's voxels: OUT/sensitive",
-    ),
-    "-findings": _value(
-        "STRUCTURE",
-        "structures whose parts findings.csv lists (no name: all; default: as the map says)",
-        nargs="*",
-    ),
-    "--slicer": _switch("what the extension SegmentationReview of 3D Slicer opens: OUT/review"),
-    "--save_probabilities": _switch("the probabilities (.npz, .pkl)"),
-    "-device": _value(
-        "DEVICE",
-        "cuda, mps, cpu, or auto (default): the first that there is",
-        choices=_DEVICES,
-        default=_DEVICES[0],
-    ),
-    "-step_size": _number(
-        "S", "step of the sliding window, as a share of the patch (default: 0.5)", default=0.5
-    ),
+    "-recall": _setting(ListSettings, "recall", "SHARE"),
+    "-findings": _setting(ListSettings, "findings", "STRUCTURE", nargs="*"),
+    "--slicer": _setting(ListSettings, "slicer"),
+    "--save_probabilities": _setting(ListSettings, "save_probabilities"),
+    "-device": _setting(NetworkSettings, "device", "DEVICE", choices=DEVICES),
+    "-step_size": _setting(NetworkSettings, "step_size", "S"),
     "--disable_tta": _switch(
         "predict without mirroring: faster, but the calibration was fitted with it"
     ),
@@ -144,13 +156,9 @@ _OPTIONS: dict[str, OptionSettings] = {
         "N",
         "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)",
     ),
-    "--trust_checkpoint": _switch(
-        "run code that checkpoints and plans name: for models of people that you trust"
-    ),
+    "--trust_checkpoint": _setting(NetworkSettings, "trust_checkpoint"),
     "--quiet": _switch("print errors and the last line only"),
-    "--overwrite": _switch(
-        "do every case again, and replace what others wrote or edited at the places of its files"
-    ),
+    "--overwrite": _setting(Output, "overwrite"),
 }
 COUNTED_FINDINGS = (
     "structures whose connected parts, such as lesions, are counted (no name: all; default: those"
@@ -221,14 +229,22 @@ def model_of(args: argparse.Namespace) -> Path:
     return model_folder(args.d, args.tr, args.p, args.c)
 
 
-def network_of(args: argparse.Namespace) -> NetworkSettings:
-    """How networks predict, by :data:`NETWORK`; UserError for a device that is not here."""
-    from nnunet_nacl.nnunet.predicted import NetworkSettings
+def settings_from(kind: type[_Settings], args: argparse.Namespace, **others: object) -> _Settings:
+    """The settings of a kind as the options give them.
 
-    settings = NetworkSettings(
-        device=args.device, step_size=args.step_size, mirroring=not args.disable_tta
-    )
-    return settings.on_present_device()
+    Args:
+        kind: Of the settings.
+        args: Of the subcommand; a setting that it has no option for keeps its default.
+        **others: Settings that are not as their option gives them.
+    """
+    arguments: dict[str, object] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        name = option_of(field.name).lstrip("-").replace("-", "_")
+        if hasattr(args, name):
+            value = getattr(args, name)
+            # a switch turns off what is on by default
+            arguments[field.name] = not value if field.default is True else value
+    return settings_of(kind, arguments | others)
 
 
 def print_not_counted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from pathlib import Path
 
 from nnunet_nacl.cli.options import (
     FLAGS,
@@ -13,12 +14,13 @@ from nnunet_nacl.cli.options import (
     exit_status,
     fill_paragraphs,
     model_of,
-    network_of,
     print_not_counted,
     report_problems,
+    settings_from,
     whole_number,
     work_can_be_stopped,
 )
+from nnunet_nacl.settings import ListSettings, NetworkSettings, Output, ScanSettings
 
 HELP = "predict scans and list those to look at first"
 
@@ -83,50 +85,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
     from nnunet_nacl.cli.list_text import delivered_text
-    from nnunet_nacl.commands.predict import predict
+    from nnunet_nacl.commands.predict import predict_scans
+    from nnunet_nacl.nnunet.predicted import on_present_device
 
-    num_readers = _processes(args, "npp")
-    num_exporters = _processes(args, "nps")
+    reading = settings_from(
+        ScanSettings,
+        args,
+        num_readers=_processes(args, "npp"),
+        num_exporters=_processes(args, "nps"),
+    )
     model = model_of(args)
-    device = network_of(args).device
-    _set_threads(device)
+    network = on_present_device(settings_from(NetworkSettings, args))
+    _set_threads(network.device)
+    also = whole_number(args.also, "-also", "", 1) or 0
     with work_can_be_stopped("scan"):
-        delivered = predict(
+        delivered = predict_scans(
             model,
-            args.i,
-            args.o,
-            folds=args.f,
-            checkpoint=args.chk,
+            Path(args.i),
+            network=network,
+            wanted=settings_from(ListSettings, args, also=also),
+            reading=reading,
+            output=settings_from(Output, args, command=shlex.join(["nnunet_nacl", *args.argv])),
             calibration_map=args.map,
-            bad=args.bad,
-            structures=args.structures,
-            find=args.find,
-            miss=args.miss,
-            unlike=args.unlike,
-            groups=args.groups,
-            also=whole_number(args.also, "-also", "", 1) or 0,
-            pages=args.pages,
-            maps=args.maps,
-            recall=args.recall,
-            findings=args.findings,
-            slicer=args.slicer,
-            save_probabilities=args.save_probabilities,
-            codes=args.codes,
-            orientation=args.orientation,
-            previous_stage=args.prev_stage_predictions,
-            any_size=args.any_size,
-            overwrite=args.overwrite,
-            device=device,
-            step_size=args.step_size,
-            mirroring=not args.disable_tta,
-            everything_on_device=not args.not_on_device,
-            verbose=args.verbose,
-            num_parts=args.num_parts,
-            part=args.part_id,
-            num_readers=num_readers,
-            num_exporters=num_exporters,
-            progress=not args.disable_progress_bar,
-            command=shlex.join(["nnunet_nacl", *args.argv]),
         )
     print_not_counted(args, delivered.bad, delivered.structure_names)
     if args.m:

@@ -16,10 +16,12 @@ from nnunet_nacl.cli.options import (
     number_of_processes,
     print_not_counted,
     report_problems,
+    settings_from,
     whole_number,
     work_can_be_stopped,
 )
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.settings import ListSettings, Output
 
 HELP = (
     "list the cases to look at first, from saved predictions; see what a reader's marks say of the"
@@ -127,31 +129,22 @@ def _back(args: argparse.Namespace) -> int:
 def _review(args: argparse.Namespace) -> int:
     """Make a list; exit status 1 if some cases could not be done."""
     from nnunet_nacl.cli.list_text import delivered_text
-    from nnunet_nacl.commands.review import review
+    from nnunet_nacl.commands.review import review_folder
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
-    num_processes = number_of_processes(args.np)
+    output = settings_from(
+        Output,
+        args,
+        num_processes=number_of_processes(args.np),
+        command=shlex.join(["nnunet_nacl", *args.argv]),
+    )
+    also = whole_number(args.also, "-also", "", 1) or 0
+    wanted = settings_from(ListSettings, args, also=also)
     with work_can_be_stopped("case"):
-        delivered = review(
-            args.i,
-            args.o,
-            calibration_map=args.map,
-            bad=args.bad,
-            structures=args.structures,
-            find=args.find,
-            miss=args.miss,
-            also=whole_number(args.also, "-also", "", 1) or 0,
-            pages=args.pages,
-            maps=args.maps,
-            recall=args.recall,
-            findings=args.findings,
-            slicer=args.slicer,
-            save_probabilities=args.save_probabilities,
-            dataset_json=args.djfile,
-            plans_json=args.pfile,
-            overwrite=args.overwrite,
-            num_processes=num_processes,
-            command=shlex.join(["nnunet_nacl", *args.argv]),
+        folder = PredictionFolder.open(
+            args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False
         )
+        delivered = review_folder(folder, wanted, output, args.map)
     print_not_counted(args, delivered.bad, delivered.structure_names)
     print(delivered_text(delivered, "case", with_slicer=args.slicer))
     problems = {**delivered.failed, **delivered.lost_pages}

@@ -28,11 +28,11 @@ from nnunet_nacl.files import check_folder, check_ours, write_atomically
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.held_out import HeldOut
 from nnunet_nacl.nnunet.places import FINAL
-from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
+from nnunet_nacl.quality.bad_limits import check_bad, read_bad
 from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
 from nnunet_nacl.quality.risk_control import patients_needed
+from nnunet_nacl.settings import BadSpec, NetworkSettings
 
 
 @python_function

@@ -18,12 +18,13 @@ from nnunet_nacl.files import check_folder
 from nnunet_nacl.nnunet.held_out import HeldOut, inference_of, kept_settings, measure_folders
 from nnunet_nacl.nnunet.labelled_images import measure_images
 from nnunet_nacl.nnunet.places import validation_folder
-from nnunet_nacl.nnunet.predicted import NetworkSettings
+from nnunet_nacl.nnunet.predicted import on_present_device
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.validation import measure_validation
+from nnunet_nacl.settings import NetworkSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class ValidationCases(CasesOfModel):
         for fold in model.folds:
             folders.append(validation_folder(model.folder / f"fold_{fold}", model.checkpoint))
         work = Work(settings=_choose_settings(folders, model.opened), with_sample=True)
-        network = self.network.on_present_device()
+        network = on_present_device(self.network)
         return measure_validation(model, network, work, jobs=num_processes, any_age=self.any_age)
 
 
@@ -198,7 +199,7 @@ class OwnImages(CasesOfModel):
         )
         settings = _choose_settings([model.folder], model.opened)
         work = Work(settings=settings, with_sample=True)
-        network = self.network.on_present_device()
+        network = on_present_device(self.network)
         source = Images.find(model, network, self.images, references=self.labels)
         return measure_images(
             source, records, work, jobs=num_processes, training_cases=self.training_cases

@@ -35,8 +35,9 @@ from nnunet_nacl.evaluation.output_folder import (
 from nnunet_nacl.evaluation.page import comparison_page
 from nnunet_nacl.evaluation.table import Table, write_tables
 from nnunet_nacl.evaluation.tables import comparison_tables
-from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
+from nnunet_nacl.quality.bad_limits import check_bad, read_bad
 from nnunet_nacl.reports.rendering import write_page
+from nnunet_nacl.settings import BadSpec
 
 
 @python_function

@@ -32,14 +32,15 @@ from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.nnunet.held_out import HeldOut, measure_folders
 from nnunet_nacl.nnunet.places import FINAL, predicted_folder
-from nnunet_nacl.nnunet.predicted import NetworkSettings
+from nnunet_nacl.nnunet.predicted import on_present_device
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.validation import measure_validation
-from nnunet_nacl.quality.bad_limits import BadSpec, check_bad, read_bad
+from nnunet_nacl.quality.bad_limits import check_bad, read_bad
 from nnunet_nacl.quality.presence import LearnedPresence, learn_presence
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
+from nnunet_nacl.settings import BadSpec, NetworkSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -447,7 +448,7 @@ def _measure(
             opened.by_fold, work, jobs=num_processes, chill=chill, title="measuring"
         )
     work = Work(settings=settings, with_sample=True)  # which `calibrate` needs
-    network = network.on_present_device()
+    network = on_present_device(network)
     held_out = measure_validation(model, network, work, jobs=num_processes, anew=True)
     for folder in held_out.folders.values():
         if not folder.is_empty:

@@ -15,12 +15,11 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.quality.bad_limits import BadSpec
 from nnunet_nacl.reports.rendering import write_page
+from nnunet_nacl.settings import BadSpec, ListSettings, Output, settings_of
 from nnunet_nacl.worklist.case_delivery import plan_delivery
 from nnunet_nacl.worklist.deliver import DeliveredScans, deliver
 from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
-from nnunet_nacl.worklist.options import ListOptions
 from nnunet_nacl.worklist.outcome import read_outcome
 from nnunet_nacl.worklist.outcome_document import Outcome
 from nnunet_nacl.worklist.outcome_text import outcome_page
@@ -60,34 +59,17 @@ def review(
 
     Args:
         predictions: Folder of segmentations with their probabilities (npz), as nnU-Net saves them.
-        output: Folder to write to, not inside a folder of predictions.
+        output, overwrite, num_processes, command: The folder to write to, not inside a folder of
+            predictions, and how, see :class:`~nnunet_nacl.settings.Output`.
         calibration_map: calibration_map.json of the networks that predicted, which calibrates the
             probabilities and predicts Dice and volumes; None: they stay as they are, and nothing is
             known of Dice.
-        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
-            name. Cases that may be bad are flagged; None: no case is flagged by its predicted Dice.
-        structures: Names of those that count for ``bad``; None: all, or those that it names.
-        find: With ``bad``, share of the bad cases to be flagged; None: .9, or nothing with
-            ``miss``.
-        miss: With ``bad``, share of all cases that may be bad and not flagged.
-        also: Cases to be chosen by chance among those without a flag: they show how many bad ones
-            are not flagged.
-        pages: Which cases have a page: ``flagged`` (and the next ten), ``all`` or ``none``.
-        maps: Images of the uncertainty: ``confidence``, ``entropy``, ``probabilities``; an empty
-            list: the first two; None: none.
-        recall: Sensitive labels, which find this share of the voxels of each structure, are
-            written, too; None: none.
-        findings: Structures whose parts findings.csv lists; an empty list: all; None: as the map
-            says.
-        slicer: Write what the extension SegmentationReview of 3D Slicer opens, into ``review/``.
-        save_probabilities: Save the probabilities, calibrated where there is a map, too (npz and
-            pkl).
+        bad, structures, find, miss, also, pages, maps, recall, findings, slicer,
+            save_probabilities: What is asked of the list, see
+            :class:`~nnunet_nacl.settings.ListSettings`.
         dataset_json: dataset.json of the predictions; None: in their folder or up to two levels
             above.
         plans_json: plans.json, likewise.
-        overwrite: Do every case again.
-        num_processes: Cases at the same time.
-        command: What prediction.json says was run.
         trust_checkpoint: Call what plans.json names, which can run code.
 
     Returns:
@@ -104,35 +86,32 @@ def review(
         >>> sorted(path.name for path in (result.output / "maps" / "case_0").iterdir())
         ['case_0_entropy.nii.gz']
     """
+    arguments = locals()
     folder = PredictionFolder.open(
         predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
     )
-    calibrator = Calibrator(missing=("give the calibration map that predicts it.",))
-    if calibration_map is not None:
-        calibrator = Calibrator.of_folder(Path(calibration_map), folder)
-    options = ListOptions(
-        bad=bad,
-        structures=structures,
-        find=find,
-        miss=miss,
-        also=also,
-        pages=pages,
-        maps=maps,
-        recall=recall,
-        findings=findings,
-        save_probabilities=save_probabilities,
-    )
-    delivery = plan_delivery(options, folder, calibrator, Path(output), num_networks=None)
-    run = review_run(folder, calibrator, command)
-    return deliver(
+    return review_folder(
         folder,
-        delivery,
-        run,
-        jobs=num_processes,
-        again=overwrite,
-        title="measuring",
-        images={name: folder.image(name) for name in folder.names} if slicer else None,
+        settings_of(ListSettings, arguments),
+        settings_of(Output, arguments),
+        calibration_map,
     )
+
+
+def review_folder(
+    folder: PredictionFolder,
+    wanted: ListSettings,
+    output: Output,
+    calibration_map: str | PathLike | None,
+) -> DeliveredScans:
+    """The recipe of :func:`review`, of an opened folder and with its settings collected."""
+    if calibration_map is None:
+        calibrator = Calibrator(missing=("give the calibration map that predicts it.",))
+    else:
+        calibrator = Calibrator.of_folder(Path(calibration_map), folder)
+    delivery = plan_delivery(wanted, folder, calibrator, Path(output.output), num_networks=None)
+    run = review_run(folder, calibrator, output.command)
+    return deliver(folder, delivery, run, output, title="measuring", with_slicer=wanted.slicer)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.cases.record import RECORDS
 from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.json_files import decode, read_dict, read_json
+from nnunet_nacl.settings import FINAL
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
-FINAL = "checkpoint_final.pth"
 _FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
 
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from typing_extensions import Self
 
-from nnunet_nacl.cases.case import Case, InferenceSettings, MadeBy
+from nnunet_nacl.cases.case import Case, MadeBy
 from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case
@@ -30,6 +29,7 @@ from nnunet_nacl.nnunet.profile import profile
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import check_names
+from nnunet_nacl.settings import NetworkSettings
 
 if TYPE_CHECKING:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
@@ -56,35 +56,10 @@ def find_device(name: str) -> str:
     return here[0] if name == "auto" else name
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
-    """How networks predict. Records name ``step_size`` and ``mirroring``, which numbers depend on.
-
-    Attributes:
-        device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that there is.
-        step_size: Of the sliding window, as a share of the patch: above 0, at most 1.
-        mirroring: Predict mirrored copies too, as calibration expects.
-        everything_on_device: Keep a case's logits on a GPU.
-        verbose: Let nnU-Net print.
-    """
-
-    device: str = "auto"
-    step_size: float = 0.5
-    mirroring: bool = True
-    everything_on_device: bool = True
-    verbose: bool = False
-
-    @property
-    def inference(self) -> InferenceSettings:
-        """What numbers depend on, in JSON values."""
-        return {"step_size": self.step_size, "mirroring": self.mirroring}
-
-    def on_present_device(self) -> Self:
-        """The same with a device that is here in place of ``auto``.
-
-        UserError for one that is not here.
-        """
-        return replace(self, device=find_device(self.device))
+def on_present_device(settings: NetworkSettings) -> NetworkSettings:
+    """The same settings with a device that is here in place of ``auto``; UserError for one that is
+    not here."""
+    return replace(settings, device=find_device(settings.device))
 
 
 class Network:
@@ -92,12 +67,15 @@ class Network:
 
     Its files were judged when the model was opened.
 
+    Args:
+        model: The model; the networks of its folds are built.
+        settings: How they predict, on a device that is here (:func:`on_present_device`).
+
     Raises:
-        UserError: For a device that is none, a trainer that is none and not trusted, or weights of
-            another network.
+        UserError: For a trainer that is none and not trusted, or weights of another network.
     """
 
-    def __init__(self, model: TrainedModel, settings: NetworkSettings = NetworkSettings()) -> None:
+    def __init__(self, model: TrainedModel, settings: NetworkSettings) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         if not 0 < settings.step_size <= 1:
@@ -105,7 +83,6 @@ class Network:
                 "[[step_size]] is a share of the patch, above 0 and at most 1; got"
                 f" {settings.step_size}."
             )
-        device = torch.device(find_device(settings.device))
         check_names({"trainer_name": model.trainer}, f"checkpoint of {model.folder}")
         try:
             with quiet():
@@ -114,7 +91,7 @@ class Network:
                     use_gaussian=True,
                     use_mirroring=settings.mirroring,
                     perform_everything_on_device=settings.everything_on_device,
-                    device=device,
+                    device=torch.device(settings.device),
                     verbose=settings.verbose,
                     allow_tqdm=False,
                 )

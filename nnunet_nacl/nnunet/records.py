@@ -105,6 +105,10 @@ class Source(ABC):
     def path(self, name: str) -> Path:
         """The largest file of a case, for the lines that say what is wrong with it."""
 
+    def image(self, name: str) -> Path:
+        """The first channel of a case's image, for viewers."""
+        return self.path(name)
+
     @abstractmethod
     def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
         """Each case's record, or why there is none, in the order in which they are finished."""

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import Self
 
@@ -19,10 +18,11 @@ from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.places import find_references, list_folder
-from nnunet_nacl.nnunet.predicted import NetworkSettings, NetworkSource
+from nnunet_nacl.nnunet.predicted import NetworkSource
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessing import GridCase, preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.settings import NetworkSettings, ScanSettings
 
 # endings of images that other models take
 _IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"
@@ -58,10 +58,10 @@ class Images(NetworkSource):
         model: TrainedModel,
         network: NetworkSettings,
         folder: Path,
+        reading: ScanSettings | None = None,
         *,
-        previous: Path | None = None,
-        orientation: str | None = None,
-        **options: Any,
+        references: Path | None = None,
+        with_disagreement: bool = False,
     ) -> Self:
         """The cases of a folder in alphabetic order, as nnU-Net groups the files.
 
@@ -72,10 +72,10 @@ class Images(NetworkSource):
             model: That predicts them.
             network: How its networks predict.
             folder: Of the images.
-            previous: See the class.
-            orientation: Three letters, see the class; an empty text finds out that of the
-                training's labels, and None takes no DICOM series.
-            options: Other attributes of the class.
+            reading: How they are read; without an orientation that of the training's labels is
+                found out. None reads images in this process, and takes no DICOM series.
+            references: Folder of the ground truth; None for cases without.
+            with_disagreement: Bring the map of what the folds disagree about to the image.
 
         Raises:
             UserError: There is no image, or the orientation is not known: left and right are at
@@ -84,22 +84,34 @@ class Images(NetworkSource):
         check_folder(folder, "the images")
         opened = model.opened
         names = list_folder(folder)
-        if orientation is not None and not any(name.endswith(opened.file_ending) for name in names):
-            series, problems = find_series(folder)
-            if series or problems:
-                orientation = orientation or _orientation(folder, opened)
+        scans: dict[str, tuple[Path, ...]] = {}
+        problems: dict[str, str] = {}
+        orientation = ""
+        if reading is not None and not any(name.endswith(opened.file_ending) for name in names):
+            scans, problems = find_series(folder)
+            if scans or problems:
+                orientation = reading.orientation or _orientation(folder, opened)
                 _check_orientation(orientation)
-                return cls(
-                    model,
-                    network,
-                    scans=series,
-                    problems=problems,
-                    previous=previous,
-                    orientation=orientation,
-                    **options,
-                )
-        scans, problems = _by_case(folder, names, opened)
-        return cls(model, network, scans=scans, problems=problems, previous=previous, **options)
+        if not orientation:
+            scans, problems = _by_case(folder, names, opened)
+        previous = None
+        if reading is None:
+            reading = ScanSettings()
+        else:
+            previous = _find_previous_stage(model, reading)
+        return cls(
+            model,
+            network,
+            scans=scans,
+            problems=problems,
+            previous=previous,
+            orientation=orientation,
+            any_size=reading.any_size,
+            references=references,
+            readers=reading.num_readers,
+            exporters=reading.num_exporters,
+            with_disagreement=with_disagreement,
+        )
 
     @property
     def names(self) -> list[str]:  # type: ignore[override]
@@ -157,6 +169,25 @@ class Images(NetworkSource):
     def finish(self, answered: GridCase) -> Case:
         """The case of a network's answer, with its files."""
         return replace(super().finish(answered), images=self.scans[answered.case])
+
+
+def _find_previous_stage(model: TrainedModel, reading: ScanSettings) -> Path | None:
+    """The folder of the stage before a cascade; UserError for a cascade without it, or another
+    network with it."""
+    if model.previous_stage and reading.previous_stage is None:
+        raise UserError(
+            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict"
+            " them with that configuration's original checkpoint, and give their folder with"
+            " [[previous_stage]]."
+        )
+    if reading.previous_stage is None:
+        return None
+    if not model.previous_stage:
+        raise UserError(
+            f"[[previous_stage]] {reading.previous_stage}: {model.configuration} is no stage of a"
+            " cascade."
+        )
+    return Path(reading.previous_stage)
 
 
 def _check_orientation(orientation: str) -> None:

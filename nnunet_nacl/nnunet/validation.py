@@ -11,10 +11,11 @@ from nnunet_nacl.errors import Failed, UserError
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.nnunet.held_out import NNUNETS_OWN, HeldOut
 from nnunet_nacl.nnunet.places import FINAL, is_measured, predicted_folder
-from nnunet_nacl.nnunet.predicted import NetworkSettings, ValidationCases
+from nnunet_nacl.nnunet.predicted import ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, find_records, records_of
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.settings import NetworkSettings
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 
 from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.settings import BadSpec
 
 _ALL = ""  # in place of a structure's name: all that are not named
-
-BadSpec = float | Mapping[str, float] | Sequence[str]
-"""One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does
-not count."""
 
 
 def check_bad(

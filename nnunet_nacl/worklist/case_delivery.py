@@ -25,8 +25,9 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.settings import ListSettings
 from nnunet_nacl.worklist.list_tables import structure_columns
-from nnunet_nacl.worklist.options import ListOptions, read_aims
+from nnunet_nacl.worklist.options import read_aims
 from nnunet_nacl.worklist.pictures import MOST_PLACES, draw_scan
 from nnunet_nacl.worklist.review_list import Aims, ReviewList, review_list
 
@@ -202,7 +203,7 @@ def _different_file_names(names: Sequence[str]) -> list[str]:
 
 
 def plan_delivery(
-    options: ListOptions,
+    wanted: ListSettings,
     data: PredictionFolder,
     calibrator: Calibrator,
     output: Path,
@@ -213,7 +214,7 @@ def plan_delivery(
     """What the options ask of each case, and of the list.
 
     Args:
-        options: What is asked for.
+        wanted: What is asked for.
         data: Labels, writer and plans of the data set.
         calibrator: The map, and what it has learned.
         output: Folder to write to.
@@ -224,17 +225,17 @@ def plan_delivery(
         UserError: The options do not fit, or nothing is known of what they ask for.
     """
     maps: tuple[str, ...] = (
-        choose_maps(options.maps, num_networks or 1) if options.maps is not None else ()
+        choose_maps(wanted.maps, num_networks or 1) if wanted.maps is not None else ()
     )
     return CaseDelivery(
         calibration=calibrator.log_odds_map,
         output=output,
         data=data,
         calibrator=calibrator,
-        aims=read_aims(options, data.labels.structures, calibrator, num_networks),
+        aims=read_aims(wanted, data.labels.structures, calibrator, num_networks),
         maps=maps,
-        probabilities=options.save_probabilities,
-        findings=finding_channels(data.labels, options.findings, calibrator.with_findings),
-        pictures=options.pages != "none",
+        probabilities=wanted.save_probabilities,
+        findings=finding_channels(data.labels, wanted.findings, calibrator.with_findings),
+        pictures=wanted.pages != "none",
         dicom=dicom,
     )

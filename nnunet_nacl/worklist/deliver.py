@@ -22,6 +22,7 @@ from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, claim_output, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, find_records, records_of
+from nnunet_nacl.settings import Output
 from nnunet_nacl.worklist.case_delivery import CaseDelivery
 from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES, places_of_list, remove_list
 from nnunet_nacl.worklist.pages import write_list
@@ -100,11 +101,10 @@ def deliver(
     source: Source,
     delivery: CaseDelivery,
     run: Run,
+    output: Output,
     *,
-    jobs: int = 1,
-    again: bool = False,
     title: str = "",
-    images: Mapping[str, Path] | None = None,
+    with_slicer: bool = False,
 ) -> DeliveredScans:
     """Do every case of a source, or of the run's part of it, and write the list of all.
 
@@ -117,11 +117,9 @@ def deliver(
         source: Of the cases.
         delivery: What is measured of each, and written.
         run: Where they come from.
-        jobs: Cases at the same time.
-        again: Do all cases again.
-        title: Of the progress bar; empty shows none.
-        images: First channel of each case, for what SegmentationReview of 3D Slicer opens; None
-            writes nothing of that.
+        output: How the work is done, and whether all cases are done again.
+        title: Of the progress bar.
+        with_slicer: Write what SegmentationReview of 3D Slicer opens.
 
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done. A part that
@@ -131,7 +129,9 @@ def deliver(
         raise UserError(
             f"[[maps]] {FRACTIONAL} goes with DICOM series; {run.folder} holds other images."
         )
-    if images is not None:
+    again = output.overwrite
+    images = {name: source.image(name) for name in source.names} if with_slicer else {}
+    if with_slicer:
         check_images(images.values(), delivery.output)
     delivery = replace(delivery, replace_others=again)
 
@@ -141,8 +141,8 @@ def deliver(
             delivery,
             delivery.output / RECORDS,
             names=run.names_of_part(source.names),
-            jobs=jobs,
-            title=title,
+            jobs=output.num_processes,
+            title=title if output.progress else "",
             plan=plan,
         )
         outcomes = dict(outcomes_of_part)
@@ -153,7 +153,7 @@ def deliver(
 
     failed = _check_failed(source, run, outcomes)
     kept_masks: list[str] = (
-        _write_slicer_files(listed, images, delivery.output) if images is not None else []
+        _write_slicer_files(listed, images, delivery.output) if with_slicer else []
     )
     return DeliveredScans(
         review_list=listed,

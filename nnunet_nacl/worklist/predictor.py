@@ -18,14 +18,13 @@ from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.predicted import Network, NetworkSettings, predicted_case
+from nnunet_nacl.nnunet.predicted import Network, on_present_device, predicted_case
 from nnunet_nacl.nnunet.preprocessing import preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import trusting
-from nnunet_nacl.quality.bad_limits import BadSpec, read_bad, share_of
-from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.worklist.review_list import Aims, review_list
+from nnunet_nacl.settings import BadSpec, ListSettings, NetworkSettings, settings_of
+from nnunet_nacl.worklist.options import read_aims
+from nnunet_nacl.worklist.review_list import review_list
 
 
 class UnknownStructureError(KeyError):
@@ -91,26 +90,15 @@ class Predictor:
 
     Args:
         model_folder: nnU-Net's, TRAINER__PLANS__CONFIGURATION.
-        folds: 0, 1, ... or ``all``; None takes every trained fold.
-        checkpoint: File name in the folds; None takes checkpoint_final.pth.
+        folds, checkpoint, device, step_size, mirroring, trust_checkpoint: Which networks predict,
+            and how, see :class:`~nnunet_nacl.settings.NetworkSettings`.
         calibration_map: calibration_map.json of this model; None looks for it in the model folder.
-        bad: The Dice below which a structure, and so its scan, is bad: of all structures, or by
-            name of those that count. Scans that may be bad have a reason to look; None: no score is
-            a reason.
-        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with
-            ``miss``.
-        miss: With ``bad``, share of all scans that may be bad and not flagged.
-        device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these.
-        step_size: Of the sliding window, as a share of the patch.
-        mirroring: Predict mirrored copies too, as calibration expects.
-        findings: Structures whose connected parts are listed; None for those that the map names.
+        bad, find, miss, unlike, findings: As of a list, see
+            :class:`~nnunet_nacl.settings.ListSettings`. Scans that may be bad have a reason to
+            look; without ``bad`` no score is a reason.
         any_size: Predict images of any size: without, one that would be more than 30 times as large
             for the network as any of the training is refused, since its spacing will be wrong and
             it would take hours.
-        unlike: An image is unlike the calibration scans if its p-value, tested against theirs, is
-            at most this.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
-            run code.
 
     Attributes:
         missing: What the model lacks, such as a calibration, each with the remedy.
@@ -148,30 +136,24 @@ class Predictor:
         mirroring: bool = True,
         findings: Sequence[str] | None = None,
         any_size: bool = False,
-        unlike: float = DEFAULT_UNLIKE,
+        unlike: float = 0.05,
         trust_checkpoint: bool = False,
     ) -> None:
-        if bad is None and (find is not None or miss is not None):
-            raise UserError(
-                "find and miss go with bad, the Dice below which a scan is bad, such as bad=0.7."
-            )
-        if not 0 < unlike < 1:
-            raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
+        arguments = locals()
+        wanted = settings_of(ListSettings, arguments)
+        network = on_present_device(settings_of(NetworkSettings, arguments))
         map_path = Path(calibration_map) if calibration_map is not None else None
         self._any_size = any_size
-        self._unlike = unlike
         self._trust_checkpoint = trust_checkpoint
         with trusting(trust_checkpoint):
             self._model = TrainedModel.open(Path(model_folder), folds, checkpoint)
             self._calibrator = Calibrator.of_model(self._model, map_path)
-            self._flags = None
-            if bad is not None:
-                self._flags = _make_flags(self._model, self._calibrator, bad, find, miss)
-            self._findings = finding_channels(
-                self._model.labels, findings, self._calibrator.with_findings
+            labels = self._model.labels
+            self._aims = read_aims(
+                wanted, labels.structures, self._calibrator, len(self._model.folds)
             )
-            settings = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
-            self._network = Network(self._model, settings)
+            self._findings = finding_channels(labels, findings, self._calibrator.with_findings)
+            self._network = Network(self._model, network)
         self.missing = self._calibrator.missing
 
     def predict(
@@ -245,10 +227,9 @@ class Predictor:
         views = Views.of(case, ())
         calibration = self._calibrator.log_odds_map
         record = measure(case, calibration, views, findings=self._findings)
-        aims = Aims(flags=self._flags, unlike=self._unlike)
-        listed = review_list([record], self._calibrator, aims)
+        listed = review_list([record], self._calibrator, self._aims)
         reasons = list(listed.scans.reasons[case.name])
-        flag = bool(reasons) if self._flags is not None else None
+        flag = bool(reasons) if self._aims.flags is not None else None
         names = listed.structures_to_look_at(case.name)
         places = views.least_certain_places(case, names, calibration)
         probabilities = None
@@ -264,20 +245,3 @@ class Predictor:
             least_certain=next(iter(places.values()), ()),
             probabilities=probabilities,
         )
-
-
-def _make_flags(
-    model: TrainedModel,
-    calibrator: Calibrator,
-    bad: BadSpec,
-    find: float | None,
-    miss: float | None,
-) -> Flags:
-    """By which score images are flagged; UserError where the map knows nothing of Dice."""
-    if calibrator.learned is None:
-        raise UserError(f"bad: nothing is known of Dice: {' '.join(calibrator.missing)}")
-    structures = model.labels.structures
-    share_to_find = share_of(find, "find")
-    share_missed = share_of(miss, "miss")
-    limits = read_bad(bad, structures)
-    return Flags.of(calibrator.learned.scores, limits, structures, share_to_find, share_missed)

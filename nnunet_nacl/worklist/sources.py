@@ -20,7 +20,7 @@ from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.scans import Images
-from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.settings import ScanSettings
 
 
 @dataclass(frozen=True)
@@ -105,33 +105,13 @@ def _applied_map(folder: Path, calibrator: Calibrator) -> dict[str, Any]:
     }
 
 
-def check_previous_stage(model: TrainedModel, previous_stage: Path | None) -> None:
-    """Refuse a cascade without the segmentations of the stage before, or others with them.
-
-    Raises:
-        UserError: They are missing, or not needed.
-    """
-    if model.previous_stage and previous_stage is None:
-        raise UserError(
-            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict"
-            " them with that configuration's original checkpoint, and give their folder with"
-            " [[previous_stage]]."
-        )
-    if previous_stage is not None and not model.previous_stage:
-        raise UserError(
-            f"[[previous_stage]] {previous_stage}: {model.configuration} is no stage of a cascade."
-        )
-
-
 def predict_run(
     source: Images,
     calibrator: Calibrator,
     folder: Path,
-    *,
-    num_parts: int = 1,
-    part: int = 0,
-    patients: Mapping[str, str] | None = None,
-    command: str = "",
+    reading: ScanSettings,
+    patients: Mapping[str, str] | None,
+    command: str,
 ) -> Run:
     """What documents say of scans in a folder, and of the networks and the map that predict them.
 
@@ -139,14 +119,15 @@ def predict_run(
         source: The scans, and the networks.
         calibrator: The map, and what it has learned.
         folder: Of the scans.
-        num_parts: Runs that share the scans.
-        part: Which of them this is, from 0.
+        reading: In how many runs, and in which of them.
         patients: To whom each scan belongs; None: each is of a patient of its own.
         command: As it was given.
 
     Raises:
         UserError: There is no such part.
     """
+    num_parts = reading.num_parts
+    part = reading.part
     if not 0 <= part < num_parts:
         raise UserError(
             f"[[part]] must be from 0 to {num_parts - 1} for [[num_parts={num_parts}]], got {part}."
@@ -200,32 +181,29 @@ def _notes_on_prediction(source: Images, calibrator: Calibrator) -> list[str]:
     return notes
 
 
-def make_dicom_maker(
-    source: Images, folder: Path, codes: Path | None, orientation: str
-) -> DicomMaker | None:
+def make_dicom_maker(source: Images, folder: Path, reading: ScanSettings) -> DicomMaker | None:
     """What writes the objects of DICOM series; None for other scans.
 
     Args:
         source: The scans, and the networks.
         folder: Of the scans, for messages.
-        codes: File with the code of each structure; None where none was given.
-        orientation: Letters that were asked for; empty for none.
+        reading: With the file of codes, and the orientation that was asked for.
 
     Raises:
         UserError: Codes are missing, or something is given that other scans do not need.
     """
     if not source.orientation:
-        if codes or orientation:
+        if reading.codes or reading.orientation:
             raise UserError(
                 f"[[codes]] and [[orientation]] go with DICOM series; {folder} holds other images."
             )
         return None
     names = list(source.labels.structures.values())
-    if codes is None:
+    if reading.codes is None:
         raise UserError(
             f"{folder} holds DICOM series: give [[codes]] FILE, with a code for {', '.join(names)}."
         )
     serial = source.model.hashes[0]
     if len(source.model.hashes) > 1:
         serial = hashlib.sha256("".join(source.model.hashes).encode()).hexdigest()
-    return DicomMaker(read_codes(codes, names), source.model.folder.name, serial)
+    return DicomMaker(read_codes(Path(reading.codes), names), source.model.folder.name, serial)

@@ -33,7 +33,6 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import Failed, UserError
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
-from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
@@ -42,6 +41,7 @@ from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.learned_quality import learn
 from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.quality.scan_scores import ScanScores
+from nnunet_nacl.settings import NetworkSettings
 from nnunet_nacl.worklist.review_list import completed
 
 STEP = 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import logging
@@ -16,6 +17,7 @@ import nnunet_nacl
 from nnunet_nacl.cli.argument_names import option_of
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser, main
 from nnunet_nacl.errors import Message, UserError, name_arguments, named_together
+from nnunet_nacl.settings import ListSettings, NetworkSettings, Output, ScanSettings
 
 COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
 
@@ -26,11 +28,26 @@ def test_its_help_names_every_argument_and_what_it_returns(name: str) -> None:
     assert function is getattr(importlib.import_module(f"nnunet_nacl.commands.{name}"), name)
     text = inspect.getdoc(function) or ""
     arguments = text.partition("\nArgs:\n")[2].partition("\nReturns:\n")[0]
-    unnamed = [
-        each for each in inspect.signature(function).parameters if f"    {each}: " not in arguments
-    ]
-    assert not unnamed
+    before_colons = re.findall(r"^    (\w[\w, \n]*):", arguments, re.MULTILINE)
+    named = set(re.findall(r"\w+", " ".join(before_colons)))
+    assert inspect.signature(function).parameters.keys() <= named
     assert "\nRaises:\n" in text and "\nExamples:\n" in text
+
+
+@pytest.mark.parametrize("kind", [NetworkSettings, ListSettings, ScanSettings, Output])
+def test_settings_are_arguments_with_the_same_defaults(kind: type) -> None:
+    documented = inspect.getdoc(kind).partition("\nAttributes:\n")[2]
+    functions = [getattr(nnunet_nacl, name) for name in (*COMMANDS, "Predictor")]
+    for field in dataclasses.fields(kind):
+        assert f"    {field.name}: " in documented
+        defaults = [
+            inspect.signature(function).parameters[field.name].default
+            for function in functions
+            if field.name in inspect.signature(function).parameters
+        ]
+        assert defaults
+        if field.default is not dataclasses.MISSING and field.name != "checkpoint":
+            assert set(map(repr, defaults)) == {repr(field.default)}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -325,7 +325,7 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
         "-bad: nothing is known of Dice: " in capsys.readouterr().err
         and not (tmp_path / "b").exists()
     )
-    with pytest.raises(UserError, match=r"find and miss go with bad.*bad=0\.7"):
+    with pytest.raises(UserError, match=r"find goes with bad.*bad=0\.7"):
         Predictor(model, device="cpu", find=0.9)
 
 

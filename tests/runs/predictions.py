@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.settings import Output
 from nnunet_nacl.worklist.case_delivery import CaseDelivery
 from nnunet_nacl.worklist.deliver import deliver
 from nnunet_nacl.worklist.review_list import ReviewList
@@ -62,5 +63,10 @@ def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> Re
     predictions = PredictionFolder.open(folder, need_reference=False)
     delivery = CaseDelivery(output=output, data=predictions, **asked)
     run = review_run(predictions)
-    delivered = deliver(predictions, delivery, run, jobs=num_processes, again=overwrite)
+    delivered = deliver(
+        predictions,
+        delivery,
+        run,
+        Output(output=output, num_processes=num_processes, overwrite=overwrite),
+    )
     return delivered.review_list
