@@ -36,7 +36,7 @@ _Settings = TypeVar("_Settings")
 class _FurtherSettings(TypedDict, total=False):
     action: Literal["store_true", "extend"]
     choices: Sequence[str]
-    default: str | float | list[str] | None
+    default: object
     dest: str
     nargs: Literal["+", "*"]
     required: bool
@@ -61,37 +61,37 @@ def _switch(text: str) -> OptionSettings:
 
 
 def _setting(
-    kind: type, name: str, metavar: str | None = None, **further: Unpack[OptionSettings]
+    kind: type, name: str, metavar: str = "", text: str = "", **further: Unpack[_FurtherSettings]
 ) -> OptionSettings:
     """The option of a setting, whose type, default and help are those of its class.
 
     Args:
         kind: Of the settings.
         name: Of the setting.
-        metavar: Of its value; None for a switch.
+        metavar: Of its value; empty for a switch.
+        text: The help, where it is not what the class says first.
         **further: What differs from the class.
     """
     (field,) = [field for field in dataclasses.fields(kind) if field.name == name]
-    settings: OptionSettings = {"help": _first_sentence(kind, name)}
+    text = text or _first_sentence(kind, name)
     if field.type == "bool":
-        settings["action"] = "store_true"
-    else:
-        settings["metavar"] = metavar or ""
-        settings["default"] = field.default
-        numbers = {"float": float, "int": int}
-        number = numbers.get(field.type.removesuffix(" | None"))
-        if number is not None:
-            settings["type"] = number
-        if field.type.startswith("Sequence"):
-            settings["nargs"] = "+"
-    return {**settings, **further}
+        return _switch(text)
+    settings = _value(metavar, text, default=field.default)
+    number = {"float": float, "int": int}.get(field.type.removesuffix(" | None"))
+    if number is not None:
+        settings["type"] = number
+    if field.type.startswith("Sequence"):
+        settings["nargs"] = "+"
+    settings.update(further)
+    return settings
 
 
 def _first_sentence(kind: type, name: str) -> str:
     """What the documentation of a setting says first, with options in place of arguments."""
-    attributes = inspect.getdoc(kind).partition("Attributes:")[2]
-    text = re.search(rf"^    {name}: (.*?)(?=\n    \w|\Z)", attributes, re.DOTALL | re.MULTILINE)
-    sentence = re.split(r"(?<=[^.])\.(?:\s|$)", " ".join(text[1].split()))[0]
+    attributes = (inspect.getdoc(kind) or "").partition("Attributes:")[2]
+    found = re.search(rf"^    {name}: (.*?)(?=\n    \w|\Z)", attributes, re.DOTALL | re.MULTILINE)
+    text = found[1] if found else ""
+    sentence = re.split(r"(?<=[^.])\.(?:\s|$)", " ".join(text.split()))[0]
     sentence = re.sub(r"``(\w+)``", lambda match: option_of(match[1]), sentence)
     return sentence if sentence[1:2].isupper() else sentence[0].lower() + sentence[1:]
 
@@ -128,7 +128,7 @@ _OPTIONS: dict[str, OptionSettings] = {
         "DICE",
         nargs="+",
         action="extend",
-        help="a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure",
+        text="a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure",
     ),
     "-structures": _setting(ListSettings, "structures", "NAME"),
     "-find": _setting(ListSettings, "find", "SHARE"),
@@ -141,7 +141,7 @@ _OPTIONS: dict[str, OptionSettings] = {
         "maps",
         "MAP",
         nargs="*",
-        help="confidence, entropy, mutual_information (no name: these), probabilities, fractional",
+        text="confidence, entropy, mutual_information (no name: these), probabilities, fractional",
     ),
     "-recall": _setting(ListSettings, "recall", "SHARE"),
     "-findings": _setting(ListSettings, "findings", "STRUCTURE", nargs="*"),

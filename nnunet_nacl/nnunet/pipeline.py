@@ -209,7 +209,7 @@ def _do_step(
     try:
         return step(case, value)
     except UserError as error:
-        reason = error.message
+        reason: str = error.message
     except OSError as error:
         reason = describe(error, path_of(case))
     except MemoryError:

@@ -193,7 +193,11 @@ class NetworkSource(Source):
     @property
     def _made_without_weights(self) -> MadeBy:
         """How the networks are used, whatever their weights."""
-        return MadeBy(model_files=dict(self.model.file_hashes), **self.network.inference)
+        return MadeBy(
+            model_files=dict(self.model.file_hashes),
+            step_size=self.network.step_size,
+            mirroring=self.network.mirroring,
+        )
 
     @abstractmethod
     def read(self, name: str) -> GridCase:

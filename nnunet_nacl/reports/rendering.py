@@ -105,7 +105,7 @@ def write_page(path: Path, make_text: Callable[[], str]) -> str | None:
     try:
         write_atomically(path, make_text())
     except UserError as error:
-        reason = error.message
+        reason: str = error.message
     except Exception as error:  # what is lost is this page; the caller tells the reason
         logging.getLogger(__name__).debug("%s", path, exc_info=True)
         reason = one_line(f"the page cannot be made: {type(error).__name__}: {first_line(error)}")
