@@ -409,7 +409,7 @@ class CalibrationMap:
     @property
     def learned(self) -> LearnedQuality | None:
         """What was learned about Dice and volumes; None for nothing."""
-        return self.quality.learned if self.quality else None
+        return None if self.quality is None else self.quality.learned
 
 
 def _name_structures(

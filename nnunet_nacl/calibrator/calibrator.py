@@ -8,15 +8,13 @@ probabilities do not tell who made them, so a folder must say that it is calibra
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from typing_extensions import Self
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
@@ -30,7 +28,7 @@ from nnunet_nacl.calibrator.map_file import (
     read_applied_map_digest,
 )
 from nnunet_nacl.calibrator.map_parts import MapQuality, UsedMap
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record
+from nnunet_nacl.cases.record import RECORDS, find_record
 from nnunet_nacl.command_lines import calibrate_command
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
@@ -38,10 +36,9 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.places import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import SensitiveAim
-from nnunet_nacl.quality.unlike import ROUNDING
 
 _HEADLINE = ("NLL predicted", "pooled ECE predicted")
 """Of ``effect``, what other documents repeat."""
@@ -97,12 +94,11 @@ class Calibrator:
             if path is not None:
                 raise
             return cls(missing=(f"not calibrated: {error}",))
-        missing = []
-        if calibration_map.learned is None:
-            missing.append(
-                f"no Dice is predicted: {_why_nothing_is_learned(chosen, calibration_map)}"
-            )
-        return cls(chosen.resolve(), calibration_map, missing=tuple(missing))
+        calibrator = cls(chosen.resolve(), calibration_map)
+        if calibrator.quality.learned is None:
+            why = _why_nothing_is_learned(chosen, calibration_map)
+            return replace(calibrator, missing=(f"no Dice is predicted: {why}",))
+        return calibrator
 
     @classmethod
     def of_folder(cls, path: Path, predictions: PredictionFolder) -> Self:
@@ -124,12 +120,13 @@ class Calibrator:
             raise UserError(
                 f"{predictions.folder} was calibrated by another map than {path}; give that one."
             )
-        missing = []
-        if calibration_map.learned is None:
-            missing.append(_why_nothing_is_learned(path, calibration_map))
+        calibrator = cls(path, calibration_map, is_applied, notes=tuple(notes))
+        if calibrator.quality.learned is None:
+            why = _why_nothing_is_learned(path, calibration_map)
             if is_applied:
-                raise UserError(missing[0])
-        return cls(path, calibration_map, is_applied, tuple(missing), tuple(notes))
+                raise UserError(why)
+            return replace(calibrator, missing=(why,))
+        return calibrator
 
     @classmethod
     def that_was_applied(cls, predictions: PredictionFolder) -> Self:
@@ -160,45 +157,17 @@ class Calibrator:
         return self.calibration_map.calibration()
 
     @property
-    def quality(self) -> MapQuality | None:
-        """All that the map has learned; None where nothing is known of Dice."""
-        if self.learned is None or self.calibration_map is None:
-            return None
-        return self.calibration_map.quality
-
-    @property
-    def learned(self) -> LearnedQuality | None:
-        """What is known of the Dice and the volumes of such segmentations; None for nothing."""
-        if self.calibration_map is None:
-            return None
-        return self.calibration_map.learned
+    def quality(self) -> MapQuality:
+        """What the map has learned; empty where nothing is known of Dice."""
+        if self.calibration_map is None or self.calibration_map.learned is None:
+            return MapQuality()
+        return self.calibration_map.quality or MapQuality()
 
     @property
     def presence(self) -> LearnedPresence | None:
         """What was learned about which structures a scan has; None where nothing was, or it may not
         be asked."""
-        if self.quality is None or self.is_applied:
-            return None
-        return self.quality.presence
-
-    @property
-    def fragmented(self) -> list[str]:
-        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration
-        scans."""
-        if self.quality is None or self.quality.presence is None:
-            return []
-        return self.quality.presence.listed
-
-    @property
-    def with_findings(self) -> list[str]:
-        """nnU-Net's keys of the structures whose components are findings: those that can be absent
-        from a scan.
-
-        Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
-        """
-        if self.learned is None:
-            return []
-        return [key for key in self.fragmented if key not in self.learned.scores.always]
+        return None if self.is_applied else self.quality.presence
 
     def sensitive(
         self, recall: float, structures: Mapping[str, str], several: bool
@@ -208,7 +177,8 @@ class Calibrator:
 
         UserError where none can be had.
         """
-        if self.learned is None or self.quality is None:
+        learned = self.quality.learned
+        if learned is None:
             raise UserError(
                 f"[[recall]]: nothing is known of what labels miss: {' '.join(self.missing)}"
             )
@@ -217,47 +187,16 @@ class Calibrator:
                 "[[recall]]: these were calibrated before; give the predictions as the network made"
                 " them."
             )
-        is_as_learned = self.learned.as_deployed or not several
+        is_as_learned = learned.as_deployed or not several
         return SensitiveAim.of(self.quality.recall, structures, recall, is_as_learned)
-
-    def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
-        """How probable an image with such a profile is; and, where that is at most the level, what
-        is odd about it.
-
-        NaN and no text where that is not known.
-        """
-        scans = None if self.quality is None else self.quality.profiles
-        values = np.array(profile, float)
-        if scans is None or len(values) != len(scans.names) or scans.n_patients < 2:
-            return math.nan, ""
-        p_value = scans.p_value(values)
-        if p_value > level + ROUNDING or scans.why_not(level):
-            return p_value, ""
-        return p_value, f"unlike: {scans.stands_out(values)}"
-
-    def differences(self, record: CaseRecord) -> list[str]:
-        """How an image differs from the training's, but for what calibration scans have, too.
-
-        Each difference begins with the number that differs, such as ``size along y``.
-        """
-        scans = None if self.quality is None else self.quality.profiles
-        if scans is None or len(record.profile) != len(scans.names):
-            return list(record.differences)
-        profile = np.array(record.profile, float)
-        differences = []
-        for difference in record.differences:
-            number = " ".join(difference.split()[:3])  # as "size along y"
-            if not scans.has(number, profile):
-                differences.append(difference)
-        return differences
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions of cases, which perhaps ``several`` networks
         predicted together."""
-        if self.learned is None:
+        if self.quality.learned is None:
             return []
         caveats = []
-        if several and not self.learned.as_deployed:
+        if several and not self.quality.learned.as_deployed:
             caveats.append(f"The map learned {SINGLE_NETWORKS}.")
         shared = sorted(self.fitted_cases & set(cases))
         if shared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.crossfit import PRIOR_FORM
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, checksum
@@ -80,29 +78,16 @@ def _structures_text(regions: bool, structures: Sequence[tuple[str, str]]) -> st
     return f"{kind} {some(key_and_name, _MOST_SHOWN)}"
 
 
-@dataclass(frozen=True, eq=False)
-class FoldsMap:
-    """What a model's validation cases taught.
-
-    Attributes:
-        log_odds_map: Their map, towards which one of own cases is shrunk.
-        quality: What they taught beside it; None where the model's file holds what own cases
-            taught.
-    """
-
-    log_odds_map: LogOddsMap
-    quality: MapQuality | None
-
-
 def map_of_folds(
     path: Path, labels: Labels, networks: Mapping[str, str], inference: Mapping[str, Any]
-) -> FoldsMap | None:
-    """The map of a model's validation cases, by the map in its folder.
+) -> CalibrationMap | None:
+    """What a model's validation cases taught, by the map in its folder; ``quality`` is None where
+    they taught no more than a map.
 
-    Where that is of own cases by now, it still holds the map that it was shrunk towards, but
-    nothing that the validation cases taught. None where there is none, or it is one of other
-    networks (SHA-256 by fold), settings or structures. UserError where the file is damaged, or of
-    another version, which is not taken for none.
+    Where the map in the folder is of own cases by now, it still holds the map that it was shrunk
+    towards, but nothing else that the validation cases taught. None where there is none, or it is
+    one of other networks (SHA-256 by fold), settings or structures. UserError where the file is
+    damaged, or of another version, which is not taken for none.
     """
     if not path.is_file():
         return None
@@ -115,15 +100,14 @@ def map_of_folds(
     learned = calibration_map.learned
     if learned is None or calibration_map.origin.inference not in ({}, inference):
         return None
-    if PRIOR_FORM in calibration_map.maps:
-        log_odds_map = calibration_map.calibration(PRIOR_FORM)
-    elif learned.as_deployed:  # all of it is of own cases
+    has_prior_map = PRIOR_FORM in calibration_map.maps
+    if learned.as_deployed and not has_prior_map:  # all of it is of own cases
         return None
-    else:
-        log_odds_map = calibration_map.calibration()
-    if learned.as_deployed:
-        return FoldsMap(log_odds_map, quality=None)
-    return FoldsMap(log_odds_map, calibration_map.quality)
+    return replace(
+        calibration_map,
+        form=PRIOR_FORM if has_prior_map else calibration_map.form,
+        quality=None if learned.as_deployed else calibration_map.quality,
+    )
 
 
 def check_output_map(path: Path) -> None:

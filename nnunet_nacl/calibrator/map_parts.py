@@ -7,6 +7,8 @@ from them. The coefficients a, g and b, and the total v, are those of the formul
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -18,13 +20,14 @@ from nnunet_nacl.calibration.crossfit import FormScore
 from nnunet_nacl.calibration.log_odds_map import ConditionalMap, LogOddsMap, map_from_tables
 from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_types import Coefficient, Size, doc
 from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import LearnedRecall
-from nnunet_nacl.quality.unlike import CalibrationProfiles
+from nnunet_nacl.quality.unlike import ROUNDING, CalibrationProfiles
 
 MOST_COEFFICIENTS = 1 << 28
 """Of the table of a map: 2 GiB, which 640 classes take."""
@@ -107,6 +110,54 @@ class MapQuality:
     profiles: Annotated[
         CalibrationProfiles | None, doc("How the scans look; null if there were no images.")
     ] = None
+
+    @property
+    def fragmented(self) -> list[str]:
+        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration
+        scans."""
+        return [] if self.presence is None else self.presence.listed
+
+    @property
+    def with_findings(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are findings: those that can be absent
+        from a scan.
+
+        Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
+        """
+        if self.learned is None:
+            return []
+        return [key for key in self.fragmented if key not in self.learned.scores.always]
+
+    def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
+        """How probable an image with such a profile is; and, where that is at most the level, what
+        is odd about it.
+
+        NaN and no text where that is not known.
+        """
+        scans = self.profiles
+        values = np.array(profile, float)
+        if scans is None or len(values) != len(scans.names) or scans.n_patients < 2:
+            return math.nan, ""
+        p_value = scans.p_value(values)
+        if p_value > level + ROUNDING or scans.why_not(level):
+            return p_value, ""
+        return p_value, f"unlike: {scans.stands_out(values)}"
+
+    def differences(self, record: CaseRecord) -> list[str]:
+        """How an image differs from the training's, but for what calibration scans have, too.
+
+        Each difference begins with the number that differs, such as ``size along y``.
+        """
+        scans = self.profiles
+        if scans is None or len(record.profile) != len(scans.names):
+            return list(record.differences)
+        profile = np.array(record.profile, float)
+        differences = []
+        for difference in record.differences:
+            number = " ".join(difference.split()[:3])  # as "size along y"
+            if not scans.has(number, profile):
+                differences.append(difference)
+        return differences
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

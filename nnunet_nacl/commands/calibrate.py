@@ -155,7 +155,7 @@ def calibrate(
         held_out,
         patients=patients,
         form=form,
-        prior_map=None if map_of_folds is None else map_of_folds.log_odds_map,
+        prior_map=None if map_of_folds is None else map_of_folds.calibration(),
         as_deployed=cases.is_predicted_as_deployed,
     )
     quality, notes = _learn_profiles(fitted_map, held_out, cases.model, num_processes)

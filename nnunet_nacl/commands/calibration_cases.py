@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, FoldsMap, map_of_folds
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, map_of_folds
 from nnunet_nacl.calibrator.map_parts import Inference
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.errors import UserError
@@ -61,7 +62,7 @@ class CalibrationCases(ABC):
         """How their networks predicted; empty where that is not known."""
         return {}
 
-    def find_map_of_folds(self, held_out: HeldOut) -> FoldsMap | None:
+    def find_map_of_folds(self, held_out: HeldOut) -> CalibrationMap | None:
         """The map of the model's validation cases, towards which one of these cases is shrunk; None
         where there is none."""
         return None
@@ -205,7 +206,7 @@ class OwnImages(CasesOfModel):
             source, records, work, jobs=num_processes, training_cases=self.training_cases
         )
 
-    def find_map_of_folds(self, held_out: HeldOut) -> FoldsMap | None:
+    def find_map_of_folds(self, held_out: HeldOut) -> CalibrationMap | None:
         model = self.trained
         checksums = dict(zip(model.folds, model.hashes))
         inference = self.read_inference(held_out)

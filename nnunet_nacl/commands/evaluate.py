@@ -206,8 +206,8 @@ class EvaluationResult:
         ``predicted_dice_high``, the ends of the 90 % interval.
         """
         table = self.evaluation.table
-        if self.calibrator.learned is not None:
-            table = self.calibrator.learned.predict_dice(table)
+        if self.calibrator.quality.learned is not None:
+            table = self.calibrator.quality.learned.predict_dice(table)
         return table
 
     @cached_property
@@ -254,7 +254,10 @@ class EvaluationResult:
     def presence(self) -> LearnedPresence:
         """How far it can be told that a structure is in a scan."""
         groups = {}
-        if self.calibrator.learned is not None and self.calibrator.calibration_map is not None:
+        if (
+            self.calibrator.quality.learned is not None
+            and self.calibrator.calibration_map is not None
+        ):
             groups = self.calibrator.calibration_map.fitted.groups
         return learn_presence(self.table, groups)
 
@@ -291,7 +294,7 @@ class EvaluationResult:
 
     def _predicted_quality(self) -> PredictedQuality | None:
         """What calibration.json says of the map's predicted Dice; None where no map predicts it."""
-        if self.calibrator.learned is None or self.calibrator.path is None:
+        if self.calibrator.quality.learned is None or self.calibrator.path is None:
             return None
         map_sha256 = checksum(self.calibrator.path)
         return PredictedQuality(map_sha256=map_sha256, notes=self.caveats, **self.quality)

@@ -233,8 +233,8 @@ def promises_of(comparison: Comparison) -> dict[str, Promises]:
     for method in comparison.methods:
         rows = comparison.table[comparison.table.method == method.name]
         caveats = method.calibrator.caveats(comparison.cases)
-        if method.calibrator.learned is not None:
-            rows = method.calibrator.learned.predict_dice(rows)
+        if method.calibrator.quality.learned is not None:
+            rows = method.calibrator.quality.learned.predict_dice(rows)
         elif method.calibration_map is not None and method.calibration_map.learned is not None:
             fitted = method.calibration_map.fitted
             if fitted.part_of.keys() >= set(comparison.cases):

@@ -80,7 +80,7 @@ class CaseDelivery(Work):
         if self.dicom is None:
             return None
         learned = ""
-        if self.calibrator.quality is not None:
+        if self.calibrator.quality.learned is not None:
             learned = to_json_text(encode(self.calibrator.quality))
         digest = hashlib.sha256(learned.encode()).hexdigest()
         return [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike, digest]
@@ -132,7 +132,7 @@ class CaseDelivery(Work):
     def _report(self, listed: ReviewList) -> Reported:
         """What the list of one scan says of it, none of which depends on others."""
         columns = structure_columns(listed.structures)
-        if self.calibrator.learned is None:  # then no Dice is reported
+        if self.calibrator.quality.learned is None:  # then no Dice is reported
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]
         scan = listed.scans.iloc[0]
         is_supported = not scan.unlike if not math.isnan(scan.unlike_p) else None
@@ -235,7 +235,7 @@ def plan_delivery(
         aims=read_aims(wanted, data.labels.structures, calibrator, num_networks),
         maps=maps,
         probabilities=wanted.save_probabilities,
-        findings=finding_channels(data.labels, wanted.findings, calibrator.with_findings),
+        findings=finding_channels(data.labels, wanted.findings, calibrator.quality.with_findings),
         pictures=wanted.pages != "none",
         dicom=dicom,
     )

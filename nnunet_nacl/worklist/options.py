@@ -51,11 +51,11 @@ def _read_flags(
     if wanted.bad is None:
         return None
     bad = read_bad(wanted.bad, structures, wanted.structures)
-    if calibrator.learned is None:
+    if calibrator.quality.learned is None:
         raise UserError(f"[[bad]]: nothing is known of Dice: {' '.join(calibrator.missing)}")
     find = share_of(wanted.find, "find")
     miss = share_of(wanted.miss, "miss")
-    return Flags.of(calibrator.learned.scores, bad, structures, find, miss)
+    return Flags.of(calibrator.quality.learned.scores, bad, structures, find, miss)
 
 
 def _read_sensitive(

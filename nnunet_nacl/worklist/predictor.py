@@ -152,7 +152,9 @@ class Predictor:
             self._aims = read_aims(
                 wanted, labels.structures, self._calibrator, len(self._model.folds)
             )
-            self._findings = finding_channels(labels, findings, self._calibrator.with_findings)
+            self._findings = finding_channels(
+                labels, findings, self._calibrator.quality.with_findings
+            )
             self._network = Network(self._model, network)
         self.missing = self._calibrator.missing
 

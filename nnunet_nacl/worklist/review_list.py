@@ -245,7 +245,7 @@ class ReviewList:
         if self.aims.flags:
             return self.aims.flags.aim
         why = "it needs a calibration map"
-        if self.calibrator.learned is not None:
+        if self.calibrator.quality.learned is not None:
             why = "a Dice below which a scan is bad turns it on"
         return f"Flagging by predicted Dice is off: {why}."
 
@@ -279,7 +279,7 @@ def review_list(
     structures["number"] = structures.groupby(level=0).cumcount()
     records_in_order = [by_case[case] for case in scans.index]
 
-    unlike = [calibrator.unlike(record.profile, aims.unlike) for record in records_in_order]
+    unlike = [calibrator.quality.unlike(record.profile, aims.unlike) for record in records_in_order]
     scans["unlike_p"] = [p_value for p_value, _ in unlike]
     scans["unlike"] = [text for _, text in unlike]
     compared = scans.index[scans.unlike_p.notna()].tolist()
@@ -310,7 +310,7 @@ def _find_oddities(
         return {case: oddities_in_batch() for case in unlike_batch.stand_outs}
     oddities = {}
     for record in records:
-        differences = calibrator.differences(record)
+        differences = calibrator.quality.differences(record)
         oddities[record.case] = oddities_of_image(scans.unlike[record.case], differences)
     return oddities
 
@@ -359,7 +359,7 @@ def _may_be_in_pieces(
             with_findings.add((case, structure.name))
     case_and_name = zip(structures.index, structures["name"])
     are_findings = np.array([pair in with_findings for pair in case_and_name], bool)
-    return are_findings | structures.key.isin(calibrator.fragmented).to_numpy()
+    return are_findings | structures.key.isin(calibrator.quality.fragmented).to_numpy()
 
 
 def _have_page(
@@ -388,9 +388,9 @@ def _compare_batch(
         level: Of a single scan.
         patients: Of the scans; None: each is of its own.
     """
-    if calibrator.quality is None or not calibrator.quality.profiles:
-        return None, None
     known = calibrator.quality.profiles
+    if known is None:
+        return None, None
     cases = list(profiles)
     of_scans = [np.array(profile, float) for profile in profiles.values()]
     of_patients = cases if patients is None else [patients[case] for case in cases]
@@ -449,17 +449,18 @@ def _add_learned(
     Returns:
         Whether the structure was in all calibration scans.
     """
-    if calibrator.learned is None or calibrator.quality is None:
+    learned = calibrator.quality.learned
+    if learned is None:
         return False
-    dice = calibrator.learned.dice[key].predict(rows_of_structure.predicted_dice)
+    dice = learned.dice[key].predict(rows_of_structure.predicted_dice)
     rows.loc[rows_of_structure.index, ["dice_low", "dice_high"]] = dice[:, 1:]
     same_unit = rows_of_structure[rows_of_structure.unit == calibrator.quality.unit]
-    volumes = calibrator.learned.volume[key].predict(same_unit.predicted_volume)
+    volumes = learned.volume[key].predict(same_unit.predicted_volume)
     rows.loc[same_unit.index, ["volume_low", "volume_high"]] = volumes[:, 1:]
     if calibrator.presence is not None:
         present = calibrator.presence.present_probability(key, same_unit)
         rows.loc[same_unit.index, "present"] = present
-    return key in calibrator.learned.scores.always
+    return key in learned.scores.always
 
 
 def _choose_by_chance(cases: Sequence[str], number: int) -> set[str]:

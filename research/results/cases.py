@@ -86,7 +86,7 @@ class Learned:
     @property
     def scores(self) -> ScanScores:
         """Scores of the scans that were learned from, by which flags are chosen."""
-        quality = self.calibrator.learned
+        quality = self.calibrator.quality.learned
         if quality is None:
             raise ValueError("nothing was learned of Dice.")
         return quality.scores

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.quality.unlike import CalibrationProfiles
 from tests.worklist.records import record
 
@@ -16,12 +15,11 @@ NAMES = ["noise", "log spacing along y", "log size along y"]
 SAID = ("size along y 120 mm (training 60 to 90)", "spacing along y 3 mm (training 1)")
 
 
-def knowing(sizes_mm: list[float]) -> Calibrator:
+def knowing(sizes_mm: list[float]) -> MapQuality:
     """With calibration scans of these sizes, voxels of 1 mm."""
     values = np.array([[0.1, 0.0, math.log(size)] for size in sizes_mm])
     profiles = CalibrationProfiles.learn(NAMES, values, range(len(sizes_mm)))
-    known = SimpleNamespace(quality=SimpleNamespace(profiles=profiles))
-    return SimpleNamespace(differences=lambda scan: Calibrator.differences(known, scan))
+    return MapQuality(profiles=profiles)
 
 
 @pytest.fixture
@@ -45,4 +43,4 @@ def test_a_difference_that_no_profile_holds_stays(scan):
 
 
 def test_without_calibration_scans_all_differences_stay(scan):
-    assert Calibrator().differences(scan) == list(SAID)
+    assert MapQuality().differences(scan) == list(SAID)

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
 import pydicom  # noqa: E402
 
-from nnunet_nacl.calibrator.calibrator import Calibrator  # noqa: E402
+from nnunet_nacl.calibrator.map_parts import MapQuality  # noqa: E402
 from nnunet_nacl.dicom.codes import SCHEME, read_codes  # noqa: E402
 from nnunet_nacl.dicom.output import DicomMaker, Reported  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
@@ -202,7 +202,7 @@ def run_of_a_flagged_scan(tmp_path_factory, model) -> Run:
     unlike = (0.01, "unlike the 20 calibration scans: spacing")
     options = ("-maps", "entropy", "probabilities")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Calibrator, "unlike", lambda *_: unlike)
+        patch.setattr(MapQuality, "unlike", lambda *_: unlike)
         assert predict(model, study, folder / "out", codes, *options) == 0
     (row,) = read_list(folder / "out")
     images = [pydicom.dcmread(path) for path in sorted(study.iterdir())]

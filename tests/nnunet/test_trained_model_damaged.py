@@ -60,7 +60,7 @@ def use(opened: TrainedModel) -> None:
     )
     opened.training.times_largest(SPACING_MM)
     opened.training.compare(Geometry(SPACING_MM), SHAPE)
-    learned = Calibrator.of_model(opened).learned
+    learned = Calibrator.of_model(opened).quality.learned
     if learned is not None:
         for estimate in learned.dice.values():
             for expected in (0.0, 0.4, 1.0):

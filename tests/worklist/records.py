@@ -66,11 +66,12 @@ def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(
     presence = SimpleNamespace(
         present_probability=lambda key, rows: dict(present).get(key, math.nan)
     )
-    return SimpleNamespace(
+    quality = SimpleNamespace(
         learned=learned,
-        quality=SimpleNamespace(profiles=None, unit="ml"),
-        presence=presence,
+        unit="ml",
         fragmented=(),
+        profiles=None,
         differences=lambda record: record.differences,
         unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),
     )
+    return SimpleNamespace(quality=quality, presence=presence)

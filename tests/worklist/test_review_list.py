@@ -82,7 +82,7 @@ def test_a_scan_has_the_same_reasons_in_a_list_of_many_as_row_by_row():
     probabilities = np.array([NAN, 0.2, 0.4, 0.5, 0.9])
     known = calibrator(dice=(0.1, 0.9))
     known.presence.present_probability = lambda key, rows: rng.choice(probabilities, len(rows))
-    known.fragmented = ("3",)
+    known.quality.fragmented = ("3",)
     records = []
     for i in range(200):
         found = (StructureFindings("s1", ()),) if rng.random() < 0.5 else ()
