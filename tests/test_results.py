@@ -210,7 +210,7 @@ def other_scans() -> pd.DataFrame:
 
 def profiles_like_none(records, patients, model) -> CalibrationProfiles:
     """In place of those of preprocessed images, which the small study has not."""
-    names = profile_names(model.labels, model.opened.channel_names)
+    names = profile_names(model.labels, model.dataset.channel_names)
     values = np.random.default_rng(2).normal(size=(len(records), len(names)))
     return CalibrationProfiles.learn(names, values, patients)
 

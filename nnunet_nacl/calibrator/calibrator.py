@@ -272,7 +272,7 @@ def check_same_networks(
     if model:
         stated_names = model.split("__")
     else:
-        stated_names = ["", str(predictions.plans.get("plans_name", "")), ""]
+        stated_names = ["", str(predictions.dataset.plans.get("plans_name", "")), ""]
     names_of_map = Path(origin.source).name.split("__")
     if len(names_of_map) == 3:
         for name, of_map in zip(stated_names, names_of_map):

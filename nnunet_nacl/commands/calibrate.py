@@ -145,7 +145,9 @@ def calibrate(
             map_file=map_file,
             training_cases=training_cases,
         )
-    bad_below = read_bad(bad, cases.data.labels.structures, structures) if bad is not None else None
+    bad_below = (
+        read_bad(bad, cases.dataset.labels.structures, structures) if bad is not None else None
+    )
 
     held_out = cases.measure(num_processes)
     patients = read_groups(groups, list(held_out.records)) if groups else None

@@ -16,6 +16,7 @@ from nnunet_nacl.calibrator.map_parts import Inference
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.held_out import HeldOut, inference_of, kept_settings, measure_folders
 from nnunet_nacl.nnunet.labelled_images import measure_images
 from nnunet_nacl.nnunet.places import validation_folder
@@ -35,7 +36,7 @@ class CalibrationCases(ABC):
 
     @property
     @abstractmethod
-    def data(self) -> PredictionFolder:
+    def dataset(self) -> Dataset:
         """Labels, plans and reader."""
 
     @property
@@ -99,15 +100,15 @@ class PredictedCases(CalibrationCases):
         return cls(opened, folder)
 
     @property
-    def data(self) -> PredictionFolder:
-        return self.folder
+    def dataset(self) -> Dataset:
+        return self.folder.dataset
 
     @property
     def source(self) -> str:
         return str(self.given_folder.resolve())
 
     def measure(self, num_processes: int) -> HeldOut:
-        settings = _choose_settings([self.folder.folder], self.folder)
+        settings = _choose_settings([self.folder.folder], self.dataset)
         work = Work(settings=settings, with_sample=True)
         return measure_folders({"": self.folder}, work, jobs=num_processes, title="measuring")
 
@@ -127,8 +128,8 @@ class CasesOfModel(CalibrationCases):
     network: NetworkSettings
 
     @property
-    def data(self) -> PredictionFolder:
-        return self.trained.opened
+    def dataset(self) -> Dataset:
+        return self.trained.dataset
 
     @property
     def source(self) -> str:
@@ -167,7 +168,7 @@ class ValidationCases(CasesOfModel):
         folders = []
         for fold in model.folds:
             folders.append(validation_folder(model.folder / f"fold_{fold}", model.checkpoint))
-        work = Work(settings=_choose_settings(folders, model.opened), with_sample=True)
+        work = Work(settings=_choose_settings(folders, model.dataset), with_sample=True)
         network = on_present_device(self.network)
         return measure_validation(model, network, work, jobs=num_processes, any_age=self.any_age)
 
@@ -198,7 +199,7 @@ class OwnImages(CasesOfModel):
             ", ".join(model.folds),
             records,
         )
-        settings = _choose_settings([model.folder], model.opened)
+        settings = _choose_settings([model.folder], model.dataset)
         work = Work(settings=settings, with_sample=True)
         network = on_present_device(self.network)
         source = Images.find(model, network, self.images, references=self.labels)
@@ -213,11 +214,11 @@ class OwnImages(CasesOfModel):
         return map_of_folds(model.folder / MAP_FILE, held_out.labels, checksums, inference)
 
 
-def _choose_settings(folders: Sequence[Path], data: PredictionFolder) -> EvaluationSettings:
+def _choose_settings(folders: Sequence[Path], dataset: Dataset) -> EvaluationSettings:
     """What is measured: as in the records that are there, so that a user's choice is kept, else the
     default."""
     for folder in folders:
         settings = kept_settings(folder)
         if settings is not None:
             return settings
-    return data.settings
+    return dataset.settings

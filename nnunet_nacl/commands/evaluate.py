@@ -30,6 +30,7 @@ from nnunet_nacl.files import check_ours, check_writable, checksum, write_atomic
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.metrics.overlap import Detected
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.held_out import HeldOut, measure_folders
 from nnunet_nacl.nnunet.places import FINAL, predicted_folder
 from nnunet_nacl.nnunet.predicted import on_present_device
@@ -147,16 +148,16 @@ def evaluate(
         opened = _open_model(Path(model), folds, checkpoint)
     else:
         opened = _open_folds(Path(model), folds)
-    settings = _evaluation_settings(opened.data, n_bins, dilation_mm, boundary_mm)
-    structure_names = opened.data.labels.structures
+    settings = _evaluation_settings(opened.dataset, n_bins, dilation_mm, boundary_mm)
+    structure_names = opened.dataset.labels.structures
     bad_below = read_bad(bad, structure_names, structures) if bad is not None else None
-    component_structures = read_findings(opened.data.labels, findings)
+    component_structures = read_findings(opened.dataset.labels, findings)
     report = _check_output(Path(output or opened.default_output), opened.folders, csv)
 
     held_out = _measure(opened, settings, network, chill, num_processes)
 
     records = list(held_out.records.values())
-    evaluation = Evaluation(records, opened.data.labels, settings, held_out.problems)
+    evaluation = Evaluation(records, opened.dataset.labels, settings, held_out.problems)
     return EvaluationResult(
         evaluation=evaluation,
         by_fold=_evaluations_by_fold(held_out),
@@ -318,7 +319,7 @@ class _Opened:
     """What is measured.
 
     Attributes:
-        data: Labels, plans and reader.
+        dataset: Labels, plans and reader.
         name: What it is called.
         folders: Of the predictions of each fold, or the one.
         by_fold: The same, opened; empty where they have to be predicted first.
@@ -327,7 +328,7 @@ class _Opened:
         default_output: The report.
     """
 
-    data: PredictionFolder
+    dataset: Dataset
     name: str
     folders: Sequence[Path]
     by_fold: Mapping[str, PredictionFolder] = field(default_factory=dict)
@@ -366,7 +367,11 @@ def _open_folder(
         for note in (*calibrator.notes, *calibrator.missing):
             _LOG.info("note: %s", note)
     return _Opened(
-        data=folder, name=name, folders=[folder.folder], by_fold={"": folder}, calibrator=calibrator
+        dataset=folder.dataset,
+        name=name,
+        folders=[folder.folder],
+        by_fold={"": folder},
+        calibrator=calibrator,
     )
 
 
@@ -375,7 +380,9 @@ def _open_folds(model: Path, folds: Sequence[str | int] | None) -> _Opened:
     by_fold = find_fold_folders(model, folds)
     first = next(iter(by_fold.values()))
     folders = [folder.folder for folder in by_fold.values()]
-    return _Opened(data=first, name=_name_of(model, by_fold), folders=folders, by_fold=by_fold)
+    return _Opened(
+        dataset=first.dataset, name=_name_of(model, by_fold), folders=folders, by_fold=by_fold
+    )
 
 
 def _open_model(model: Path, folds: Sequence[str | int] | None, checkpoint: str) -> _Opened:
@@ -385,7 +392,7 @@ def _open_model(model: Path, folds: Sequence[str | int] | None, checkpoint: str)
         predicted_folder(model / f"fold_{fold}", trained.checkpoint) for fold in trained.folds
     ]
     return _Opened(
-        data=trained.opened,
+        dataset=trained.dataset,
         name=_name_of(model, trained.folds),
         folders=folders,
         to_predict=trained,
@@ -397,10 +404,10 @@ def _name_of(model: Path, folds: Iterable[str]) -> str:
 
 
 def _evaluation_settings(
-    data: PredictionFolder, n_bins: int, dilation_mm: float | None, boundary_mm: float | None
+    dataset: Dataset, n_bins: int, dilation_mm: float | None, boundary_mm: float | None
 ) -> EvaluationSettings:
     """What is measured: what was asked for, else the default of the data set."""
-    default = data.settings
+    default = dataset.settings
     try:
         return EvaluationSettings(
             n_bins=n_bins,

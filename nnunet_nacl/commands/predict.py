@@ -141,7 +141,7 @@ def predict_scans(
         calibrator = Calibrator.of_model(trained, map_path)
         delivery = plan_delivery(
             wanted,
-            trained.opened,
+            trained.dataset,
             calibrator,
             Path(output.output),
             num_networks=len(trained.folds),

@@ -109,7 +109,9 @@ def review_folder(
         calibrator = Calibrator(missing=("give the calibration map that predicts it.",))
     else:
         calibrator = Calibrator.of_folder(Path(calibration_map), folder)
-    delivery = plan_delivery(wanted, folder, calibrator, Path(output.output), num_networks=None)
+    delivery = plan_delivery(
+        wanted, folder.dataset, calibrator, Path(output.output), num_networks=None
+    )
     run = review_run(folder, calibrator, output.command)
     return deliver(folder, delivery, run, output, title="measuring", with_slicer=wanted.slicer)
 

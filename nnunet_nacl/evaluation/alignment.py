@@ -119,7 +119,7 @@ def _common_settings(methods: Sequence[ComparedMethod]) -> EvaluationSettings:
                     f"{where} was evaluated with other settings ({differing}); run `nnunet_nacl"
                     f" evaluate` with the same options for all, or delete its folder {RECORDS}."
                 )
-    return first or methods[0].first.settings
+    return first or methods[0].first.dataset.settings
 
 
 def _common_labels(methods: Sequence[ComparedMethod]) -> Labels:

@@ -79,7 +79,7 @@ def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> s
     if given and not given.isdecimal():
         return given
     for method in methods:
-        name = method.first.plans.get("dataset_name")
+        name = method.first.dataset.name
         if name:
             return name
     return given or "cases"
@@ -182,7 +182,7 @@ def _open_model(
     UserError where it is of another data set, or has no maps for them.
     """
     method = replace(method, folders=find_fold_folders(model, folds))
-    trained_on = method.first.plans.get("dataset_name")
+    trained_on = method.first.dataset.name
     if method.path is not None and trained_on != dataset:
         where = f"{trained_on}, not on {dataset}"
         raise UserError(f"{model} was trained on {where}; compare models of the same data set.")

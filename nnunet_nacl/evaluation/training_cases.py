@@ -66,7 +66,7 @@ def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _
         return _SeenInTraining(
             True, "fold_all is trained on all cases, those of its validation included"
         )
-    dataset = folder.plans.get("dataset_name")
+    dataset = folder.dataset.name
     splits = places.splits_of(dataset)
     if fold:
         seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set[str]()

@@ -35,7 +35,7 @@ def write_evaluation(
 ) -> None:
     """Write calibration.json of the records of an export, and its main numbers to the log."""
     folder = PredictionFolder.open(validation_folder, truth_folder)
-    work = Work(settings=folder.settings, with_sample=True)
+    work = Work(settings=folder.dataset.settings, with_sample=True)
     remove_leftovers(validation_folder)
     measured = measure_folders({"": folder}, work, jobs=num_processes)
     for case, problem in measured.problems.items():

@@ -53,7 +53,7 @@ def learn_profiles(
             if isinstance(outcome, Failed):
                 raise UserError(outcome.reason)
             profiles[case] = outcome
-    names = profile_names(model.labels, model.opened.channel_names)
+    names = profile_names(model.labels, model.dataset.channel_names)
     return CalibrationProfiles.learn(
         names, np.stack([profiles[record.case] for record in records]), patients
     )
@@ -76,8 +76,8 @@ def _profile(
 ) -> np.ndarray:
     """The profile of a case; ``nothing`` is what a step before would give, see `side_by_side`."""
     data, _, _, properties = data_set.load_case(case)
-    image = np.asarray(data[:], np.float16)[: len(model.opened.channel_names)]
-    segmentation, _ = model.opened.read_labels(segmentations[case])
+    image = np.asarray(data[:], np.float16)[: len(model.dataset.channel_names)]
+    segmentation, _ = model.dataset.read_labels(segmentations[case])
     return profile(
         image, segmentation, model.labels, properties, model.plans_manager.transpose_forward
     )

@@ -249,8 +249,10 @@ class MeasuredExport:
         """Write the record of a case whose segmentation lies in the folder."""
         folder = self.folder
         case = folder.case(name, probabilities=False)
-        exported = ExportedLogits(case.segmentation, logits, properties, axes, folder.label_manager)
-        work = Work(settings=folder.settings, with_sample=True)
+        exported = ExportedLogits(
+            case.segmentation, logits, properties, axes, folder.dataset.label_manager
+        )
+        work = Work(settings=folder.dataset.settings, with_sample=True)
         record = work.make_record(replace(case, probabilities=exported, made_by=self.made_by))
         key = folder.key(name, work.key, None)
         check_records(folder.folder / RECORDS, [name])

@@ -56,7 +56,7 @@ def _leave_out_unlabelled(source: Images) -> None:
             labelled[name] = scan
     source.scans = labelled
     if not labelled:
-        ending = source.model.opened.file_ending
+        ending = source.model.dataset.file_ending
         raise UserError(
             f"{source.references}: holds the label map (CASE{ending}) of none of the"
             f" {n_images} images.{list_problems(source.problems)}"
@@ -81,7 +81,7 @@ def _trained_on(source: Images) -> list[str]:
     nnU-Net had: other cases may have the same names.
     """
     # os.devnull is a path below which no file can lie
-    dataset = source.model.opened.plans.get("dataset_name") or os.devnull
+    dataset = source.model.dataset.name or os.devnull
     preprocessed = Path(os.environ.get("nnUNet_preprocessed") or os.devnull)
     raw = Path(os.environ.get("nnUNet_raw") or os.devnull)
     names_in_training = _names_in_training(source, dataset)

@@ -26,7 +26,7 @@ from nnunet_nacl.files import (
 )
 from nnunet_nacl.images import check_name, verified
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.dataset import Dataset
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -46,7 +46,7 @@ _INTEGER_ENDINGS = (".png", ".bmp")
 def open_output(
     output: Path,
     sources: Iterable[Path],
-    data: PredictionFolder,
+    dataset: Dataset,
     record: tuple[str, Mapping[str, object]],
     names: Collection[str],
     *,
@@ -61,7 +61,7 @@ def open_output(
     Args:
         output: The folder.
         sources: Folders that it must not be, or lie in.
-        data: Predictions whose dataset.json, plans.json and file ending its files will have.
+        dataset: Whose dataset.json, plans.json and file ending its files will have.
         record: Name and content of the file that tells that the folder is this program's, whatever
             else is in it.
         names: Of files that will be written beside the segmentations.
@@ -86,7 +86,7 @@ def open_output(
         " [[part]]."
     )
     with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
-        _check_empty_or_ours(output, data, record, names)
+        _check_empty_or_ours(output, dataset, record, names)
         check_ours(output / name for name in names)
         for name in names:
             remove_leftovers(output / name)
@@ -98,7 +98,7 @@ def open_output(
 
 def _check_empty_or_ours(
     output: Path,
-    data: PredictionFolder,
+    dataset: Dataset,
     record: tuple[str, Mapping[str, object]],
     names: Collection[str],
 ) -> None:
@@ -108,35 +108,33 @@ def _check_empty_or_ours(
     with contextlib.suppress(UserError):  # there is none, or another program's
         if read_dict(output / record_name).get("generated_by") == content["generated_by"]:
             return
-    taken = {record_name, *_companions(data), *names}
+    taken = {record_name, *_companions(dataset), *names}
     for file in files:
-        if file in taken or file.endswith((".npz", data.file_ending)):
+        if file in taken or file.endswith((".npz", dataset.file_ending)):
             raise UserError(
                 f"{output} holds other images or predictions ({file}); choose another [[output]]."
             )
 
 
-def claim_output(
-    output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, object]]
-) -> None:
+def claim_output(output: Path, dataset: Dataset, record: tuple[str, Mapping[str, object]]) -> None:
     """Write the ``record`` that tells whose a folder is, then dataset.json and plans.json."""
     record_name, content = record
-    for file, document in {record_name: content, **_companions(data)}.items():
+    for file, document in {record_name: content, **_companions(dataset)}.items():
         write_atomically(output / file, to_json_text(document))
 
 
-def _companions(data: PredictionFolder) -> dict[str, Mapping[str, object]]:
+def _companions(dataset: Dataset) -> dict[str, Mapping[str, object]]:
     """What nnU-Net writes beside segmentations."""
-    return {"dataset.json": data.dataset_json, "plans.json": data.plans}
+    return {"dataset.json": dataset.dataset_json, "plans.json": dataset.plans}
 
 
 def places_of_case(
-    folder: PredictionFolder, case: str, maps: Iterable[str] = (), sensitive: Iterable[str] = ()
+    dataset: Dataset, case: str, maps: Iterable[str] = (), sensitive: Iterable[str] = ()
 ) -> list[str]:
     """Where :func:`write_case` writes files of a case, or removes those of an earlier run.
 
     Args:
-        folder: Of the segmentations.
+        dataset: Of the segmentations.
         case: Its name.
         maps: Names of uncertainty images.
         sensitive: Names of the files of sensitive labels, without their ending.
@@ -146,8 +144,8 @@ def places_of_case(
     images = [case]
     images += [f"{SENSITIVE}/{name}" for name in sensitive]
     images += [_place_of_map(case, name) for name in maps]
-    places = [f"{image}{folder.file_ending}" for image in images]
-    if isinstance(folder.reader, Tiff3DIO):  # it keeps the spacing in a file of its own
+    places = [f"{image}{dataset.file_ending}" for image in images]
+    if isinstance(dataset.reader, Tiff3DIO):  # it keeps the spacing in a file of its own
         places += [f"{image}.json" for image in images]
     return [*places, f"{case}.npz", f"{case}.pkl"]
 
@@ -157,7 +155,7 @@ def _place_of_map(case: str, name: str) -> str:
 
 
 def write_case(
-    folder: PredictionFolder,
+    dataset: Dataset,
     case: Case,
     files: OwnedFiles,
     *,
@@ -171,7 +169,7 @@ def write_case(
     segmentation does.
 
     Args:
-        folder: Whose reader and file ending are used.
+        dataset: Whose reader and file ending are used.
         case: Whose segmentation it is.
         files: The files of the case, of which is known which a run wrote.
         maps: Uncertainty images by name, which get a folder of the case.
@@ -182,11 +180,11 @@ def write_case(
     Raises:
         UserError: The disk is full, or a file of others lies at one of the places.
     """
-    check_no_others(files.others(places_of_case(folder, case.name, maps, sensitive)))
-    ending = folder.file_ending
+    check_no_others(files.others(places_of_case(dataset, case.name, maps, sensitive)))
+    ending = dataset.file_ending
     place = f"{case.name}{ending}"
     with files.staging(place) as work:
-        save_image(case.segmentation, work / place, folder.reader, case.properties)
+        save_image(case.segmentation, work / place, dataset.reader, case.properties)
         _save_probabilities(case, probabilities, work)
         for name in (f"{case.name}.npz", f"{case.name}.pkl"):
             # an earlier run's must not lie beside another segmentation
@@ -195,12 +193,12 @@ def write_case(
     for name, label_map in sensitive.items():
         place = f"{SENSITIVE}/{name}{ending}"
         with files.staging(place) as work:
-            save_image(label_map, work / Path(place).name, folder.reader, case.properties)
+            save_image(label_map, work / Path(place).name, dataset.reader, case.properties)
     remove_leftovers(files.folder / MAPS / case.name)
     for name, values in maps.items():
         place = f"{_place_of_map(case.name, name)}{ending}"
         with files.staging(place) as work:
-            save_map(values, work / Path(place).name, folder.reader, case.properties)
+            save_map(values, work / Path(place).name, dataset.reader, case.properties)
 
 
 def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, work: Path) -> None:

@@ -20,7 +20,7 @@ PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 _FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
 
 
-class Dataset(TypedDict):
+class DatasetJson(TypedDict):
     """What is read of dataset.json."""
 
     labels: dict[str, object]
@@ -29,7 +29,7 @@ class Dataset(TypedDict):
     modality: NotRequired[dict[str, object]]
 
 
-class Plans(TypedDict):
+class PlansJson(TypedDict):
     """What is read of plans.json."""
 
     dataset_name: NotRequired[str]

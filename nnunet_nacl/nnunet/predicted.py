@@ -134,7 +134,7 @@ class Network:
 
     def _member_sums(self) -> MemberSums:
         labels = self._model.labels
-        manager = self._model.opened.label_manager
+        manager = self._model.dataset.label_manager
         return MemberSums(
             [labels.values[channel] for channel in labels.foreground],
             lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
@@ -222,9 +222,9 @@ class NetworkSource(Source):
         case = predicted_case(self.model, answered, with_disagreement=self.with_disagreement)
         truth: np.ndarray | None = None
         if self.references is not None:
-            opened = self.model.opened
-            truth, _ = opened.read_labels(
-                self.references / f"{case.name}{opened.file_ending}",
+            dataset = self.model.dataset
+            truth, _ = dataset.read_labels(
+                self.references / f"{case.name}{dataset.file_ending}",
                 is_truth=True,
                 like=(f"image of {case.name}", case.geometry, case.segmentation.shape),
             )
@@ -277,7 +277,7 @@ class ValidationCases(NetworkSource):
 
     def path(self, name: str) -> Path:
         """Its segmentation."""
-        return self.folder.folder / f"{name}{self.folder.file_ending}"
+        return self.folder.folder / f"{name}{self.folder.dataset.file_ending}"
 
     def read(self, name: str) -> GridCase:
         """The preprocessed case, as nnU-Net left it."""
@@ -296,13 +296,13 @@ class ValidationCases(NetworkSource):
         case = super().finish(answered)
         path = self.path(case.name)
         if path.is_file():
-            earlier, _ = self.folder.read_labels(path)
+            earlier, _ = self.folder.dataset.read_labels(path)
             if np.array_equal(earlier, case.segmentation):
                 return replace(case, files={path.name: file_key(path)})
         files = self.files_of(case.name)
         if files.others([path.name]):
             raise UserError(f"{path} is not what this network predicts; move it away.")
-        write_case(self.folder, case, files)
+        write_case(self.folder.dataset, case, files)
         return replace(case, files=files.written)
 
     def check_files(self, names: Sequence[str]) -> None:
@@ -314,7 +314,7 @@ class ValidationCases(NetworkSource):
         others: list[Path] = []
         for name in names:
             files = self.files_of(name)
-            places = places_of_case(self.folder, name)
+            places = places_of_case(self.folder.dataset, name)
             segmentation = self.path(name).name
             if segmentation not in files.known_places:
                 places.remove(segmentation)
@@ -339,7 +339,7 @@ def predicted_case(
             answered.properties,
             model.configuration_manager,
             model.plans_manager,
-            model.opened.label_manager,
+            model.dataset.label_manager,
         )
     disagreement = answered.disagreement
     if disagreement is not None:

@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.cases.case import (
-    LARGEST_RADIUS_MM,
     Case,
-    EvaluationSettings,
     Labels,
-    smallest_type,
 )
-from nnunet_nacl.cases.geometry import Geometry, geometry_difference
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, one_line
@@ -27,34 +22,29 @@ from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.images import check_name
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet import places
-from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities, read_segmentation
+from nnunet_nacl.nnunet.dataset import Dataset
+from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
-from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
 
 if TYPE_CHECKING:
-    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+    pass
 
 
 @dataclass(frozen=True)
 class PredictionFolder(Source):
     """A folder of nnU-Net predictions, usually with their ground truth.
 
-    A model's folder, too, is opened as one, for its labels, reader and files.
-
     Attributes:
         folder: Where they lie.
         reference_folder: Of the ground truth; None without.
-        dataset_json: Content of dataset.json.
-        plans: Content of plans.json.
+        dataset: Its labels, files and reader.
         expected: The cases that should lie there; None if that is not known.
     """
 
     folder: Path
     reference_folder: Path | None
-    dataset_json: dict[str, Any]
-    plans: dict[str, Any]
+    dataset: Dataset
     expected: tuple[str, ...] | None = None
 
     @classmethod
@@ -82,21 +72,17 @@ class PredictionFolder(Source):
         folder = Path(folder)
         check_folder(folder, "the predictions")
         check_name(folder)
-        dataset = places.read_above(
-            folder, "dataset.json", dataset_json, "dataset_json", places.Dataset
-        )
-        plan = places.read_above(folder, "plans.json", plans, "plans_json", places.Plans)
+        dataset = Dataset.open(folder, dataset_json, plans)
         references = None
         if reference_folder is not None:
             references = Path(reference_folder)
         elif need_reference:
-            references = places.find_references(plan.get("dataset_name"), folder)
+            references = places.find_references(dataset.name, folder)
         if references is not None:
             check_folder(references, "the ground truth")
-        opened = cls(folder, references, dataset, plan)
         # a bad label definition is an error of the folder, not of every case
-        opened.labels  # noqa: B018
-        return opened
+        dataset.labels  # noqa: B018
+        return cls(folder, references, dataset)
 
     def with_expected(self, fold: str = "all") -> PredictionFolder:
         """The folder with the cases that it should hold: of a fold's split, or all with a truth.
@@ -105,13 +91,13 @@ class PredictionFolder(Source):
         UserError where there is no ground truth, or the splits are damaged.
         """
         if fold != "all":
-            splits = places.splits_of(self.plans.get("dataset_name"))
+            splits = places.splits_of(self.dataset.name)
             if int(fold) >= len(splits):
                 return replace(self, expected=None)
             return replace(self, expected=tuple(sorted(splits[int(fold)]["val"])))
         names = self._references
         if not names:
-            what = f"no ground truth (*{self.file_ending}, as dataset.json says)"
+            what = f"no ground truth (*{self.dataset.file_ending}, as dataset.json says)"
             raise UserError(f"{self.reference_folder} holds {what}; give the right folder.")
         return replace(self, expected=names)
 
@@ -120,21 +106,9 @@ class PredictionFolder(Source):
         """Names of the cases that have a ground truth."""
         if self.reference_folder is None:
             return ()
-        ending = self.file_ending
+        ending = self.dataset.file_ending
         names = places.list_folder(self.reference_folder)
         return tuple(name.removesuffix(ending) for name in names if name.endswith(ending))
-
-    @property
-    def file_ending(self) -> str:
-        """Ending of the segmentation files, such as ``.nii.gz``."""
-        return self.dataset_json["file_ending"]
-
-    @property
-    def channel_names(self) -> list[str]:
-        """Names of the image channels; none where dataset.json does not say."""
-        names = self.dataset_json.get("channel_names", {})
-        names = self.dataset_json.get("modality", names)
-        return list(map(str, names.values()))
 
     @property
     def records(self) -> Path:
@@ -142,34 +116,16 @@ class PredictionFolder(Source):
         return places.records_in(self.folder)
 
     @property
-    def settings(self) -> EvaluationSettings:
-        """The default for all cases: masks reach 2 mm, or the plans' median voxel if wider."""
-        # nnU-Net's first transposed axis is across slices, the last two are within them
-        spacing_in_slices = self.plans.get("original_median_spacing_after_transp", [])[-2:]
-        widest = max([EvaluationSettings.dilation_mm, *spacing_in_slices])
-        reach = min(widest, LARGEST_RADIUS_MM)
-        return EvaluationSettings(dilation_mm=reach, boundary_mm=reach)
-
-    @cached_property
     def labels(self) -> Labels:  # type: ignore[override]
-        """The structures, through nnU-Net's label manager."""
-        return Labels.of(self.label_manager, self.dataset_json, self.folder)
-
-    @cached_property
-    def label_manager(self) -> LabelManager:
-        """nnU-Net's label manager of this data set."""
-        return label_manager_of(self.plans, self.dataset_json, self.folder)
-
-    @cached_property
-    def reader(self) -> BaseReaderWriter:
-        """nnU-Net's reader and writer, which decides the order and orientation of array axes."""
-        return find_reader(self.plans, self.dataset_json, self.folder)
+        """The structures."""
+        return self.dataset.labels
 
     @property
     def is_empty(self) -> bool:
         """Whether neither a segmentation nor probabilities lie here."""
         return not any(
-            name.endswith((self.file_ending, ".npz")) for name in places.list_folder(self.folder)
+            name.endswith((self.dataset.file_ending, ".npz"))
+            for name in places.list_folder(self.folder)
         )
 
     @cached_property
@@ -180,12 +136,13 @@ class PredictionFolder(Source):
         """
         cases = set[str]()
         for name in places.list_folder(self.folder):
-            for ending in (self.file_ending, ".npz"):
+            for ending in (self.dataset.file_ending, ".npz"):
                 if name.endswith(ending):
                     cases.add(name.removesuffix(ending))
         if not cases:
             raise UserError(
-                f"{self.folder} holds no predictions (no *{self.file_ending}, no *.npz); {RERUN}."
+                f"{self.folder} holds no predictions (no *{self.dataset.file_ending}, no *.npz);"
+                f" {RERUN}."
             )
         return {case: self._find_problem(case) for case in sorted(cases)}
 
@@ -218,7 +175,7 @@ class PredictionFolder(Source):
         """By name, that an expected case has no prediction."""
         absent = sorted(set(self.expected or ()) - self._problem_of_case.keys())
         return {
-            case: f"{self.folder / case}{self.file_ending} and .npz are missing; {RERUN}."
+            case: f"{self.folder / case}{self.dataset.file_ending} and .npz are missing; {RERUN}."
             for case in absent
         }
 
@@ -228,7 +185,7 @@ class PredictionFolder(Source):
 
     def files(self, name: str) -> dict[str, Path | None]:
         """``segmentation`` (None without), ``probabilities`` and, with a truth, ``reference``."""
-        segmentation = self.folder / f"{name}{self.file_ending}"
+        segmentation = self.folder / f"{name}{self.dataset.file_ending}"
         files: dict[str, Path | None] = {"segmentation": None, "probabilities": self.path(name)}
         if segmentation.is_file():
             files["segmentation"] = segmentation
@@ -247,12 +204,12 @@ class PredictionFolder(Source):
             UserError: It lies in neither.
         """
         raw = os.environ.get("nnUNet_raw") or "nnUNet_raw"
-        folders = [Path(raw, self.plans.get("dataset_name", ""), "imagesTr")]
+        folders = [Path(raw, self.dataset.name or "", "imagesTr")]
         # predictions are another program's, or it was given a list: nothing is lost by it
         with contextlib.suppress(UserError, KeyError, TypeError):
             arguments = read_dict(self.folder / places.PREDICT_ARGUMENTS)
             folders.insert(0, Path(arguments["list_of_lists_or_source_folder"]))
-        files = [folder / f"{case}_0000{self.file_ending}" for folder in folders]
+        files = [folder / f"{case}_0000{self.dataset.file_ending}" for folder in folders]
         for file in files:
             if file.is_file():
                 return file
@@ -273,15 +230,26 @@ class PredictionFolder(Source):
         files = self.files(name)
         path = files["segmentation"]
         if path is None:
-            raise UserError(f"{self.folder / name}{self.file_ending} is missing; {RERUN}.")
-        segmentation, properties = self.read_labels(path)
+            raise UserError(f"{self.folder / name}{self.dataset.file_ending} is missing; {RERUN}.")
+        segmentation, properties = self.dataset.read_labels(path)
         geometry = Geometry.of(properties)
         truth = None
         reference = files.get("reference")
         if reference is not None:
             like = (f"prediction {path}", geometry, segmentation.shape)
-            truth, _ = self.read_labels(reference, is_truth=True, like=like)
-        case = Case(name, self.labels, geometry, segmentation, truth=truth, properties=properties)
+            truth, _ = self.dataset.read_labels(reference, is_truth=True, like=like)
+        images: tuple[Path, ...] = ()
+        with contextlib.suppress(UserError):  # the case has no picture, and its page says so
+            images = (self.image(name),)
+        case = Case(
+            name,
+            self.labels,
+            geometry,
+            segmentation,
+            truth=truth,
+            properties=properties,
+            images=images,
+        )
         if not probabilities:
             return case
         saved = self.path(name)
@@ -290,36 +258,6 @@ class PredictionFolder(Source):
         )
         source = SavedProbabilities(probs, self.labels.regions)
         return replace(case, probabilities=source, saved=saved)
-
-    def read_labels(
-        self,
-        path: Path,
-        *,
-        is_truth: bool = False,
-        like: tuple[str, Geometry, tuple[int, ...]] | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(*spatial) label map in the smallest type, and nnU-Net's properties.
-
-        Args:
-            path: Its file.
-            is_truth: Whether it is a ground truth, which alone may hold the ignore label.
-            like: The image or prediction that it belongs to, whose place it must have: what that
-                is in words, its geometry, and its (*spatial) shape.
-
-        Raises:
-            UserError: It cannot be read, holds other labels, or lies elsewhere.
-        """
-        array, properties = read_segmentation(self.reader, path)
-        self.labels.check(array, path, is_truth=is_truth)
-        if like is not None:
-            other, geometry, shape = like
-            difference = geometry_difference(Geometry.of(properties), geometry, array.shape, shape)
-            if difference:
-                raise UserError(
-                    f"{path}: other geometry than the {other} ({difference}); give the one that"
-                    " belongs to it, or resample it."
-                )
-        return smallest_type(array), properties
 
 
 def _record(folder: PredictionFolder, work: Work, name: str, nothing: None) -> CaseRecord:

@@ -97,7 +97,7 @@ def preprocess(
             dict(properties),
             model.plans_manager,
             model.configuration_manager,
-            model.opened.dataset_json,
+            model.dataset.dataset_json,
         )
     if not data.size:
         raise UserError(
@@ -142,7 +142,7 @@ def with_stage_before(model: TrainedModel, data: np.ndarray, before: np.ndarray)
     """(C + K, *grid) what a cascade's network is given: channels, and the stage before one-hot."""
     from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-    labels = model.opened.label_manager.foreground_labels
+    labels = model.dataset.label_manager.foreground_labels
     return np.vstack((data, convert_labelmap_to_one_hot(before, labels, data.dtype)))
 
 
@@ -210,7 +210,7 @@ def _usual_spacings_mm(model: TrainedModel) -> np.ndarray:
     """
     if len(model.training.spacings_mm):
         return model.training.spacings_mm
-    transposed = model.opened.plans.get("original_median_spacing_after_transp", [])
+    transposed = model.dataset.plans.get("original_median_spacing_after_transp", [])
     if len(transposed) != 3:
         return np.empty((0, 3))
     return np.array([[transposed[axis] for axis in model.plans_manager.transpose_backward]])
@@ -220,7 +220,7 @@ def _check_image(
     model: TrainedModel, image: np.ndarray, properties: dict[str, Any], source: Sequence[object]
 ) -> None:
     """UserError for an image (C, *spatial) that the network cannot take."""
-    num_channels = len(model.opened.channel_names)
+    num_channels = len(model.dataset.channel_names)
     if image.ndim != 4 or len(image) != num_channels:
         raise UserError(
             f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model"

@@ -16,10 +16,10 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.dicom.series import find_series, image_of_series, orientation_of
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.places import find_references, list_folder
 from nnunet_nacl.nnunet.predicted import NetworkSource
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessing import GridCase, preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import NetworkSettings, ScanSettings
@@ -82,18 +82,18 @@ class Images(NetworkSource):
                 stake.
         """
         check_folder(folder, "the images")
-        opened = model.opened
+        dataset = model.dataset
         names = list_folder(folder)
         scans: dict[str, tuple[Path, ...]] = {}
         problems: dict[str, str] = {}
         orientation = ""
-        if reading is not None and not any(name.endswith(opened.file_ending) for name in names):
+        if reading is not None and not any(name.endswith(dataset.file_ending) for name in names):
             scans, problems = find_series(folder)
             if scans or problems:
-                orientation = reading.orientation or _orientation(folder, opened)
+                orientation = reading.orientation or _orientation(folder, dataset)
                 _check_orientation(orientation)
         if not orientation:
-            scans, problems = _by_case(folder, names, opened)
+            scans, problems = _by_case(folder, names, dataset)
         previous = None
         if reading is None:
             reading = ScanSettings()
@@ -130,7 +130,7 @@ class Images(NetworkSource):
         files: dict[str, Path | None] = {}
         for number, path in enumerate(self.scans[name]):
             files[f"slice {number}" if self.orientation else path.name] = path
-        segmentation = f"{name}{self.model.opened.file_ending}"
+        segmentation = f"{name}{self.model.dataset.file_ending}"
         if self.previous is not None:
             files["previous"] = self.previous / segmentation
         if self.references is not None:
@@ -143,19 +143,19 @@ class Images(NetworkSource):
 
     def read(self, name: str) -> GridCase:
         """The image, read and preprocessed as nnUNetv2_predict does."""
-        opened = self.model.opened
+        dataset = self.model.dataset
         files = self.scans[name]
         if self.orientation:
             with image_of_series(files, self.orientation) as path:
-                image, properties = read_images(opened.reader, [path])
+                image, properties = read_images(dataset.reader, [path])
         else:
-            image, properties = read_images(opened.reader, files)
+            image, properties = read_images(dataset.reader, files)
         geometry = Geometry.of(properties)
         previous = None
         previous_file = self.files(name).get("previous")
         if previous_file is not None:
             like = ("image", geometry, image.shape[1:])
-            previous, _ = opened.read_labels(previous_file, like=like)
+            previous, _ = dataset.read_labels(previous_file, like=like)
         case = preprocess(
             self.model, name, image, properties, previous, source=files, any_size=self.any_size
         )
@@ -199,13 +199,13 @@ def _check_orientation(orientation: str) -> None:
 
 
 def _by_case(
-    folder: Path, names: list[str], opened: PredictionFolder
+    folder: Path, names: list[str], dataset: Dataset
 ) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
     """By case its images, and what is wrong with others; UserError where there is neither.
 
     ``names`` are those of the files in the folder.
     """
-    ending = opened.file_ending
+    ending = dataset.file_ending
     channels = defaultdict[str, list[str]](list)  # files by case
     others: dict[str, str] = {}  # by case a file of an image with another ending
     problems: dict[str, str] = {}
@@ -234,7 +234,7 @@ def _by_case(
         )
     scans = {}
     for case, files in channels.items():
-        problem = _find_problem(folder, case, files, opened)
+        problem = _find_problem(folder, case, files, dataset)
         if problem:
             problems[case] = problem
         elif case not in problems:
@@ -242,12 +242,12 @@ def _by_case(
     return dict(sorted(scans.items())), problems
 
 
-def _find_problem(folder: Path, case: str, files: list[str], opened: PredictionFolder) -> str:
+def _find_problem(folder: Path, case: str, files: list[str], dataset: Dataset) -> str:
     """What is wrong with the names of a case's files, in order; empty where nothing is."""
     if not is_file_name(case):
         return f"{folder / files[0]}: a folder of the case's name cannot be made; rename it."
-    num_channels = len(opened.channel_names)
-    expected = [f"{case}_{channel:04d}{opened.file_ending}" for channel in range(num_channels)]
+    num_channels = len(dataset.channel_names)
+    expected = [f"{case}_{channel:04d}{dataset.file_ending}" for channel in range(num_channels)]
     if files in (expected, expected[:1]):
         return ""
     missing = [name for name in expected if name not in files]
@@ -258,14 +258,14 @@ def _find_problem(folder: Path, case: str, files: list[str], opened: PredictionF
     return f"{problem}, the model takes {num_channels} channels."
 
 
-def _orientation(folder: Path, opened: PredictionFolder) -> str:
+def _orientation(folder: Path, dataset: Dataset) -> str:
     """Where the axes of the training's images point; UserError if it is not known."""
-    if type(opened.reader).__name__.endswith("WithReorient"):
+    if type(dataset.reader).__name__.endswith("WithReorient"):
         return "RAS"  # whatever it is given
     axes = ""
     with contextlib.suppress(UserError):  # there are no labels, which is said below
-        labels = find_references(opened.plans.get("dataset_name"), opened.folder)
-        names = [name for name in list_folder(labels) if name.endswith(opened.file_ending)]
+        labels = find_references(dataset.name, dataset.folder)
+        names = [name for name in list_folder(labels) if name.endswith(dataset.file_ending)]
         axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
     if not axes:
         why = (

@@ -13,8 +13,8 @@ from typing_extensions import Self
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import check_folder, checksum, is_file_name
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.places import FINAL, choose_folds
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 
@@ -35,7 +35,7 @@ class TrainedModel:
 
     Attributes:
         folder: nnU-Net's model folder.
-        opened: That folder, for its labels and reader.
+        dataset: Its labels, files and reader.
         configuration: Its name in the plans.
         trainer: Its class, as the checkpoint has it.
         folds: Those whose networks are averaged, in this order.
@@ -45,7 +45,7 @@ class TrainedModel:
     """
 
     folder: Path
-    opened: PredictionFolder
+    dataset: Dataset
     configuration: str
     trainer: str
     folds: tuple[str, ...]
@@ -69,7 +69,8 @@ class TrainedModel:
         """
         checkpoint = checkpoint or FINAL
         _check_model_folder(folder, checkpoint)
-        opened = PredictionFolder.open(folder, need_reference=False)
+        dataset = Dataset.open(folder)
+        dataset.labels  # noqa: B018
 
         def has_checkpoint(fold_folder: Path) -> bool:
             return (fold_folder / checkpoint).exists()
@@ -77,14 +78,14 @@ class TrainedModel:
         chosen = choose_folds(folder, has_checkpoint, checkpoint, folds)
         paths = [folder / f"fold_{fold}" / checkpoint for fold in chosen]
         contents = [read_checkpoint(path) for path in paths]  # weights stay on the disk
-        if not opened.channel_names:
+        if not dataset.channel_names:
             raise UserError(
                 f"{folder}: dataset.json has no channel_names; give nnU-Net's own file."
             )
         present = [file for file in MODEL_FILES if (folder / file).is_file()]
         model = cls(
             folder,
-            opened,
+            dataset,
             configuration=contents[0]["init_args"]["configuration"],
             trainer=contents[0]["trainer_name"],
             folds=chosen,
@@ -118,14 +119,14 @@ class TrainedModel:
     @property
     def labels(self) -> Labels:
         """The structures."""
-        return self.opened.labels
+        return self.dataset.labels
 
     @cached_property
     def plans_manager(self) -> PlansManager:
         """nnU-Net's."""
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        return PlansManager(self.opened.plans)
+        return PlansManager(self.dataset.plans)
 
     @cached_property
     def configuration_manager(self) -> ConfigurationManager:

@@ -265,7 +265,6 @@ def open_predicted(model: TrainedModel, fold: str) -> PredictionFolder:
     folder = PredictionFolder.open(output).with_expected(fold)
     if not folder.expected:
         raise UserError(
-            f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')};"
-            " see [[folds]]."
+            f"fold {fold} is in no splits_final.json of {folder.dataset.name}; see [[folds]]."
         )
     return folder

@@ -22,8 +22,8 @@ from nnunet_nacl.cases.views import FRACTIONAL, Views, choose_maps, names_of_ima
 from nnunet_nacl.dicom.output import DicomMaker, Reported
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.output import places_of_case, write_case
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.settings import ListSettings
 from nnunet_nacl.worklist.list_tables import structure_columns
@@ -38,7 +38,7 @@ class CaseDelivery(Work):
 
     Attributes:
         output: Folder to write to.
-        data: Labels, writer and plans of the data set.
+        dataset: Its labels, writer and plans.
         calibrator: The map, and what it has learned.
         aims: Of the list.
         maps: As :func:`~nnunet_nacl.cases.views.choose_maps` gives them.
@@ -49,7 +49,7 @@ class CaseDelivery(Work):
     """
 
     output: Path
-    data: PredictionFolder
+    dataset: Dataset
     calibrator: Calibrator = Calibrator()
     aims: Aims = Aims()
     maps: tuple[str, ...] = ()
@@ -99,10 +99,10 @@ class CaseDelivery(Work):
         listed = review_list([record], self.calibrator, self.aims)
         names = listed.structures_to_look_at(case.name)[:MOST_PLACES]
         places = views.least_certain_places(case, names, self.calibration)
-        record = draw_scan(record, case, views, places, self.data, with_page=self.pictures)
+        record = draw_scan(record, case, views, places, self.dataset, with_page=self.pictures)
         files = self.files_of(case.name)
         write_case(
-            self.data,
+            self.dataset,
             case,
             files,
             maps=views.images,
@@ -123,8 +123,8 @@ class CaseDelivery(Work):
 
     def places(self, case: str) -> list[str]:
         """Where files of a case are written, or those of an earlier segmentation removed."""
-        images = names_of_images(self.data.labels, self.maps)
-        places = places_of_case(self.data, case, images, self._sensitive_files(case))
+        images = names_of_images(self.dataset.labels, self.maps)
+        places = places_of_case(self.dataset, case, images, self._sensitive_files(case))
         if self.dicom is not None:
             places += self.dicom.places(case, images, FRACTIONAL in self.maps)
         return places
@@ -163,7 +163,7 @@ class CaseDelivery(Work):
         """
         if self.aims.sensitive is None:
             return {}
-        labels = self.data.labels
+        labels = self.dataset.labels
         if not labels.regions:
             return {case: ""}
         regions = {}
@@ -204,7 +204,7 @@ def _different_file_names(names: Sequence[str]) -> list[str]:
 
 def plan_delivery(
     wanted: ListSettings,
-    data: PredictionFolder,
+    dataset: Dataset,
     calibrator: Calibrator,
     output: Path,
     *,
@@ -215,7 +215,7 @@ def plan_delivery(
 
     Args:
         wanted: What is asked for.
-        data: Labels, writer and plans of the data set.
+        dataset: Its labels, writer and plans.
         calibrator: The map, and what it has learned.
         output: Folder to write to.
         num_networks: How many are averaged; None where nobody knows, as of saved predictions.
@@ -230,12 +230,14 @@ def plan_delivery(
     return CaseDelivery(
         calibration=calibrator.log_odds_map,
         output=output,
-        data=data,
+        dataset=dataset,
         calibrator=calibrator,
-        aims=read_aims(wanted, data.labels.structures, calibrator, num_networks),
+        aims=read_aims(wanted, dataset.labels.structures, calibrator, num_networks),
         maps=maps,
         probabilities=wanted.save_probabilities,
-        findings=finding_channels(data.labels, wanted.findings, calibrator.quality.with_findings),
+        findings=finding_channels(
+            dataset.labels, wanted.findings, calibrator.quality.with_findings
+        ),
         pictures=wanted.pages != "none",
         dicom=dicom,
     )

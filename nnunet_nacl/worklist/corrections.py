@@ -73,7 +73,7 @@ def read_corrections(
     warnings: list[str] = []
     without_record: list[str] = []
     for case, file in corrected.items():
-        delivered = folder.folder / f"{case}{folder.file_ending}"
+        delivered = folder.folder / f"{case}{folder.dataset.file_ending}"
         if _is_same_file(file, delivered):
             raise UserError(
                 f"{file}: the delivered segmentation itself; give the folder of the corrected ones."
@@ -137,9 +137,9 @@ def _count_jointly(folder: PredictionFolder, delivered: Path, corrected: Path) -
 
     Voxels that the corrected labels ignore are not counted.
     """
-    delivered_labels, properties = folder.read_labels(delivered)
+    delivered_labels, properties = folder.dataset.read_labels(delivered)
     like = (f"delivered {delivered}", Geometry.of(properties), delivered_labels.shape)
-    corrected_labels, _ = folder.read_labels(corrected, is_truth=True, like=like)
+    corrected_labels, _ = folder.dataset.read_labels(corrected, is_truth=True, like=like)
     largest = max(corrected_labels.max(), delivered_labels.max(), *folder.labels.all_values)
     n_labels = int(largest) + 1
     number_of_pair = corrected_labels.ravel().astype(np.int64) * n_labels + delivered_labels.ravel()

@@ -160,7 +160,7 @@ def deliver(
         failed=failed,
         lost_pages=lost_pages,
         output=delivery.output,
-        structure_names=delivery.data.labels.structures,
+        structure_names=delivery.dataset.labels.structures,
         maps=delivery.maps,
         kept_masks=kept_masks,
     )
@@ -219,13 +219,13 @@ def _open_run(
     records = output / RECORDS
     names = list(source.names)
     places = [*places_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
-    with open_output(output, [run.folder], delivery.data, run.arguments, places, part=run.part):
+    with open_output(output, [run.folder], delivery.dataset, run.arguments, places, part=run.part):
         plan = find_records(source, delivery, records, run.names_of_part(names), again)
         no_longer_there: list[str] = (
             _cases_of_others(records, set(names)) if isinstance(source, PredictionFolder) else []
         )
         _check_files(delivery, plan.to_do, no_longer_there)
-        claim_output(output, delivery.data, run.arguments)
+        claim_output(output, delivery.dataset, run.arguments)
         with locked(_list_lock(output)):
             remove_list(output)
         # which a run wrote, or open_output would have refused it
@@ -310,8 +310,8 @@ def _write_list(
     if "predictions" in run.document:  # of `review`; `predict` has them in its notes
         notes += delivery.calibrator.caveats(progress.done)
     about = About(
-        title=str(delivery.data.plans.get("dataset_name") or delivery.data.folder.name),
-        file_ending=delivery.data.file_ending,
+        title=str(delivery.dataset.name or delivery.dataset.folder.name),
+        file_ending=delivery.dataset.file_ending,
         run=_name_of_run(source, delivery, run, progress.done),
         problems={**progress.failed, **dict.fromkeys(progress.waiting, NOT_YET)},
         notes=notes,

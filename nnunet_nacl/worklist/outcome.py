@@ -67,11 +67,11 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     listed = _read_list(output)
     groups = _group_scans(listed)
     folder = PredictionFolder.open(output, need_reference=False)
-    images = cases_of_images(output / PAGES, groups, folder.file_ending)
+    images = cases_of_images(output / PAGES, groups, folder.dataset.file_ending)
     mark_of_case = read_marks(marks, groups, images, listed.get("run"))
     corrections = Corrections()
     if corrected is not None:
-        files = corrected_files(corrected, groups, images, folder.file_ending)
+        files = corrected_files(corrected, groups, images, folder.dataset.file_ending)
         is_folder_of_copies = corrected.resolve() == (output / PAGES / TO_EDIT).resolve()
         corrections = read_corrections(folder, files, without_unchanged=is_folder_of_copies)
 

@@ -15,8 +15,8 @@ from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.record import CaseRecord, PlacePicture
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import read_images
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessing import for_pictures
 from nnunet_nacl.worklist.drawing import draw_slice, encode_picture
 from nnunet_nacl.worklist.slice_stack import draw_slice_stack
@@ -65,7 +65,7 @@ def draw_scan(
     case: Case,
     views: Views,
     places: Mapping[str, tuple[int, ...]],
-    data: PredictionFolder,
+    dataset: Dataset,
     *,
     with_page: bool,
 ) -> CaseRecord:
@@ -79,13 +79,13 @@ def draw_scan(
         case: The scan. An image that was not read is looked for where nnU-Net's files say.
         views: Where the network is uncertain.
         places: By structure its least certain voxel, those first that need a look most.
-        data: Reader and plans of the data set.
+        dataset: Reader and plans of the data set.
         with_page: Draw the pictures of the page.
 
     Returns:
         The record as it is where there is no image of the segmentation's shape, or no place.
     """
-    channel = _find_first_channel(case, data)
+    channel = _find_first_channel(case, dataset)
     if channel is None or channel.values.shape != case.segmentation.shape or not places:
         return record
     image = channel.values
@@ -110,13 +110,15 @@ def draw_scan(
     )
 
 
-def _find_first_channel(case: Case, data: PredictionFolder) -> _Channel | None:
+def _find_first_channel(case: Case, dataset: Dataset) -> _Channel | None:
     """The image of a case; None where there is none, or it cannot be read."""
+    files = case.images
+    if not files:
+        return None
+    if case.image is not None:
+        return _Channel(case.image, files[0])
     try:
-        files = case.images or (data.image(case.name),)
-        if case.image is not None:
-            return _Channel(case.image, files[0])
-        channels, _ = read_images(data.reader, files[:1])
+        channels, _ = read_images(dataset.reader, files[:1])
     except UserError:  # the scan has no picture, and its page says so
         return None
     return _Channel(for_pictures(channels[0]), files[0])

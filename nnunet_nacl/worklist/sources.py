@@ -74,7 +74,7 @@ def review_run(
     form = "least certain region of each voxel" if folder.labels.regions else "classes"
     document = {
         "predictions": {"folder": os.path.abspath(place)} | read_applied_map_digest(place),
-        "dataset": folder.plans.get("dataset_name"),
+        "dataset": folder.dataset.name,
         "form": form,
         "structures": folder.labels.structures,
         "calibration_map": calibrator.used_map(),
@@ -158,7 +158,7 @@ def _describe_prediction(source: Images, calibrator: Calibrator, folder: Path) -
         "images": str(folder.resolve()),
         "model": {
             "folder": str(model.folder.resolve()),
-            "dataset": model.opened.plans.get("dataset_name"),
+            "dataset": model.dataset.name,
             "trainer": model.trainer,
             "configuration": model.configuration,
             "checkpoint": model.checkpoint,

@@ -143,7 +143,7 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], row: str) -> dict[
         make_properties(shape),
         manager.get_configuration("3d_fullres"),
         manager,
-        folder.dataset_json,
+        folder.dataset.dataset_json,
         str(validation / CASE),
         num_threads_torch=1,
     )

@@ -148,7 +148,7 @@ def export_by_predict(root: Path, row: str, edge: int) -> float:
 
     logits = np.load(root / "logits.npy")
     model = open_model(root)
-    delivery = plan_delivery(root, row, model.opened, len(logits))
+    delivery = plan_delivery(root, row, model.dataset, len(logits))
     image = np.random.default_rng(0).random([edge] * 3, np.float32)
     answered = GridCase(
         case=CASE,
@@ -167,12 +167,12 @@ def export_by_predict(root: Path, row: str, edge: int) -> float:
 
 def open_model(root: Path) -> Any:
     """The model of :func:`make_folder`, whose networks nobody asks for."""
-    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.dataset import Dataset
     from nnunet_nacl.nnunet.trained_model import TrainedModel
 
     return TrainedModel(
         folder=root,
-        opened=PredictionFolder.open(root, need_reference=False),
+        dataset=Dataset.open(root),
         configuration=CONFIGURATION,
         trainer="nnUNetTrainer",
         folds=("0",),
@@ -195,7 +195,7 @@ def plan_delivery(root: Path, row: str, opened: Any, classes: int) -> Any:
     return CaseDelivery(
         calibration=map_from_tables(slopes, offsets),
         output=root / row,
-        data=opened,
+        dataset=opened,
         probabilities=row.endswith("npz"),
         findings=(1, 2),
     )

@@ -37,7 +37,7 @@ def compared_with_nnunet(make_validated, labels, tmp_path):  # noqa: F811
     model = make_validated(labels=labels, cases=2, sharpness=2.0)
     folder = PredictionFolder.open(model.validation())
     document = written(evaluated(folder), tmp_path)
-    manager = folder.label_manager
+    manager = folder.dataset.label_manager
     structures = manager.foreground_labels
     if manager.has_regions:
         structures = manager.foreground_regions

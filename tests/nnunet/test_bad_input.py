@@ -151,7 +151,8 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
 def test_masks_reach_a_voxel_in_the_plane(make_validated, spacing, reach):
     folder = PredictionFolder.open(make_validated(cases=1).validation())
     settings = replace(
-        folder, plans=folder.plans | {"original_median_spacing_after_transp": spacing}
+        folder.dataset,
+        plans=folder.dataset.plans | {"original_median_spacing_after_transp": spacing},
     ).settings
     assert (settings.dilation_mm, settings.boundary_mm) == (reach, reach)
 

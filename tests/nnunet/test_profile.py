@@ -135,7 +135,7 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(
         nnUNetDatasetBlosc2.save_case(
             ready.values, ready.values[:1] * 0, ready.properties, str(place / name)
         )
-        write_case(model.opened, case, files_of_case(tmp_path, tmp_path / "records", name))
+        write_case(model.dataset, case, files_of_case(tmp_path, tmp_path / "records", name))
         records.append(Work().make_record(case))
     seen = learn_profiles(records, names, model)
     np.testing.assert_allclose(

@@ -82,7 +82,7 @@ def test_other_file_formats(predict, tmp_path, reader, ending, shape):
         PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out")
     )
     (labels, of), (again, of_again) = (
-        at.read_labels(at.folder / f"case_0{ending}") for at in (before, after)
+        at.dataset.read_labels(at.folder / f"case_0{ending}") for at in (before, after)
     )
     np.testing.assert_array_equal(labels, again)
     assert list(of["spacing"]) == list(of_again["spacing"])

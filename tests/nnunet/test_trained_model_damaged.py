@@ -54,7 +54,7 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
 def use(opened: TrainedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
     assert (
-        opened.opened.channel_names
+        opened.dataset.channel_names
         and opened.labels.names
         and opened.previous_stage in (None, "3d_lowres")
     )

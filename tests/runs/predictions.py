@@ -61,7 +61,7 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
 def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder, without a map."""
     predictions = PredictionFolder.open(folder, need_reference=False)
-    delivery = CaseDelivery(output=output, data=predictions, **asked)
+    delivery = CaseDelivery(output=output, dataset=predictions.dataset, **asked)
     run = review_run(predictions)
     delivered = deliver(
         predictions,
