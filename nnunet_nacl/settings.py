@@ -148,6 +148,97 @@ class Output:
     command: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GivenCases:
+    """Where cases with a ground truth come from: a folder of predictions, or a model with its
+    validation cases or with images of one's own.
+
+    Attributes:
+        predictions: Folder of predictions with their probabilities. In place of a model.
+        labels: Folder with the ground truth of ``predictions`` or ``images``. None: nnU-Net's own,
+            in ``nnUNet_preprocessed``.
+        model: The model's folder, TRAINER__PLANS__CONFIGURATION.
+        images: Folder of images of one's own. None: the model's validation cases.
+        dataset_json: dataset.json of the predictions (default: in their folder or up to two levels
+            above).
+        plans_json: plans.json of the predictions (default: in their folder or up to two levels
+            above).
+    """
+
+    predictions: str | PathLike | None = None
+    labels: str | PathLike | None = None
+    model: str | PathLike | None = None
+    images: str | PathLike | None = None
+    dataset_json: str | PathLike | None = None
+    plans_json: str | PathLike | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How a calibration map is fitted, and what it is learned for.
+
+    Attributes:
+        form: temperature, shift, conditional, or auto (default): what left-out cases allow.
+        groups: As of :class:`ListSettings`.
+        bad: As of :class:`ListSettings`. For what flags would cost; it changes no map.
+        structures: As of :class:`ListSettings`.
+        any_age: Also take predictions that are older than the checkpoint.
+        training_cases: Also take cases that the networks were trained on. With images of one's own;
+            the map notes it.
+        output: File of the map (default: calibration_map.json in the folder of the model or the
+            predictions). Its name must end with .json; that it can be written is checked before the
+            work.
+        num_processes: Cases at the same time.
+    """
+
+    form: str = "auto"
+    groups: str | None = None
+    bad: BadSpec | None = None
+    structures: Sequence[str] | None = None
+    any_age: bool = False
+    training_cases: bool = False
+    output: str | PathLike | None = None
+    num_processes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """What is measured of cases, and where it is written.
+
+    Attributes:
+        predict: Predict the validation cases first, as nnU-Net does. They get folders of their own.
+        calibration_map: Calibration map that the probabilities of ``predictions`` are taken
+            through. How good its predicted Dice is is then measured, too.
+        n_bins: Bins of the confidence (default: 15).
+        dilation_mm: Radius of the masks dilated and near, in mm (default: 2, or a wider voxel in
+            the plane).
+        boundary_mm: Reach of boundary, in mm (default: 2, or a wider voxel in the plane). To either
+            side of a surface.
+        bad: As of :class:`ListSettings`.
+        structures: As of :class:`ListSettings`.
+        findings: Structures whose connected parts, such as lesions, are counted (no name: all;
+            default: those with several in the truth of some case).
+        chill: Accept that cases of the ground truth have no prediction.
+        output: The report, a .json file (default: calibration.json beside what is measured). That
+            it can be written is checked before the work.
+        csv: Also write every number to a .csv file beside it.
+        num_processes: Cases at the same time.
+    """
+
+    predict: bool = False
+    calibration_map: str | PathLike | None = None
+    n_bins: int = 15
+    dilation_mm: float | None = None
+    boundary_mm: float | None = None
+    bad: BadSpec | None = None
+    structures: Sequence[str] | None = None
+    findings: Sequence[str] | None = None
+    chill: bool = False
+    output: str | PathLike | None = None
+    csv: bool = False
+    num_processes: int = 1
+
+
 def settings_of(kind: type[_Settings], arguments: Mapping[str, Any]) -> _Settings:
     """The settings of a kind among arguments by name; those that are missing keep their default."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]

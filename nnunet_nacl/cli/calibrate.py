@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_nacl.cli import options
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.settings import FitSettings, GivenCases, NetworkSettings
 
 if TYPE_CHECKING:
     from nnunet_nacl.commands.calibration_result import CalibrationFiles, CalibrationResult
@@ -41,7 +42,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = options.fill_paragraphs(_DESCRIPTION)
     parser.epilog = options.fill_paragraphs(_EPILOG)
     forms = ("auto", "temperature", "shift", "conditional")
-    form = "temperature, shift, conditional, or auto (default): what left-out cases allow"
     groups = {
         "the model": f"{options.MODEL} -m -chk",
         "the cases": "-i -gt -djfile -pfile -groups --allow-training-cases --any_age",
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--allow-training-cases": (
             "with images of your own: also take cases that the folds were trained on"
         ),
-        "-form": {"metavar": "FORM", "choices": forms, "default": "auto", "help": form},
+        "-form": options.setting(FitSettings, "form", "FORM", choices=forms),
         "-o": {
             "metavar": "MAP",
             "help": (
@@ -69,37 +69,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used, or the figure could not be
     written."""
-    from nnunet_nacl.commands.calibrate import calibrate
+    from nnunet_nacl.commands.calibrate import calibrate_cases
 
     num_processes = options.number_of_processes(args.np)
     model = _model(args)
     if args.map and model:
         return _take_map(args, model)
-    images = args.i
-    predictions = None
-    if model is None:
-        images = None
-        predictions = args.i
-    result = calibrate(
-        model,
-        images,
-        args.gt,
-        predictions=predictions,
-        folds=args.f,
-        checkpoint=args.chk,
-        form=args.form,
-        groups=args.groups,
-        bad=args.bad,
-        structures=args.structures,
-        device=args.device,
-        step_size=args.step_size,
-        mirroring=not args.disable_tta,
-        any_age=args.any_age,
-        training_cases=args.allow_training_cases,
-        dataset_json=args.djfile,
-        plans_json=args.pfile,
-        output=args.o,
-        num_processes=num_processes,
+    given = options.settings_from(
+        GivenCases,
+        args,
+        model=model,
+        images=None if model is None else args.i,
+        predictions=args.i if model is None else None,
+    )
+    result = calibrate_cases(
+        given,
+        options.settings_from(NetworkSettings, args),
+        options.settings_from(FitSettings, args, num_processes=num_processes),
     )
     written = result.write()
     options.print_not_counted(args, result.bad, result.calibration_map.names)

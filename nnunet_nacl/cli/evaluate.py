@@ -18,8 +18,11 @@ from nnunet_nacl.cli.options import (
     number_of_processes,
     print_not_counted,
     report_problems,
+    setting,
+    settings_from,
 )
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.settings import GivenCases, MeasureSettings, NetworkSettings
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -53,41 +56,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-map": (
             "calibrate the probabilities by this map, and measure how good its predicted Dice is"
         ),
-        "--chill": {
-            "action": "store_true",
-            "help": "accept that cases of the ground truth have no prediction",
-        },
-        "--predict": {
-            "action": "store_true",
-            "help": "predict the validation cases first, as nnU-Net does",
-        },
+        "--chill": setting(MeasureSettings, "chill"),
+        "--predict": setting(MeasureSettings, "predict"),
         "-chk": "with --predict: file of the network in each fold (default: %(default)s)",
-        "-bins": {
-            "metavar": "N",
-            "type": int,
-            "default": 15,
-            "help": "bins of the confidence (default: 15)",
-        },
+        "-bins": setting(MeasureSettings, "n_bins", "N"),
         "-findings": COUNTED_FINDINGS,
-        "-o": {
-            "metavar": "FILE",
-            "help": "the report, a .json file (default: calibration.json beside what is measured)",
-        },
-        "--csv": {
-            "action": "store_true",
-            "help": "also write every number to a .csv file beside it",
-        },
-    }
-    default = "in mm (default: 2, or a wider voxel in the plane)"
-    changes["-dilated"] = {
-        "metavar": "MM",
-        "type": float,
-        "help": f"radius of the masks dilated and near, {default}",
-    }
-    changes["-boundary"] = {
-        "metavar": "MM",
-        "type": float,
-        "help": f"reach of boundary, {default}",
+        "-o": setting(MeasureSettings, "output", "FILE"),
+        "--csv": setting(MeasureSettings, "csv"),
+        "-dilated": setting(MeasureSettings, "dilation_mm", "MM"),
+        "-boundary": setting(MeasureSettings, "boundary_mm", "MM"),
     }
     add_options(parser, groups, changes)
 
@@ -96,32 +73,13 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     _check_options(args)
     from nnunet_nacl.cli.evaluation_text import evaluation_text
-    from nnunet_nacl.commands.evaluate import evaluate
+    from nnunet_nacl.commands.evaluate import evaluate_cases
 
     model = model_of(args) if args.d is not None else None
-    result = evaluate(
-        args.i,
-        args.gt,
-        model=model,
-        folds=args.f,
-        predict=args.predict,
-        checkpoint=args.chk,
-        device=args.device,
-        step_size=args.step_size,
-        mirroring=not args.disable_tta,
-        calibration_map=args.map,
-        n_bins=args.bins,
-        dilation_mm=args.dilated,
-        boundary_mm=args.boundary,
-        bad=args.bad,
-        structures=args.structures,
-        findings=args.findings,
-        chill=args.chill,
-        dataset_json=args.djfile,
-        plans_json=args.pfile,
-        output=args.o,
-        csv=args.csv,
-        num_processes=number_of_processes(args.np),
+    result = evaluate_cases(
+        settings_from(GivenCases, args, model=model, images=None),
+        settings_from(NetworkSettings, args),
+        settings_from(MeasureSettings, args, num_processes=number_of_processes(args.np)),
     )
     print_not_counted(args, result.bad, result.evaluation.names)
     print(evaluation_text(result))

@@ -60,7 +60,7 @@ def _switch(text: str) -> OptionSettings:
     return {"action": "store_true", "help": text}
 
 
-def _setting(
+def setting(
     kind: type, name: str, metavar: str = "", text: str = "", **further: Unpack[_FurtherSettings]
 ) -> OptionSettings:
     """The option of a setting, whose type, default and help are those of its class.
@@ -106,11 +106,11 @@ _OPTIONS: dict[str, OptionSettings] = {
     "-c": _value("CONFIGURATION", "configuration: 2d, 3d_fullres, ..."),
     "-tr": _value("TRAINER", "trainer (default: %(default)s)", default="nnUNetTrainer"),
     "-p": _value("PLANS", "plans (default: %(default)s)", default="nnUNetPlans"),
-    "-f": _setting(NetworkSettings, "folds", "FOLD", action="extend"),
+    "-f": setting(NetworkSettings, "folds", "FOLD", action="extend"),
     "-m": _value(
         "FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, in place of -d and -c"
     ),
-    "-chk": _setting(NetworkSettings, "checkpoint", "NAME"),
+    "-chk": setting(NetworkSettings, "checkpoint", "NAME"),
     "-map": _value(
         "FILE", "calibration map of this model (default: calibration_map.json in its folder)"
     ),
@@ -119,10 +119,10 @@ _OPTIONS: dict[str, OptionSettings] = {
     "-djfile": _value("FILE", f"dataset.json {_FILES}", type=Path),
     "-pfile": _value("FILE", f"plans.json {_FILES}", type=Path),
     "-o": _value("FOLDER", "output folder"),
-    "-groups": _setting(ListSettings, "groups", "RULE"),
+    "-groups": setting(ListSettings, "groups", "RULE"),
     "--allow-training-cases": _switch("also take cases that the networks were trained on"),
     "--any_age": _switch("also take predictions that are older than the checkpoint"),
-    "-bad": _setting(
+    "-bad": setting(
         ListSettings,
         "bad",
         "DICE",
@@ -130,25 +130,25 @@ _OPTIONS: dict[str, OptionSettings] = {
         action="extend",
         text="a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure",
     ),
-    "-structures": _setting(ListSettings, "structures", "NAME"),
-    "-find": _setting(ListSettings, "find", "SHARE"),
-    "-miss": _setting(ListSettings, "miss", "SHARE"),
-    "-unlike": _setting(ListSettings, "unlike", "P"),
-    "-also": _setting(ListSettings, "also", "N", default=None),
-    "-pages": _setting(ListSettings, "pages", "WHICH", choices=PAGES),
-    "-maps": _setting(
+    "-structures": setting(ListSettings, "structures", "NAME"),
+    "-find": setting(ListSettings, "find", "SHARE"),
+    "-miss": setting(ListSettings, "miss", "SHARE"),
+    "-unlike": setting(ListSettings, "unlike", "P"),
+    "-also": setting(ListSettings, "also", "N", default=None),
+    "-pages": setting(ListSettings, "pages", "WHICH", choices=PAGES),
+    "-maps": setting(
         ListSettings,
         "maps",
         "MAP",
         nargs="*",
         text="confidence, entropy, mutual_information (no name: these), probabilities, fractional",
     ),
-    "-recall": _setting(ListSettings, "recall", "SHARE"),
-    "-findings": _setting(ListSettings, "findings", "STRUCTURE", nargs="*"),
-    "--slicer": _setting(ListSettings, "slicer"),
-    "--save_probabilities": _setting(ListSettings, "save_probabilities"),
-    "-device": _setting(NetworkSettings, "device", "DEVICE", choices=DEVICES),
-    "-step_size": _setting(NetworkSettings, "step_size", "S"),
+    "-recall": setting(ListSettings, "recall", "SHARE"),
+    "-findings": setting(ListSettings, "findings", "STRUCTURE", nargs="*"),
+    "--slicer": setting(ListSettings, "slicer"),
+    "--save_probabilities": setting(ListSettings, "save_probabilities"),
+    "-device": setting(NetworkSettings, "device", "DEVICE", choices=DEVICES),
+    "-step_size": setting(NetworkSettings, "step_size", "S"),
     "--disable_tta": _switch(
         "predict without mirroring: faster, but the calibration was fitted with it"
     ),
@@ -156,9 +156,9 @@ _OPTIONS: dict[str, OptionSettings] = {
         "N",
         "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)",
     ),
-    "--trust_checkpoint": _setting(NetworkSettings, "trust_checkpoint"),
+    "--trust_checkpoint": setting(NetworkSettings, "trust_checkpoint"),
     "--quiet": _switch("print errors and the last line only"),
-    "--overwrite": _setting(Output, "overwrite"),
+    "--overwrite": setting(Output, "overwrite"),
 }
 COUNTED_FINDINGS = (
     "structures whose connected parts, such as lesions, are counted (no name: all; default: those"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -12,30 +13,46 @@ from nnunet_nacl.calibration.crossfit import PRIOR_FORM
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.fit import fit_held_out
-from nnunet_nacl.calibrator.map_file import MAP_FILE, check_output_map
+from nnunet_nacl.calibrator.map_file import (
+    APPLIED_FILE,
+    MAP_FILE,
+    check_output_map,
+    map_of_folds,
+)
 from nnunet_nacl.calibrator.map_parts import MapQuality, Origin
 from nnunet_nacl.cases.groups import read_groups
-from nnunet_nacl.commands.calibration_cases import (
-    CalibrationCases,
-    OwnImages,
-    PredictedCases,
-    ValidationCases,
-)
 from nnunet_nacl.commands.calibration_result import CalibrationResult
 from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder, check_ours, write_atomically
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.held_out import HeldOut
-from nnunet_nacl.nnunet.places import FINAL
+from nnunet_nacl.nnunet.held_out_cases import (
+    HeldOutCases,
+    ImagesOfModel,
+    SavedCases,
+    ValidationOfModel,
+)
+from nnunet_nacl.nnunet.predicted import on_present_device
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.quality.bad_limits import check_bad, read_bad
 from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
 from nnunet_nacl.quality.risk_control import patients_needed
-from nnunet_nacl.settings import BadSpec, NetworkSettings
+from nnunet_nacl.settings import (
+    FINAL,
+    BadSpec,
+    FitSettings,
+    GivenCases,
+    NetworkSettings,
+    settings_of,
+)
+
+_LOG = logging.getLogger(__name__)
 
 
-@python_function
 def calibrate(
     model: str | PathLike | None = None,
     images: str | PathLike | None = None,
@@ -70,35 +87,13 @@ def calibrate(
     what is predicted is logged to ``nnunet_nacl`` (level INFO), and progress bars go to stderr.
 
     Args:
-        model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION; None with ``predictions``.
-        images: Folder of images of one's own; None: the model's validation cases.
-        labels: Folder with the ground truth of ``images`` or ``predictions``.
-        predictions: In place of a model, folder of segmentations with their probabilities (npz).
-        folds: Of the model; None: all that are trained.
-        checkpoint: File of the network in each fold.
-        form: Of the map: ``temperature``, ``shift``, ``conditional``, or ``auto``, what left-out
-            cases allow.
-        groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression
-            whose first group, or whole match, in a case's name is the patient; None: each case its
-            own.
-        bad: The Dice below which a structure, and so its scan, is bad: one of all structures, or by
-            name. For what flags would cost; it changes no map.
-        structures: Names of those that count for ``bad``; None: all, or those that it names.
-        device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``,
-            the first of these that there is.
-        step_size: Of the sliding window, as a share of the patch.
-        mirroring: Predict mirrored copies too.
-        any_age: Take predictions that are older than the checkpoint.
-        training_cases: With ``images``, also take cases that the folds were trained on; the map
-            notes it.
-        dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels
-            above.
-        plans_json: plans.json, likewise.
-        output: File of the map, which must end with .json; that it can be written is checked before
-            the work. None: calibration_map.json in the folder of the model or the predictions.
-        num_processes: Cases at the same time.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
-            run code.
+        model, images, labels, predictions, dataset_json, plans_json: Where the cases come from, see
+            :class:`~nnunet_nacl.settings.GivenCases`.
+        folds, checkpoint, device, step_size, mirroring, trust_checkpoint: Which networks predict
+            where cases must be predicted, and how, see
+            :class:`~nnunet_nacl.settings.NetworkSettings`.
+        form, groups, bad, structures, any_age, training_cases, output, num_processes: How the map
+            is fitted, see :class:`~nnunet_nacl.settings.FitSettings`.
 
     Returns:
         The map, what it changes and has learned, and which cases could not be used;
@@ -118,59 +113,50 @@ def calibrate(
         >>> written.calibration_map.name, written.figure.name
         ('calibration_map.json', 'calibration_map.png')
     """
-    _check_arguments(model, images, labels, predictions)
-    check_bad(bad, structures=structures)
-    _check_folders(model, images, predictions)
-    map_file = Path(output or Path(model or predictions or "") / MAP_FILE)
+    arguments = locals()
+    return calibrate_cases(
+        settings_of(GivenCases, arguments),
+        settings_of(NetworkSettings, arguments),
+        settings_of(FitSettings, arguments),
+    )
+
+
+def calibrate_cases(
+    given: GivenCases, network: NetworkSettings, fit: FitSettings
+) -> CalibrationResult:
+    """The recipe of :func:`calibrate`, with its settings collected."""
+    _check_given(given)
+    check_bad(fit.bad, structures=fit.structures)
+    map_file = Path(fit.output or Path(given.model or given.predictions or "") / MAP_FILE)
     _check_output(map_file)
+    with trusting(network.trust_checkpoint):
+        cases = _choose_cases(given, network, fit, map_file)
+        bad = None
+        if fit.bad is not None:
+            bad = read_bad(fit.bad, cases.dataset.labels.structures, fit.structures)
 
-    cases: CalibrationCases
-    network = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
-    if model is None:
-        cases = PredictedCases.open(Path(predictions or ""), labels, dataset_json, plans_json)
-    elif images is None:
-        cases = ValidationCases(
-            trained=TrainedModel.open(Path(model), folds, checkpoint),
-            given_folder=model,
-            network=network,
-            any_age=any_age,
+        work = Work(settings=cases.kept_settings, with_sample=True)
+        held_out = cases.measure(work, fit.num_processes)
+        patients = read_groups(fit.groups, list(held_out.records)) if fit.groups else None
+
+        folds_map = _find_map_of_folds(cases, held_out)
+        fitted_map = fit_held_out(
+            held_out,
+            patients=patients,
+            form=fit.form,
+            prior_map=None if folds_map is None else folds_map.calibration(),
+            as_deployed=cases.is_predicted_as_deployed,
         )
-    else:
-        cases = OwnImages(
-            trained=TrainedModel.open(Path(model), folds, checkpoint),
-            given_folder=model,
-            network=network,
-            images=Path(images),
-            labels=Path(labels or ""),
-            map_file=map_file,
-            training_cases=training_cases,
-        )
-    bad_below = (
-        read_bad(bad, cases.dataset.labels.structures, structures) if bad is not None else None
-    )
-
-    held_out = cases.measure(num_processes)
-    patients = read_groups(groups, list(held_out.records)) if groups else None
-
-    map_of_folds = cases.find_map_of_folds(held_out)
-    fitted_map = fit_held_out(
-        held_out,
-        patients=patients,
-        form=form,
-        prior_map=None if map_of_folds is None else map_of_folds.calibration(),
-        as_deployed=cases.is_predicted_as_deployed,
-    )
-    quality, notes = _learn_profiles(fitted_map, held_out, cases.model, num_processes)
-    notes += _notes(fitted_map, cases.model, training_cases)
-    quality_of_folds = None if map_of_folds is None else map_of_folds.quality
+        quality, notes = _learn_profiles(fitted_map, held_out, cases.model, fit.num_processes)
+    notes += _notes(fitted_map, cases.model, fit.training_cases)
+    quality_of_folds = None if folds_map is None else folds_map.quality
     # what few patients teach of Dice is worth less than what the validation cases taught
     if quality_of_folds is not None and _has_few_patients(fitted_map):
         quality = quality_of_folds
         notes.append(_few_patients_note(fitted_map))
-    calibration_map = replace(
-        fitted_map, quality=quality, origin=_make_origin(fitted_map, held_out, cases, notes)
-    )
-    return CalibrationResult(calibration_map=calibration_map, bad=bad_below, output=map_file)
+    origin = _make_origin(fitted_map, held_out, cases, given, notes)
+    calibration_map = replace(fitted_map, quality=quality, origin=origin)
+    return CalibrationResult(calibration_map=calibration_map, bad=bad, output=map_file)
 
 
 @python_function
@@ -207,27 +193,62 @@ def take_map(
     return path
 
 
-def _check_arguments(model: object, images: object, labels: object, predictions: object) -> None:
-    if images is not None and model is None:
+def _check_given(given: GivenCases) -> None:
+    """UserError for what does not go together, or is no folder: the check whether a map can be
+    written there would make it."""
+    own_cases = given.images or given.predictions
+    if given.images is not None and given.model is None:
         raise UserError("images need a model that predicts them; name one, or give predictions.")
-    if (model is None) == (predictions is None):
+    if (given.model is None) == (given.predictions is None):
         raise UserError("name a model, or a folder of predictions.")
-    if labels is None and (images is not None or predictions is not None):
-        raise UserError(f"{images or predictions}: the ground truth of these cases is needed, too.")
+    if given.labels is None and own_cases is not None:
+        raise UserError(f"{own_cases}: the ground truth of these cases is needed, too.")
+    if given.model is not None:
+        check_folder(Path(given.model), "the model, TRAINER__PLANS__CONFIGURATION")
+    if own_cases is not None:
+        check_folder(Path(own_cases), "the images, or the predictions")
 
 
-def _check_folders(
-    model: str | PathLike | None, images: str | PathLike | None, predictions: str | PathLike | None
-) -> None:
-    """UserError where one of them is no folder.
+def _choose_cases(
+    given: GivenCases, network: NetworkSettings, fit: FitSettings, map_file: Path
+) -> HeldOutCases:
+    """Saved predictions, a model's validation cases, or images that it predicts."""
+    if given.model is None:
+        return _open_predictions(given)
+    model = TrainedModel.open(Path(given.model), network.folds, network.checkpoint)
+    if given.images is None:
+        return ValidationOfModel(model, on_present_device(network), any_age=fit.any_age)
+    return ImagesOfModel(
+        model,
+        on_present_device(network),
+        Path(given.images),
+        Path(given.labels or ""),
+        records=map_file.with_name(f"{map_file.stem}_records"),
+        training_cases=fit.training_cases,
+    )
 
-    The check whether a map can be written there would make it.
-    """
-    if model is not None:
-        check_folder(Path(model), "the model, TRAINER__PLANS__CONFIGURATION")
-    for folder_of_cases in (images, predictions):
-        if folder_of_cases is not None:
-            check_folder(Path(folder_of_cases), "the images, or the predictions")
+
+def _open_predictions(given: GivenCases) -> SavedCases:
+    """A folder of predictions; UserError where they are calibrated already."""
+    folder = Path(given.predictions or "")
+    _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", folder)
+    if (folder / APPLIED_FILE).is_file():
+        raise UserError(f"{folder} is calibrated already; give the folder that it was made from.")
+    opened = PredictionFolder.open(
+        folder, given.labels, dataset_json=given.dataset_json, plans=given.plans_json
+    )
+    return SavedCases(str(folder), {"": opened})
+
+
+def _find_map_of_folds(cases: HeldOutCases, held_out: HeldOut) -> CalibrationMap | None:
+    """The map of a model's validation cases, towards which that of images is shrunk; None where
+    there is none, or these are the cases."""
+    model = cases.model
+    if model is None or not cases.is_predicted_as_deployed:
+        return None
+    checksums = dict(zip(model.folds, model.hashes))
+    inference = cases.inference(held_out)
+    return map_of_folds(model.folder / MAP_FILE, held_out.labels, checksums, inference)
 
 
 def _check_output(map_file: Path) -> None:
@@ -300,15 +321,23 @@ def _learn_profiles(
 
 
 def _make_origin(
-    calibration_map: CalibrationMap, held_out: HeldOut, cases: CalibrationCases, notes: list[str]
+    calibration_map: CalibrationMap,
+    held_out: HeldOut,
+    cases: HeldOutCases,
+    given: GivenCases,
+    notes: list[str],
 ) -> Origin:
     """Where the cases come from, for the map's file."""
-    checksums = dict(zip(cases.model.folds, cases.model.hashes)) if cases.model is not None else {}
+    checksums: dict[str, str] = {}
+    source = str(Path(given.predictions or "").resolve())
+    if cases.model is not None:
+        checksums = dict(zip(cases.model.folds, cases.model.hashes))
+        source = str(given.model)
     return replace(
         calibration_map.origin,
-        source=cases.source,
+        source=source,
         folds=sorted(set(held_out.fold.values())),
-        inference=cases.read_inference(held_out),
+        inference=cases.inference(held_out),
         checkpoint_sha256=checksums,
         versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
         settings=held_out.settings,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,6 @@ from nnunet_nacl.calibrator.map_file import read_applied_map_digest
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.cases.record import scores
-from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.calibration_report import FILE_NAME, PredictedQuality
 from nnunet_nacl.evaluation.components import (
@@ -31,22 +30,28 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.nnunet.dataset import Dataset
-from nnunet_nacl.nnunet.held_out import HeldOut, measure_folders
-from nnunet_nacl.nnunet.places import FINAL, predicted_folder
+from nnunet_nacl.nnunet.held_out import HeldOut
+from nnunet_nacl.nnunet.held_out_cases import HeldOutCases, SavedCases, ValidationOfModel
 from nnunet_nacl.nnunet.predicted import on_present_device
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.nnunet.validation import measure_validation
+from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.quality.bad_limits import check_bad, read_bad
 from nnunet_nacl.quality.presence import LearnedPresence, learn_presence
 from nnunet_nacl.quality.quality_report import QualityReport, quality_report
-from nnunet_nacl.settings import BadSpec, NetworkSettings
+from nnunet_nacl.settings import (
+    FINAL,
+    BadSpec,
+    GivenCases,
+    MeasureSettings,
+    NetworkSettings,
+    settings_of,
+)
 
 _LOG = logging.getLogger(__name__)
 
 
-@python_function
 def evaluate(
     predictions: str | PathLike | None = None,
     labels: str | PathLike | None = None,
@@ -80,41 +85,15 @@ def evaluate(
     measured is kept. Nothing is printed; progress bars go to stderr.
 
     Args:
-        predictions: Folder of segmentations with their probabilities (npz), as nnU-Net saves them.
-        labels: Folder with their ground truth; None: nnU-Net's own, in ``nnUNet_preprocessed``.
-        model: In place of ``predictions``, nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION:
-            its validation cases are measured.
+        predictions, labels, model, dataset_json, plans_json: Where the cases come from, see
+            :class:`~nnunet_nacl.settings.GivenCases`: a folder of predictions, or a model, whose
+            validation cases are measured.
         folds: Of the model; None: every numbered fold that has a validation, or ``all``.
-        predict: Predict the model's validation cases first, as nnU-Net does, into folders of their
-            own.
-        checkpoint: Of the folds, for ``predict``.
-        device: For ``predict``: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that
-            there is.
-        step_size: For ``predict``, of the sliding window, as a share of the patch.
-        mirroring: For ``predict``, predict mirrored copies too.
-        calibration_map: calibration_map.json that the probabilities of ``predictions`` are taken
-            through; how good its predicted Dice is is then measured, too.
-        n_bins: Bins of the confidence.
-        dilation_mm: Radius of the masks ``dilated`` and ``near``; None: 2 mm, or the median voxel
-            in the plane where that is wider.
-        boundary_mm: Reach of the mask ``boundary`` to either side of a surface; None: likewise.
-        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
-            name.
-        structures: Names of those that count for ``bad``; None: all, or those that it names.
-        findings: Names of the structures whose connected components, such as lesions, are counted
-            in :attr:`EvaluationResult.components`; an empty list: all; None: those that have
-            several in the truth of some case.
-        chill: Accept that cases of the ground truth have no prediction.
-        dataset_json: dataset.json of ``predictions``; None: in their folder or up to two levels
-            above.
-        plans_json: plans.json, likewise.
-        output: File that :meth:`EvaluationResult.write` writes, which must end with .json; that it
-            can be written is checked before the work. None: calibration.json beside what is
-            measured.
-        csv: Whether a table of all values will be written beside it.
-        num_processes: Cases at the same time.
-        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can
-            run code.
+        checkpoint, device, step_size, mirroring, trust_checkpoint: How networks predict where
+            ``predict`` asks for it, see :class:`~nnunet_nacl.settings.NetworkSettings`.
+        predict, calibration_map, n_bins, dilation_mm, boundary_mm, bad, structures, findings,
+            chill, output, csv, num_processes: What is measured, see
+            :class:`~nnunet_nacl.settings.MeasureSettings`.
 
     Returns:
         The numbers, and which cases failed; :meth:`EvaluationResult.write` writes them.
@@ -137,37 +116,49 @@ def evaluate(
         >>> [path.name for path in result.write()]
         ['calibration.json']
     """
-    _check_arguments(predictions, model, predict, calibration_map)
-    check_bad(bad, structures=structures)
-    network = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
-    if model is None:
-        opened = _open_folder(
-            Path(predictions or ""), labels, dataset_json, plans_json, calibration_map
-        )
-    elif predict:
-        opened = _open_model(Path(model), folds, checkpoint)
-    else:
-        opened = _open_folds(Path(model), folds)
-    settings = _evaluation_settings(opened.dataset, n_bins, dilation_mm, boundary_mm)
-    structure_names = opened.dataset.labels.structures
-    bad_below = read_bad(bad, structure_names, structures) if bad is not None else None
-    component_structures = read_findings(opened.dataset.labels, findings)
-    report = _check_output(Path(output or opened.default_output), opened.folders, csv)
+    arguments = locals()
+    return evaluate_cases(
+        settings_of(GivenCases, arguments),
+        settings_of(NetworkSettings, arguments),
+        settings_of(MeasureSettings, arguments),
+    )
 
-    held_out = _measure(opened, settings, network, chill, num_processes)
+
+def evaluate_cases(
+    given: GivenCases, network: NetworkSettings, measures: MeasureSettings
+) -> EvaluationResult:
+    """The recipe of :func:`evaluate`, with its settings collected."""
+    _check_given(given, measures)
+    check_bad(measures.bad, structures=measures.structures)
+    with trusting(network.trust_checkpoint):
+        cases, calibrator = _choose_cases(given, network, measures)
+        labels = cases.dataset.labels
+        settings = _evaluation_settings(cases.dataset, measures)
+        bad = None
+        if measures.bad is not None:
+            bad = read_bad(measures.bad, labels.structures, measures.structures)
+        component_structures = read_findings(labels, measures.findings)
+        report = Path(measures.output or _default_report(cases, calibrator))
+        _check_output(report, cases.folders, measures.csv)
+
+        work = Work(
+            calibrator.log_odds_map,
+            settings,
+            with_sample=measures.predict,  # which `calibrate` needs
+        )
+        held_out = cases.measure(work, measures.num_processes)
 
     records = list(held_out.records.values())
-    evaluation = Evaluation(records, opened.dataset.labels, settings, held_out.problems)
     return EvaluationResult(
-        evaluation=evaluation,
+        evaluation=Evaluation(records, labels, settings, held_out.problems),
         by_fold=_evaluations_by_fold(held_out),
-        name=opened.name,
-        folder=opened.folders[0],
-        calibrator=opened.calibrator,
-        bad=bad_below,
+        name=cases.name,
+        folder=cases.folders[0],
+        calibrator=calibrator,
+        bad=bad,
         findings=component_structures,
         output=report,
-        csv=csv,
+        csv=measures.csv,
     )
 
 
@@ -301,116 +292,73 @@ class EvaluationResult:
         return PredictedQuality(map_sha256=map_sha256, notes=self.caveats, **self.quality)
 
 
-def _check_arguments(
-    predictions: object, model: object, predict: bool, calibration_map: object
-) -> None:
-    if (predictions is None) == (model is None):
+def _check_given(given: GivenCases, measures: MeasureSettings) -> None:
+    """UserError for what does not go together."""
+    if (given.predictions is None) == (given.model is None):
         raise UserError(
             "name a folder of predictions, or a model whose validation cases are measured."
         )
-    if predict and model is None:
+    if measures.predict and given.model is None:
         raise UserError("predict=True needs a model, whose validation cases are predicted.")
-    if calibration_map is not None and model is not None:
+    if measures.calibration_map is not None and given.model is not None:
         raise UserError("calibration_map goes with a folder of predictions, not with a model.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """What is measured.
-
-    Attributes:
-        dataset: Labels, plans and reader.
-        name: What it is called.
-        folders: Of the predictions of each fold, or the one.
-        by_fold: The same, opened; empty where they have to be predicted first.
-        to_predict: The model that predicts them.
-        calibrator: The map that they are taken through.
-        default_output: The report.
-    """
-
-    dataset: Dataset
-    name: str
-    folders: Sequence[Path]
-    by_fold: Mapping[str, PredictionFolder] = field(default_factory=dict)
-    to_predict: TrainedModel | None = None
-    calibrator: Calibrator = Calibrator()
-
-    @property
-    def default_output(self) -> Path:
-        """Beside the predictions; of several folds in the model's folder; through a map in a folder
-        of its own."""
-        first = self.folders[0]
-        # beside what was measured of the predictions as they are
-        if self.calibrator.log_odds_map is not None:
-            return first / "calibrated" / FILE_NAME
-        if len(self.folders) == 1:
-            return first / FILE_NAME
-        of_checkpoint = first.name.removeprefix("validation")  # where this package predicted them
-        return first.parent.parent / FILE_NAME.replace(".", f"{of_checkpoint}.")
+def _choose_cases(
+    given: GivenCases, network: NetworkSettings, measures: MeasureSettings
+) -> tuple[HeldOutCases, Calibrator]:
+    """A folder of predictions and the map that they are taken through, or a model's validation
+    cases."""
+    if given.model is None:
+        return _open_predictions(given, measures)
+    if measures.predict:
+        model = TrainedModel.open(Path(given.model), network.folds, network.checkpoint)
+        return ValidationOfModel(model, on_present_device(network), anew=True), Calibrator()
+    cases = SavedCases.of_validation(Path(given.model), network.folds, measures.chill)
+    return cases, Calibrator()
 
 
-def _open_folder(
-    predictions: Path,
-    labels: str | PathLike | None,
-    dataset_json: str | PathLike | None,
-    plans_json: str | PathLike | None,
-    calibration_map: str | PathLike | None,
-) -> _Opened:
+def _open_predictions(
+    given: GivenCases, measures: MeasureSettings
+) -> tuple[SavedCases, Calibrator]:
     """A folder of predictions, with the cases that its ground truth has, and its map."""
-    folder = PredictionFolder.open(predictions, labels, dataset_json=dataset_json, plans=plans_json)
-    folder = folder.with_expected()
+    folder = PredictionFolder.open(
+        given.predictions or "",
+        given.labels,
+        dataset_json=given.dataset_json,
+        plans=given.plans_json,
+    ).with_expected()
     name = str(folder.folder)
     calibrator = Calibrator()
-    if calibration_map is not None:
-        calibrator = Calibrator.of_folder(Path(calibration_map), folder)
-        name = f"{name} through {calibration_map}"
+    if measures.calibration_map is not None:
+        calibrator = Calibrator.of_folder(Path(measures.calibration_map), folder)
+        name = f"{name} through {measures.calibration_map}"
         for note in (*calibrator.notes, *calibrator.missing):
             _LOG.info("note: %s", note)
-    return _Opened(
-        dataset=folder.dataset,
-        name=name,
-        folders=[folder.folder],
-        by_fold={"": folder},
-        calibrator=calibrator,
-    )
+    return SavedCases(name, {"": folder}, measures.chill), calibrator
 
 
-def _open_folds(model: Path, folds: Sequence[str | int] | None) -> _Opened:
-    """The validation folders of a model's folds."""
-    by_fold = find_fold_folders(model, folds)
-    first = next(iter(by_fold.values()))
-    folders = [folder.folder for folder in by_fold.values()]
-    return _Opened(
-        dataset=first.dataset, name=_name_of(model, by_fold), folders=folders, by_fold=by_fold
-    )
+def _default_report(cases: HeldOutCases, calibrator: Calibrator) -> Path:
+    """Beside the predictions; of several folds in the model's folder; through a map in a folder of
+    its own."""
+    first = cases.folders[0]
+    # beside what was measured of the predictions as they are
+    if calibrator.log_odds_map is not None:
+        return first / "calibrated" / FILE_NAME
+    if len(cases.folders) == 1:
+        return first / FILE_NAME
+    of_checkpoint = first.name.removeprefix("validation")  # where this package predicted them
+    return first.parent.parent / FILE_NAME.replace(".", f"{of_checkpoint}.")
 
 
-def _open_model(model: Path, folds: Sequence[str | int] | None, checkpoint: str) -> _Opened:
-    """A model that predicts the validation cases of its folds first."""
-    trained = TrainedModel.open(model, folds, checkpoint)
-    folders = [
-        predicted_folder(model / f"fold_{fold}", trained.checkpoint) for fold in trained.folds
-    ]
-    return _Opened(
-        dataset=trained.dataset,
-        name=_name_of(model, trained.folds),
-        folders=folders,
-        to_predict=trained,
-    )
-
-
-def _name_of(model: Path, folds: Iterable[str]) -> str:
-    return f"{model.parent.name}, {model.name}, fold {' '.join(folds)}"
-
-
-def _evaluation_settings(
-    dataset: Dataset, n_bins: int, dilation_mm: float | None, boundary_mm: float | None
-) -> EvaluationSettings:
+def _evaluation_settings(dataset: Dataset, measures: MeasureSettings) -> EvaluationSettings:
     """What is measured: what was asked for, else the default of the data set."""
     default = dataset.settings
+    dilation_mm = measures.dilation_mm
+    boundary_mm = measures.boundary_mm
     try:
         return EvaluationSettings(
-            n_bins=n_bins,
+            n_bins=measures.n_bins,
             dilation_mm=default.dilation_mm if dilation_mm is None else dilation_mm,
             boundary_mm=default.boundary_mm if boundary_mm is None else boundary_mm,
         )
@@ -418,8 +366,8 @@ def _evaluation_settings(
         raise UserError(str(error)) from None
 
 
-def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> Path:
-    """The report's file; UserError, before hours of work, where no report or table can be written.
+def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> None:
+    """UserError, before hours of work, where no report or table can be written.
 
     Of several folds each ``folders`` gets a report, too.
     """
@@ -440,31 +388,6 @@ def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> Path:
                 f"{path}: not a calibration.json, and would be lost; remove it or choose"
                 " another [[output]]."
             )
-    return report
-
-
-def _measure(
-    opened: _Opened,
-    settings: EvaluationSettings,
-    network: NetworkSettings,
-    chill: bool,
-    num_processes: int,
-) -> HeldOut:
-    """The records of all cases, which are predicted first if that is asked for."""
-    model = opened.to_predict
-    if model is None:
-        work = Work(opened.calibrator.log_odds_map, settings)
-        return measure_folders(
-            opened.by_fold, work, jobs=num_processes, chill=chill, title="measuring"
-        )
-    work = Work(settings=settings, with_sample=True)  # which `calibrate` needs
-    network = on_present_device(network)
-    held_out = measure_validation(model, network, work, jobs=num_processes, anew=True)
-    for folder in held_out.folders.values():
-        if not folder.is_empty:
-            # such as cases that others left
-            held_out.problems = folder.problems | held_out.problems
-    return held_out
 
 
 def _evaluations_by_fold(held_out: HeldOut) -> dict[Path, Evaluation]:
