@@ -239,6 +239,50 @@ class MeasureSettings:
     num_processes: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+    """How what is compared is found and measured.
+
+    Attributes:
+        datasets: Data sets: their names or numbers. Of folders of predictions at most one.
+        configuration: Configuration: 2d, 3d_fullres, ... Of trainers.
+        plans: Name of the plans of trainers.
+        folds: Of models (default: all that are present for all). ``["all"]`` is nnU-Net's fold_all.
+        labels: Folder with the ground truth of folders of predictions (default: nnU-Net's own).
+        dataset_json: As of :class:`GivenCases`.
+        plans_json: As of :class:`GivenCases`.
+        unranked: Methods that are shown, but not tested. By their labels.
+        bad: As of :class:`ListSettings`.
+        structures: As of :class:`ListSettings`.
+        findings: As of :class:`MeasureSettings`.
+        groups: Patient of each case: .json file or regular expression (default: as the models' maps
+            say). Else each case is a patient.
+        allow_missing: Compare the folds and cases that all have, with a note.
+        allow_training_cases: Compare cases that networks were trained on, with a note.
+        n_bootstrap: Samples of the bootstrap.
+        seed: Of its random numbers.
+        num_processes: Cases that are measured at the same time.
+    """
+
+    datasets: Sequence[str | int] = ()
+    configuration: str = ""
+    plans: str = "nnUNetPlans"
+    folds: Sequence[str | int] | None = None
+    labels: str | PathLike | None = None
+    dataset_json: str | PathLike | None = None
+    plans_json: str | PathLike | None = None
+    unranked: Sequence[str] = ()
+    bad: BadSpec | None = None
+    structures: Sequence[str] | None = None
+    findings: Sequence[str] | None = None
+    groups: str | None = None
+    allow_missing: bool = False
+    allow_training_cases: bool = False
+    n_bootstrap: int = 10_000
+    seed: int = 0
+    num_processes: int = 1
+
+
 def settings_of(kind: type[_Settings], arguments: Mapping[str, Any]) -> _Settings:
     """The settings of a kind among arguments by name; those that are missing keep their default."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]

@@ -15,7 +15,9 @@ from nnunet_nacl.cli.options import (
     number_of_processes,
     print_not_counted,
     report_problems,
+    settings_from,
 )
+from nnunet_nacl.settings import ComparisonSettings
 
 HELP = (
     "compare trainers, ensembles or any predictions on the same cases: tables, statistics and"
@@ -104,29 +106,20 @@ def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through
     UserError."""
     from nnunet_nacl.cli.comparison_text import comparison_text
-    from nnunet_nacl.commands.compare import compare
+    from nnunet_nacl.commands.compare import compare_methods
     from nnunet_nacl.evaluation.methods import read_method
     from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 
-    result = compare(
-        [read_method(text, flag == "-tr") for flag, text in args.methods],
+    options = settings_from(
+        ComparisonSettings,
+        args,
         datasets=args.d or (),
         configuration=args.c or "",
-        plans=args.p,
-        folds=args.f,
-        labels=args.gt,
-        dataset_json=args.djfile,
-        plans_json=args.pfile,
         unranked=args.unranked or (),
-        bad=args.bad,
-        structures=args.structures,
-        findings=args.findings,
-        groups=args.groups,
-        allow_missing=args.allow_missing,
-        allow_training_cases=args.allow_training_cases,
-        output=args.o,
         num_processes=number_of_processes(args.np),
     )
+    methods = [read_method(text, flag == "-tr") for flag, text in args.methods]
+    result = compare_methods(methods, options, None if args.o is None else Path(args.o))
     for comparison in result.comparisons:
         print_not_counted(args, comparison.bad, comparison.structures)
     print(comparison_text(result))

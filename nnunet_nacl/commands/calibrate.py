@@ -22,7 +22,6 @@ from nnunet_nacl.calibrator.map_file import (
 from nnunet_nacl.calibrator.map_parts import MapQuality, Origin
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.commands.calibration_result import CalibrationResult
-from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder, check_ours, write_atomically
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
@@ -159,7 +158,6 @@ def calibrate_cases(
     return CalibrationResult(calibration_map=calibration_map, bad=bad, output=map_file)
 
 
-@python_function
 def take_map(
     model: str | PathLike,
     calibration_map: str | PathLike,
@@ -186,7 +184,8 @@ def take_map(
         UserError: The map is of other networks or structures, or the file cannot be written.
     """
     map_of_others = Path(calibration_map)
-    Calibrator.of_model(TrainedModel.open(Path(model), folds, checkpoint), map_of_others)
+    with trusting(trust_checkpoint):
+        Calibrator.of_model(TrainedModel.open(Path(model), folds, checkpoint), map_of_others)
     path = Path(model) / MAP_FILE
     check_output_map(path)
     write_atomically(path, map_of_others.read_text(encoding="utf-8"))

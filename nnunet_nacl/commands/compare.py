@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_nacl.cases.groups import read_groups
-from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
@@ -22,7 +21,6 @@ from nnunet_nacl.evaluation.headline import Headline, make_headlines
 from nnunet_nacl.evaluation.located import LocatedComparison, locate
 from nnunet_nacl.evaluation.methods import (
     ComparedMethod,
-    ComparisonOptions,
     label_methods,
     read_method,
 )
@@ -35,12 +33,12 @@ from nnunet_nacl.evaluation.output_folder import (
 from nnunet_nacl.evaluation.page import comparison_page
 from nnunet_nacl.evaluation.table import Table, write_tables
 from nnunet_nacl.evaluation.tables import comparison_tables
+from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.quality.bad_limits import check_bad, read_bad
 from nnunet_nacl.reports.rendering import write_page
-from nnunet_nacl.settings import BadSpec
+from nnunet_nacl.settings import BadSpec, ComparisonSettings, settings_of
 
 
-@python_function
 def compare(
     methods: Sequence[str | ComparedMethod],
     *,
@@ -76,31 +74,12 @@ def compare(
             TRAINER__PLANS__CONFIGURATION, of which the validation cases are compared, either with
             ``+calibrated`` behind it for what its map makes of them; or a folder of predictions
             with their probabilities. ``LABEL=`` before any names it in tables.
-        datasets: Names or numbers of the data sets, for models; for folders of predictions at most
-            one.
-        configuration: Such as 3d_fullres, for trainers.
-        plans: Name of the plans, for trainers.
-        folds: Of models; None: all that are present for all. ``["all"]`` is nnU-Net's fold_all.
-        labels: Folder with the ground truth of folders of predictions; None: nnU-Net's own.
-        dataset_json: dataset.json of folders of predictions; None: in these or up to two levels
-            above.
-        plans_json: plans.json, likewise.
-        unranked: Labels of methods that are shown, but not tested.
-        bad: The Dice below which a structure, and so its case, is bad: one of all structures, or by
-            name.
-        structures: Names of those that count for ``bad``; None: all, or those that it names.
-        findings: Names of the structures whose connected components, such as lesions, are compared,
-            too; an empty list: all; None: those that have several in the truth of some case.
-        groups: Patient of each case: a .json file ``{"case": "patient"}``, or a regular expression
-            whose first group, or whole match, in a case's name is the patient; None: as the models'
-            maps say, else each case its own.
-        allow_missing: Compare, with a note, the folds and cases that all have.
-        allow_training_cases: Compare, with a note, cases that networks were trained on.
-        n_bootstrap: Samples of the bootstrap.
-        seed: Of its random numbers.
+        datasets, configuration, plans, folds, labels, dataset_json, plans_json, unranked, bad,
+            structures, findings, groups, allow_missing, allow_training_cases, n_bootstrap, seed,
+            num_processes: How what is compared is found and measured, see
+            :class:`~nnunet_nacl.settings.ComparisonSettings`.
         output: Folder for :meth:`ComparisonResult.write`; that it may write there is checked before
             the work.
-        num_processes: Cases that are measured at the same time.
         trust_checkpoint: Call what plans.json names, which can run code.
 
     Returns:
@@ -121,33 +100,26 @@ def compare(
         >>> set(result.statistics.verdict)  # three cases are too few for a test
         {'untested'}
     """
+    options = settings_of(ComparisonSettings, locals())
     compared = [
         method if isinstance(method, ComparedMethod) else read_method(method) for method in methods
     ]
-    options = ComparisonOptions(
-        plans=plans,
-        configuration=configuration,
-        folds=None if folds is None else [str(fold) for fold in folds],
-        references=_path(labels),
-        dataset_json=_path(dataset_json),
-        plans_json=_path(plans_json),
-        allow_missing=allow_missing,
-        allow_training_cases=allow_training_cases,
-        groups=groups,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        num_processes=num_processes,
-    )
-    _check_arguments(compared, datasets, options)
-    check_bad(bad, structures=structures)
-    compared = label_methods(compared, unranked)
+    with trusting(trust_checkpoint):
+        return compare_methods(compared, options, None if output is None else Path(output))
 
-    located = _locate_data_sets(compared, datasets, options)
-    folder = _path(output)
-    if folder is not None:
-        check_output_folder(folder, located)
-    located = [_choose_structures(comparison, bad, structures, findings) for comparison in located]
-    return ComparisonResult([align(comparison) for comparison in located], folder)
+
+def compare_methods(
+    methods: Sequence[ComparedMethod], options: ComparisonSettings, output: Path | None
+) -> ComparisonResult:
+    """The recipe of :func:`compare`, of methods that are read and with its settings collected."""
+    _check_arguments(methods, options)
+    check_bad(options.bad, structures=options.structures)
+    labelled = label_methods(methods, options.unranked)
+    located = _locate_data_sets(labelled, options)
+    if output is not None:
+        check_output_folder(output, located)
+    chosen = [_choose_structures(comparison) for comparison in located]
+    return ComparisonResult([align(comparison) for comparison in chosen], output)
 
 
 @dataclass(frozen=True)
@@ -263,24 +235,18 @@ class ComparisonResult:
         )
 
 
-def _path(given: str | PathLike | None) -> Path | None:
-    return None if given is None else Path(given)
-
-
-def _check_arguments(
-    methods: Sequence[ComparedMethod], datasets: Sequence[str | int], options: ComparisonOptions
-) -> None:
+def _check_arguments(methods: Sequence[ComparedMethod], options: ComparisonSettings) -> None:
     """UserError for what can be wrong with the arguments alone."""
     has_model = any(method.is_model for method in methods)
     has_folder = any(not method.is_model for method in methods)
     folds = options.folds or ()
-    files_of_folders = (options.references, options.dataset_json, options.plans_json)
-    if has_model and not (datasets and options.configuration):
+    files_of_folders = (options.labels, options.dataset_json, options.plans_json)
+    if has_model and not (options.datasets and options.configuration):
         raise UserError(
             "[[methods:models]] needs [[datasets]] and [[configuration]], such as [[datasets=4]]"
             " [[configuration=3d_fullres]]."
         )
-    if has_folder and len(datasets) > 1:
+    if has_folder and len(options.datasets) > 1:
         raise UserError(
             "[[methods:folders]] holds the cases of one data set; give one [[datasets]] with it."
         )
@@ -304,16 +270,16 @@ def _check_arguments(
 
 
 def _locate_data_sets(
-    methods: Sequence[ComparedMethod], datasets: Sequence[str | int], options: ComparisonOptions
+    methods: Sequence[ComparedMethod], options: ComparisonSettings
 ) -> list[LocatedComparison]:
     """Where the cases of each data set lie; without names, those of the folders of predictions.
 
     Raises:
         UserError: Two names are of one data set, or folds or cases are missing.
     """
-    if not datasets:
+    if not options.datasets:
         return [locate(None, methods, options)]
-    located = [locate(str(dataset), methods, options) for dataset in datasets]
+    located = [locate(str(dataset), methods, options) for dataset in options.datasets]
     names = dict.fromkeys(comparison.name for comparison in located)
     if len(names) < len(located):
         raise UserError(
@@ -322,19 +288,13 @@ def _locate_data_sets(
     return located
 
 
-def _choose_structures(
-    comparison: LocatedComparison,
-    bad: BadSpec | None,
-    structures: Sequence[str] | None,
-    findings: Sequence[str] | None,
-) -> LocatedComparison:
-    """With the structures that may be bad, and those whose components are compared.
-
-    Arguments as for :func:`compare`.
-    """
+def _choose_structures(comparison: LocatedComparison) -> LocatedComparison:
+    """With the structures that may be bad, and those whose components are compared."""
+    options = comparison.options
     labels = comparison.methods[0].first.labels
-    if bad is not None:
-        comparison = replace(comparison, bad=read_bad(bad, labels.structures, structures))
-    if findings is not None:
-        comparison = replace(comparison, findings=read_findings(labels, findings))
+    if options.bad is not None:
+        bad = read_bad(options.bad, labels.structures, options.structures)
+        comparison = replace(comparison, bad=bad)
+    if options.findings is not None:
+        comparison = replace(comparison, findings=read_findings(labels, options.findings))
     return comparison

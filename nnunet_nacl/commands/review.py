@@ -10,11 +10,11 @@ from os import PathLike
 from pathlib import Path
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
-from nnunet_nacl.commands.python_function import python_function
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.reports.rendering import write_page
 from nnunet_nacl.settings import BadSpec, ListSettings, Output, settings_of
 from nnunet_nacl.worklist.case_delivery import plan_delivery
@@ -26,7 +26,6 @@ from nnunet_nacl.worklist.outcome_text import outcome_page
 from nnunet_nacl.worklist.sources import review_run
 
 
-@python_function
 def review(
     predictions: str | PathLike,
     output: str | PathLike,
@@ -87,15 +86,16 @@ def review(
         ['case_0_entropy.nii.gz']
     """
     arguments = locals()
-    folder = PredictionFolder.open(
-        predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
-    )
-    return review_folder(
-        folder,
-        settings_of(ListSettings, arguments),
-        settings_of(Output, arguments),
-        calibration_map,
-    )
+    with trusting(trust_checkpoint):
+        folder = PredictionFolder.open(
+            predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
+        )
+        return review_folder(
+            folder,
+            settings_of(ListSettings, arguments),
+            settings_of(Output, arguments),
+            calibration_map,
+        )
 
 
 def review_folder(
@@ -158,7 +158,6 @@ class ReadBack:
         return OutcomeFiles(document, page if why_no_page is None else None, why_no_page)
 
 
-@python_function
 def read_back(
     output: str | PathLike,
     marks: Sequence[str | PathLike] = (),

@@ -11,11 +11,12 @@ from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, check_structures
 from nnunet_nacl.command_lines import calibrate_command
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
+from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.training_cases import check_training_cases
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.settings import ComparisonSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class LocatedComparison:
 
     name: str
     folds: Sequence[str]
-    options: ComparisonOptions
+    options: ComparisonSettings
     methods: Sequence[ComparedMethod]
     notes: Sequence[str] = ()
     bad: Mapping[str, float] | None = None
@@ -43,7 +44,7 @@ class LocatedComparison:
 
 
 def locate(
-    dataset: str | None, methods: Sequence[ComparedMethod], options: ComparisonOptions
+    dataset: str | None, methods: Sequence[ComparedMethod], options: ComparisonSettings
 ) -> LocatedComparison:
     """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
@@ -95,7 +96,7 @@ class _FoundModels:
 
 
 def _find_models(
-    dataset: str, methods: Sequence[ComparedMethod], options: ComparisonOptions
+    dataset: str, methods: Sequence[ComparedMethod], options: ComparisonSettings
 ) -> _FoundModels:
     """Each trainer's model folder, and a note on each of another configuration than asked for."""
     folders = {}
@@ -126,14 +127,14 @@ def _find_models(
 
 
 def common_folds(
-    dataset: str, models: Mapping[str, Path], options: ComparisonOptions
+    dataset: str, models: Mapping[str, Path], options: ComparisonSettings
 ) -> tuple[list[str], list[str]]:
     """The folds to compare, those asked for or all that are present, and notes about them.
 
     UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
     """
     present = {name: _measurable_folds(model) for name, model in models.items()}
-    wanted = options.folds
+    wanted = None if options.folds is None else [str(fold) for fold in options.folds]
     if not wanted:
         # fold_all holds the same cases as the folds: only on its own
         numbered = set[str]().union(*present.values()) - {"all"}
@@ -191,14 +192,14 @@ def _open_model(
     return method
 
 
-def _open_folder(method: ComparedMethod, options: ComparisonOptions) -> ComparedMethod:
+def _open_folder(method: ComparedMethod, options: ComparisonSettings) -> ComparedMethod:
     """A folder of predictions, and the map that calibrated it, if any has.
 
     UserError where that map cannot be read: what it knows of the cases would be missing.
     """
     path = method.path or Path()
     folder = PredictionFolder.open(
-        path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+        path, options.labels, dataset_json=options.dataset_json, plans=options.plans_json
     )
     calibrator = Calibrator.that_was_applied(folder)
     return replace(method, folders={places.validated_fold(path): folder}, calibrator=calibrator)

@@ -87,42 +87,6 @@ class ComparedMethod:
         return {fold: folder.names for fold, folder in self.folders.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComparisonOptions:
-    """How what is compared is found and measured.
-
-    Attributes:
-        plans: Name of the plans, of models by name.
-        configuration: Likewise.
-        folds: Of models; None takes those that are present for all.
-        references: Folder with the ground truth of folders of predictions; None finds nnU-Net's
-            own.
-        dataset_json: Of folders of predictions; None: in their folder or above.
-        plans_json: Likewise.
-        allow_missing: Where folds or cases are missing, compare with a note on what is common to
-            all.
-        allow_training_cases: Compare with a note cases on which a network was trained.
-        groups: Which cases are of one patient: a .json file, or a regular expression; None: as the
-            models' maps say.
-        n_bootstrap: Samples of the bootstrap.
-        seed: Of its random numbers.
-        num_processes: Cases that are measured at the same time.
-    """
-
-    plans: str = "nnUNetPlans"
-    configuration: str = ""
-    folds: Sequence[str] | None = None
-    references: Path | None = None
-    dataset_json: Path | None = None
-    plans_json: Path | None = None
-    allow_missing: bool = False
-    allow_training_cases: bool = False
-    groups: str | None = None
-    n_bootstrap: int = 10_000
-    seed: int = 0
-    num_processes: int = 1
-
-
 def label_methods(
     methods: Sequence[ComparedMethod], unranked: Sequence[str] = ()
 ) -> list[ComparedMethod]:

@@ -18,6 +18,7 @@ from nnunet_nacl.cli.argument_names import option_of
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser, main
 from nnunet_nacl.errors import Message, UserError, name_arguments, named_together
 from nnunet_nacl.settings import (
+    ComparisonSettings,
     FitSettings,
     GivenCases,
     ListSettings,
@@ -44,7 +45,16 @@ def test_its_help_names_every_argument_and_what_it_returns(name: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [NetworkSettings, ListSettings, ScanSettings, Output, GivenCases, FitSettings, MeasureSettings],
+    [
+        NetworkSettings,
+        ListSettings,
+        ScanSettings,
+        Output,
+        GivenCases,
+        FitSettings,
+        MeasureSettings,
+        ComparisonSettings,
+    ],
 )
 def test_settings_are_arguments_with_the_same_defaults(kind: type) -> None:
     documented = inspect.getdoc(kind).partition("\nAttributes:\n")[2]

@@ -11,11 +11,12 @@ import pandas as pd
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
+from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.components import FoundComponents
 from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.settings import ComparisonSettings
 
 ONE_COMPONENT = FoundComponents(true=1, touched=1, false=0)
 STRUCTURES = {"1": "Anterior", "2": "Posterior"}
@@ -102,7 +103,7 @@ def make_comparison(
         methods = [ComparedMethod(trainer, label_of(trainer), trainer) for trainer in trainers]
     return Comparison(
         name=name,
-        options=ComparisonOptions(configuration="2d", n_bootstrap=200),
+        options=ComparisonSettings(configuration="2d", n_bootstrap=200),
         methods=methods,
         folds=("0", "1"),
         regions=False,

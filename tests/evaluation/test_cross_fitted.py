@@ -14,13 +14,14 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.located import locate
-from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
+from nnunet_nacl.evaluation.methods import label_methods, read_method
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.settings import ComparisonSettings
 from tests.evaluation.models import CONFIGURATION, PLANS, Study, make_study
 from tests.runs.folders import CLASSES, REGIONS, read
 
@@ -41,7 +42,7 @@ def model(request, tmp_path, monkeypatch) -> Study:
 
 def gather(*names: str) -> Comparison:
     methods = label_methods([read_method(name) for name in names])
-    options = ComparisonOptions(plans=PLANS, configuration=CONFIGURATION)
+    options = ComparisonSettings(plans=PLANS, configuration=CONFIGURATION)
     return align(locate("999", methods, options))
 
 

@@ -15,8 +15,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.located import locate
-from nnunet_nacl.evaluation.methods import ComparisonOptions, label_methods, read_method
+from nnunet_nacl.evaluation.methods import label_methods, read_method
 from nnunet_nacl.files import checksum
+from nnunet_nacl.settings import ComparisonSettings
 from tests.calibration.problems import identity
 from tests.evaluation.models import CONFIGURATION, DATASET, PLANS, Study, measure
 from tests.metrics.models import map_to_json
@@ -29,7 +30,7 @@ def gather(names=NAMES, paths=(), dataset="999", **options) -> Comparison:
     """What the command line does before it computes; without the note on few cases, which every
     fold here gets."""
     methods = label_methods([read_method(str(name)) for name in (*names, *paths)])
-    all_options = ComparisonOptions(plans=PLANS, configuration=CONFIGURATION, **options)
+    all_options = ComparisonSettings(plans=PLANS, configuration=CONFIGURATION, **options)
     comparison = align(locate(dataset, methods, all_options))
     notes = [note for note in comparison.notes if "no test is made" not in note]
     return replace(comparison, notes=notes)
@@ -214,8 +215,8 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
     for name in study.environment:
         monkeypatch.delenv(name)
     with pytest.raises(UserError, match="no plans.json there.*plans_json"):
-        gather([], folders, None, references=references)
-    comparison = gather([], folders, None, references=references, plans_json=plans)
+        gather([], folders, None, labels=references)
+    comparison = gather([], folders, None, labels=references, plans_json=plans)
     assert comparison.name == DATASET
     assert comparison.folds == ()
     assert comparison.where == f"{DATASET}, 3 cases"

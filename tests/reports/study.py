@@ -11,12 +11,13 @@ from typing import Any
 
 from nnunet_nacl.evaluation.comparison_json import comparison_to_json
 from nnunet_nacl.evaluation.headline import Headline, make_headlines
-from nnunet_nacl.evaluation.methods import ComparedMethod, ComparisonOptions
+from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.output_folder import PAGE_NAME
 from nnunet_nacl.evaluation.page import comparison_page
 from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.reports.tables import frames
+from nnunet_nacl.settings import ComparisonSettings
 from tests.evaluation.synthetic import THREE, make_comparison
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
@@ -49,7 +50,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         hostile: Names of a case, a structure and a method, and a note, would be HTML if they were
             not escaped.
     """
-    options = ComparisonOptions(configuration="3d_fullres", n_bootstrap=1000)
+    options = ComparisonSettings(configuration="3d_fullres", n_bootstrap=1000)
     comparison = replace(make_comparison(THREE, name=DATASET), options=options)
     labels = ["Dice + CE (default)", "CE", "NACL"]
     if hostile:
