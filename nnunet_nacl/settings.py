@@ -178,7 +178,7 @@ class FitSettings:
     """How a calibration map is fitted, and what it is learned for.
 
     Attributes:
-        form: temperature, shift, conditional, or auto (default): what left-out cases allow.
+        form: temperature, conditional, or auto (default): what left-out cases allow.
         groups: As of :class:`ListSettings`.
         bad: As of :class:`ListSettings`. For what flags would cost; it changes no map.
         structures: As of :class:`ListSettings`.

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nnunet_nacl.calibration.fitting import fit_affine
+from nnunet_nacl.calibration.fitting import fit_temperature
 from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.nnunet.profile import profile_names
@@ -95,7 +95,7 @@ def test_voxels_put_together_teach_the_same_map() -> None:
         found.append(Voxels(odds, (odds[0] > 0).long(), target.long(), weights))
     merged = cases.pooled([cases.on_grid(each) for each in found])
     assert merged.log_odds.shape[1] < 1000
-    slopes = [fit_affine(each, "temperature").own_slopes.item() for each in (found, [merged])]
+    slopes = [fit_temperature(each).own_slopes.item() for each in (found, [merged])]
     assert slopes[0] == pytest.approx(slopes[1], abs=0.002)
 
 

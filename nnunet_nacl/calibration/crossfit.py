@@ -4,35 +4,55 @@ map is chosen."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.fitting import (
-    AFFINE_FORMS,
-    RIDGE,
-    case_loss,
-    fit_affine,
-    fit_conditional,
-)
+from nnunet_nacl.calibration.fitting import RIDGE, case_loss, fit_conditional, fit_temperature
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.json_types import Number, Size
 
-STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
-"""Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the
-one before."""
+RIDGES = (1e-2, 1e-3, 1e-4, 1e-5)
+"""Of conditional maps, the strongest first."""
 PRIOR_FORM = "given"
 """Name, in files too, of the form of a prior map that is tried as it is, without a fit: such as the
 map of a model's validation cases, where one's own cases are calibrated."""
 
 
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """A map of one form.
+
+    Attributes:
+        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or :data:`PRIOR_FORM`.
+        ridge: Strength; infinite for a prior map, which is not fitted.
+        map: Fitted to all cases.
+        fold_maps: By fold of the cross-fit, the map that was fitted without that fold.
+        losses: (cases,) NLL of each case, in nats per voxel, under the map of the fold that left it
+            out.
+        patients: (cases,) to whom each belongs.
+    """
+
+    form: str
+    ridge: float
+    map: LogOddsMap
+    fold_maps: Mapping[str, LogOddsMap]
+    losses: np.ndarray
+    patients: np.ndarray
+
+    @property
+    def nll(self) -> float:
+        """Mean over cases of the NLL of each, which the fit left out."""
+        return float(self.losses.mean())
+
+
 @dataclass(frozen=True)
 class FormScore:
-    """How a form with a ridge does on cases that its fit left out.
+    """How a form with a ridge does on cases that its fit left out, as files hold it.
 
     Attributes:
         form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or :data:`PRIOR_FORM`.
@@ -49,44 +69,16 @@ class FormScore:
     standard_error: Number
 
 
-@dataclass(frozen=True, eq=False)
-class CrossFit:
-    """A map of one form.
-
-    Attributes:
-        score: How the form does on cases that its fit left out.
-        map: Fitted to all cases.
-        fold_maps: By fold of the cross-fit, the map that was fitted without that fold.
-        losses: (cases,) NLL of each case under the map of the fold that left it out.
-        patients: (cases,) to whom each belongs.
-    """
-
-    score: FormScore
-    map: LogOddsMap
-    fold_maps: dict[str, LogOddsMap]
-    losses: np.ndarray
-    patients: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """The maps of one form and ridge by the fold that was left out; None: no fold was."""
-
-    form: str
-    ridge: float
-    maps: dict[str | None, LogOddsMap]
-
-
 def cross_fit(
     cases: Sequence[Voxels],
     folds: Sequence[str],
     *,
     groups: Sequence[Hashable] | None = None,
     prior_map: LogOddsMap | None = None,
+    ridges: Sequence[float] = RIDGES,
     progress: Callable[[], object] = lambda: None,
 ) -> list[CrossFit]:
-    """Fits maps to all cases and without each fold, and compares them on the cases that were left
-    out.
+    """Fits maps to all cases and without each fold.
 
     Args:
         cases: Voxels of each case.
@@ -94,29 +86,26 @@ def cross_fit(
         groups: Patient of each case; None if no two have one.
         prior_map: What conditional maps are shrunk towards; None: the temperature of the cases that
             they are fitted to.
+        ridges: Of conditional maps, the strongest first.
         progress: Called after each fit.
 
     Returns:
-        A fit for each form and ridge that was tried: affine forms, the prior map where there is
-        one, and conditional maps, those with a stronger ridge, and so less freedom, first.
+        A fit for each form and ridge that was tried: the temperature, the prior map where there is
+        one, and conditional maps, those with a stronger ridge, and so less freedom, first, until a
+        weaker one does worse on left-out cases than the one before.
     """
-    with _one_thread():
-        fits, losses = _fit_while_better(cases, folds, prior_map, progress)
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
-    least = min(losses, key=np.mean)
-    cross_fits = []
-    for fit, loss in zip(fits, losses):
-        excess = loss - least
-        score = FormScore(
-            form=fit.form,
-            ridge=fit.ridge,
-            nll=float(loss.mean()),
-            excess=float(excess.mean()),
-            standard_error=error_of_mean(excess, patients),
-        )
-        fold_maps = {fold: fitted for fold, fitted in fit.maps.items() if fold is not None}
-        cross_fits.append(CrossFit(score, fit.maps[None], fold_maps, loss, patients))
-    return cross_fits
+    fits: list[CrossFit] = []
+    with _one_thread():
+        # Maps are made one by one as the loop asks for them: what follows a `break` is not fitted.
+        for form, ridge, maps in _fit_all_forms(cases, folds, prior_map, ridges, progress):
+            losses = np.array([case_loss(case, maps[fold]) for fold, case in zip(folds, cases)])
+            fold_maps = {fold: fitted for fold, fitted in maps.items() if fold is not None}
+            fits.append(CrossFit(form, ridge, maps[None], fold_maps, losses, patients))
+            is_weaker = form == "conditional" and ridge < ridges[0]
+            if is_weaker and fits[-1].nll > fits[-2].nll:
+                break  # still weaker ridges would learn still more by heart
+    return fits
 
 
 @contextmanager
@@ -132,59 +121,45 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _fit_while_better(
-    cases: Sequence[Voxels],
-    folds: Sequence[str],
-    prior_map: LogOddsMap | None,
-    progress: Callable[[], object],
-) -> tuple[list[_Fit], list[np.ndarray]]:
-    """Fits of all forms, until a weaker ridge does worse, and the (cases,) losses of each when a
-    case was left out."""
-    fits: list[_Fit] = []
-    losses: list[np.ndarray] = []
-    # Fits are made one by one as the loop asks for them: what follows a `break` is never fitted.
-    for fit in _fit_all_forms(cases, folds, prior_map, progress):
-        fits.append(fit)
-        losses.append(
-            np.array([case_loss(case, fit.maps[fold]) for fold, case in zip(folds, cases)])
-        )
-        is_weaker = fit.form == "conditional" and fit.ridge < STRENGTHS[0]
-        if is_weaker and losses[-1].mean() > losses[-2].mean():
-            break  # still weaker ridges would learn still more by heart
-    return fits, losses
-
-
 def _fit_all_forms(
     cases: Sequence[Voxels],
     folds: Sequence[str],
     prior_map: LogOddsMap | None,
+    ridges: Sequence[float],
     progress: Callable[[], object],
-) -> Iterator[_Fit]:
-    """Fits one form and ridge after another, each to all cases and to those of all folds but
-    one."""
+) -> Iterator[tuple[str, float, dict[str | None, LogOddsMap]]]:
+    """Form, ridge and maps of one fit after another; the maps are by the fold that was left out,
+    None for that of all cases."""
     training_sets: dict[str | None, list[Voxels]] = {None: list(cases)}
     for name in sorted(set(folds)):
         training_sets[name] = [case for case, fold in zip(cases, folds) if fold != name]
-    temperatures: dict[str | None, LogOddsMap] = {}
-    for form in AFFINE_FORMS:
-        maps: dict[str | None, LogOddsMap] = {}
-        for left_out, training_cases in training_sets.items():
-            maps[left_out] = fit_affine(training_cases, form)
-            progress()
-        if form == "temperature":
-            temperatures = maps
-        yield _Fit(form, RIDGE, maps)
+    temperatures = {}
+    for left_out, training_cases in training_sets.items():
+        temperatures[left_out] = fit_temperature(training_cases)
+        progress()
+    yield "temperature", RIDGE, temperatures
     if prior_map is not None:
-        yield _Fit(PRIOR_FORM, math.inf, dict.fromkeys(training_sets, prior_map))
+        yield PRIOR_FORM, math.inf, dict.fromkeys(training_sets, prior_map)
         for _ in training_sets:
             progress()
-    for ridge in STRENGTHS:
+    for ridge in ridges:
         maps = {}
         for left_out, training_cases in training_sets.items():
             shrunk_towards = temperatures[left_out] if prior_map is None else prior_map
             maps[left_out] = fit_conditional(training_cases, shrunk_towards, ridge)
             progress()
-        yield _Fit("conditional", ridge, maps)
+        yield "conditional", ridge, maps
+
+
+def score_forms(fits: Sequence[CrossFit]) -> list[FormScore]:
+    """How each fit does beside the best of all."""
+    least = min((fit.losses for fit in fits), key=np.mean)
+    scores = []
+    for fit in fits:
+        excess = fit.losses - least
+        standard_error = error_of_mean(excess, fit.patients)
+        scores.append(FormScore(fit.form, fit.ridge, fit.nll, float(excess.mean()), standard_error))
+    return scores
 
 
 def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
@@ -207,18 +182,17 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
             the prior map (the temperature where there is none) and the conditional maps. Taken is
             the first of them, and so the one with least freedom, whose NLL on left-out cases
             exceeds that of the best candidate by at most one standard error of the difference.
-            ``shift`` is for checkpoints alone and never a candidate.
 
     Raises:
         ValueError: There is no fit of the form.
     """
     if form != "auto":
-        same_form = [fit for fit in fits if fit.score.form == form]
-        return min(same_form, key=lambda fit: fit.score.nll)
-    forms = {fit.score.form for fit in fits}
+        same_form = [fit for fit in fits if fit.form == form]
+        return min(same_form, key=lambda fit: fit.nll)
+    forms = {fit.form for fit in fits}
     least_free = PRIOR_FORM if PRIOR_FORM in forms else "temperature"
-    candidates = [fit for fit in fits if fit.score.form in (least_free, "conditional")]
-    best = min(candidates, key=lambda fit: fit.score.nll)
+    candidates = [fit for fit in fits if fit.form in (least_free, "conditional")]
+    best = min(candidates, key=lambda fit: fit.nll)
     for fit in candidates:
         worse_by = fit.losses - best.losses
         if worse_by.mean() <= error_of_mean(worse_by, fit.patients):

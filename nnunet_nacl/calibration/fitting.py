@@ -6,21 +6,20 @@ and g_ck and the offsets b_ck of :mod:`~nnunet_nacl.calibration.log_odds_map`. W
 the log-odds u of :mod:`~nnunet_nacl.calibration.log_odds`, v and 1), u'_0 = 0, p = softmax(u') and
 y the true class the loss of a voxel is log sum exp u' - u'_y, a convex function of A_c: one
 multinomial logistic regression for each label. A region is a problem in two classes, and the loss
-is the mean over regions. Where slope and offsets are those of every label there is one problem over
-all voxels.
+is the mean over regions. Of a temperature there is one problem over all voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
-from nnunet_nacl.calibration.linear_logits import LinearLogits, minimise
 from nnunet_nacl.calibration.log_odds import log_loss, probabilities
-from nnunet_nacl.calibration.log_odds_map import AffineMap, ConditionalMap, LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
 from nnunet_nacl.calibration.voxels import (
     LabelVoxels,
     Voxels,
@@ -28,13 +27,12 @@ from nnunet_nacl.calibration.voxels import (
     group_by_label,
 )
 
-AFFINE_FORMS = ("temperature", "shift")
-"""One slope; one slope and an offset per structure: for all labels."""
-FORMS = (*AFFINE_FORMS, "conditional")
-"""Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
+FORMS = ("temperature", "conditional")
+"""One slope for all labels and structures; for each label that the network chose, what
+:func:`fit_conditional` leaves free."""
 RIDGE = 1e-6
-"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes
-would diverge."""
+"""Weight of (t - 1)^2 / 2 of a temperature beside the mean loss in nats: separable classes would
+diverge."""
 SMALLEST_SLOPE = 0.01
 LIKELY = 0.01
 """A structure matters at a label where its probability is above this ..."""
@@ -43,42 +41,29 @@ OFTEN = 0.001
 MOST_CROSSED = 6
 """Structures whose log-odds act on each other at a label: their number enters squared."""
 
+_BLOCK = 1 << 13  # voxels at a time: they stay in the cache
 
-def fit_affine(cases: Sequence[Voxels], form: str) -> AffineMap:
-    """Fits one map for all labels; all cases have one weight.
 
-    The offset of a structure that no truth has stays 0: cases without it do not tell how probable
-    it is elsewhere.
-
-    Args:
-        cases: Voxels of each case.
-        form: One of ``AFFINE_FORMS``.
-    """
+def fit_temperature(cases: Sequence[Voxels]) -> LogOddsMap:
+    """Fits one slope for all labels and structures to the voxels of cases, which have one weight
+    each."""
     regions = cases[0].regions
-    num_structures = len(cases[0].log_odds)
-    # Parameter 0 is the change of the slope, 1 + k the offset of structure k; -1 is no parameter.
-    offset_parameters = np.full(num_structures, -1)
-    if form == "shift":
-        in_truth = find_structures_in_truth(cases)
-        offset_parameters[in_truth] = 1 + np.flatnonzero(in_truth)
     models = []
-    for _, region, voxels in group_by_label(cases):
-        # Logits are base + C f; index says which parameter each coefficient of C is.
+    for _, _, voxels in group_by_label(cases):
+        # The ones, which nothing depends on, keep a map of the same cases the same bit for bit.
         features = torch.cat([voxels.odds, voxels.features[-1:]])
         base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
+        # Logits are base + C f; the change of the slope, parameter 0, is on the diagonal of C.
         index = np.full((len(base), len(features)), -1)
-        rows = 1 + np.arange(len(voxels.odds))
-        index[rows, rows - 1] = 0
-        index[rows, -1] = offset_parameters[region] if regions else offset_parameters
+        np.fill_diagonal(index[1:, :-1], 0)
         models.append(LinearLogits(features, base, voxels.target, voxels.weights, index))
-    lowest = np.append(SMALLEST_SLOPE - 1, np.full(num_structures, -np.inf))
-    # Of a temperature, and of structures that no truth has, no coefficient is parameter 1 + k: the
-    # ridge keeps it at 0.
-    change = minimise(models, lowest, RIDGE, len(cases))
-    return AffineMap(np.full(num_structures, 1 + change[0]), change[1:], regions)
+    lowest = np.array([SMALLEST_SLOPE - 1])
+    slope = 1 + minimise(models, lowest, RIDGE, len(cases))
+    num_structures = len(cases[0].log_odds)
+    return map_from_tables(slope.repeat(num_structures), np.zeros(num_structures), regions)
 
 
-def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float) -> ConditionalMap:
+def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float) -> LogOddsMap:
     """Fits a map by label: minus log likelihood + ridge / 2 |coefficients - those of the prior
     map|^2.
 
@@ -97,7 +82,7 @@ def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float
     """
     regions = cases[0].regions
     in_truth = find_structures_in_truth(cases)
-    coefficients = prior_map.coefficients()  # a new array, which is changed in place below
+    coefficients = prior_map.of_every_label()  # a copy, which is changed in place below
     for label, region, voxels in group_by_label(cases):
         # As of classes also for a region, which is here one class against the outside.
         probs = probabilities(voxels.odds, regions=False)[1:]
@@ -113,7 +98,7 @@ def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float
             mean_probability = (probs @ weights).numpy()
             is_free = _choose_free(np.flatnonzero(matters), mean_probability)
             _fit_class(coefficients[label], is_free, voxels, ridge, len(cases))
-    return ConditionalMap(coefficients[..., :-1], coefficients[..., -1], regions)
+    return LogOddsMap(coefficients, regions)
 
 
 def _choose_free(structures: np.ndarray, mean_probability: np.ndarray) -> np.ndarray:
@@ -177,9 +162,8 @@ def _fit_region(row: np.ndarray, voxels: LabelVoxels, ridge: float, num_cases: i
 def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
     """Mean negative log likelihood of a case under a map, in nats."""
     loss = voxels.certain_loss
-    coefficients = calibration.coefficients()
     for (label, region), label_voxels in voxels.by_label.items():
-        rows = coefficients[label]
+        rows = calibration.of_label(label)
         if voxels.regions:
             rows = rows[region : region + 1]
         logits = apply_coefficients(rows, label_voxels)
@@ -192,3 +176,152 @@ def apply_coefficients(rows: np.ndarray, voxels: LabelVoxels) -> Tensor:
     """(m, n) u' of voxels with one label, by the (m, m + 2) coefficients of that label; (1, n) of a
     region."""
     return torch.from_numpy(rows) @ voxels.features
+
+
+class LinearLogits:
+    """Weighted voxels whose logits are linear in parameters x: u' = base + C f, with C_kj =
+    x[index_kj].
+
+    Args:
+        features: (q, n) f.
+        base: (s, n) logits at x = 0. One row, of zeros or of what no parameter changes, is the
+            background's.
+        target: (n,) row of the true class.
+        weights: (n,) of the voxels.
+        index: (s, q) which parameter each coefficient is, -1 where it is 0.
+    """
+
+    def __init__(
+        self, features: Tensor, base: Tensor, target: Tensor, weights: Tensor, index: np.ndarray
+    ) -> None:
+        self._features = features
+        self._base = base
+        self._weights = weights
+        self._index = index
+        true_weights = torch.zeros_like(base).scatter_(0, target[None], weights[None])
+        self._true_sums = true_weights @ features.T
+        self._true_base = float((true_weights * base).sum())
+
+    def loss(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Sum over voxels of weight times -log p of the true class, and its gradient, of the shape
+        of x."""
+        coefficients = self._coefficients(x)
+        loss = -self._true_base - float((coefficients * self._true_sums).sum())
+        gradient = -self._true_sums
+        for features, base, weights in self._blocks():
+            logits = torch.addmm(base, coefficients, features)
+            largest = logits.amax(0)
+            odds = logits.sub_(largest).exp_()
+            total = odds.sum(0)
+            loss += float((total.log() + largest) @ weights)
+            gradient = gradient + odds.mul_(weights / total) @ features.T
+        # Parameter -1 stands for what is no parameter: its sum comes first and is left out.
+        sums = np.bincount(self._index.ravel() + 1, gradient.numpy().ravel(), len(x) + 1)
+        return loss, sums[1:]
+
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """(len(x), len(x)) second derivatives of the loss.
+
+        For the coefficients C_ai and C_bj it is the sum over voxels of w f_i f_j p_a ([a = b] -
+        p_b), w being the weight of a voxel and p = softmax(u').
+        """
+        coefficients = self._coefficients(x)
+        row, feature = np.nonzero(self._index >= 0)
+        same_row = torch.from_numpy(row[:, None] == row)
+        total = torch.zeros(len(row), len(row)).double()
+        for features, base, weights in self._blocks():
+            probs = torch.addmm(base, coefficients, features).softmax(0)
+            along = probs[row] * features[feature]
+            weighted = along * weights
+            total += (weighted @ features.T)[:, feature] * same_row - weighted @ along.T
+        number = self._index[row, feature]
+        result = np.zeros((len(x), len(x)))
+        np.add.at(result, (number[:, None], number), total.numpy())
+        return result
+
+    def _coefficients(self, x: np.ndarray) -> Tensor:
+        x_and_zero = np.append(x, 0.0)  # index -1 takes the 0
+        return torch.from_numpy(x_and_zero[self._index])
+
+    def _blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return zip(
+            self._features.split(_BLOCK, -1),
+            self._base.split(_BLOCK, -1),
+            self._weights.split(_BLOCK, -1),
+        )
+
+
+def minimise(
+    models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, num_cases: int
+) -> np.ndarray:
+    """The parameters x at which the sum of losses over ``num_cases`` plus ridge / 2 |x|^2 is least.
+
+    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit
+    matrix, which takes a quarter of the passes. A bounded parameter is a multiple of one
+    coordinate, so that its bound is one on that coordinate.
+
+    Args:
+        models: Voxels by the same parameters.
+        lowest: (q,) least value of each parameter; -inf for none.
+        ridge: Weight of the squared parameters, in nats.
+        num_cases: By which the sum of the losses is divided.
+
+    Returns:
+        (q,) x, at least ``lowest``.
+
+    Raises:
+        ValueError: It does not settle.
+    """
+    start = np.zeros(len(lowest))
+    hessian = sum(model.hessian(start) for model in models) / num_cases
+    transform, scale, order = _preconditioner(
+        hessian + ridge * np.eye(len(start)), is_bounded=np.isfinite(lowest)
+    )
+
+    def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
+        x = transform @ y
+        loss = 0.0
+        gradient = np.zeros_like(x)
+        for model in models:
+            model_loss, model_gradient = model.loss(x)
+            loss += model_loss
+            gradient = gradient + model_gradient
+        value = loss / num_cases + ridge * float(x @ x) / 2
+        return value, (gradient / num_cases + ridge * x) @ transform
+
+    bounds = [(bound, None) for bound in lowest[order] / scale]
+    result = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 1e-10, "gtol": 1e-7},  # of the loss in nats
+    )
+    has_reached_limit = result.status == 1  # of iterations or evaluations
+    if has_reached_limit or not np.isfinite(result.fun):
+        raise ValueError(f"the fit did not settle in {result.nit} steps; check the probabilities.")
+    return np.maximum(transform @ result.x, lowest)
+
+
+def _preconditioner(
+    hessian: np.ndarray, is_bounded: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates y of x = T y in which the Hessian is about a unit matrix.
+
+    T is the transposed inverse of the Hessian's Cholesky factor; among bounded parameters it is
+    diagonal.
+
+    Returns:
+        (q, q) T; (q,) its scale, by which the bounds of x are divided; and the (q,) parameter that
+        each coordinate belongs to, of which those with a bound come last.
+    """
+    order = np.argsort(is_bounded, kind="stable")
+    factor = np.linalg.cholesky(hessian[np.ix_(order, order)])
+    transform = np.linalg.inv(factor).T  # upper triangular
+    scale = np.diag(transform).copy()
+    bounded = slice(np.count_nonzero(~is_bounded), None)
+    inverse_block = np.linalg.inv(transform[bounded, bounded])
+    transform[:, bounded] = transform[:, bounded] @ inverse_block * scale[bounded]
+    inverse_order = np.argsort(order)
+    return transform[inverse_order], scale, order

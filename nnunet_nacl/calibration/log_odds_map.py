@@ -17,19 +17,15 @@ One affine map for each predicted class is the idea of fiducio's class-condition
 on log-odds to the background with v beside them, has a form for regions, and the label stays though
 another class may become more probable.
 
-An :class:`AffineMap` has the same slopes and offsets at every label. It is affine in the logits
-(but for the clipping), so that it commutes with averages of logits and with linear resampling. A
-:class:`ConditionalMap` differs by label and is applied to the final probabilities.
+A map with one row for all labels is affine in the logits (but for the clipping), so that it
+commutes with averages of logits and with linear resampling: a temperature. Any other differs by
+label and is applied to the final probabilities.
 """
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,58 +46,82 @@ from nnunet_nacl.metrics.inputs import find_most_probable
 _BLOCK = 1 << 20  # probabilities at a time
 
 
-class LogOddsMap(ABC):
+@dataclass(frozen=True, eq=False)
+class LogOddsMap:
     """One calibration of one set of structures; m is K - 1 for K classes, R for R regions.
 
     Attributes:
+        coefficients: (K, m, m + 2) a_ckj, g_ck and b_ck; of regions (2, R, 3) a_cr, g_cr and b_cr,
+            out of the region and in. (1, ...): the same for all labels, by each structure's own
+            slope and offset alone. A structure's own slope, of regions also a + g, is above 0.
         regions: Whether the channels are sigmoid regions.
-        is_affine: Whether it is the same for all labels, and so commutes with averages of logits.
+
+    Raises:
+        ValueError: The shape does not fit, an own slope is not above 0, a map of one row has other
+            coefficients, or a number is not finite.
     """
 
-    regions: bool
-    is_affine: ClassVar[bool]
+    coefficients: np.ndarray
+    regions: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "coefficients", np.asarray(self.coefficients, dtype=np.float64))
+        shape = self.coefficients.shape
+        if len(shape) != 3 or not shape[1] or shape[2] != (3 if self.regions else shape[1] + 2):
+            raise ValueError(f"a map takes labels by structures by coefficients, got {shape}.")
+        check_num_rows(shape[0], shape[1], self.regions)
+        least_slope = self.own_slopes.min()
+        if self.regions:  # the coefficient of -log(1 - p)
+            least_slope = min(least_slope, self.coefficients[..., :2].sum(-1).min())
+        if not np.isfinite(self.coefficients).all() or least_slope <= 0:
+            raise ValueError(f"slopes must be above 0 and all finite, got {self.coefficients}.")
+        if self.is_affine and np.count_nonzero(self.coefficients[..., :-1]) > self.num_structures:
+            raise ValueError("a map with one row for all labels has no slopes but the own ones.")
 
     @property
-    @abstractmethod
     def num_structures(self) -> int:
         """m."""
+        return self.coefficients.shape[1]
 
     @property
-    @abstractmethod
+    def is_affine(self) -> bool:
+        """Whether it is the same for all labels, and so commutes with averages of logits."""
+        return len(self.coefficients) == 1
+
+    @property
     def own_slopes(self) -> np.ndarray:
-        """(P, m) a_ckk, by which a structure's own log-odds act; P is the number of labels, 1 of an
-        affine map."""
+        """(K, m) a_ckk, (2, R) a_cr, or (1, m) where they are the same for all labels."""
+        if self.regions:
+            return self.coefficients[..., 0]
+        return np.diagonal(self.coefficients, axis1=1, axis2=2).copy()
 
     @property
-    @abstractmethod
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes and offsets as :func:`map_from_tables` takes them."""
-
-    @abstractmethod
-    def coefficients(self) -> np.ndarray:
-        """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row
-        for every label."""
-
-    @abstractmethod
-    def map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
-        """(m, n) u' of voxels by their (m, n) clipped log-odds and their label."""
-
-    @property
-    def num_labels(self) -> int:
-        """Labels that a voxel can have: the classes, or out of and in a region."""
-        return count_labels(self.num_structures, self.regions)
+    def offsets(self) -> np.ndarray:
+        """(K, m) b_ck, (2, R) b_cr, or (1, m) where they are the same for all labels."""
+        return self.coefficients[..., -1]
 
     @property
     def digest(self) -> str:
         """Hash of the map, by which results name it.
 
-        Its tables are too long for that: they grow with the cube of the structures.
+        Its coefficients are too long for that: they grow with the cube of the structures.
         """
-        slopes, offsets = self.tables
+        slopes = self.own_slopes if self.is_affine else self.coefficients[..., :-1]
         content = hashlib.blake2b(repr((slopes.shape, self.regions)).encode(), digest_size=16)
         content.update(np.ascontiguousarray(slopes).tobytes())
-        content.update(np.ascontiguousarray(offsets).tobytes())
+        content.update(np.ascontiguousarray(self.offsets).tobytes())
         return content.hexdigest()
+
+    def of_label(self, label: int) -> np.ndarray:
+        """(m, m + 2), of regions (R, 3), the coefficients where the network chose a label."""
+        return self.coefficients[0 if self.is_affine else label]
+
+    def of_every_label(self) -> np.ndarray:
+        """(K, m, m + 2), of regions (2, R, 3), a copy of the coefficients with a row for each
+        label."""
+        num_labels = count_map_labels(self.num_structures, self.regions)
+        num_repeats = num_labels if self.is_affine else 1
+        return np.repeat(self.coefficients, num_repeats, axis=0)
 
     def to_probabilities(self, odds: Tensor, label: Tensor) -> Tensor:
         """(C, n) calibrated probabilities.
@@ -117,7 +137,7 @@ class LogOddsMap(ABC):
     def _map(self, odds: Tensor, label: Tensor) -> Tensor:
         """(C, n) calibrated probabilities of voxels that are no certain background."""
         clipped = clip_log_odds(odds, self.regions)
-        return probabilities(self.map_clipped(clipped, label), self.regions)
+        return probabilities(self._map_clipped(clipped, label), self.regions)
 
     def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:
         """Calibrates the probabilities of one case.
@@ -176,134 +196,33 @@ class LogOddsMap(ABC):
         mapped = self._map(log_odds(unsure, self.regions), find_most_probable(unsure, self.regions))
         return block.to(mapped.dtype, copy=True).index_copy_(1, where, mapped)
 
-
-@dataclass(frozen=True, eq=False)
-class AffineMap(LogOddsMap):
-    """u'_k = a_k u_k + b_k at every label: a temperature (one slope, no offsets) or a shift.
-
-    Attributes:
-        slopes: (m,) a, all above 0.
-        offsets: (m,) b.
-        regions: Whether the channels are sigmoid regions.
-
-    Raises:
-        ValueError: Shapes do not fit, a slope is not above 0, or a number is not finite.
-    """
-
-    slopes: np.ndarray
-    offsets: np.ndarray
-    regions: bool = False
-
-    is_affine: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "slopes", np.asarray(self.slopes, dtype=np.float64))
-        object.__setattr__(self, "offsets", np.asarray(self.offsets, dtype=np.float64))
-        if (
-            self.offsets.ndim != 1
-            or not self.offsets.size
-            or self.slopes.shape != self.offsets.shape
-        ):
-            raise _shape_error(self.slopes, self.offsets)
-        _check_values(self.slopes, self.offsets, positive=[self.slopes])
-
-    @property
-    def num_structures(self) -> int:
-        """m."""
-        return len(self.offsets)
-
-    @property
-    def own_slopes(self) -> np.ndarray:
-        """(1, m) a."""
-        return self.slopes[None]
-
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """(1, m) slopes and (1, m) offsets."""
-        return self.slopes[None], self.offsets[None]
-
-    def coefficients(self) -> np.ndarray:
-        """The same row for every label, see :meth:`LogOddsMap.coefficients`."""
-        slopes = spread_own_slopes(self.slopes[None], self.regions)
-        rows = np.concatenate([slopes, self.offsets[None, :, None]], -1)
-        return np.repeat(rows, self.num_labels, axis=0)
-
-    def map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
-        """(m, n) u'; the label does not matter."""
-        slopes = torch.as_tensor(self.slopes).to(odds)
-        offsets = torch.as_tensor(self.offsets).to(odds)
-        return torch.addcmul(offsets[:, None], odds, slopes[:, None])
-
-
-@dataclass(frozen=True, eq=False)
-class ConditionalMap(LogOddsMap):
-    """A row of slopes and offsets for each label that the network chose.
-
-    Attributes:
-        slopes: (K, m, m + 1) all a_ckj, then g_ck; of regions (2, R, 2) a_cr and g_cr. A
-            structure's own slope, of regions also a + g, is above 0.
-        offsets: (K, m), of regions (2, R), b.
-        regions: Whether the channels are sigmoid regions.
-
-    Raises:
-        ValueError: Shapes do not fit, an own slope is not above 0, or a number is not finite.
-    """
-
-    slopes: np.ndarray
-    offsets: np.ndarray
-    regions: bool = False
-
-    is_affine: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "slopes", np.asarray(self.slopes, dtype=np.float64))
-        object.__setattr__(self, "offsets", np.asarray(self.offsets, dtype=np.float64))
-        if self.offsets.ndim != 2 or not self.offsets.shape[1] or self.slopes.ndim != 3:
-            raise _shape_error(self.slopes, self.offsets)
-        num_rows, num_structures = self.offsets.shape
-        num_features = 2 if self.regions else num_structures + 1
-        if self.slopes.shape != (num_rows, num_structures, num_features):
-            raise _shape_error(self.slopes, self.offsets)
-        _check_rows(num_rows, num_structures, self.regions)
-        positive = [self.own_slopes]
-        if self.regions:  # the coefficient of -log(1 - p)
-            positive.append(self.slopes.sum(-1))
-        _check_values(self.slopes, self.offsets, positive)
-
-    @property
-    def num_structures(self) -> int:
-        """m."""
-        return self.offsets.shape[1]
-
-    @property
-    def own_slopes(self) -> np.ndarray:
-        """(K, m) a_ckk, or (2, R) a_cr."""
+    def _map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
+        """(m, n) u' of voxels by their (m, n) clipped log-odds and their label."""
+        if self.is_affine:  # a matrix product with a row of zeros takes ten times as long
+            slopes = torch.from_numpy(self.own_slopes[0]).to(odds)
+            offsets = torch.from_numpy(self.offsets[0]).to(odds)
+            return torch.addcmul(offsets[:, None], odds, slopes[:, None])
         if self.regions:
-            return self.slopes[..., 0]
-        return np.diagonal(self.slopes, axis1=1, axis2=2)
-
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes and offsets."""
-        return self.slopes, self.offsets
-
-    def coefficients(self) -> np.ndarray:
-        """A row for every label, see :meth:`LogOddsMap.coefficients`."""
-        return np.concatenate([self.slopes, self.offsets[..., None]], -1)
-
-    def map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
-        """(m, n) u' by the row of each voxel's label."""
-        if self.regions:
-            outside = self._map_regions_with_row(odds, 0)
-            inside = self._map_regions_with_row(odds, 1)
+            outside = self._map_regions(odds, 0)
+            inside = self._map_regions(odds, 1)
             return torch.where(label.bool(), inside, outside)
+        return self._map_classes(odds, label)
+
+    def _map_regions(self, odds: Tensor, label: int) -> Tensor:
+        """(R, n) u' of voxels that are all outside (0) or all inside (1) the regions."""
+        slopes, slopes_of_total, offsets = torch.from_numpy(self.coefficients[label].T).to(odds)
+        total = torch.nn.functional.softplus(odds)
+        return odds * slopes[:, None] + total * slopes_of_total[:, None] + offsets[:, None]
+
+    def _map_classes(self, odds: Tensor, label: Tensor) -> Tensor:
+        """(m, n) u' by the row of each voxel's label."""
         # Voxels are put in the order of their labels, so that those of a label are one matrix
         # product.
         labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
         order = np.argsort(labels, kind="stable")
         place_in_order = np.empty_like(order)
         place_in_order[order] = np.arange(len(order))
-        voxels_by_label = np.bincount(labels, minlength=self.num_labels).tolist()
+        voxels_by_label = np.bincount(labels, minlength=len(self.coefficients)).tolist()
         num_structures, num_voxels = odds.shape
         features = odds.new_ones((num_structures + 2, num_voxels))  # u, v and 1
         order_on_device = torch.from_numpy(order).to(odds.device)
@@ -311,7 +230,7 @@ class ConditionalMap(LogOddsMap):
         features[num_structures] = total_log_odds(ordered)
         mapped = torch.empty_like(odds)
         groups = zip(
-            self._rows.to(odds),
+            torch.from_numpy(self.coefficients).to(odds),
             features.split(voxels_by_label, dim=1),
             mapped.split(voxels_by_label, dim=1),
         )
@@ -320,26 +239,14 @@ class ConditionalMap(LogOddsMap):
         # several times as fast as copying each voxel to its place
         return mapped.index_select(1, torch.from_numpy(place_in_order).to(odds.device))
 
-    @cached_property
-    def _rows(self) -> Tensor:
-        """See :meth:`coefficients`; made once, since of many structures there are millions."""
-        return torch.from_numpy(self.coefficients())
-
-    def _map_regions_with_row(self, odds: Tensor, label: int) -> Tensor:
-        """(R, n) u' of voxels that are all outside (0) or all inside (1) the regions."""
-        slopes = torch.as_tensor(self.slopes[label]).to(odds)
-        offsets = torch.as_tensor(self.offsets[label]).to(odds)
-        total = torch.nn.functional.softplus(odds)
-        return odds * slopes[:, :1] + total * slopes[:, 1:] + offsets[:, None]
-
 
 def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False) -> LogOddsMap:
-    """The map of slopes and offsets, as files hold them.
+    """The map of slopes and offsets.
 
     Args:
         slopes: (m,) or (1, m): the same for all labels. (P, m): each structure's own slope, P the
-            number of labels (K, or 2 for regions: out and in). Or as :class:`ConditionalMap` has
-            them.
+            number of labels (K, or 2 for regions: out and in). (K, m, m + 1): all a_ckj, then g_ck;
+            of regions (2, R, 2) a_cr and g_cr.
         offsets: (m,), (1, m) or (P, m).
         regions: Whether the channels are sigmoid regions.
 
@@ -348,47 +255,35 @@ def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False
     """
     slopes = np.atleast_2d(np.asarray(slopes, dtype=np.float64))
     offsets = np.atleast_2d(np.asarray(offsets, dtype=np.float64))
-    if slopes.ndim == 2:
-        if slopes.shape != offsets.shape:
-            raise _shape_error(slopes, offsets)
-        if len(slopes) == 1:
-            return AffineMap(slopes[0], offsets[0], regions)
-        _check_rows(len(slopes), slopes.shape[1], regions)
-        slopes = spread_own_slopes(slopes, regions)
-    return ConditionalMap(slopes, offsets, regions)
+    check_tables(slopes, offsets, regions)
+    if slopes.ndim == 2:  # nothing but a structure's own log-odds acts on it
+        num_structures = slopes.shape[1]
+        own = np.array([[1.0, 0.0]]) if regions else np.eye(num_structures, num_structures + 1)
+        slopes = slopes[..., None] * own
+    return LogOddsMap(np.concatenate([slopes, offsets[..., None]], -1), regions)
 
 
-def spread_own_slopes(own_slopes: np.ndarray, regions: bool) -> np.ndarray:
-    """(P, m, m + 1), of regions (P, R, 2), slopes where nothing but a structure's own log-odds acts
-    on it."""
-    if regions:
-        return own_slopes[..., None] * np.array([1.0, 0.0])
-    num_structures = own_slopes.shape[-1]
-    return own_slopes[..., None] * np.eye(num_structures, num_structures + 1)
+def check_tables(slopes: np.ndarray, offsets: np.ndarray, regions: bool) -> None:
+    """ValueError where tables of slopes and offsets are none of a map, see
+    :func:`map_from_tables`."""
+    if offsets.ndim != 2 or slopes.shape[:2] != offsets.shape:
+        raise ValueError(
+            "slopes and offsets must be tables of one shape, labels by structures, got"
+            f" {slopes.shape} and {offsets.shape}."
+        )
+    check_num_rows(*offsets.shape, regions)
 
 
-def count_labels(num_structures: int, regions: bool) -> int:
-    """Labels that a voxel can have: the classes, or out of and in a region."""
-    return 2 if regions else num_structures + 1
-
-
-def _shape_error(slopes: np.ndarray, offsets: np.ndarray) -> ValueError:
-    return ValueError(
-        f"slopes and offsets must be tables of one shape, labels by structures, got {slopes.shape}"
-        f" and {offsets.shape}."
-    )
-
-
-def _check_rows(num_rows: int, num_structures: int, regions: bool) -> None:
-    num_labels = count_labels(num_structures, regions)
-    if num_rows != num_labels:
+def check_num_rows(num_rows: int, num_structures: int, regions: bool) -> None:
+    """ValueError where a map of so many structures has other rows than one, or one a label."""
+    num_labels = count_map_labels(num_structures, regions)
+    if num_rows not in (1, num_labels):
         raise ValueError(
             f"{num_structures} structures take 1 or {num_labels} rows of slopes, one a label, got"
             f" {num_rows}."
         )
 
 
-def _check_values(slopes: np.ndarray, offsets: np.ndarray, positive: Sequence[np.ndarray]) -> None:
-    are_finite = np.isfinite(slopes).all() and np.isfinite(offsets).all()
-    if not are_finite or np.min(positive) <= 0:
-        raise ValueError(f"slopes must be above 0 and all finite, got {slopes} and {offsets}.")
+def count_map_labels(num_structures: int, regions: bool) -> int:
+    """Labels that a voxel can have: the classes, or out of and in a region."""
+    return 2 if regions else num_structures + 1

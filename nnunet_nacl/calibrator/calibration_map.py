@@ -16,8 +16,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 import nnunet_nacl
-from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, choose, cross_fit
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
+from nnunet_nacl.calibration.crossfit import RIDGES, CrossFit, choose, cross_fit, score_forms
+from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.calibrator.arrays import read_array, read_probabilities
@@ -31,6 +31,7 @@ from nnunet_nacl.calibrator.map_parts import (
     StoredMap,
     check_stored_map,
     check_table_size,
+    is_affine,
     loaded_map,
     stored_map,
 )
@@ -73,9 +74,9 @@ class CalibrationMap:
         schema_version: Version of this format.
         structures: In the order of the channels, without the background.
         regions: Whether channels are sigmoid regions.
-        form: Of the map in use: temperature, shift, conditional, or given: the prior map as it is,
-            such as that of the model's validation cases, against which the cases of one's own say
-            nothing.
+        form: Of the map in use: temperature, conditional, or given: the prior map as it is, such as
+            that of the model's validation cases, against which the cases of one's own say nothing;
+            earlier versions also fitted a shift.
         maps: By form.
         generated_by: Package and version.
         fitted: How it was fitted, and what it changes.
@@ -216,10 +217,10 @@ class CalibrationMap:
         for number, (probs, truth) in enumerate(zip(arrays, label_arrays)):
             voxels[f"case {number}"] = sample_arrays(probs, truth, regions).voxels()
         patients = dict(zip(voxels, map(str, groups))) if groups is not None else None
-        return cls.of_voxels(voxels, structures, form=form, patients=patients)
+        return cls.fit_voxels(voxels, structures, form=form, patients=patients)[0]
 
     @classmethod
-    def of_voxels(
+    def fit_voxels(
         cls,
         voxels: Mapping[str, Voxels],
         structures: Mapping[str, str],
@@ -229,7 +230,7 @@ class CalibrationMap:
         folds: Mapping[str, str] | None = None,
         prior_map: LogOddsMap | None = None,
         progress: bool = False,
-    ) -> Self:
+    ) -> tuple[Self, dict[str, LogOddsMap]]:
         """Fit maps of several forms to weighted voxels of cases, and choose one of them.
 
         Cases are divided into parts. Each map is fitted to all cases, and once for each part to the
@@ -245,8 +246,12 @@ class CalibrationMap:
                 is shrunk; None: their own temperature.
             progress: Show a bar on stderr.
 
+        Returns:
+            What is stored; and by case the map of the form in use that was fitted without its part.
+
         Raises:
-            UserError: The form is none, or all cases are of one patient.
+            UserError: The form is none, all cases are of one patient, or conditional maps of so
+                many structures take too much memory.
         """
         if form not in ("auto", *FORMS):
             raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
@@ -259,33 +264,32 @@ class CalibrationMap:
             )
         training_folds = [folds[case] for case in cases] if folds else None
         parts = assign_cross_fit_folds(groups, training_folds)
+        regions = voxels[cases[0]].regions
+        ridges = _choose_ridges(form, len(structures), regions, num_maps=len(set(parts)))
         fits = _cross_fit_with_bar(
-            list(voxels.values()), parts, groups, prior_map, show_bar=progress
+            list(voxels.values()), parts, groups, prior_map, ridges, show_bar=progress
         )
         chosen = choose(fits, form)
         fit_of_form = {}
-        for name in dict.fromkeys(fit.score.form for fit in fits):
+        for name in dict.fromkeys(fit.form for fit in fits):
             fit_of_form[name] = choose(fits, name)
-        fit_of_form[chosen.score.form] = chosen
+        fit_of_form[chosen.form] = chosen
         map_parts = {}
         for part, log_odds_map in chosen.fold_maps.items():
             cases_of_part = [case for case, other in zip(cases, parts) if other == part]
             map_parts[part] = MapPart(cases=cases_of_part, map=stored_map(log_odds_map))
         calibration_map = cls.of_maps(
             {name: fit.map for name, fit in fit_of_form.items()},
-            chosen.score.form,
+            chosen.form,
             structures,
+            ridges={name: fit.ridge for name, fit in fit_of_form.items()},
             generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
             fitted=Fitted(
-                groups=dict(patients or {}),
-                forms=[fit.score for fit in fits],
-                cross_fit=map_parts,
+                groups=dict(patients or {}), forms=score_forms(fits), cross_fit=map_parts
             ),
             origin=Origin(scope=SCOPE),
         )
-        for name, fit in fit_of_form.items():
-            calibration_map.maps[name]["ridge"] = fit.score.ridge
-        return calibration_map
+        return calibration_map, {case: chosen.fold_maps[part] for case, part in zip(cases, parts)}
 
     @classmethod
     def of_maps(
@@ -294,13 +298,14 @@ class CalibrationMap:
         form: str,
         structures: Mapping[str, str],
         *,
+        ridges: Mapping[str, float] | None = None,
         generated_by: str = "",
         fitted: Fitted | None = None,
         quality: MapQuality | None = None,
         origin: Origin | None = None,
     ) -> Self:
-        """What applies maps by form, one of them in use; nothing is known of it unless it is
-        given."""
+        """What applies maps by form, perhaps fitted with a ridge each, and one of them in use;
+        nothing is known of it unless it is given."""
         rows: list[NamedStructure] = [
             {"key": key, "name": name} for key, name in structures.items()
         ]
@@ -309,7 +314,10 @@ class CalibrationMap:
             structures=rows,
             regions=maps[form].regions,
             form=form,
-            maps={name: stored_map(log_odds_map) for name, log_odds_map in maps.items()},
+            maps={
+                name: stored_map(fitted_map, (ridges or {}).get(name))
+                for name, fitted_map in maps.items()
+            },
             generated_by=generated_by,
             fitted=fitted or Fitted(),
             quality=quality,
@@ -393,12 +401,10 @@ class CalibrationMap:
     @property
     def part_maps(self) -> dict[str, LogOddsMap]:
         """By case that the map was fitted to, the map that was fitted to the other parts."""
-        check_table_size(
-            len(self.structures), self.regions, num_maps=max(1, len(self.fitted.cross_fit))
-        )
-        maps = {}
-        for name, part in self.fitted.cross_fit.items():
-            maps[name] = loaded_map(part.map, self.regions)
+        parts = self.fitted.cross_fit
+        num_large_maps = sum(not is_affine(part.map) for part in parts.values())
+        check_table_size(len(self.structures), self.regions, num_large_maps)
+        maps = {name: loaded_map(part.map, self.regions) for name, part in parts.items()}
         return {case: maps[name] for case, name in self.fitted.part_of.items()}
 
     @property
@@ -431,22 +437,35 @@ def _name_structures(
     return dict(zip(keys, names or [f"structure {key}" for key in keys]))
 
 
+def _choose_ridges(form: str, num_structures: int, regions: bool, num_maps: int) -> Sequence[float]:
+    """Ridges of the conditional maps to try, none where a temperature is wanted and these take too
+    much memory; UserError where they are wanted all the same."""
+    try:
+        check_table_size(num_structures, regions, num_maps)
+    except UserError:
+        if form != "temperature":
+            raise
+        return ()
+    return RIDGES
+
+
 def _cross_fit_with_bar(
     cases: Sequence[Voxels],
     parts: Sequence[str],
     groups: Sequence[str],
     prior_map: LogOddsMap | None,
+    ridges: Sequence[float],
     *,
     show_bar: bool,
 ) -> list[CrossFit]:
     """See :func:`~nnunet_nacl.calibration.crossfit.cross_fit`; the bar goes on with each fit."""
     from tqdm import tqdm
 
-    num_forms = len(AFFINE_FORMS) + len(STRENGTHS)
-    if prior_map is not None:
-        num_forms += 1
+    num_forms = (1 if prior_map is None else 2) + len(ridges)
     most_fits = (1 + len(set(parts))) * num_forms
     with tqdm(
         total=most_fits, desc="fitting", unit="fit", leave=False, disable=not show_bar
     ) as bar:
-        return cross_fit(cases, parts, groups=groups, prior_map=prior_map, progress=bar.update)
+        return cross_fit(
+            cases, parts, groups=groups, prior_map=prior_map, ridges=ridges, progress=bar.update
+        )

@@ -48,7 +48,7 @@ def fit_held_out(
     Args:
         held_out: The cases; each record has a sample.
         patients: Patient of each case; None: each case its own.
-        form: See :meth:`CalibrationMap.of_voxels`, as of ``prior_map``.
+        form: See :meth:`CalibrationMap.fit_voxels`, as of ``prior_map``.
         prior_map: A map that was not fitted to these cases, towards which theirs is shrunk.
         as_deployed: Whether the cases were predicted as the model is used.
 
@@ -61,7 +61,7 @@ def fit_held_out(
             f"{len(records)} held-out cases are too few to calibrate, it takes {FEWEST_CASES}; add"
             f" folds or cases.{list_problems(held_out.problems)}"
         )
-    calibration_map = CalibrationMap.of_voxels(
+    calibration_map, part_maps = CalibrationMap.fit_voxels(
         {case: record.sample.voxels() for case, record in records.items() if record.sample},
         held_out.labels.structures,
         form=form,
@@ -71,7 +71,6 @@ def fit_held_out(
         progress=True,
     )
     before = list(records.values())
-    part_maps = calibration_map.part_maps
     after = [under(record, part_maps[case]) for case, record in records.items()]
     patient_of_record = [patients[case] for case in records] if patients is not None else None
     effect = _measure_effect(before, after, patient_of_record)

@@ -17,7 +17,12 @@ from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.crossfit import FormScore
-from nnunet_nacl.calibration.log_odds_map import ConditionalMap, LogOddsMap, map_from_tables
+from nnunet_nacl.calibration.log_odds_map import (
+    LogOddsMap,
+    check_tables,
+    count_map_labels,
+    map_from_tables,
+)
 from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord
@@ -225,8 +230,8 @@ class UsedMap(TypedDict):
     form: Annotated[
         str,
         doc(
-            "temperature, shift, conditional, or given (a prior map, kept as it is); empty for a"
-            " map that was made by hand."
+            "temperature, conditional, or given (a prior map, kept as it is), of earlier versions"
+            " also shift; empty for a map that was made by hand."
         ),
     ]
     n_cases: Annotated[
@@ -239,29 +244,39 @@ class UsedMap(TypedDict):
     scope: Annotated[str, doc("For whom it holds.")]
 
 
-def stored_map(calibration: LogOddsMap) -> StoredMap:
-    """A map as files hold it: of a conditional map the most frequent slope, and the rows that
-    differ from it."""
-    if calibration.is_affine:
-        slopes, offsets = calibration.tables
-        return {"slopes": slopes.tolist(), "offsets": offsets.tolist()}
-    own_slopes = calibration.own_slopes
-    values, counts = np.unique(own_slopes, return_counts=True)
-    common_slope = float(values[counts.argmax()])  # what stays as a prior map of one slope has it
-    coefficients = calibration.coefficients()
+def stored_map(log_odds_map: LogOddsMap, ridge: float | None = None) -> StoredMap:
+    """A map as files hold it: of a map that differs by label the most frequent slope, and the rows
+    that differ from it; with the ``ridge`` of its fit where it is given."""
+    own_slopes = log_odds_map.own_slopes
+    if log_odds_map.is_affine:
+        stored: StoredMap = {
+            "slopes": own_slopes.tolist(),
+            "offsets": log_odds_map.offsets.tolist(),
+        }
+    else:
+        # what stays as a prior map of one slope has it
+        values, counts = np.unique(own_slopes, return_counts=True)
+        common_slope = float(values[counts.argmax()])
+        stored = {
+            "slopes": [[common_slope] * log_odds_map.num_structures],
+            "offsets": [[0.0] * log_odds_map.num_structures],
+            "rows": _rows_that_differ(log_odds_map, common_slope),
+        }
+    if ridge is not None:
+        stored["ridge"] = ridge
+    return stored
+
+
+def _rows_that_differ(log_odds_map: LogOddsMap, common_slope: float) -> list[MapRow]:
+    """The rows that are more than a slope that is common to all labels and structures."""
     rows: list[MapRow] = []
-    for label in range(own_slopes.shape[0]):
-        for structure in range(own_slopes.shape[1]):
-            row = _stored_row(coefficients[label, structure], label, structure, calibration.regions)
+    for label, coefficients_of_label in enumerate(log_odds_map.coefficients):
+        for structure, coefficients in enumerate(coefficients_of_label):
+            row = _stored_row(coefficients, label, structure, log_odds_map.regions)
             is_common = row["slope"] == common_slope and row["total"] == 0 and row["offset"] == 0
             if not is_common or "others" in row:
                 rows.append(row)
-    num_structures = calibration.num_structures
-    return {
-        "slopes": [[common_slope] * num_structures],
-        "offsets": [[0.0] * num_structures],
-        "rows": rows,
-    }
+    return rows
 
 
 def _stored_row(coefficients: np.ndarray, label: int, structure: int, regions: bool) -> MapRow:
@@ -294,9 +309,12 @@ def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> N
     num_slopes = len(stored["slopes"][0]) if stored["slopes"] else 0
     if num_slopes != num_structures:
         raise ValueError(f"{num_slopes} slopes for {num_structures} structures")
-    _common_map(stored, regions)
+    slopes = np.array(stored["slopes"])
+    check_tables(slopes, np.array(stored["offsets"]), regions)
+    if slopes.min() <= 0:
+        raise ValueError(f"slopes must be above 0, got {slopes}")
 
-    num_labels = 2 if regions else num_structures + 1
+    num_labels = count_map_labels(num_structures, regions)
     for row in stored.get("rows", []):
         structures = [row["structure"], *row.get("others", {})]
         if row["label"] >= num_labels or max(structures) >= num_structures:
@@ -315,11 +333,12 @@ def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> N
 def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
     """Inverse of :func:`stored_map`, of what :func:`check_stored_map` accepts; UserError where it
     is too large."""
-    common = _common_map(stored, regions)
+    if not is_affine(stored):
+        check_table_size(len(stored["slopes"][0]), regions)
+    common = map_from_tables(stored["slopes"], stored["offsets"], regions)
     if "rows" not in stored:
         return common
-    check_table_size(common.num_structures, regions)
-    table = common.coefficients()
+    table = common.of_every_label()
     for row in stored["rows"]:
         of_structure = table[row["label"], row["structure"]]
         of_structure[:] = 0
@@ -327,7 +346,12 @@ def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
             of_structure[other] = slope
         of_structure[0 if regions else row["structure"]] = row["slope"]
         of_structure[-2:] = row["total"], row["offset"]
-    return ConditionalMap(table[..., :-1], table[..., -1], regions)
+    return LogOddsMap(table, regions)
+
+
+def is_affine(stored: StoredMap) -> bool:
+    """Whether a stored map is the same for all labels, so that its table is a small one."""
+    return "rows" not in stored and len(stored["slopes"]) == 1
 
 
 def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> None:
@@ -343,11 +367,5 @@ def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> N
         raise UserError(
             f"a map of {num_structures} structures (times {num_maps}) takes"
             f" {num_coefficients * gib:.3g} GiB of memory, more than the"
-            f" {MOST_COEFFICIENTS * gib:g} that are allowed; calibrate with the form shift."
+            f" {MOST_COEFFICIENTS * gib:g} that are allowed; calibrate with the form temperature."
         )
-
-
-def _common_map(stored: StoredMap, regions: bool) -> LogOddsMap:
-    """What is common to all labels, or the whole map where it has no rows; ValueError where it is
-    none."""
-    return map_from_tables(stored["slopes"], stored["offsets"], regions)

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.description = options.fill_paragraphs(_DESCRIPTION)
     parser.epilog = options.fill_paragraphs(_EPILOG)
-    forms = ("auto", "temperature", "shift", "conditional")
+    forms = ("auto", "temperature", "conditional")
     groups = {
         "the model": f"{options.MODEL} -m -chk",
         "the cases": "-i -gt -djfile -pfile -groups --allow-training-cases --any_age",

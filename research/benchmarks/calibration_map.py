@@ -74,8 +74,8 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.calibration.crossfit import STRENGTHS
-    from nnunet_nacl.calibration.fitting import FORMS, fit_affine, fit_conditional
+    from nnunet_nacl.calibration.crossfit import RIDGES
+    from nnunet_nacl.calibration.fitting import fit_conditional, fit_temperature
     from nnunet_nacl.cases.record import read_record
 
     cases = []
@@ -86,14 +86,12 @@ def fits(folders: list[Path]) -> None:
                 cases.append(sample.voxels())
     num_voxels = sum(len(voxels.target) for voxels in cases)
     print(f"{len(cases)} cases, {num_voxels:,} voxels")
-    prior_map = fit_affine(cases, "temperature")
-    for form in FORMS:
-        start = time.process_time()
-        if form == "conditional":
-            fit_conditional(cases, prior_map, STRENGTHS[-1])
-        else:
-            fit_affine(cases, form)
-        print(f"{form:<12} {time.process_time() - start:.1f} s")
+    start = time.process_time()
+    prior_map = fit_temperature(cases)
+    print(f"temperature  {time.process_time() - start:.1f} s")
+    start = time.process_time()
+    fit_conditional(cases, prior_map, RIDGES[-1])
+    print(f"conditional  {time.process_time() - start:.1f} s")
     fits_of_fiducio(cases)
 
 

@@ -73,7 +73,6 @@ def methods_of(cases: Cases, part: Part, peers: Sequence[str]) -> dict[str, Any]
     maps = {
         RAW: None,
         "temperature": part.learned.maps["temperature"],
-        "shift": part.learned.maps["shift"],
         MAP: part.learned.map,
     }
     return {**maps, **{name: Fiducio(name, cases, part.learning_cases) for name in peers}}

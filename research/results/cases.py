@@ -175,7 +175,7 @@ class Cases:
             learned=learned,
             presence=learn_presence(calibrated, self.patient),
         )
-        form = chosen.score.form
+        form = chosen.form
         structures = dict(zip(calibrated["key"], calibrated["name"]))
         calibration_map = CalibrationMap.of_maps(
             {form: chosen.map}, form, structures, quality=of_map
@@ -258,13 +258,13 @@ def pooled_fits() -> Iterator[None]:
             pooled_by_cases[key] = pooled(cases)
         return [pooled_by_cases[key]]
 
-    def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
-        return fitting.fit_affine(pool(cases), form)
+    def fit_temperature(cases: Sequence[Voxels]) -> LogOddsMap:
+        return fitting.fit_temperature(pool(cases))
 
     def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float) -> LogOddsMap:
         return fitting.fit_conditional(pool(cases), prior_map, ridge)
 
-    with patch.multiple(crossfit, fit_affine=fit_affine, fit_conditional=fit_conditional):
+    with patch.multiple(crossfit, fit_temperature=fit_temperature, fit_conditional=fit_conditional):
         yield
 
 

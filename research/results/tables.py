@@ -409,7 +409,7 @@ def calibration_table(values: Values) -> list[str]:
     rows = []
     for cases, title in CASES.items():
         rows.append(Line(f"{title} cases"))
-        methods = (RAW, MAP, "temperature", "shift", *PEERS)
+        methods = (RAW, MAP, "temperature", *PEERS)
         rows += [Line(method, {**STOCK, "cases": cases, "method": method}) for method in methods]
     columns = [
         Column("NLL, segmented", {"quantity": "NLL predicted"}, "2i"),

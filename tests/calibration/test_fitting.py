@@ -14,11 +14,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from nnunet_nacl.calibration.fitting import (
     SMALLEST_SLOPE,
     case_loss,
-    fit_affine,
     fit_conditional,
+    fit_temperature,
 )
 from nnunet_nacl.calibration.log_odds import clip_log_odds
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, count_map_labels, map_from_tables
 from nnunet_nacl.calibration.voxels import Voxels
 from tests.calibration.problems import chosen, drawn_from, exact_for, identity, keep_voxels
 
@@ -40,13 +40,6 @@ IDENTITY_REGIONS = identity(2, True)
 NUM = 3
 
 
-def count_labels(regions: bool) -> int:
-    """How many labels a voxel may have: out of a region or in, else one of the classes."""
-    if regions:
-        return 2
-    return NUM + 1
-
-
 def some_voxels(regions: bool, weighted: bool) -> Voxels:
     """Some log-odds beyond the clipping, some of certain background; half of the truths are as
     predicted."""
@@ -55,7 +48,7 @@ def some_voxels(regions: bool, weighted: bool) -> Voxels:
     odds = torch.from_numpy(rng.normal(-2, 9.0, (NUM, num_voxels)).astype(np.float32))
     odds[:, :20] -= 20
     label = chosen(odds, regions)
-    any_label = torch.from_numpy(rng.integers(0, count_labels(regions), label.shape))
+    any_label = torch.from_numpy(rng.integers(0, count_map_labels(NUM, regions), label.shape))
     is_as_predicted = torch.from_numpy(rng.random(label.shape) < 0.5)
     target = torch.where(is_as_predicted, label, any_label)
     weights = None
@@ -66,7 +59,7 @@ def some_voxels(regions: bool, weighted: bool) -> Voxels:
 
 def some_map(regions: bool, full: bool = False) -> LogOddsMap:
     """A map of random slopes; a full one with cross terms, and those of v."""
-    num_labels = count_labels(regions)
+    num_labels = count_map_labels(NUM, regions)
     rng = np.random.default_rng(1)
     slopes = rng.uniform(0.4, 1.4, (num_labels, NUM))
     if full and regions:
@@ -121,7 +114,7 @@ def calibrate_classes(
 def test_the_loss_is_that_of_torch(regions, weighted):
     voxels = some_voxels(regions, weighted)
     for calibration in (some_map(regions), some_map(regions, full=True)):
-        expected = float(torch_loss(voxels, torch.from_numpy(calibration.coefficients())))
+        expected = float(torch_loss(voxels, torch.from_numpy(calibration.coefficients)))
         assert case_loss(voxels, calibration) == pytest.approx(expected, rel=1e-9)
 
 
@@ -148,43 +141,37 @@ def squared_distance(change: torch.Tensor, regions: bool) -> torch.Tensor:
     return (change**2).sum()
 
 
-@pytest.mark.parametrize(
-    "form, truth",
-    [
-        ("temperature", map_from_tables([0.4, 0.4], [0, 0])),
-        ("temperature", map_from_tables([2.5, 2.5], [0, 0])),  # a temperature below 1
-        ("shift", map_from_tables([0.7, 0.7], [-1, 0.5])),
-    ],
-)
-def test_the_affine_map_that_made_the_truth_is_found(form, truth):
-    found = fit_affine(exact_for(truth), form)
+@pytest.mark.parametrize("slope", [0.4, 2.5])  # a temperature above 1, and one below
+def test_the_temperature_that_made_the_truth_is_found(slope):
+    truth = map_from_tables([slope, slope], [0, 0])
+    found = fit_temperature(exact_for(truth))
     assert found.is_affine
-    np.testing.assert_allclose(found.coefficients(), truth.coefficients(), atol=2e-4)
+    np.testing.assert_allclose(found.coefficients, truth.coefficients, atol=2e-4)
 
 
 def test_the_conditional_map_that_made_the_truth_is_found():
     found = fit_conditional(exact_for(MATRICES), IDENTITY, 1e-12)
     assert not found.is_affine
-    np.testing.assert_allclose(found.coefficients(), MATRICES.coefficients(), atol=2e-4)
+    np.testing.assert_allclose(found.coefficients, MATRICES.coefficients, atol=2e-4)
 
 
 @pytest.mark.parametrize("truth, unchanged", [(MATRICES, IDENTITY), (REGIONS, IDENTITY_REGIONS)])
-@pytest.mark.parametrize("prior", ["identity", "shift"])
+@pytest.mark.parametrize("prior", ["identity", "temperature"])
 def test_scipy_finds_the_same(truth, unchanged, prior):
     ridge = 1e-3
     cases = drawn_from(truth, cases=3, voxels=500)
     if not truth.regions:  # a case without one of the labels
         cases[0] = keep_voxels(cases[0], cases[0].label != 2)
     prior_map = unchanged
-    if prior == "shift":
-        prior_map = fit_affine(cases, "shift")
-    start = prior_map.coefficients()
+    if prior == "temperature":
+        prior_map = fit_temperature(cases)
+    start = prior_map.of_every_label()
     options = {"gtol": 1e-9, "maxiter": 500}
     objective = objective_of(cases, start, ridge)
     best = minimize(objective, np.zeros(start.size), jac=True, method="BFGS", options=options)
     expected = start + best.x.reshape(start.shape)
     found = fit_conditional(cases, prior_map, ridge)
-    np.testing.assert_allclose(found.coefficients(), expected, atol=1e-4)
+    np.testing.assert_allclose(found.coefficients, expected, atol=1e-4)
 
 
 def without_second_structure(case: Voxels) -> Voxels:
@@ -195,22 +182,12 @@ def without_second_structure(case: Voxels) -> Voxels:
     return keep_voxels(case, case.target != 2)
 
 
-@pytest.mark.parametrize("truth", [MATRICES, REGIONS])
-def test_the_offset_of_a_structure_that_no_truth_has_stays(truth):
-    cases = drawn_from(truth, cases=3, voxels=500)
-    of_all = fit_affine(cases, "shift")
-    found = fit_affine([without_second_structure(case) for case in cases], "shift")
-    assert abs(of_all.coefficients()[0, 1, -1]) > 0.1
-    assert found.coefficients()[0, 1, -1] == 0
-    assert found.coefficients()[0, 0, -1] != 0
-
-
 @pytest.mark.parametrize("truth, unchanged", [(MATRICES, IDENTITY), (REGIONS, IDENTITY_REGIONS)])
 def test_the_row_of_a_structure_that_no_truth_has_stays(truth, unchanged):
     cases = drawn_from(truth, cases=3, voxels=500)
     found = fit_conditional([without_second_structure(case) for case in cases], unchanged, 1e-3)
-    first_row, second_row = found.coefficients().swapaxes(0, 1)
-    prior_rows = unchanged.coefficients().swapaxes(0, 1)
+    first_row, second_row = found.coefficients.swapaxes(0, 1)
+    prior_rows = unchanged.of_every_label().swapaxes(0, 1)
     np.testing.assert_array_equal(second_row, prior_rows[1])
     assert (first_row[:, -1] != prior_rows[0, :, -1]).all()
 
@@ -225,7 +202,7 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
     target = torch.from_numpy(rng.integers(0, num + 1, num_voxels))
     case = Voxels(odds, chosen(odds, False), target)
     found = fit_conditional([case, case], identity(num), 1e-3)
-    rows = found.coefficients()[0]
+    rows = found.coefficients[0]
     np.testing.assert_array_equal(rows[-1], np.eye(num, num + 2)[-1])
     is_cross_term = ~np.eye(num, dtype=bool)
     crossed = np.argwhere((rows[:, :num] != 0) & is_cross_term)
@@ -236,10 +213,11 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
 def test_separable_and_reversed_classes_give_a_map_all_the_same():
     odds = torch.tensor([[2.0, -2.0]])
     separable = Voxels(odds, chosen(odds, True), torch.tensor([[True, False]]))
-    assert 1 < fit_affine([separable], "shift").slopes.item() < 100
-    assert (fit_conditional([separable], identity(1, True), 1e-3).slopes < 10).all()
+    assert 1 < fit_temperature([separable]).own_slopes.item() < 100
+    assert fit_conditional([separable], identity(1, True), 1e-3).own_slopes.max() < 10
     reversed_truth = replace(separable, target=~separable.target)
-    assert fit_affine([reversed_truth], "shift").slopes.item() == pytest.approx(SMALLEST_SLOPE)
+    slope = fit_temperature([reversed_truth]).own_slopes.item()
+    assert slope == pytest.approx(SMALLEST_SLOPE)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -252,7 +230,7 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     odds = torch.from_numpy(mixture @ rng.normal(size=(num, num_voxels)) - 1)
     target = torch.from_numpy(rng.integers(0, num + 1, num_voxels))
     voxels = Voxels(odds, chosen(odds, False), target)
-    start = identity(num).coefficients()
+    start = identity(num).of_every_label()
     objective = objective_of([voxels], start, ridge)
     is_own_slope = start.ravel() == 1
     bounds = Bounds(np.where(is_own_slope, SMALLEST_SLOPE - 1, -np.inf))
@@ -262,7 +240,7 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     )
     found = fit_conditional([voxels], identity(num), ridge)
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
-    assert objective(found.coefficients() - start)[0] <= best.fun + 1e-9
+    assert objective(found.coefficients - start)[0] <= best.fun + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -292,4 +270,4 @@ def test_huge_log_odds_give_a_finite_loss_and_map():
     # u = (15, 0), (0, 15), (0, 15), each wrong by 15
     expected = 15 + np.log(1 + 2 * np.exp(-15))
     assert case_loss(voxels, IDENTITY) == pytest.approx(expected, rel=1e-6)
-    assert np.isfinite(fit_conditional([voxels], IDENTITY, 1e-3).coefficients()).all()
+    assert np.isfinite(fit_conditional([voxels], IDENTITY, 1e-3).coefficients).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nnunet_nacl.calibration.log_odds import log_odds, network_box
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
 from tests.calibration.problems import identity
 from tests.reference import calibration as reference
 
@@ -149,7 +151,7 @@ def test_a_matrix_of_each_label_by_hand():
     probs = softmax(np.array([[0], [1], [0.5]]))
     expected = softmax(np.array([[0], [2 * 1 - 0.5 + 0.1], [0.5 + 0.5 * v - 0.2]]))
     np.testing.assert_allclose(map_from_tables(slopes, offsets)(probs), expected, rtol=1e-9)
-    with pytest.raises(ValueError, match="tables of one shape"):
+    with pytest.raises(ValueError, match="labels by structures"):
         map_from_tables(slopes[:, :, :2], np.zeros((3, 2)))
 
 
@@ -208,6 +210,33 @@ def test_blocks_do_not_show():
 def test_what_is_no_map(slopes, offsets):
     with pytest.raises(ValueError, match="slopes"):
         map_from_tables(slopes, offsets)
+
+
+def test_a_row_for_all_labels_has_nothing_but_own_slopes_and_offsets():
+    row = [[1.0, 0.5, 0, 0], [0, 1, 0, 0]]
+    assert not LogOddsMap([row, row, row]).is_affine
+    with pytest.raises(ValueError, match="own ones"):
+        LogOddsMap([row])
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_one_row_for_all_labels_does_what_the_same_row_of_every_label_does(regions):
+    probs = np.random.default_rng(0).dirichlet(np.ones(4), 50).T
+    affine = map_from_tables(
+        np.full(4 if regions else 3, 0.6), np.arange(4.0 if regions else 3), regions
+    )
+    assert affine.is_affine
+    by_label = LogOddsMap(affine.of_every_label(), regions)
+    np.testing.assert_allclose(by_label(probs), affine(probs), rtol=1e-12)
+
+
+def test_a_temperature_of_640_classes_takes_little_memory():
+    tracemalloc.start()
+    calibration = map_from_tables(np.full(639, 0.5), np.zeros(639))
+    calibration(np.random.default_rng(0).dirichlet(np.ones(640), 100).T)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6  # a row for every label takes 2 GiB
 
 
 @pytest.mark.parametrize("channels, regions", [(3, False), (4, True)])

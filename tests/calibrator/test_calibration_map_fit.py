@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_nacl.calibrator import map_parts
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap, Probabilities
+from nnunet_nacl.errors import UserError
 
 SURE, RIGHT = 0.99, 0.8
 
@@ -47,12 +49,8 @@ def test_a_map_from_arrays_says_how_often_it_is_right_and_is_the_same_from_its_f
     assert after.max() == pytest.approx(RIGHT, abs=0.02) and (
         regions or np.allclose(after.sum(0), 1)
     )
-    assert list(made.names.values()) == ["a", "b"] and {
-        form.form for form in made.fitted.forms
-    } >= {
-        "temperature",
-        "shift",
-    }
+    assert list(made.names.values()) == ["a", "b"]
+    assert {score.form for score in made.fitted.forms} == {"temperature", "conditional"}
     [first] = {part for part, of in made.fitted.cross_fit.items() if "case 0" in of.cases}
     assert "case 1" in made.fitted.cross_fit[first].cases  # the same patient
     made.save(tmp_path / "map.json")
@@ -130,3 +128,13 @@ def test_confidence_is_the_calibrated_probability_of_the_networks_label_for_arra
         else np.take_along_axis(after, labels[None], 0)[0]
     )
     np.testing.assert_array_equal(made.confidence(probs), expected)
+
+
+def test_where_tables_of_labels_are_too_large_a_temperature_can_be_fitted(monkeypatch):
+    monkeypatch.setattr(map_parts, "MOST_COEFFICIENTS", 100)  # a map of two structures has 24
+    probabilities, truths = cases(False)
+    with pytest.raises(UserError, match="the form temperature"):
+        CalibrationMap.fit(probabilities, truths)
+    made = CalibrationMap.fit(probabilities, truths, form="temperature")
+    assert list(made.maps) == ["temperature"]
+    assert len(made.part_maps) == 6

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibration.fitting import case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.fitting import case_loss, fit_conditional, fit_temperature
 from nnunet_nacl.calibration.log_odds import probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
 from nnunet_nacl.calibration.voxels import Voxels
@@ -69,7 +69,7 @@ def test_records_keep_to_their_size(make_validated, channels):
     assert record.sample.weights.sum() == pytest.approx(truth.size)
 
 
-@pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 140)])
+@pytest.mark.parametrize("form, kilobytes", [("temperature", 20), ("conditional", 140)])
 def test_a_fit_to_samples_does_as_well_as_that_to_all_voxels(form, kilobytes):
     rng = np.random.default_rng(5)  # cases differ, as patients do
     slopes = rng.normal(0.6, 0.1, 12)
@@ -81,8 +81,8 @@ def test_a_fit_to_samples_does_as_well_as_that_to_all_voxels(form, kilobytes):
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
 
     def fit(voxels: list[Voxels]) -> LogOddsMap:
-        if form == "shift":
-            return fit_affine(voxels, form)
+        if form == "temperature":
+            return fit_temperature(voxels)
         return fit_conditional(voxels, identity(2), 1e-4)
 
     def loss_under(calibration: LogOddsMap) -> float:

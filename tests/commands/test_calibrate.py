@@ -23,14 +23,14 @@ def model(tmp_path, monkeypatch):
 
 
 def test_the_map_of_a_model_is_that_of_the_command(model, tmp_path):
-    which = ["-d", model.dataset, "-c", model.configuration, "-form", "shift"]
+    which = ["-d", model.dataset, "-c", model.configuration, "-form", "temperature"]
     assert (
         main(["calibrate", *which, "-o", str(tmp_path / "map.json"), "-np", "1", "-device", "cpu"])
         == 0
     )
     expected = json.loads((tmp_path / "map.json").read_text())
 
-    result = calibrate(model.folder, form="shift", device="cpu", bad=0.8)
+    result = calibrate(model.folder, form="temperature", device="cpu", bad=0.8)
     path = model.folder / "calibration_map.json"
     assert not path.exists()  # before it is asked for
     written = result.write()
