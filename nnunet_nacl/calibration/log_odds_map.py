@@ -271,7 +271,7 @@ def check_tables(slopes: np.ndarray, offsets: np.ndarray, regions: bool) -> None
             "slopes and offsets must be tables of one shape, labels by structures, got"
             f" {slopes.shape} and {offsets.shape}."
         )
-    check_num_rows(*offsets.shape, regions)
+    check_num_rows(len(offsets), offsets.shape[1], regions)
 
 
 def check_num_rows(num_rows: int, num_structures: int, regions: bool) -> None:
