@@ -164,9 +164,8 @@ def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
     loss = voxels.certain_loss
     for (label, region), label_voxels in voxels.by_label.items():
         rows = calibration.of_label(label)
-        if voxels.regions:
-            rows = rows[region : region + 1]
-        logits = apply_coefficients(rows, label_voxels)
+        row_of_region = rows[region : region + 1]
+        logits = apply_coefficients(row_of_region if voxels.regions else rows, label_voxels)
         losses = log_loss(torch.zeros_like(logits[0]), logits, label_voxels.target)
         loss += float(losses @ label_voxels.weights)
     return loss

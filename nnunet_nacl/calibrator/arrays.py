@@ -23,10 +23,9 @@ def read_probabilities(probabilities: np.ndarray | Tensor, regions: bool) -> np.
     try:
         check_probabilities(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
     except ValueError as error:
-        hint = ""
-        if float(array.min()) < 0 or float(array.max()) > 1.001:
-            hint = "these look like logits: apply softmax (regions: sigmoid) first. "
-        raise ValueError(f"{hint}{error}") from None
+        are_logits = float(array.min()) < 0 or float(array.max()) > 1.001
+        hint = "these look like logits: apply softmax (regions: sigmoid) first. "
+        raise ValueError(f"{hint if are_logits else ''}{error}") from None
     return array
 
 

@@ -241,11 +241,10 @@ class Calibrator:
 
 
 def _why_nothing_is_learned(path: Path, calibration_map: CalibrationMap) -> str:
-    why = ""
-    if calibration_map.quality is not None and calibration_map.quality.why_not:
-        why = f" ({calibration_map.quality.why_not})"
+    why = "" if calibration_map.quality is None else calibration_map.quality.why_not
+    in_brackets = f" ({why})" if why else ""
     return (
-        f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the"
+        f"{path} has learned nothing about Dice and volumes{in_brackets}; calibrate again, with the"
         " probabilities of the held-out cases."
     )
 
