@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, read_batch
+from nnunet_nacl.losses.batch import Batch
 from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def ace(
@@ -38,20 +40,10 @@ def ace(
         >>> round(float(ace(logits, labels)), 4)
         0.0361
     """
-    _check_settings(penalty_weight, n_bins)
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    loss = batch.mean(voxelwise_cross_entropy(batch))
-    if penalty_weight != 0:
-        loss = loss + penalty_weight * _average_error(batch, n_bins)
-    return loss
+    return call_loss(ACELoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ACELoss(SegmentationLoss):
     """Cross-entropy plus the average calibration error of each class's probability (mL1-ACE).
 
@@ -87,37 +79,21 @@ class ACELoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        penalty_weight: float = 1.0,
-        n_bins: int = 20,
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        _check_settings(penalty_weight, n_bins)
-        self.penalty_weight = penalty_weight
-        self.n_bins = n_bins
+    penalty_weight: float = 1.0
+    n_bins: int = 20
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return ace(
-            logits,
-            target,
-            penalty_weight=self.penalty_weight,
-            n_bins=self.n_bins,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+        check_not_negative("penalty_weight", self.penalty_weight)
+        if not isinstance(self.n_bins, int) or self.n_bins < 1:
+            raise ValueError(f"n_bins must be a positive integer, got {self.n_bins!r}.")
 
-
-def _check_settings(penalty_weight: float, n_bins: int) -> None:
-    check_not_negative("penalty_weight", penalty_weight)
-    if not isinstance(n_bins, int) or n_bins < 1:
-        raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}.")
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        loss = batch.mean(voxelwise_cross_entropy(batch))
+        if self.penalty_weight != 0:
+            loss = loss + self.penalty_weight * _average_error(batch, self.n_bins)
+        return loss
 
 
 def _average_error(batch: Batch, n_bins: int) -> Tensor:

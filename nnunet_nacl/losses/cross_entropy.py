@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, read_batch
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.batch import Batch
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def cross_entropy(
@@ -31,16 +33,10 @@ def cross_entropy(
         >>> round(float(cross_entropy(logits, labels)), 4)  # log(1 + exp(-4))
         0.0181
     """
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    return batch.mean(voxelwise_cross_entropy(batch))
+    return call_loss(CELoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CELoss(SegmentationLoss):
     """Plain cross-entropy, ``-log p_y`` (Murugesan et al. 2025, eq. 1), see :func:`cross_entropy`.
 
@@ -63,24 +59,9 @@ class CELoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return cross_entropy(
-            logits,
-            target,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        return batch.mean(voxelwise_cross_entropy(batch))
 
 
 def voxelwise_cross_entropy(batch: Batch) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.batch import Batch
 from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def focal(
@@ -34,25 +36,10 @@ def focal(
         >>> round(float(focal(logits, labels, gamma=1)), 4)  # (1 - p) * -log p, p = 0.982
         0.0003
     """
-    check_not_negative("gamma", gamma)
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    cross_entropy = voxelwise_cross_entropy(batch)
-    if gamma == 0:
-        return batch.mean(cross_entropy)
-    # 1 - p_y from -log p_y, without cancellation.
-    prob_of_others = -torch.expm1(-cross_entropy)
-    # For gamma < 1 the power has an infinite slope at 0. There the whole term is 0 to first order,
-    # so the clamp changes no value and keeps the gradient finite.
-    smallest = torch.finfo(cross_entropy.dtype).tiny
-    return batch.mean(prob_of_others.clamp_min(smallest).pow(gamma) * cross_entropy)
+    return call_loss(FocalLoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class FocalLoss(SegmentationLoss):
     """Focal loss, ``-(1 - p_y)^gamma log p_y`` (Lin et al. 2017, eq. 4 without weights of classes).
 
@@ -82,25 +69,20 @@ class FocalLoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        gamma: float = 3.0,
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        check_not_negative("gamma", gamma)
-        self.gamma = gamma
+    gamma: float = 3.0
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return focal(
-            logits,
-            target,
-            gamma=self.gamma,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+        check_not_negative("gamma", self.gamma)
+
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        cross_entropy = voxelwise_cross_entropy(batch)
+        if self.gamma == 0:
+            return batch.mean(cross_entropy)
+        # 1 - p_y from -log p_y, without cancellation.
+        prob_of_others = -torch.expm1(-cross_entropy)
+        # For gamma < 1 the power has an infinite slope at 0. There the whole term is 0 to first
+        # order, so the clamp changes no value and keeps the gradient finite.
+        smallest = torch.finfo(cross_entropy.dtype).tiny
+        return batch.mean(prob_of_others.clamp_min(smallest).pow(self.gamma) * cross_entropy)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, read_batch
+from nnunet_nacl.losses.batch import Batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def label_smoothing(
@@ -33,17 +35,10 @@ def label_smoothing(
         >>> round(float(label_smoothing(logits, labels)), 4)  # log(1 + exp(-4)) + 0.05 * 4
         0.2181
     """
-    _check_smoothing(smoothing)
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    return batch.mean(_smoothed_cross_entropy(batch, smoothing))
+    return call_loss(LabelSmoothingLoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LabelSmoothingLoss(SegmentationLoss):
     """Cross-entropy with label smoothing (LS; Szegedy et al. 2016).
 
@@ -75,33 +70,16 @@ class LabelSmoothingLoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        smoothing: float = 0.1,
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        _check_smoothing(smoothing)
-        self.smoothing = smoothing
+    smoothing: float = 0.1
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return label_smoothing(
-            logits,
-            target,
-            smoothing=self.smoothing,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+        if not 0 <= self.smoothing <= 1:
+            raise ValueError(f"smoothing must lie in [0, 1], got {self.smoothing!r}.")
 
-
-def _check_smoothing(smoothing: float) -> None:
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"smoothing must lie in [0, 1], got {smoothing!r}.")
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        return batch.mean(_smoothed_cross_entropy(batch, self.smoothing))
 
 
 def _smoothed_cross_entropy(batch: Batch, smoothing: float) -> Tensor:

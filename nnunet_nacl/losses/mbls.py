@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, check_class_reduction, read_batch
+from nnunet_nacl.losses.batch import Batch, check_class_reduction
 from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def mbls(
@@ -38,21 +40,10 @@ def mbls(
         >>> round(float(mbls(logits, labels, margin=1)), 4)  # log(1 + exp(-4)) + 0.1 (4 - 1) / 2
         0.1681
     """
-    _check_settings(penalty_weight, margin, class_reduction)
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    factor = penalty_weight * batch.class_factor(class_reduction)
-    loss = voxelwise_cross_entropy(batch)
-    if factor != 0:
-        loss = loss + factor * _excess(batch, margin)
-    return batch.mean(loss)
+    return call_loss(MbLSLoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class MbLSLoss(SegmentationLoss):
     """Cross-entropy plus a penalty on logit differences beyond a margin (MbLS; Liu et al. 2022, eq.
     7).
@@ -87,40 +78,23 @@ class MbLSLoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        penalty_weight: float = 0.1,
-        margin: float = 5.0,
-        class_reduction: str = "mean",
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        _check_settings(penalty_weight, margin, class_reduction)
-        self.penalty_weight = penalty_weight
-        self.margin = margin
-        self.class_reduction = class_reduction
+    penalty_weight: float = 0.1
+    margin: float = 5.0
+    class_reduction: str = "mean"
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return mbls(
-            logits,
-            target,
-            penalty_weight=self.penalty_weight,
-            margin=self.margin,
-            class_reduction=self.class_reduction,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+        check_not_negative("penalty_weight", self.penalty_weight)
+        check_not_negative("margin", self.margin)
+        check_class_reduction(self.class_reduction)
 
-
-def _check_settings(penalty_weight: float, margin: float, class_reduction: str) -> None:
-    check_not_negative("penalty_weight", penalty_weight)
-    check_not_negative("margin", margin)
-    check_class_reduction(class_reduction)
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        factor = self.penalty_weight * batch.class_factor(self.class_reduction)
+        loss = voxelwise_cross_entropy(batch)
+        if factor != 0:
+            loss = loss + factor * _excess(batch, self.margin)
+        return batch.mean(loss)
 
 
 def _excess(batch: Batch, margin: float) -> Tensor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, check_class_reduction, read_batch
+from nnunet_nacl.losses.batch import Batch, check_class_reduction
 from nnunet_nacl.losses.checks import check_choice, check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.losses.neighborhood import Neighborhood
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
 """P on the distance between a logit and its constraint (section 3.3, table 4): the same pull at any
@@ -54,25 +55,10 @@ def nacl(
         >>> round(float(nacl(logits, labels)), 4)  # log(1 + exp(-4)) + 0.1 (|1 - 4| + |0 - 0|) / 2
         0.1681
     """
-    _check_settings(penalty_weight, penalty, space, class_reduction, prior_scale)
-    neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    neighborhood.sizes(batch.num_axes)  # checked also where lambda is 0 and there is no penalty
-    factor = penalty_weight * batch.class_factor(class_reduction)
-    if factor == 0:
-        return batch.mean(voxelwise_cross_entropy(batch))
-    # The penalty is computed first: beside a Dice term the order of the terms decides in which
-    # order their gradients are added, and so the last bits of the weights of a seeded training.
-    voxelwise_penalty = _penalty(batch, neighborhood, penalty, space, prior_scale)
-    return batch.mean(voxelwise_cross_entropy(batch) + factor * voxelwise_penalty)
+    return call_loss(NACLLoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class NACLLoss(SegmentationLoss):
     """Neighbour-aware calibration: cross-entropy plus a penalty on logits (Murugesan et al. 2025,
     eq. 9).
@@ -124,86 +110,51 @@ class NACLLoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        penalty_weight: float = 0.1,
-        kernel_size: int | tuple[int, ...] = 3,
-        prior: str = "mean",
-        sigma: float = 1.0,
-        penalty: str = "l1",
-        space: str = "logits",
-        class_reduction: str = "mean",
-        padding: str = "valid",
-        prior_scale: float = 1.0,
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        _check_settings(penalty_weight, penalty, space, class_reduction, prior_scale)
-        Neighborhood(kernel_size, prior, sigma, padding)  # checks them
-        self.penalty_weight = penalty_weight
-        self.kernel_size = kernel_size
-        self.prior = prior
-        self.sigma = sigma
-        self.penalty = penalty
-        self.space = space
-        self.class_reduction = class_reduction
-        self.padding = padding
-        self.prior_scale = prior_scale
+    penalty_weight: float = 0.1
+    kernel_size: int | tuple[int, ...] = 3
+    prior: str = "mean"
+    sigma: float = 1.0
+    penalty: str = "l1"
+    space: str = "logits"
+    class_reduction: str = "mean"
+    padding: str = "valid"
+    prior_scale: float = 1.0
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return nacl(
-            logits,
-            target,
-            penalty_weight=self.penalty_weight,
-            kernel_size=self.kernel_size,
-            prior=self.prior,
-            sigma=self.sigma,
-            penalty=self.penalty,
-            space=self.space,
-            class_reduction=self.class_reduction,
-            padding=self.padding,
-            prior_scale=self.prior_scale,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+        check_not_negative("penalty_weight", self.penalty_weight)
+        self._neighborhood()
+        check_choice("penalty", self.penalty, PENALTIES)
+        check_choice("space", self.space, SPACES)
+        check_class_reduction(self.class_reduction)
+        check_not_negative("prior_scale", self.prior_scale)
 
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        neighborhood = self._neighborhood()
+        # checked also where lambda is 0 and there is no penalty
+        neighborhood.sizes(batch.num_axes)
+        factor = self.penalty_weight * batch.class_factor(self.class_reduction)
+        if factor == 0:
+            return batch.mean(voxelwise_cross_entropy(batch))
+        # The penalty is computed first: beside a Dice term the order of the terms decides in which
+        # order their gradients are added, and so the last bits of the weights of a seeded training.
+        voxelwise_penalty = self._penalty(batch, batch.shares(neighborhood))
+        return batch.mean(voxelwise_cross_entropy(batch) + factor * voxelwise_penalty)
 
-def _check_settings(
-    penalty_weight: float,
-    penalty: str,
-    space: str,
-    class_reduction: str,
-    prior_scale: float,
-) -> None:
-    check_not_negative("penalty_weight", penalty_weight)
-    check_choice("penalty", penalty, PENALTIES)
-    check_choice("space", space, SPACES)
-    check_class_reduction(class_reduction)
-    check_not_negative("prior_scale", prior_scale)
+    def _neighborhood(self) -> Neighborhood:
+        return Neighborhood(self.kernel_size, self.prior, self.sigma, self.padding)
 
-
-def _penalty(
-    batch: Batch,
-    neighborhood: Neighborhood,
-    penalty: str,
-    space: str,
-    prior_scale: float,
-) -> Tensor:
-    """``sum_k P(m tau_k - l_k)`` of each voxel, (B, *spatial); for regions (B, R, *spatial)."""
-    distance_penalty = PENALTIES[penalty]
-    shares = batch.shares(neighborhood)
-    if not batch.regions:
-        constrained = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
-        return distance_penalty(prior_scale * shares - constrained).sum(1)
-    # A region's logit is the difference of the logits of its two classes, in and out. With d the
-    # distance of this difference to its constraint, each class is d / 2 from its own.
-    constrained = batch.logits if space == "logits" else 2 * torch.sigmoid(batch.logits) - 1
-    region_penalty = distance_penalty(prior_scale * (2 * shares - 1) - constrained)
-    if penalty == "l2":
-        region_penalty = region_penalty * 0.5  # (d / 2)^2 + (d / 2)^2; for l1 d / 2 + d / 2 is d
-    return region_penalty
+    def _penalty(self, batch: Batch, shares: Tensor) -> Tensor:
+        """``sum_k P(m tau_k - l_k)`` of each voxel, (B, *spatial); for regions (B, R, *spatial)."""
+        distance_penalty = PENALTIES[self.penalty]
+        logits = batch.logits
+        if not batch.regions:
+            constrained = logits if self.space == "logits" else torch.softmax(logits, 1)
+            return distance_penalty(self.prior_scale * shares - constrained).sum(1)
+        # A region's logit is the difference of the logits of its two classes, in and out. With d
+        # the distance of this difference to its constraint, each class is d / 2 from its own.
+        constrained = logits if self.space == "logits" else 2 * torch.sigmoid(logits) - 1
+        region_penalty = distance_penalty(self.prior_scale * (2 * shares - 1) - constrained)
+        # (d / 2)^2 + (d / 2)^2; for l1 d / 2 + d / 2 is d
+        return region_penalty * 0.5 if self.penalty == "l2" else region_penalty

@@ -1,18 +1,25 @@
-"""What the modules of all losses share."""
+"""What the losses share: settings that are checked and kept in one place, and how a loss is
+called."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses.batch import Batch, read_batch
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SegmentationLoss(nn.Module):
     """A loss of logits against a segmentation; its subclasses are the losses.
 
-    A subclass checks its own settings in its constructor, keeps each as an attribute of the same
-    name, and hands them to its function in :meth:`forward`. Every attribute can be changed later;
-    the function checks it again.
+    A subclass is a dataclass whose fields are its settings, with their defaults. It checks them in
+    :meth:`check_settings`, and has its formula in :meth:`compute`. Every setting can be changed
+    later; it is checked again when the loss is called.
 
     Args:
         ignore_label: Label of the voxels without ground truth; None if there are none.
@@ -30,29 +37,49 @@ class SegmentationLoss(nn.Module):
         ValueError: ``ignore_label`` is given for regions, or is not an integer.
     """
 
-    def __init__(self, *, ignore_label: int | None, regions: bool, check_labels: bool) -> None:
+    ignore_label: int | None = None
+    regions: bool = False
+    check_labels: bool = True
+
+    def __post_init__(self) -> None:
         super().__init__()
-        LabelSpace(regions, ignore_label)  # checks them
-        self.ignore_label = ignore_label
-        self.regions = regions
-        self.check_labels = check_labels
+        LabelSpace(self.regions, self.ignore_label)  # checks them
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} has no method compute.")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of one batch, as described in :mod:`nnunet_nacl.losses`."""
-        raise NotImplementedError(f"{type(self).__name__} has no method forward.")
+        self.check_settings()
+        batch = read_batch(
+            logits,
+            target,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
+        return self.compute(batch)
 
     @property
     def settings(self) -> dict[str, object]:
-        """The arguments of the constructor by name, without ``check_labels``, which changes no
-        value."""
-        return {name: value for name, value in vars(self).items() if _is_setting(name)}
+        """The settings by name, without ``check_labels``, which changes no value."""
+        names = [field.name for field in fields(self) if field.name != "check_labels"]
+        return {name: getattr(self, name) for name in names}
 
     def extra_repr(self) -> str:
         """The settings, as nnU-Net writes them into debug.json."""
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
 
-def _is_setting(attribute: str) -> bool:
-    """Whether an attribute of a loss is a setting; the private ones and ``training`` are
-    PyTorch's."""
-    return not attribute.startswith("_") and attribute not in ("training", "check_labels")
+def call_loss(loss_class: type[SegmentationLoss], arguments: Mapping[str, Any]) -> Tensor:
+    """The loss of ``logits`` and ``target``, with the settings that are among the arguments of its
+    function."""
+    settings = dict(arguments)
+    logits = settings.pop("logits")
+    target = settings.pop("target")
+    return loss_class(**settings)(logits, target)

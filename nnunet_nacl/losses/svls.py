@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.batch import Batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
 from nnunet_nacl.losses.neighborhood import Neighborhood
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def svls(
@@ -35,17 +37,10 @@ def svls(
         >>> round(float(svls(logits, labels)), 4)  # all neighbours agree: cross-entropy
         0.0181
     """
-    neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
-    batch = read_batch(
-        logits,
-        target,
-        ignore_label=ignore_label,
-        regions=regions,
-        check_labels=check_labels,
-    )
-    return batch.mean(soft_cross_entropy(batch, batch.shares(neighborhood)))
+    return call_loss(SVLSLoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SVLSLoss(SegmentationLoss):
     """Cross-entropy against labels smoothed over the neighbourhood (SVLS; Islam and Glocker 2021).
 
@@ -82,31 +77,17 @@ class SVLSLoss(SegmentationLoss):
         >>> loss.backward()
     """
 
-    def __init__(
-        self,
-        *,
-        sigma: float = 2.0,
-        kernel_size: int | tuple[int, ...] = 3,
-        padding: str = "replicate",
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        Neighborhood(kernel_size, "svls", sigma, padding)  # checks them
-        self.sigma = sigma
-        self.kernel_size = kernel_size
-        self.padding = padding
+    sigma: float = 2.0
+    kernel_size: int | tuple[int, ...] = 3
+    padding: str = "replicate"
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch."""
-        return svls(
-            logits,
-            target,
-            sigma=self.sigma,
-            kernel_size=self.kernel_size,
-            padding=self.padding,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        """ValueError for a setting that is out of range."""
+        self._neighborhood()
+
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch, a scalar."""
+        return batch.mean(soft_cross_entropy(batch, batch.shares(self._neighborhood())))
+
+    def _neighborhood(self) -> Neighborhood:
+        return Neighborhood(self.kernel_size, "svls", self.sigma, self.padding)

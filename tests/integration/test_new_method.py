@@ -19,12 +19,14 @@ LOSS = '''"""A loss for the test of the steps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.batch import Batch
 from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss, call_loss
 
 
 def sample(
@@ -37,36 +39,21 @@ def sample(
     check_labels: bool = True,
 ) -> Tensor:
     """Cross-entropy plus epsilon (1 - p_y)."""
-    batch = read_batch(logits, target, ignore_label=ignore_label, regions=regions, \
-check_labels=check_labels)
-    cross_entropy = voxelwise_cross_entropy(batch)
-    return batch.mean(cross_entropy + epsilon * (1 - (-cross_entropy).exp()))
+    return call_loss(SampleLoss, locals())
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SampleLoss(SegmentationLoss):
     """Cross-entropy plus epsilon (1 - p_y)."""
 
-    def __init__(
-        self,
-        *,
-        epsilon: float = 1.0,
-        ignore_label: int | None = None,
-        regions: bool = False,
-        check_labels: bool = True,
-    ) -> None:
-        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
-        check_not_negative("epsilon", epsilon)
-        self.epsilon = epsilon
+    epsilon: float = 1.0
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return sample(
-            logits,
-            target,
-            epsilon=self.epsilon,
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            check_labels=self.check_labels,
-        )
+    def check_settings(self) -> None:
+        check_not_negative("epsilon", self.epsilon)
+
+    def compute(self, batch: Batch) -> Tensor:
+        cross_entropy = voxelwise_cross_entropy(batch)
+        return batch.mean(cross_entropy + self.epsilon * (1 - (-cross_entropy).exp()))
 '''
 """Step 1: the file of the loss, nnunet_nacl/losses/sample.py."""
 

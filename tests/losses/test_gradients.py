@@ -191,7 +191,8 @@ def test_beside_a_dice_term_gradients_are_added_in_a_fixed_order(regions: bool) 
     def penalty(leaf: Tensor) -> Tensor:
         batch = read_batch(leaf, target, ignore_label=None, regions=regions, check_labels=False)
         factor = 0.1 * batch.class_factor("mean")
-        return batch.mean(factor * nacl_module._penalty(batch, Neighborhood(), "l1", "logits", 1.0))
+        shares = batch.shares(Neighborhood())
+        return batch.mean(factor * losses.NACLLoss()._penalty(batch, shares))
 
     def gradient_of(loss_function: Callable[[Tensor], Tensor]) -> Tensor:
         leaf = logits.clone().requires_grad_()
