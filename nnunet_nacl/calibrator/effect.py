@@ -5,32 +5,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from pydantic import NonNegativeInt
-from typing_extensions import TypedDict
 
-from nnunet_nacl.json_types import Number, doc
+from nnunet_nacl.json_types import doc
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.statistics import mean_interval, percentile_interval, resamples
+from nnunet_nacl.metrics.statistics import (
+    Interval,
+    mean_interval,
+    percentile_interval,
+    resamples,
+)
 
 _N_BOOTSTRAP = 10_000
 _N_POOLED_BOOTSTRAP = 2_000
 
 
-class Interval(TypedDict):
-    """A value of all cases, as a rule their mean, with the ends of its 95 % bootstrap interval over
-    patients."""
-
-    mean: Number
-    low: Number
-    high: Number
-
-
-class Change(TypedDict):
-    """A value on cases that the fit has not seen."""
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A value on cases that the fit has not seen; intervals are bootstrapped over patients."""
 
     before: Annotated[Interval, doc("Of the network's probabilities.")]
     after: Annotated[Interval, doc("Of the calibrated ones.")]
@@ -66,8 +63,7 @@ def changes(
 
 def _mean_with_interval(values: np.ndarray, groups: Sequence[str] | None) -> Interval:
     """The mean over cases; ``groups`` has the patient of each, None: each its own."""
-    mean = mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
-    return Interval(mean=mean.mean, low=mean.low, high=mean.high)
+    return mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
 
 
 def pooled_changes(

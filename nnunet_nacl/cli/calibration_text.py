@@ -72,14 +72,14 @@ def verdict(calibration_map: CalibrationMap) -> str:
 
     def before_and_after(value: str) -> str:
         change = effect[f"{value} predicted"]
-        return f"{number(change['before']['mean'])} -> {number(change['after']['mean'])}"
+        return f"{number(change.before.mean)} -> {number(change.after.mean)}"
 
-    accuracy = number(effect["accuracy predicted"]["before"]["mean"])  # which no map changes
-    difference = effect["NLL predicted"]["difference"]
+    accuracy = number(effect["accuracy predicted"].before.mean)  # which no map changes
+    difference = effect["NLL predicted"].difference
     clearly = "did not clearly change"
-    if difference["low"] > 0:
+    if difference.low > 0:
         clearly = "got worse"
-    elif difference["high"] < 0:
+    elif difference.high < 0:
         clearly = "improved"
     return (
         f"Where nnU-Net segments, {accuracy} of the voxels are right; mean confidence"
@@ -113,18 +113,18 @@ def _effect_text(calibration_map: CalibrationMap) -> str:
         change = calibration_map.fitted.effect.get(name)
         if change is None:
             continue
-        difference = change["difference"]
-        interval = number(difference["low"], 4, "+")
+        difference = change.difference
+        interval = number(difference.low, 4, "+")
         if interval != "-":
-            interval += f" to {number(difference['high'], 4, '+')}"
+            interval += f" to {number(difference.high, 4, '+')}"
         rows.append(
             {
                 "value": name,
-                "before": number(change["before"]["mean"], 4),
-                "after": number(change["after"]["mean"], 4),
-                "change": number(difference["mean"], 4, "+"),
+                "before": number(change.before.mean, 4),
+                "after": number(change.after.mean, 4),
+                "change": number(difference.mean, 4, "+"),
                 "95 % interval": interval,
-                "cases": change["n"],
+                "cases": change.n,
             }
         )
     settings = vars(calibration_map.origin.settings)

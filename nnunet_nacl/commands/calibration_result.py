@@ -58,14 +58,14 @@ class CalibrationResult:
         """
         rows = {}
         for name, change in self.calibration_map.fitted.effect.items():
-            difference = change["difference"]
+            difference = change.difference
             rows[name] = {
-                "before": change["before"]["mean"],
-                "after": change["after"]["mean"],
-                "difference": difference["mean"],
-                "low": difference["low"],
-                "high": difference["high"],
-                "n": change["n"],
+                "before": change.before.mean,
+                "after": change.after.mean,
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "n": change.n,
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 

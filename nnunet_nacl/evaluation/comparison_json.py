@@ -119,7 +119,9 @@ def _report_data_set(comparison: Comparison) -> ComparedDataSet:
         for method, values_of_method in comparison.values[column].items():
             interval = mean_interval(values_of_method, **comparison.draws)
             values[column][method] = values_of_method.tolist()
-            means[column][method] = cast(MeanOfMethod, asdict(interval))
+            means[column][method] = MeanOfMethod(
+                **asdict(interval), n=int(values_of_method.count())
+            )
     return ComparedDataSet(
         name=comparison.name,
         folds=list(comparison.folds),

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from nnunet_nacl.json_types import Number
 from nnunet_nacl.metrics.calibration_error import nanmean
 
 CONFIDENCE = 0.95
@@ -29,12 +30,12 @@ _BLOCK = 1 << 20  # cases drawn at a time
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``n`` cases with its 95 % interval; NaN where undefined."""
+    """A value of several cases, as a rule their mean, with the ends of its 95 % interval; NaN where
+    undefined."""
 
-    mean: float
-    low: float
-    high: float
-    n: int
+    mean: Number
+    low: Number
+    high: Number
 
 
 def without_noise(values: np.ndarray) -> np.ndarray:
@@ -86,18 +87,18 @@ def mean_interval(
     is_defined = ~np.isnan(all_values)
     defined = all_values[is_defined]
     if not defined.size:
-        return Interval(math.nan, math.nan, math.nan, 0)
+        return Interval(math.nan, math.nan, math.nan)
     names = np.arange(len(all_values)) if groups is None else np.asarray(groups)
     group_number = np.unique(names[is_defined], return_inverse=True)[1]
     group_sizes = np.bincount(group_number)
     mean = float(defined.mean())
     if len(group_sizes) == 1:
-        return Interval(mean, math.nan, math.nan, defined.size)
+        return Interval(mean, math.nan, math.nan)
     drawn = resamples(len(group_sizes), n_bootstrap, seed)
     # Deviations are drawn: so a shift of all values shifts the interval by as much.
     group_sums = np.bincount(group_number, defined - mean)
     low, high = percentile_interval(drawn @ group_sums / (drawn @ group_sizes))
-    return Interval(mean, mean + low, mean + high, defined.size)
+    return Interval(mean, mean + low, mean + high)
 
 
 def bin_accuracy_bands(
@@ -178,7 +179,7 @@ def paired_difference(
     patient_means = differences.groupby(cases["patient"]).mean()
     patient_differences = without_noise(patient_means.to_numpy())
     return PairedDifference(
-        n=interval.n,
+        n=len(cases),
         n_patients=len(patient_differences),
         mean_reference=nanmean(cases["reference"]),
         mean=nanmean(cases["value"]),

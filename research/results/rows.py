@@ -119,7 +119,7 @@ def mean_row(values: ArrayLike, patients: Iterable[str], *, exact: bool = True, 
         "low": low,
         "high": high,
         "n_patients": n_patients,
-        "n_cases": mean.n,
+        "n_cases": len(defined),
     }
 
 

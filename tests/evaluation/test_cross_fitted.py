@@ -59,8 +59,8 @@ def test_the_map_changes_scores_as_calibrate_says_and_no_label(model):
     effect = fit(model).fitted.effect["NLL all"]
     comparison = gather(TRAINER, CALIBRATED)
     nll = comparison.values["NLL:all"].mean()
-    assert nll[TRAINER] == pytest.approx(effect["before"]["mean"], rel=1e-6)
-    assert nll[CALIBRATED] == pytest.approx(effect["after"]["mean"], rel=1e-6)
+    assert nll[TRAINER] == pytest.approx(effect.before.mean, rel=1e-6)
+    assert nll[CALIBRATED] == pytest.approx(effect.after.mean, rel=1e-6)
     for as_trained, calibrated in zip(*comparison.records.values()):
         assert calibrated.structures.Dice.equals(as_trained.structures.Dice)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,14 @@ from nnunet_nacl_paper.files import InputError, read_json
 RANK_METRICS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 """Columns of the four metrics that the paper ranks by and draws."""
 
+
+@dataclass(frozen=True)
+class CountedInterval(Interval):
+    """An interval of ``n`` cases."""
+
+    n: int
+
+
 SHORT = {"Dice": "DSC", "HD95_mm": "HD95", "ECE:foreground": "ECE", "CECE_mean:foreground": "CECE"}
 
 
@@ -26,7 +35,7 @@ class Dataset(BaseModel):
         cases: Their names.
         structures: Names by nnU-Net's key.
         values: By column and method's name, one number a case; None where it is undefined.
-        means: By column and method's name, the fields of an ``Interval``.
+        means: By column and method's name, the fields of a ``CountedInterval``.
         patients: Of each case the patient; empty where each case is its own.
     """
 
@@ -42,10 +51,10 @@ class Dataset(BaseModel):
         values = {name: self.values[column][name] for name in names}
         return pd.DataFrame(values, dtype=float).to_numpy()
 
-    def interval(self, column: str, name: str) -> Interval:
+    def interval(self, column: str, name: str) -> CountedInterval:
         """Mean over the cases with its 95 % interval."""
         fields = pd.Series(self.means[column][name], dtype=float)  # None becomes NaN
-        return Interval(
+        return CountedInterval(
             float(fields["mean"]), float(fields["low"]), float(fields["high"]), int(fields["n"])
         )
 
@@ -149,7 +158,7 @@ def relative_difference(
     n_bootstrap: int,
     seed: int,
     groups: Sequence[str] | None = None,
-) -> Interval:
+) -> CountedInterval:
     """100 (mean of values / mean of reference - 1), in percent (fig. 7).
 
     Over the cases where both are defined, with a 95 % bootstrap interval over cases, or over
@@ -160,15 +169,15 @@ def relative_difference(
     cases = cases.dropna()
     n = len(cases)
     if n == 0 or cases["old"].mean() == 0:
-        return Interval(np.nan, np.nan, np.nan, n)
+        return CountedInterval(np.nan, np.nan, np.nan, n)
     percent = 100 * (float(cases["new"].mean()) / float(cases["old"].mean()) - 1)
     sums = cases.groupby("patient").sum()
     if len(sums) == 1:
-        return Interval(percent, np.nan, np.nan, n)
+        return CountedInterval(percent, np.nan, np.nan, n)
     counts = resamples(len(sums), n_bootstrap, seed)
     old = counts @ sums["old"].to_numpy()
     new = counts @ sums["new"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = 100 * (new / np.where(old > 0, old, np.nan) - 1)
     low, high = percentile_interval(drawn)
-    return Interval(percent, low, high, n)
+    return CountedInterval(percent, low, high, n)

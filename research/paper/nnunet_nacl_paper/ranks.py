@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.metrics.statistics import Interval, percentile_interval, resamples, without_noise
-from nnunet_nacl_paper.comparison import RANK_METRICS, Comparison
+from nnunet_nacl.metrics.statistics import percentile_interval, resamples, without_noise
+from nnunet_nacl_paper.comparison import RANK_METRICS, Comparison, CountedInterval
 from nnunet_nacl_paper.files import write_text
 
 
@@ -66,7 +66,7 @@ def mean_case_ranks(
     n_bootstrap: int,
     seed: int,
     groups: Sequence[Sequence[str] | None] | None = None,
-) -> list[Interval]:
+) -> list[CountedInterval]:
     """Mean case ranks over all data sets (fig. 2b), with 95 % bootstrap intervals.
 
     Cases are drawn with replacement within their data set, whole: all methods of a case stay
@@ -85,14 +85,14 @@ def mean_case_ranks(
     n_methods = ranks[0].shape[1]
     sums_of_datasets = _sums_by_patient(ranks, groups or [None] * len(ranks))
     if not sums_of_datasets:
-        return [Interval(np.nan, np.nan, np.nan, 0)] * n_methods
+        return [CountedInterval(np.nan, np.nan, np.nan, 0)] * n_methods
     *rank_sums, n_cases = np.concatenate(sums_of_datasets).sum(axis=0)
     intervals = [(np.nan, np.nan)] * n_methods
     if sum(map(len, sums_of_datasets)) > 1:
         intervals = _bootstrap_intervals(sums_of_datasets, n_bootstrap, seed)
     means = []
     for rank_sum, (low, high) in zip(rank_sums, intervals):
-        means.append(Interval(float(rank_sum / n_cases), low, high, int(n_cases)))
+        means.append(CountedInterval(float(rank_sum / n_cases), low, high, int(n_cases)))
     return means
 
 
@@ -125,7 +125,7 @@ def _bootstrap_intervals(
     return [percentile_interval(rank_sums / n_cases) for rank_sums in drawn.T[:-1]]
 
 
-def ranks_of(comparison: Comparison) -> tuple[pd.DataFrame, dict[str, list[Interval]]]:
+def ranks_of(comparison: Comparison) -> tuple[pd.DataFrame, dict[str, list[CountedInterval]]]:
     """Both rankings of a comparison's ranked methods by the four metrics, with their ``total``.
 
     Returns:
