@@ -31,10 +31,8 @@ def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
-    without_waiting = 0
     for_ever = -1
-    timeout = for_ever if taken is None else without_waiting
-    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
+    lock = FileLock(path, timeout=for_ever if taken is None else 0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

@@ -112,10 +112,7 @@ def _why_nifti_is_broken(path: Path) -> str:
     where it cannot be read."""
     import nibabel
 
-    if path.suffix == ".gz":
-        size = _unpacked_size(path)
-    else:
-        size = path.stat().st_size
+    size = _unpacked_size(path) if path.suffix == ".gz" else path.stat().st_size
     image: Any = nibabel.load(path)
     voxels = image.dataobj
     num_voxels = math.prod(int(length) for length in voxels.shape)

@@ -186,10 +186,8 @@ def _check_labels(
         return
     examples = torch.unique(labels[outside])[:5].tolist()
     listed = ", ".join(f"{value:g}" for value in examples)
-    if ignore_label is None:
-        ignored = "no ignore label is set"
-    else:
-        ignored = f"the ignore label is {ignore_label}"
+    is_none = ignore_label is None
+    ignored = "no ignore label is set" if is_none else f"the ignore label is {ignore_label}"
     name_of_logits, name_of_target = names
     raise ValueError(
         f"{name_of_target} holds label(s) {listed}, but the {name_of_logits} have classes 0 to"

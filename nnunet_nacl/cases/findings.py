@@ -18,7 +18,7 @@ from nnunet_nacl.cases.probabilities import Box, common_box, layers_of, whole_bo
 from nnunet_nacl.csv_text import CsvColumn
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_types import Number, Share, Size
-from nnunet_nacl.metrics.components import FoundComponents, count_found, number_components
+from nnunet_nacl.metrics.overlap import FoundComponents, count_found, number_components
 
 FINDINGS = "findings.csv"
 MAX_FINDINGS = 100

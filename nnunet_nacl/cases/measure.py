@@ -28,13 +28,11 @@ from nnunet_nacl.cases.sample import MASK_BITS, Sample, class_type, draw_sample,
 from nnunet_nacl.cases.sums import CaseSums
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.metrics.components import FoundComponents
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.distance_masks import dilated_mask
-from nnunet_nacl.metrics.expected_dice import dice_of
+from nnunet_nacl.metrics.expected_dice import dice_of, largest_dice
 from nnunet_nacl.metrics.grid import bounding_box
-from nnunet_nacl.metrics.largest_dice import largest_dice
-from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.overlap import FoundComponents, count_overlap
 from nnunet_nacl.metrics.surfaces import assd, hausdorff, surface_distances
 from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
 

@@ -10,8 +10,7 @@ from nnunet_nacl.cases.case import Case, Truth
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.metrics.expected_dice import count_expected
-from nnunet_nacl.metrics.largest_dice import count_probabilities
+from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
 from nnunet_nacl.quality.recall import THRESHOLDS, count_addable
 
@@ -25,7 +24,7 @@ class CaseSums:
             all, as :func:`~nnunet_nacl.quality.recall.count_addable` counts them.
         n_changed: Voxels where the segmentation is not the network's own.
         expected: (3, S) what :func:`~nnunet_nacl.metrics.expected_dice.count_expected` gives.
-        network: What :func:`~nnunet_nacl.metrics.largest_dice.count_probabilities` gives of the
+        network: What :func:`~nnunet_nacl.metrics.expected_dice.count_probabilities` gives of the
             network's own probabilities.
         max_probability: (S,) largest probability of each structure.
     """

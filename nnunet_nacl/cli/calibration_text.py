@@ -11,8 +11,7 @@ from nnunet_nacl.calibrator.fit import PREDICTED_DICE_ERROR
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.errors import named_together
-from nnunet_nacl.quality.flag_costs import flag_costs
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.quality.flags import Flags, flag_costs
 from nnunet_nacl.quality.intervals import EstimateCheck
 from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
@@ -48,14 +47,14 @@ _ESTIMATES = (
 
 
 def calibration_text(calibration_map: CalibrationMap, flags: Flags | None = None) -> str:
-    """The map, what it changes on cases that its fit has not seen, and what it promises."""
+    """The map, what it changes on cases that its fit has not seen, and what it says of new ones."""
     names = calibration_map.names
     quality = calibration_map.quality or MapQuality()
     parts = [
         _form_text(calibration_map),
         _effect_text(calibration_map),
         detected_text(calibration_map.fitted.detected, names),
-        _promises_text(quality, names),
+        _estimates_text(quality, names),
     ]
     if quality.learned is not None:
         parts.append(_flag_costs_text(quality.learned.scores, names, flags))
@@ -203,15 +202,15 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
 def _recall_cell(learned: LearnedRecall, recall: float) -> str:
     """How much larger a structure's labels are that find this share of its voxels, and the false
     voxels that this adds."""
-    place = learned.place(recall)
-    if place is None:
+    index = learned.threshold_index(recall)
+    if index is None:
         return "-"
-    times_larger = number(learned.times_larger[place], 2)
-    return f"x {times_larger}, {learned.false_voxels[place]:.0f}"
+    times_larger = number(learned.times_larger[index], 2)
+    return f"x {times_larger}, {learned.false_voxels[index]:.0f}"
 
 
-def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
-    """What is promised of new cases: first of Dice, then of volumes, a line for each structure, or
+def _estimates_text(quality: MapQuality, names: Mapping[str, str]) -> str:
+    """What is predicted of new cases: first of Dice, then of volumes, a line for each structure, or
     for those whose Dice is predicted worst."""
     learned = quality.learned
     if learned is None:
@@ -239,7 +238,7 @@ def _promises_text(quality: MapQuality, names: Mapping[str, str]) -> str:
 
 
 def _check_cells(check: EstimateCheck) -> dict[str, str]:
-    """How far a promise held, by column."""
+    """How far an estimate held, by column."""
     coverage = f"{check.coverage.share:.2f}" if not math.isnan(check.coverage.share) else "-"
     texts = (
         _three_digits(check.error),

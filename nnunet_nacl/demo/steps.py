@@ -87,11 +87,10 @@ class Demo:
                 print(NEXT)
 
     def _announce(self) -> None:
-        how_long = "a while"
-        if self.plan.is_virtual and self.plan.device == "cpu":
-            how_long = "at most ten minutes on two free cores"
-        folder = self.plan.folder
-        print(BEGIN.format(folder=folder, how_long=how_long, commands=self.commands_file.name))
+        is_timed = self.plan.is_virtual and self.plan.device == "cpu"
+        how_long = "at most ten minutes on two free cores" if is_timed else "a while"
+        commands = self.commands_file.name
+        print(BEGIN.format(folder=self.plan.folder, how_long=how_long, commands=commands))
 
     def _check_scripts(self) -> None:
         """UserError where a script that the demo writes lies there, and is of others."""
@@ -297,7 +296,6 @@ class Demo:
         return right_and_wrong(changes, outcome)
 
     def _log_of_calibration(self, trainer: str) -> str:
-        """Name of the log of a model's calibration."""
         return "_".join(["calibrate", trainer, self.plan.configuration, *self.plan.folds])
 
     def _model_options(self, trainer: str) -> list[str]:
@@ -313,7 +311,6 @@ class Demo:
             self._run(name, *words)
 
     def _run(self, name: str, *words: object) -> None:
-        """Runs a command, and lists it."""
         command = self._make_logged(name, words)
         self._list_commands([list(command.words)])
         run_together([command], self.plan.environment)
@@ -348,7 +345,6 @@ def _print_step(number: int, text: str) -> None:
 
 
 def _loss_of(trainer: str) -> str:
-    """The loss by a trainer's name."""
     return trainer.removeprefix(PREFIX).partition("_")[0]
 
 
@@ -365,7 +361,6 @@ def _count_epochs(log: Path) -> int:
 
 
 def _epochs_of(words: Sequence[str]) -> int:
-    """Epochs of a training by the name of its trainer."""
     trainer = words[words.index("-tr") + 1]
     epochs = _EPOCHS_OF_NAME.search(trainer)
     return int(epochs[1]) if epochs else _STOCK_EPOCHS

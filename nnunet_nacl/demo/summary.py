@@ -116,9 +116,7 @@ def right_and_wrong(changes_of_nll: Mapping[str, str], outcome: ListOutcome | No
 
 
 def _choose(right: list[str], wrong: list[str], went_well: bool) -> list[str]:
-    if went_well:
-        return right
-    return wrong
+    return right if went_well else wrong
 
 
 def _sentence(parts: Sequence[str]) -> str:

@@ -69,16 +69,6 @@ class Template:
     affine: np.ndarray
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A virtual subject: (x, y, z) float32 image and uint8 labels, and the (4, 4) affine of
-    both."""
-
-    image: np.ndarray
-    labels: np.ndarray
-    affine: np.ndarray
-
-
 def write_virtual_brains(folder: Path) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears
     when it is complete.
@@ -98,10 +88,11 @@ def write_virtual_brains(folder: Path) -> Path:
             (unfinished / part).mkdir()
         for number, name in enumerate(tqdm(names, desc="drawing virtual brains", leave=False)):
             is_noisy = number >= NUM_TRAINING and number % 2 == 1
-            subject = make_subject(template, np.random.default_rng([2026, number]), is_noisy)
+            random = np.random.default_rng([2026, number])
+            image, labels, affine = make_subject(template, random, is_noisy)
             ending = "Tr" if number < num_labelled else "Ts"
-            _save(subject.image, subject.affine, unfinished / f"images{ending}" / f"{name}.nii.gz")
-            _save(subject.labels, subject.affine, unfinished / f"labels{ending}" / f"{name}.nii.gz")
+            _save(image, affine, unfinished / f"images{ending}" / f"{name}.nii.gz")
+            _save(labels, affine, unfinished / f"labels{ending}" / f"{name}.nii.gz")
         description = _describe(names[:num_labelled], names[num_labelled:])
         splits = _split(names[:num_labelled])
         (unfinished / "splits_final.json").write_text(
@@ -149,8 +140,10 @@ def _split(labelled: Sequence[str]) -> list[dict[str, list[str]]]:
     return splits
 
 
-def make_subject(template: Template, random: np.random.Generator, is_noisy: bool) -> Subject:
-    """One virtual subject.
+def make_subject(
+    template: Template, random: np.random.Generator, is_noisy: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One virtual subject: (x, y, z) float32 image and uint8 labels, and the (4, 4) affine of both.
 
     The image is rendered from the deformed template, not from the labels drawn, so that borders are
     uncertain even to a perfect network.
@@ -178,7 +171,7 @@ def make_subject(template: Template, random: np.random.Generator, is_noisy: bool
     probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
     image = _render(t1, probabilities, random, is_noisy)
     labels = draw_labels(probabilities**2, 1.0, random)
-    return Subject(image, labels, affine)
+    return image, labels, affine
 
 
 def _brain_center_mm(template: Template) -> np.ndarray:

@@ -89,13 +89,13 @@ class DicomMaker:
     model: str
     serial: str
 
-    def places(self, case: str, maps: Iterable[str], is_fractional: bool) -> list[str]:
-        """Where :meth:`write` writes the objects of a case."""
+    def file_names(self, case: str, maps: Iterable[str], is_fractional: bool) -> list[str]:
+        """Where :meth:`write` writes the objects of a case, in the folder of the run."""
         objects = ["segmentation", "report"]
         if is_fractional:
             maps = [name for name in maps if name in _UNCERTAINTY_IMAGES]
             objects.append("probabilities")
-        return [_place(case, name) for name in (*objects, *maps)]
+        return [_file_name(case, name) for name in (*objects, *maps)]
 
     def write(
         self,
@@ -130,9 +130,9 @@ class DicomMaker:
                     reported, headers, segmentation, slices_of_maps, is_fractional
                 )
                 for name, made in objects.items():
-                    place = _place(case.name, name)
-                    with files.staging(place) as work:
-                        made.save_as(work / Path(place).name, enforce_file_format=True)
+                    file_name = _file_name(case.name, name)
+                    with files.staging(file_name) as work:
+                        made.save_as(work / Path(file_name).name, enforce_file_format=True)
         except UserError:
             raise
         except Exception as error:
@@ -150,7 +150,7 @@ class DicomMaker:
         maps: Mapping[str, np.ndarray],
         is_fractional: bool,
     ) -> dict[str, Dataset]:
-        """By name, in the order in which they are written."""
+        """Objects by name, in the order in which they are written."""
         segmentation = self._make_segmentation(pixels, headers, "BINARY", "SEGMENTATION")
         objects: dict[str, Dataset] = {
             "segmentation": segmentation,
@@ -327,7 +327,7 @@ class DicomMaker:
         }
 
 
-def _place(case: str, name: str) -> str:
+def _file_name(case: str, name: str) -> str:
     return f"{DICOM}/{case}_{name}.dcm"
 
 

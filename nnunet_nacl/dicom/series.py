@@ -464,9 +464,9 @@ def _in_order(images: Sequence[SeriesImage]) -> tuple[Path, ...]:
         odd_gap = int(gaps_mm.argmin())
         problem = "copies, or several phases or echoes in one series; leave one of each"
     elif from_even_mm > _SHIFT_SLICES * step_mm:
-        problem = "the slices are not evenly spaced; resample them"
-        if gaps_mm[odd_gap] > 1.5 * usual_gap_mm:
-            problem = "a slice is missing; add it"
+        is_missing = gaps_mm[odd_gap] > 1.5 * usual_gap_mm
+        not_even = "the slices are not evenly spaced; resample them"
+        problem = "a slice is missing; add it" if is_missing else not_even
     elif aside_mm > _SHIFT_PIXELS * min(images[0].header.PixelSpacing):
         problem = (
             f"the slices are shifted by {aside_mm:.4g} mm in all, as by a tilted gantry; resample"

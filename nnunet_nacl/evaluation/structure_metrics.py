@@ -69,7 +69,7 @@ COMPONENT_METRICS = {
         "2 touched / (2 touched + missed + false), in connected components of a scan.",
     ),
 }
-"""By name of their column, see :mod:`nnunet_nacl.metrics.components`."""
+"""By name of their column, see :mod:`nnunet_nacl.metrics.overlap`."""
 
 
 def better_text(metrics: list[StructureMetric]) -> str:

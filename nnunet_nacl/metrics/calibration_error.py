@@ -105,10 +105,7 @@ def _over_bins(
 
 def _divide_by_voxels(sums: np.ndarray, stats: BinStats) -> np.ndarray:
     """Sums by row over the number of voxels; NaN without voxels."""
-    n_voxels = stats.n_voxels
-    if n_voxels == 0:
-        return sums / np.nan
-    return sums / n_voxels
+    return sums / (stats.n_voxels if stats.n_voxels else np.nan)
 
 
 def nll_per_row(stats: BinStats) -> np.ndarray:
@@ -153,9 +150,7 @@ def root_brier(stats: BinStats) -> float:
 def nanmean(values: Iterable[float]) -> float:
     """Mean of the values that are defined; NaN if none is."""
     defined = [value for value in values if not np.isnan(value)]
-    if not defined:
-        return math.nan
-    return float(np.mean(defined))
+    return float(np.mean(defined)) if defined else math.nan
 
 
 @dataclass(frozen=True)

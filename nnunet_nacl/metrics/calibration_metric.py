@@ -99,9 +99,7 @@ class CalibrationMetric:
             return prediction
         if prediction.dtype != torch.float64:
             prediction = prediction.float()
-        if self.regions:
-            return torch.sigmoid(prediction)
-        return torch.softmax(prediction, 0)
+        return torch.sigmoid(prediction) if self.regions else torch.softmax(prediction, 0)
 
     def __call__(
         self, prediction: Tensor, target: Tensor, valid: Tensor | None = None
@@ -137,9 +135,8 @@ class CalibrationMetric:
 
 def _add_ranks(stats: BinStats) -> BinStats:
     """The sums of all ranks of torch.distributed."""
-    device = torch.device("cpu")
-    if dist.get_backend() == "nccl":  # which moves GPU tensors only; Gloo takes both
-        device = torch.device("cuda", torch.cuda.current_device())
+    # NCCL moves GPU tensors only; Gloo takes both
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     sums = {}
     for field in fields(stats):
         tensor = torch.tensor(getattr(stats, field.name), device=device)

@@ -118,9 +118,7 @@ def read_labels(
     if target.valid is None:
         return checked_labels, valid
     not_ignored = target.valid[0]
-    if valid is not None:
-        not_ignored = valid & not_ignored
-    return checked_labels, not_ignored
+    return checked_labels, not_ignored if valid is None else valid & not_ignored
 
 
 def read_mask(mask: AnyArray, name: str, probs: Tensor) -> Tensor:
@@ -154,7 +152,6 @@ def check_probabilities(block: Tensor, regions: bool) -> None:
 
 
 def _check_sums(sums: Tensor) -> None:
-    """ValueError unless the sums over classes are 1, but for rounding."""
     lowest = float(sums.amin())
     highest = float(sums.amax())
     if lowest >= 1 - SUM_TOLERANCE and highest <= 1 + SUM_TOLERANCE:

@@ -57,8 +57,8 @@ def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
     for start in range(0, n_bootstrap, rows_at_a_time):
         rows = counts[start : start + rows_at_a_time]
         drawn_cases = rng.integers(0, n, rows.shape)
-        places = drawn_cases + n * np.arange(len(rows))[:, None]  # in the rows, one after the other
-        rows[:] = np.bincount(places.ravel(), minlength=rows.size).reshape(rows.shape)
+        flat_index = drawn_cases + n * np.arange(len(rows))[:, None]  # rows, one after the other
+        rows[:] = np.bincount(flat_index.ravel(), minlength=rows.size).reshape(rows.shape)
     counts.setflags(write=False)
     return counts
 

@@ -89,14 +89,10 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
 def hausdorff(distances: np.ndarray, percentile: float = 95.0) -> float:
     """Percentile of surface distances, as medpy's: 95 gives HD95, 100 the Hausdorff distance; NaN
     without any."""
-    if not len(distances):
-        return math.nan
-    return float(np.percentile(distances, percentile))
+    return float(np.percentile(distances, percentile)) if len(distances) else math.nan
 
 
 def assd(distances: np.ndarray) -> float:
     """Average symmetric surface distance: the mean of the surface distances, as medpy's; NaN
     without any."""
-    if not len(distances):
-        return math.nan
-    return float(distances.mean())
+    return float(distances.mean()) if len(distances) else math.nan

@@ -82,16 +82,12 @@ def _compute_by_block(
             check_probabilities(block, regions)
         result[part] = function(block, regions)
     result = result.reshape(tensor.shape[1:])
-    if isinstance(probs, np.ndarray):
-        return result.numpy()
-    return result
+    return result.numpy() if isinstance(probs, np.ndarray) else result
 
 
 def _confidences(block: Tensor, regions: bool) -> Tensor:
     """(n,) probability of the predicted class; of regions the smallest."""
-    if regions:
-        return torch.maximum(block, 1 - block).amin(0)
-    return block.amax(0)
+    return torch.maximum(block, 1 - block).amin(0) if regions else block.amax(0)
 
 
 def _largest_entropy(block: Tensor, regions: bool) -> Tensor:

@@ -123,7 +123,6 @@ def _names_and_dice(given: BadSpec) -> list[tuple[str, float]]:
 
 
 def _check_number(name: str, value: object) -> float:
-    """The Dice of a structure; UserError where it is no number."""
     if not isinstance(value, Real):
         raise UserError(f"[[bad]] {name}: a Dice is expected, such as 0.7, got {value!r}.")
     return float(value)

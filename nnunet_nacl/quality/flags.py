@@ -1,4 +1,4 @@
-"""Flags scans by their score, so that a chosen share of the bad ones is found.
+"""Flags scans by their score, so that a chosen share of the bad ones is found, and what that costs.
 
 A scan is flagged where its score (:mod:`nnunet_nacl.quality.scan_scores`) is at most a threshold,
 which conformal risk control over patients finds (:mod:`nnunet_nacl.quality.risk_control`).
@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.json_types import doc
+from nnunet_nacl.metrics.statistics import percentile_interval, resamples
 from nnunet_nacl.quality.risk_control import patients_needed, smallest_thresholds
 from nnunet_nacl.quality.scan_scores import ScanScores
 
 DEFAULT_FIND = 0.9
 """Share of the bad scans to be flagged, where none is named."""
+FINDS = (0.5, 0.7, 0.8, 0.9, 0.95)
+"""Shares of the bad scans that may be asked for."""
+LIMITS = (0.5, 0.6, 0.7, 0.8)
+"""Dice below which a scan may be called bad."""
+_DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +38,12 @@ class Flags:
         doc("By name of each structure that counts, the Dice below which it is bad."),
     ]
     find: Annotated[
-        float | None, doc("Share of the bad scans to be flagged; null with `-miss` alone.")
+        float | None,
+        doc("Share of the bad scans to be flagged; null where only `miss` is asked for."),
     ]
     miss: Annotated[
         float | None,
-        doc("Share of all scans that may be bad and not flagged; null without `-miss`."),
+        doc("Share of all scans that may be bad and not flagged; null where it is not asked for."),
     ]
     threshold: Annotated[
         float | None, doc("A scan is flagged if its score is at most this; null if none is.")
@@ -74,8 +82,7 @@ class Flags:
         score = scores.of_scans(bad)
         are_bad = scores.are_bad(bad)
         is_default = find is None and miss is None
-        if is_default:
-            find = DEFAULT_FIND
+        find = DEFAULT_FIND if is_default else find
         learned = []
         if find is not None:
             learned.append(_learn_find_threshold(score, are_bad, scores.patient, find))
@@ -199,5 +206,85 @@ def _learn_miss_threshold(
 
 
 def _count_patients(patient: np.ndarray) -> int:
-    """How many patients (n,) scans belong to."""
     return len(set(patient))
+
+
+def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """What it costs to find bad scans.
+
+    Args:
+        scores: The calibration scans.
+        bad: By key of each structure that counts, the Dice below which it is bad: a row for each
+            share of ``FINDS``. None: all structures count, and there is a row for each of
+            ``LIMITS``, with ``DEFAULT_FIND``.
+
+    Returns:
+        Columns: ``find``, the share to be found; ``bad``, the lowest Dice of the structures below
+        which a scan is bad; ``share_bad``, the share of the calibration scans that are;
+        ``n_patients``, patients with a bad one; ``flagged``, the share of the scans that is, NaN
+        where there are too few patients, and its 95 % ``interval`` by the bootstrap over patients;
+        ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``, where
+        nothing orders them.
+    """
+    n_patients = int(scores.patient.max()) + 1
+    drawn = np.vstack([np.ones(n_patients), resamples(n_patients, _DRAWS, 0)])
+    if bad is not None:
+        return pd.DataFrame([_cost_of_flags(scores, bad, find, drawn) for find in FINDS])
+    rows = []
+    for limit in LIMITS:
+        all_below = dict.fromkeys(scores.score, limit)
+        rows.append(_cost_of_flags(scores, all_below, DEFAULT_FIND, drawn))
+    return pd.DataFrame(rows)
+
+
+def _cost_of_flags(
+    scores: ScanScores, bad: Mapping[str, float], find: float, drawn: np.ndarray
+) -> dict[str, object]:
+    """A row of :func:`flag_costs`.
+
+    Args:
+        scores: The calibration scans.
+        bad: By key of each structure that counts, the Dice below which it is bad.
+        find: Share of the bad scans to be found.
+        drawn: (D, patients) how often each patient counts; once in the first row.
+    """
+    are_bad = scores.are_bad(bad)
+    n_bad_patients = len(set(scores.patient[are_bad]))
+    rate = 1 - find
+    shares = _shares_flagged(scores.of_scans(bad), are_bad, scores.patient, rate, drawn)
+    certainty = -np.array(scores.entropy, float)
+    by_entropy = _shares_flagged(certainty, are_bad, scores.patient, rate, drawn)
+    if n_bad_patients < patients_needed(rate):
+        interval = (math.nan, math.nan)
+        at_random = math.nan
+    else:
+        interval = percentile_interval(shares[1:])
+        # One minus the largest risk that `controls_risk` allows with so many patients: where
+        # nothing orders the scans, the share that is flagged is the share of the bad ones that is
+        # found.
+        at_random = 1 - (rate * (n_bad_patients + 1) - 1) / n_bad_patients
+    return {
+        "find": find,
+        "bad": min(bad.values()),
+        "share_bad": are_bad.mean(),
+        "n_patients": n_bad_patients,
+        "flagged": shares[0],
+        "interval": interval,
+        "by_entropy": by_entropy[0],
+        "at_random": at_random,
+    }
+
+
+def _shares_flagged(
+    score: np.ndarray, are_bad: np.ndarray, patient: np.ndarray, rate: float, drawn: np.ndarray
+) -> np.ndarray:
+    """(D,) share of the scans that is flagged, in each draw.
+
+    Arguments are those of :func:`~nnunet_nacl.quality.risk_control.smallest_thresholds`. NaN where
+    there are too few patients.
+    """
+    thresholds = smallest_thresholds(score, are_bad, patient, rate, drawn=drawn)
+    weights = drawn[:, patient]
+    is_flagged = ~(score > thresholds[:, None])
+    shares = (weights * is_flagged).sum(1) / weights.sum(1)
+    return np.where(np.isnan(thresholds), math.nan, shares)

@@ -84,9 +84,7 @@ class StructureEstimate:
     @property
     def n_patients(self) -> int:
         """How many patients it was learned from."""
-        if not len(self.patient):
-            return 0
-        return int(self.patient.max()) + 1
+        return int(self.patient.max()) + 1 if len(self.patient) else 0
 
     @property
     def why_no_interval(self) -> str:

@@ -179,9 +179,7 @@ def _predicted_where_present(rows: pd.DataFrame, column: str) -> pd.Series:
 
     What is predicted of scans that lack it does not tell of those that have it.
     """
-    if (rows.true_volume > 0).any():
-        return rows[column]
-    return rows[column] * math.nan
+    return rows[column] if (rows.true_volume > 0).any() else rows[column] * math.nan
 
 
 def _with_intervals(

@@ -166,9 +166,8 @@ class ProbabilityCheck:
             return cls(
                 brier=math.nan, brier_of_constant=math.nan, auroc=math.nan, ece=math.nan, n=0
             )
-        auroc = math.nan
-        if is_yes.any() and not is_yes.all():
-            auroc = float(roc_auc_score(is_yes, probabilities))
+        are_both_there = is_yes.any() and not is_yes.all()
+        auroc = float(roc_auc_score(is_yes, probabilities)) if are_both_there else math.nan
         return cls(
             brier=float(np.mean((probabilities - is_yes) ** 2)),
             brier_of_constant=float(np.mean((constants - is_yes) ** 2)),
@@ -228,7 +227,7 @@ def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
 
     Args:
         rows: With ``network_volume``, the sum of the network's probabilities times ``voxel``, and
-            ``network_dice``, of :func:`~nnunet_nacl.metrics.largest_dice.largest_dice`, of which
+            ``network_dice``, of :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`, of which
             0.001 is the least.
         voxel: Volume of a voxel.
     """

@@ -149,14 +149,14 @@ class LearnedRecall:
         if (np.diff(self.missed) < 0).any():
             raise ValueError("a higher threshold cannot miss less")
 
-    def place(self, recall: float) -> int | None:
+    def threshold_index(self, recall: float) -> int | None:
         """Index in the lists of the largest threshold that keeps to a recall; None without."""
         fits = np.flatnonzero(controls_risk(np.array(self.missed), self.n_patients, 1 - recall))
         return int(fits[-1]) if len(fits) else None
 
     def why_not(self, recall: float) -> str:
         """Why no threshold keeps to a recall, in words; empty where one does."""
-        if self.place(recall) is not None:
+        if self.threshold_index(recall) is not None:
             return ""
         n = self.n_patients
         if not n:
@@ -224,10 +224,8 @@ def _learn_structure(
         pd.DataFrame(loss).groupby(pd.factorize(patient[is_present])[0]).mean().to_numpy()
     )
     ratio = 1 + added[is_labelled] / num_labelled[is_labelled, None]
-    if is_labelled.any():
-        times_larger = np.median(ratio, axis=0).round(4).tolist()
-    else:
-        times_larger = [math.nan] * ratio.shape[1]
+    no_size = [math.nan] * ratio.shape[1]
+    times_larger = np.median(ratio, axis=0).round(4).tolist() if is_labelled.any() else no_size
     return LearnedRecall(
         n_patients=len(mean_by_patient),
         # rounding apart, it does not fall
@@ -281,7 +279,7 @@ class SensitiveAim:
         refused = {}
         for key, name in names.items():
             of_structure = learned.get(key, LearnedRecall())
-            index = of_structure.place(recall)
+            index = of_structure.threshold_index(recall)
             if index is None:
                 refused[name] = of_structure.why_not(recall)
                 continue
@@ -307,14 +305,14 @@ class SensitiveAim:
             limits.append(math.inf if threshold is None else threshold)
         return limits
 
-    def text(self, place: str) -> str:
+    def text(self, where: str) -> str:
         """What the labels are, and what they cost, in a few sentences.
 
-        ``place`` says in words where they are.
+        ``where`` is their folder, in words.
         """
         miss = "miss" if self.is_exact else "aim to miss"
         sentences = [
-            f"In {place}: sensitive labels, which {miss} on average at most"
+            f"In {where}: sensitive labels, which {miss} on average at most"
             f" {100 * (1 - self.recall):.3g} % of each structure's voxels, for patients like the"
             " calibration patients."
         ]

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.quality.flag_costs import LIMITS
+from nnunet_nacl.quality.flags import LIMITS
 from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
 from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.reports import layout
@@ -139,9 +139,9 @@ def _draw_recall(recall: Mapping[str, LearnedRecall], axes: Axes) -> None:
         found = 1 - np.array(learned.missed)
         label = f"{name}, {learned.n_patients} patients"
         axes.plot(size, found, color=color, linewidth=_LINE_WIDTH, label=label)
-        places = _places_of_recalls(learned)
-        axes.plot(size[places], found[places], "o", color=color, markersize=5)
-        largest = max([largest, *size[places]])
+        indices = _indices_of_recalls(learned)
+        axes.plot(size[indices], found[indices], "o", color=color, markersize=5)
+        largest = max([largest, *size[indices]])
     axes.plot(
         [], [], "o", color=layout.INK, label=f"share to be found {', '.join(map(str, RECALLS))}"
     )
@@ -155,14 +155,10 @@ def _draw_recall(recall: Mapping[str, LearnedRecall], axes: Axes) -> None:
     axes.grid(True)
 
 
-def _places_of_recalls(learned: LearnedRecall) -> Sequence[int]:
+def _indices_of_recalls(learned: LearnedRecall) -> Sequence[int]:
     """Where on its curve those of ``RECALLS`` are that can be had."""
-    places = []
-    for recall in RECALLS:
-        place = learned.place(recall)
-        if place is not None:
-            places.append(place)
-    return places
+    indices = [learned.threshold_index(recall) for recall in RECALLS]
+    return [index for index in indices if index is not None]
 
 
 def _share_found(

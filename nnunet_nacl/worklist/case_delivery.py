@@ -126,7 +126,7 @@ class CaseDelivery(Work):
         images = names_of_images(self.dataset.labels, self.maps)
         places = places_of_case(self.dataset, case, images, self._sensitive_files(case))
         if self.dicom is not None:
-            places += self.dicom.places(case, images, FRACTIONAL in self.maps)
+            places += self.dicom.file_names(case, images, FRACTIONAL in self.maps)
         return places
 
     def _report(self, listed: ReviewList) -> Reported:

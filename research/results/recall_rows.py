@@ -50,7 +50,7 @@ def places_of(learned: LearnedRecall) -> dict[str, int]:
     """By method the place of its threshold; methods with too few patients are left out."""
     places = {NNUNET: len(THRESHOLDS)}
     for recall in RECALLS:
-        place = learned.place(recall)
+        place = learned.threshold_index(recall)
         if place is not None:
             places[f"-recall {recall}"] = place
     return places

@@ -136,7 +136,7 @@ def test_labels_of_a_recall_miss_what_calibrate_learned_and_follow_what_is_asked
         said = json.loads((out / "prediction.json").read_text())["sensitive"]
         expected = {}
         for key, name in learned.names.items():
-            place = learned.quality.recall[key].place(recall)
+            place = learned.quality.recall[key].threshold_index(recall)
             assert said["thresholds"][name] == [*THRESHOLDS.tolist(), None][place]
             expected[name] = learned.quality.recall[key].missed[place]
             assert (10 * expected[name] + 1) / 11 <= 1 - recall + 1e-9

@@ -15,7 +15,7 @@ from nnunet_nacl.cases.findings import compare_components, label_components, str
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import SavedProbabilities
-from nnunet_nacl.metrics.components import FoundComponents
+from nnunet_nacl.metrics.overlap import FoundComponents
 from tests.reference.components import found_components
 
 IGNORED = 9

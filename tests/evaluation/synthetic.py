@@ -14,8 +14,7 @@ from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.components import FoundComponents
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.metrics.overlap import FoundComponents, Overlap
 from nnunet_nacl.settings import ComparisonSettings
 
 ONE_COMPONENT = FoundComponents(true=1, touched=1, false=0)

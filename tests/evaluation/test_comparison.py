@@ -15,8 +15,7 @@ from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.table import Table
 from nnunet_nacl.evaluation.tables import comparison_tables
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-from nnunet_nacl.metrics.components import FoundComponents
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.metrics.overlap import FoundComponents, Overlap
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference, wilcoxon_p
 from tests.evaluation.synthetic import (
     STRUCTURES,

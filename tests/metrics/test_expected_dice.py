@@ -9,8 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.metrics.expected_dice import count_expected, dice_of, expected_dice
-from nnunet_nacl.metrics.largest_dice import count_probabilities, largest_dice
+from nnunet_nacl.metrics.expected_dice import (
+    count_expected,
+    count_probabilities,
+    dice_of,
+    expected_dice,
+    largest_dice,
+)
 from tests.reference import decision as reference
 
 NESTED = ((1, 2, 3), (2, 3), (3,))

@@ -1,4 +1,4 @@
-"""Which scans are flagged by a site's choice, and what is said of it."""
+"""Which scans are flagged by a site's choice, what is said of it, and what it costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.quality.flags import FINDS, Flags, flag_costs
 from nnunet_nacl.quality.scan_scores import ScanScores
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
@@ -125,3 +125,23 @@ def test_of_find_and_miss_the_larger_threshold_counts():
     assert aim in both.aim
     miss = study(40, 20, miss=0.05)
     assert study(40, 20, find=0.5, miss=0.05).threshold == miss.threshold
+
+
+def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():
+    """Of 40 patients 20 have a bad structure 1, by a score that finds them in order; structure 3 is
+    always bad."""
+    scores = ScanScores(
+        score={"1": list(np.arange(40) / 40), "3": [0.0] * 40},
+        dice={"1": [0.0] * 20 + [1.0] * 20, "3": [0.0] * 40},
+        entropy=[0.0] * 40,
+        patient=np.arange(40),
+        always=[],
+    )
+    costs = flag_costs(scores, {"1": 0.5})
+    # of 20 bad ones 21 (1 - find) - 1 may be missed
+    allowed = [math.floor(21 * (1 - find) - 1 + 1e-9) for find in FINDS]
+    assert allowed == [9, 5, 3, 1, 0]
+    assert costs.find.tolist() == list(FINDS)
+    assert costs.flagged.tolist() == [(20 - missed) / 40 for missed in allowed]
+    assert set(costs.share_bad) == {0.5}
+    assert set(flag_costs(scores).share_bad) == {1.0}

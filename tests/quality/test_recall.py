@@ -99,7 +99,9 @@ def test_an_average_keeps_to_what_was_asked_over_2000_calibrations():
             times_larger=[1.0] * (SIZE + 1),
             false_voxels=[1.0] * (SIZE + 1),
         )
-        lost.append(learned.place(0.9) / SIZE)  # the chance that the next patient's lies below
+        lost.append(
+            learned.threshold_index(0.9) / SIZE
+        )  # the chance that the next patient's lies below
     assert 2 / 21 - 0.006 < np.mean(lost) < 0.1
 
 
@@ -165,10 +167,10 @@ NAMES = {"1": "liver", "2": "cyst", "3": "duct", "4": "stone"}
 
 
 def test_nine_patients_suffice_for_nine_tenths():
-    assert learned_recall(9, 0, 0).place(0.9) == SIZE
+    assert learned_recall(9, 0, 0).threshold_index(0.9) == SIZE
     assert learned_recall(9, 0, 0).why_not(0.9) == ""
-    assert learned_recall(9, 0, 0.5).place(0.9) == 0
-    assert learned_recall(8, 0, 0).place(0.9) is None
+    assert learned_recall(9, 0, 0.5).threshold_index(0.9) == 0
+    assert learned_recall(8, 0, 0).threshold_index(0.9) is None
     assert learned_recall(8, 0, 0).why_not(0.9) == TOO_FEW
 
 
@@ -178,8 +180,8 @@ def test_a_refusal_says_what_can_be_had():
         "15 % of its voxels lie in other labels, or have a probability below 0.0001;"
         " 0.841 can be had"
     )
-    assert confused.place(0.841) == 0
-    assert confused.place(0.842) is None
+    assert confused.threshold_index(0.841) == 0
+    assert confused.threshold_index(0.842) is None
 
 
 def test_an_aim_has_thresholds_and_refusals_by_name():
