@@ -1,8 +1,15 @@
 """nnU-Net trainers with calibrating losses, each a class in the file of its loss.
 
-``nnUNetTrainerNACL`` stands in ``nacl.py``, what all share in ``base.py``. A name with tokens, such
-as ``nnUNetTrainerNACL_lambda0p2_100epochs`` (:mod:`nnunet_nacl.registration.grammar`), is an
-attribute of this package, too: a subclass that is made when it is asked for.
+``nnUNetTrainerNACL`` stands in ``nacl.py``, what all share in ``base.py``. A name with tokens
+(:mod:`nnunet_nacl.registration.grammar`) is an attribute of this package, too: a subclass that is
+made when it is asked for, since nnU-Net finds the class of a trained model by its name alone, and
+that can be pickled. ``nnUNetTrainerNACL_lambda0p2_100epochs`` is what this class statement would
+make::
+
+    class nnUNetTrainerNACL_lambda0p2_100epochs(nnUNetTrainerNACL):
+        loss_settings = {"penalty_weight": 0.2}
+        epochs = 100
+
 """
 
 from __future__ import annotations
@@ -20,7 +27,6 @@ from nnunet_nacl_trainers.label_smoothing import nnUNetTrainerDiceLS, nnUNetTrai
 from nnunet_nacl_trainers.mbls import nnUNetTrainerDiceMbLS, nnUNetTrainerMbLS
 from nnunet_nacl_trainers.nacl import nnUNetTrainerDiceNACL, nnUNetTrainerNACL
 from nnunet_nacl_trainers.svls import nnUNetTrainerDiceSVLS, nnUNetTrainerSVLS
-from nnunet_nacl_trainers.variants import make_variant
 
 __all__ = [
     "CalibrationTrainer",
@@ -79,7 +85,13 @@ def get_trainer(name: str) -> type[CalibrationTrainer] | None:
         return None
     if name in TRAINERS:
         return TRAINERS[name]
-    return make_variant(TRAINERS[variant.named_trainer], variant)
+    attributes = {
+        "__module__": __name__,
+        "__doc__": f"Trains with {variant.meaning}.",
+        "loss_settings": variant.loss_settings,
+        **variant.class_attributes,
+    }
+    return type(name, (TRAINERS[variant.named_trainer],), attributes)
 
 
 def __getattr__(name: str) -> type[CalibrationTrainer]:

@@ -16,8 +16,7 @@ from nnunet_nacl.registration.class_files import (
 )
 from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import registered_trainers, suggest
-from nnunet_nacl.registration.tokens import TOKENS, Token
-from nnunet_nacl.registration.variant import Variant
+from nnunet_nacl.registration.tokens import TOKENS, Token, Variant
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

@@ -20,7 +20,7 @@ for a class of that name in its own package, then in each folder that the enviro
    other name is left to nnU-Net, whose search goes on.
 5. **The class** stands in ``nnunet_nacl_trainers`` (the folder ``trainers/`` of the sources):
    ``nacl.py`` holds ``class nnUNetTrainerNACL``, whose attribute ``loss_class`` is ``NACLLoss`` of
-   ``nnunet_nacl/losses/nacl.py``. For a name with tokens ``variants.py`` makes a subclass of it
+   ``nnunet_nacl/losses/nacl.py``. For a name with tokens that package makes a subclass of it
    with other attributes.
 
 Prediction and all other commands take the same way, with the name that the checkpoint holds. A

@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK_NAME
-from nnunet_nacl.registration.tokens import TOKENS, Token, TokenValue
-from nnunet_nacl.registration.variant import MAX_NAME_LENGTH, Variant
+from nnunet_nacl.registration.tokens import MAX_NAME_LENGTH, TOKENS, Token, TokenValue, Variant
 from nnunet_nacl.registration.wrong_names import (
     explain_unread,
     find_bad_value,

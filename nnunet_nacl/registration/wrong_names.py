@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 
 from nnunet_nacl.methods import PREFIX, STOCK_NAME
-from nnunet_nacl.registration.tokens import Token, TokenValue
-from nnunet_nacl.registration.variant import MAX_NAME_LENGTH, Variant
+from nnunet_nacl.registration.tokens import MAX_NAME_LENGTH, Token, TokenValue, Variant
 
 _PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
 

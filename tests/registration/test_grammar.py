@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.methods import METHODS, PREFIX
 from nnunet_nacl.registration.grammar import grammar, parse
-from nnunet_nacl.registration.tokens import TOKENS, Token
-from nnunet_nacl.registration.variant import MAX_NAME_LENGTH, Variant
+from nnunet_nacl.registration.tokens import MAX_NAME_LENGTH, TOKENS, Token, Variant
 from nnunet_nacl_trainers import CalibrationTrainer
 
 _NUMBERS = st.integers(0, 99999).map(lambda number: number / 1000)

@@ -10,8 +10,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunet_nacl import losses
 from nnunet_nacl.losses import nacl
 from nnunet_nacl.methods import METHODS, Method
-from nnunet_nacl.registration.tokens import TOKENS
-from nnunet_nacl.registration.variant import Variant
+from nnunet_nacl.registration.tokens import TOKENS, Variant
 from nnunet_nacl_trainers.base import TrainingLoss
 from tests.losses.cases import other_settings
 from tests.trainers.epochs import make_batch
