@@ -15,7 +15,7 @@ from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.alignment import align
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.comparison_json import comparison_to_json
+from nnunet_nacl.evaluation.comparison_report import comparison_to_json
 from nnunet_nacl.evaluation.components import read_findings
 from nnunet_nacl.evaluation.headline import Headline, make_headlines
 from nnunet_nacl.evaluation.located import LocatedComparison, locate

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.evaluation.comparison_json import comparison_to_json
+from nnunet_nacl.evaluation.comparison_report import comparison_to_json
 from nnunet_nacl.evaluation.headline import Headline, make_headlines
 from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.evaluation.output_folder import PAGE_NAME

@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import rankdata
 
 from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.comparison_json import comparison_to_json
+from nnunet_nacl.evaluation.comparison_report import comparison_to_json
 from nnunet_nacl.evaluation.methods import label_methods, read_method
 from nnunet_nacl.evaluation.output_folder import files_of_comparison, write_comparison
 from nnunet_nacl.evaluation.table import write_tables
