@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from nnunet_nacl.cases.file_key import FileKey
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import CaseProbabilities
+from nnunet_nacl.cases.record_key import FileKey
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, check_n_bins
 from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask

@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from pydantic import InstanceOf
 
 import nnunet_nacl
-from nnunet_nacl.cases.file_key import FileKey, file_key, is_same_content, renamed_key
 from nnunet_nacl.cases.record import record_path
 from nnunet_nacl.cases.record_file import read_header
+from nnunet_nacl.cases.record_key import FileKey, file_key, is_same_content, renamed_key
 from nnunet_nacl.errors import UserError, describe, some
 from nnunet_nacl.files import (
     is_ours,

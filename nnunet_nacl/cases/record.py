@@ -17,10 +17,9 @@ from pydantic import Field, InstanceOf, NonNegativeInt
 from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import MASKS, MadeBy
-from nnunet_nacl.cases.file_key import FileKey
 from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.record_file import decode_header, is_replaceable_record, read_arrays
-from nnunet_nacl.cases.record_key import Key
+from nnunet_nacl.cases.record_key import FileKey, Key
 from nnunet_nacl.cases.sample import Sample
 from nnunet_nacl.errors import UserError, describe, first_line, some
 from nnunet_nacl.files import replacing, to_json_text

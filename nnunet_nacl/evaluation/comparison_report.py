@@ -15,7 +15,7 @@ from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.cases.file_key import FileKey
+from nnunet_nacl.cases.record_key import FileKey
 from nnunet_nacl.evaluation.comparison import Comparison, make_columns
 from nnunet_nacl.evaluation.methods import ComparedMethod
 from nnunet_nacl.json_types import Number, doc

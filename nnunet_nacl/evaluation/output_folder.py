@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_nacl.cases.file_key import FileKey, file_key
 from nnunet_nacl.cases.ownership import Digests, OwnedFiles, check_no_others, read_pending
+from nnunet_nacl.cases.record_key import FileKey, file_key
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison_report import ComparisonReport, WrittenFile
 from nnunet_nacl.evaluation.file_names import (

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from nnunet_nacl.cases.case import Case, MadeBy
-from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.images import quiet
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
-from nnunet_nacl.cases.file_key import FileKey, file_key, lacks_fields
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import files_of_case, pending_path
 from nnunet_nacl.cases.record import (
@@ -21,7 +20,14 @@ from nnunet_nacl.cases.record import (
     record_path,
     save_again,
 )
-from nnunet_nacl.cases.record_key import Key, make_key, same_contents
+from nnunet_nacl.cases.record_key import (
+    FileKey,
+    Key,
+    file_key,
+    lacks_fields,
+    make_key,
+    same_contents,
+)
 from nnunet_nacl.errors import Failed, UserError, describe, one_line
 from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.record import RECORDS, find_record
+from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.errors import UserError, describe, some
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.ownership import OwnedFiles, files_of_case
 from nnunet_nacl.cases.record import check_records, record_path
+from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.errors import UserError
 
 PLACE = "scan.nii.gz"

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.cases.record import (
     CaseRecord,
@@ -23,6 +22,7 @@ from nnunet_nacl.cases.record import (
     read_record,
     save_again,
 )
+from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.errors import UserError
 from tests.nnunet.measuring import measured
 from tests.runs.folders import make_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.cases.file_key import digest_of
+from nnunet_nacl.cases.record_key import digest_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison_report import comparison_to_json
 from nnunet_nacl.evaluation.file_names import places_of_tables

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.case import Case, Labels
-from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import files_of_case
+from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode

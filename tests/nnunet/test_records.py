@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.cases import file_key
+from nnunet_nacl.cases import record_key
 from nnunet_nacl.cases.record import CaseRecord, read_pictures, read_record, table
 from nnunet_nacl.cli.main import main
 from tests.nnunet.measuring import Watch, measured
@@ -71,9 +71,9 @@ def test_truths_that_were_exchanged_are_measured_again_whatever_their_size_and_t
 def read_files(monkeypatch) -> list[str]:
     """Names of the files that were read for their digest."""
     names = []
-    digest_of = file_key.digest_of
+    digest_of = record_key.digest_of
     monkeypatch.setattr(
-        file_key, "digest_of", lambda path: names.append(path.name) or digest_of(path)
+        record_key, "digest_of", lambda path: names.append(path.name) or digest_of(path)
     )
     return names
 

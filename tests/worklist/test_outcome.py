@@ -8,8 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.record import RECORDS, record_path
+from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
