@@ -24,7 +24,13 @@ from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
 from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.preprocessing import GridCase, preprocessed_cases, with_stage_before
+from nnunet_nacl.nnunet.preprocessing import (
+    GridCase,
+    Logits,
+    Preprocessed,
+    preprocessed_cases,
+    with_stage_before,
+)
 from nnunet_nacl.nnunet.profile import profile
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -107,16 +113,16 @@ class Network:
         self._weights = predictor.list_of_parameters
 
     @torch.inference_mode()
-    def predict(self, case: GridCase) -> GridCase:
-        """The case with the average of the folds' logits, and what they disagree on.
+    def predict(self, preprocessed: Preprocessed) -> Logits:
+        """The average of the folds' logits, and what they disagree on.
 
         On the CPU logits are nnU-Net's, bit by bit. UserError where they are no numbers.
         """
-        data = torch.from_numpy(case.values)
+        data = torch.from_numpy(preprocessed.data)
         first_weights, *other_weights = self._weights
         total = self._answer(first_weights, data)
         if not other_weights:
-            return replace(case, values=total.numpy())
+            return Logits(preprocessed.case, total.numpy())
         sums = self._member_sums()
         sums.add(total.numpy())
         for weights in other_weights:
@@ -126,11 +132,8 @@ class Network:
         total /= len(self._weights)
         disagreement = sums.result(total.numpy())
         in_half_precision = disagreement.mutual_information.astype(np.float16)
-        return replace(
-            case,
-            values=total.numpy(),
-            disagreement=replace(disagreement, mutual_information=in_half_precision),
-        )
+        disagreement = replace(disagreement, mutual_information=in_half_precision)
+        return Logits(preprocessed.case, total.numpy(), disagreement)
 
     def _member_sums(self) -> MemberSums:
         labels = self._model.labels
@@ -200,7 +203,7 @@ class NetworkSource(Source):
         )
 
     @abstractmethod
-    def read(self, name: str) -> GridCase:
+    def read(self, name: str) -> Preprocessed:
         """What the network is given of a case; UserError where it cannot be predicted."""
 
     def each(self, names: Sequence[str], work: Work, jobs: int) -> Outcomes:
@@ -217,9 +220,9 @@ class NetworkSource(Source):
         answered = through(lambda name, prepared: networks.predict(prepared), read, 0, self.path)
         yield from through(partial(_work_on, self, work), answered, exporters, self.path)
 
-    def finish(self, answered: GridCase) -> Case:
+    def finish(self, logits: Logits) -> Case:
         """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
-        case = predicted_case(self.model, answered, with_disagreement=self.with_disagreement)
+        case = predicted_case(self.model, logits, with_disagreement=self.with_disagreement)
         truth: np.ndarray | None = None
         if self.references is not None:
             dataset = self.model.dataset
@@ -231,13 +234,13 @@ class NetworkSource(Source):
         return replace(case, truth=truth, made_by=self.made_by)
 
 
-def _read(source: NetworkSource, name: str, nothing: None) -> GridCase:
+def _read(source: NetworkSource, name: str, nothing: None) -> Preprocessed:
     """The first step of a case, so that ``nothing`` was made of it before."""
     return source.read(name)
 
 
-def _work_on(source: NetworkSource, work: Work, name: str, answered: GridCase) -> CaseRecord:
-    return work.make_record(source.finish(answered))
+def _work_on(source: NetworkSource, work: Work, name: str, logits: Logits) -> CaseRecord:
+    return work.make_record(source.finish(logits))
 
 
 @dataclass(eq=False)
@@ -279,21 +282,21 @@ class ValidationCases(NetworkSource):
         """Its segmentation."""
         return self.folder.folder / f"{name}{self.folder.dataset.file_ending}"
 
-    def read(self, name: str) -> GridCase:
+    def read(self, name: str) -> Preprocessed:
         """The preprocessed case, as nnU-Net left it."""
         stored, _, before, properties = self._dataset.load_case(name)
         data = np.array(stored[:])
         channels = data.astype(np.float16)
         if before is not None and self.model.previous_stage:
             data = with_stage_before(self.model, data, before[:])
-        return GridCase(name, data, properties, None, channels, ())
+        return Preprocessed(GridCase(name, properties, None, channels, ()), data)
 
-    def finish(self, answered: GridCase) -> Case:
+    def finish(self, logits: Logits) -> Case:
         """The case, once its segmentation lies in the folder.
 
         One that is the same stays, whoever made it; UserError for another that others made.
         """
-        case = super().finish(answered)
+        case = super().finish(logits)
         path = self.path(case.name)
         if path.is_file():
             earlier, _ = self.folder.dataset.read_labels(path)
@@ -326,42 +329,41 @@ class ValidationCases(NetworkSource):
         return files_of_case(self.folder.folder, self.folder.records, name)
 
 
-def predicted_case(
-    model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False
-) -> Case:
+def predicted_case(model: TrainedModel, logits: Logits, *, with_disagreement: bool = False) -> Case:
     """The case of a network's answer, on the image's grid, by nnU-Net's own export.
 
     Without its truth; ``with_disagreement`` with the image of what the folds disagree about.
     """
+    grid_case = logits.case
     with quiet():
         exported = export_logits(
-            answered.values,
-            answered.properties,
+            logits.values,
+            grid_case.properties,
             model.configuration_manager,
             model.plans_manager,
             model.dataset.label_manager,
         )
-    disagreement = answered.disagreement
+    disagreement = logits.disagreement
     if disagreement is not None:
         disagreement = _on_image(disagreement, model, exported, with_map=with_disagreement)
     profile_of_scan = profile(
-        answered.channels,
+        grid_case.channels,
         exported.segmentation,
         model.labels,
-        answered.properties,
+        grid_case.properties,
         model.plans_manager.transpose_forward,
     )
     return Case(
-        answered.case,
+        grid_case.name,
         model.labels,
-        Geometry.of(answered.properties),
+        Geometry.of(grid_case.properties),
         exported.segmentation,
         exported,
-        properties=answered.properties,
-        image=answered.image,
+        properties=grid_case.properties,
+        image=grid_case.image,
         networks=tuple(f"fold_{fold}" for fold in model.folds),
         disagreement=disagreement,
-        differences=answered.differences,
+        differences=grid_case.differences,
         profile=tuple(profile_of_scan.tolist()),
     )
 

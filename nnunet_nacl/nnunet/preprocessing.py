@@ -35,28 +35,46 @@ def for_pictures(channel: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class GridCase:
-    """A case on the network's grid, and what of its image is needed later.
+    """What of a preprocessed case is needed until its logits are exported.
 
-    The axes are in nnU-Net's transposed order.
+    Arrays on the network's grid have their axes in nnU-Net's transposed order.
 
     Attributes:
-        case: Name.
-        values: (C, *grid) float32 that the network is given, then the float16 logits that it
-            answers.
+        name: Of the case.
         properties: nnU-Net's, of reading and preprocessing.
         image: First channel as it was read, see :func:`for_pictures`.
         channels: (C, *grid) float16, what the network is given but for a stage before.
         differences: How channels lie apart, and spacing and size differ from the training's, in
             words.
-        disagreement: Of the folds, its map in half precision; None with one.
     """
 
-    case: str
-    values: np.ndarray
+    name: str
     properties: dict[str, Any]
     image: np.ndarray | None
     channels: np.ndarray
     differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessed:
+    """A case, and the (C, *grid) float32 ``data`` that the network is given."""
+
+    case: GridCase
+    data: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """A case, and what the networks answer.
+
+    Attributes:
+        case: The case.
+        values: (C, *grid) float16, the average of the folds.
+        disagreement: Of the folds, its map in half precision; None with one.
+    """
+
+    case: GridCase
+    values: np.ndarray
     disagreement: Disagreement | None = None
 
 
@@ -69,7 +87,7 @@ def preprocess(
     *,
     source: Sequence[object],
     any_size: bool = False,
-) -> GridCase:
+) -> Preprocessed:
     """Preprocess by nnU-Net's own preprocessor.
 
     Args:
@@ -108,14 +126,14 @@ def preprocess(
         data = with_stage_before(model, data, segmentation[0])
     transposed_shape = after["shape_after_cropping_and_before_resampling"]
     shape = [transposed_shape[axis] for axis in model.plans_manager.transpose_backward]
-    return GridCase(
+    grid_case = GridCase(
         case,
-        np.ascontiguousarray(data, np.float32),
         after,
         for_pictures(image[0]),
         channels,
         differences=tuple(model.training.compare(Geometry.of(after), shape)),
     )
+    return Preprocessed(grid_case, np.ascontiguousarray(data, np.float32))
 
 
 def _check_volume(

@@ -20,7 +20,7 @@ from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.places import find_references, list_folder
 from nnunet_nacl.nnunet.predicted import NetworkSource
-from nnunet_nacl.nnunet.preprocessing import GridCase, preprocess
+from nnunet_nacl.nnunet.preprocessing import Logits, Preprocessed, preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import NetworkSettings, ScanSettings
 
@@ -141,7 +141,7 @@ class Images(NetworkSource):
         """The first image."""
         return self.scans[name][0]
 
-    def read(self, name: str) -> GridCase:
+    def read(self, name: str) -> Preprocessed:
         """The image, read and preprocessed as nnUNetv2_predict does."""
         dataset = self.model.dataset
         files = self.scans[name]
@@ -156,19 +156,21 @@ class Images(NetworkSource):
         if previous_file is not None:
             like = ("image", geometry, image.shape[1:])
             previous, _ = dataset.read_labels(previous_file, like=like)
-        case = preprocess(
+        preprocessed = preprocess(
             self.model, name, image, properties, previous, source=files, any_size=self.any_size
         )
         if len(files) == 1 or self.orientation or geometry.affine is None:
-            return case
+            return preprocessed
         difference = channels_apart(files)
         if not difference:
-            return case
-        return replace(case, differences=(difference, *case.differences))
+            return preprocessed
+        case = preprocessed.case
+        case = replace(case, differences=(difference, *case.differences))
+        return replace(preprocessed, case=case)
 
-    def finish(self, answered: GridCase) -> Case:
+    def finish(self, logits: Logits) -> Case:
         """The case of a network's answer, with its files."""
-        return replace(super().finish(answered), images=self.scans[answered.case])
+        return replace(super().finish(logits), images=self.scans[logits.case.name])
 
 
 def _find_previous_stage(model: TrainedModel, reading: ScanSettings) -> Path | None:

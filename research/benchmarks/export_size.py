@@ -144,20 +144,20 @@ def export_by_nnunet(root: Path, row: str, edge: int) -> float:
 def export_by_predict(root: Path, row: str, edge: int) -> float:
     """CPU seconds of what `nnunet_nacl predict` does with the answer of the networks."""
     from nnunet_nacl.nnunet.predicted import predicted_case
-    from nnunet_nacl.nnunet.preprocessing import GridCase, for_pictures
+    from nnunet_nacl.nnunet.preprocessing import GridCase, Logits, for_pictures
 
     logits = np.load(root / "logits.npy")
     model = open_model(root)
     delivery = plan_delivery(root, row, model.dataset, len(logits))
     image = np.random.default_rng(0).random([edge] * 3, np.float32)
-    answered = GridCase(
-        case=CASE,
-        values=logits,
+    grid_case = GridCase(
+        name=CASE,
         properties=make_properties(edge),
         image=for_pictures(image),
         channels=image[None].astype(np.float16),
         differences=(),
     )
+    answered = Logits(grid_case, logits)
     del logits, image
     start = time.process_time()
     case = predicted_case(model, answered)

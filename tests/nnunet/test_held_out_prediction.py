@@ -39,9 +39,9 @@ def predicted(monkeypatch) -> list[str]:
     names = []
     predict = source.Network.predict
 
-    def predict_and_note(network, case):
-        names.append(case.case)
-        return predict(network, case)
+    def predict_and_note(network, preprocessed):
+        names.append(preprocessed.case.name)
+        return predict(network, preprocessed)
 
     monkeypatch.setattr(source.Network, "predict", predict_and_note)
     return names

@@ -133,7 +133,7 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(
         ready = source.read(name)
         case = predicted(source, name)
         nnUNetDatasetBlosc2.save_case(
-            ready.values, ready.values[:1] * 0, ready.properties, str(place / name)
+            ready.data, ready.data[:1] * 0, ready.case.properties, str(place / name)
         )
         write_case(model.dataset, case, files_of_case(tmp_path, tmp_path / "records", name))
         records.append(Work().make_record(case))
