@@ -130,9 +130,7 @@ def calibrate_cases(
     _check_output(map_file)
     with trusting(network.trust_checkpoint):
         cases = _choose_cases(given, network, fit, map_file)
-        bad = None
-        if fit.bad is not None:
-            bad = read_bad(fit.bad, cases.dataset.labels.structures, fit.structures)
+        bad = read_bad(fit.bad, cases.dataset.labels.structures, fit.structures)
 
         work = Work(settings=cases.kept_settings, with_sample=True)
         held_out = cases.measure(work, fit.num_processes)

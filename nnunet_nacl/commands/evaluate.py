@@ -134,9 +134,7 @@ def evaluate_cases(
         cases, calibrator = _choose_cases(given, network, measures)
         labels = cases.dataset.labels
         settings = _evaluation_settings(cases.dataset, measures)
-        bad = None
-        if measures.bad is not None:
-            bad = read_bad(measures.bad, labels.structures, measures.structures)
+        bad = read_bad(measures.bad, labels.structures, measures.structures)
         component_structures = read_findings(labels, measures.findings)
         report = Path(measures.output or _default_report(cases, calibrator))
         _check_output(report, cases.folders, measures.csv)

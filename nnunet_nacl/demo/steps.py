@@ -72,7 +72,7 @@ class Demo:
             self._announce()
             self._write_environment()
             self._prepare_data()
-            self._train()
+            self.train()
             calibrated = self._calibrate()
             comparison_page = self._compare(calibrated)
             list_page = self._predict(calibrated[0]) if calibrated else None
@@ -182,7 +182,7 @@ class Demo:
         self._list_commands([words])
         add_small_configuration(plans_file, parent, largest_batch)
 
-    def _train(self) -> None:
+    def train(self) -> None:
         """Trains and validates what is not done yet."""
         plan = self.plan
         commands = []

@@ -38,12 +38,13 @@ def share_of(value: float | None, argument: str) -> float | None:
 
 
 def read_bad(
-    given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None
-) -> dict[str, float]:
+    given: BadSpec | None, structures: Mapping[str, str], count: Sequence[str] | None = None
+) -> dict[str, float] | None:
     """By nnU-Net's key of each structure that counts, the Dice below which it is bad.
 
     Args:
-        given: One Dice, or by name or key; or texts, such as ``0.7`` and ``Infarct=0.5``.
+        given: One Dice, or by name or key; or texts, such as ``0.7`` and ``Infarct=0.5``. None:
+            nothing is called bad, and None is returned.
         structures: Name of each structure by nnU-Net's key, in order.
         count: Names or keys of the structures that count; None: all that ``given`` says something
             of.
@@ -52,16 +53,17 @@ def read_bad(
         UserError: A text says no Dice, there is no such structure, one has two values or none, or a
             value is no Dice.
     """
+    if given is None:
+        return None
     limits = _limits_by_key(given, structures)
-    counted = set(structures)
-    if count is not None:
-        counted = {_key_of(name, structures, "structures") for name in count}
+    named = structures if count is None else count
+    counted = {_key_of(name, structures, "structures") for name in named}
     bad: dict[str, float] = {}
     without_limit: list[str] = []
     for key, name in structures.items():
-        limit = limits.get(key, limits.get(_ALL))
         if key not in counted:
             continue
+        limit = limits.get(key, limits.get(_ALL))
         if limit is None:
             without_limit.append(name)
         else:

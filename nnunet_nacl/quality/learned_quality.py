@@ -115,8 +115,9 @@ def learn(
         volume[key] = StructureEstimate.fit(predicted_volume, rows.true_volume, owners, voxel)
         volume_checks[key] = check_estimate(predicted_volume, rows.true_volume, owners, voxel)
 
-    present = pd.Series(math.nan, table.index)
-    if not ignore_label:
+    if ignore_label:
+        present = pd.Series(math.nan, table.index)
+    else:
         present = predict_presence_out_of_fold(table, patients, folds)
     return LearnedQuality(
         as_deployed=as_deployed,

@@ -248,49 +248,53 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
             ``true_volume``, ``true_pieces``, ``network_volume`` and ``network_dice``.
         patients: Patient of each case.
     """
-    learned = LearnedPresence(voxel=float(table.voxel_volume.median()), present={}, listed=[])
+    voxel = float(table.voxel_volume.median())
+    present: dict[str, LearnedProbability] = {}
+    listed: list[str] = []
+    checks: dict[str, ProbabilityCheck] = {}
+    why_not: dict[str, str] = {}
     for name, rows in table.groupby("key", sort=False):
         key = str(name)
-        is_always_present = bool((rows.true_volume > 0).all())
+        is_present = (rows.true_volume > 0).to_numpy()
         is_fragmented = (rows.true_pieces > 1).mean() > _SHARE_FRAGMENTED
-        if not is_always_present or is_fragmented:
-            learned.listed.append(key)
-        if not is_always_present:
-            _learn_structure(learned, key, rows, look_up_patients(rows.case, patients))
-    return learned
+        if not is_present.all() or is_fragmented:
+            listed.append(key)
+        if is_present.all():
+            continue
+        owners = look_up_patients(rows.case, patients)
+        too_few = _why_too_few(is_present, owners)
+        if too_few:
+            why_not[key] = too_few
+            continue
+        features = presence_features(rows, voxel)
+        checks[key] = _check_on_left_out(features, is_present, owners)
+        if checks[key].brier < checks[key].brier_of_constant:
+            present[key] = LearnedProbability.fit(features, is_present, owners)
+        else:
+            why_not[key] = "no better than the share of the other patients"
+    return LearnedPresence(
+        voxel=voxel, present=present, listed=listed, checks=checks, why_not=why_not
+    )
 
 
-def _learn_structure(
-    learned: LearnedPresence, key: str, rows: pd.DataFrame, owners: Sequence[Hashable]
-) -> None:
-    """Enter what the rows of one structure teach, or why they teach nothing.
-
-    Args:
-        learned: What it is entered into.
-        key: Of the structure.
-        rows: A row for each case.
-        owners: Patient of each row.
-    """
-    is_present = (rows.true_volume > 0).to_numpy()
+def _why_too_few(is_present: np.ndarray, owners: Sequence[Hashable]) -> str:
+    """Why presence cannot be learned from so few patients, in words; empty where it can."""
     owner = pd.Series(list(owners), dtype=object)
     n_with = owner[is_present].nunique()
     n_without = owner[~is_present].nunique()
-    if min(n_with, n_without) < FEWEST:
-        learned.why_not[key] = (
-            f"patients with it: {n_with}, without it: {n_without}; it takes {FEWEST} of each"
-        )
-        return
-    features = presence_features(rows, learned.voxel)
+    if min(n_with, n_without) >= FEWEST:
+        return ""
+    return f"patients with it: {n_with}, without it: {n_without}; it takes {FEWEST} of each"
+
+
+def _check_on_left_out(
+    features: np.ndarray, is_present: np.ndarray, owners: Sequence[Hashable]
+) -> ProbabilityCheck:
     # Of zeros the intercept alone is fitted, that is, the share of the other patients' rows.
-    no_features = np.zeros((len(rows), 1))
+    no_features = np.zeros((len(features), 1))
     probability = predict_left_out(features, is_present, owners)
     share_of_others = predict_left_out(no_features, is_present, owners)
-    check = ProbabilityCheck.of(probability, share_of_others, is_present)
-    learned.checks[key] = check
-    if check.brier < check.brier_of_constant:
-        learned.present[key] = LearnedProbability.fit(features, is_present, owners)
-    else:
-        learned.why_not[key] = "no better than the share of the other patients"
+    return ProbabilityCheck.of(probability, share_of_others, is_present)
 
 
 def predict_presence_out_of_fold(table: pd.DataFrame, patients: ByCase, folds: ByCase) -> pd.Series:

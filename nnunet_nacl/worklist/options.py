@@ -48,9 +48,9 @@ def _read_flags(
 ) -> Flags | None:
     """By which score scans are flagged; None without ``bad``."""
     check_bad(wanted.bad, structures=wanted.structures, find=wanted.find, miss=wanted.miss)
-    if wanted.bad is None:
-        return None
     bad = read_bad(wanted.bad, structures, wanted.structures)
+    if bad is None:
+        return None
     if calibrator.quality.learned is None:
         raise UserError(f"[[bad]]: nothing is known of Dice: {' '.join(calibrator.missing)}")
     find = share_of(wanted.find, "find")

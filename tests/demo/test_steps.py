@@ -141,6 +141,6 @@ def test_epochs_of_a_training_are_counted_in_its_log(tmp_path, monkeypatch):
 
     monkeypatch.setattr(steps, "run_together", run)
     monkeypatch.setattr(steps, "tqdm", Bar)
-    Demo(plan)._train()
+    Demo(plan).train()
     assert shown == [(2, 3)]
     assert "-tr nnUNetTrainerNACL_3epochs" in (tmp_path / "commands.sh").read_text()

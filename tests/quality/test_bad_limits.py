@@ -21,6 +21,7 @@ STRUCTURES = {"1": "LV cavity", "3": "infarct"}
         (["0.7"], ["infarct", "3"], {"3": 0.7}),
         (np.float32(0.5), None, {"1": 0.5, "3": 0.5}),  # from Python
         ({"infarct": np.float16(0.5), "1": 1}, None, {"1": 1.0, "3": 0.5}),
+        (None, None, None),
         ("3=0.5", None, {"3": 0.5}),
     ],
 )
@@ -58,11 +59,8 @@ def test_what_is_no_dice_of_a_structure_is_refused(given, count, message):
 
 
 @pytest.mark.parametrize("share", [1.0, math.nan])
-def test_what_is_no_share_is_refused(share):
+def test_a_share_lies_between_0_and_1_and_may_be_left_out(share):
     with pytest.raises(UserError, match=f"find is a share, above 0 and below 1, got {share:g}."):
         share_of(share, "find")
-
-
-def test_a_share_may_be_left_out():
     assert share_of(None, "find") is None
     assert share_of(0.5, "miss") == 0.5
