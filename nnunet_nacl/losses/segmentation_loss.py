@@ -4,7 +4,7 @@ called."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,12 +68,17 @@ class SegmentationLoss(nn.Module):
     @property
     def settings(self) -> dict[str, object]:
         """The settings by name, without ``check_labels``, which changes no value."""
-        names = [field.name for field in fields(self) if field.name != "check_labels"]
-        return {name: getattr(self, name) for name in names}
+        return {name: value for name, value in vars(self).items() if _is_setting(name)}
 
     def extra_repr(self) -> str:
         """The settings, as nnU-Net writes them into debug.json."""
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+def _is_setting(attribute: str) -> bool:
+    """Whether an attribute of a loss is a setting; the private ones and ``training`` are
+    PyTorch's."""
+    return not attribute.startswith("_") and attribute not in ("training", "check_labels")
 
 
 def call_loss(loss_class: type[SegmentationLoss], arguments: Mapping[str, Any]) -> Tensor:
