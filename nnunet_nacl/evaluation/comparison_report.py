@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated, cast
 
 from pydantic import NonNegativeInt
@@ -32,7 +31,7 @@ class MeasuringSettings(TypedDict):
     boundary_mm: Annotated[float, doc("Reach of the mask `boundary` to either side of a surface.")]
 
 
-class ComparisonSettings(TypedDict):
+class ReportedSettings(TypedDict):
     """How methods were compared."""
 
     confidence: Annotated[float, doc("Of all intervals.")]
@@ -160,7 +159,7 @@ class ComparisonReport(TypedDict):
     generated_by: Annotated[str, doc("Package and version.")]
     created: Annotated[str, doc("Time, ISO 8601.")]
     command: Annotated[str, doc("The command as it was given.")]
-    settings: Annotated[ComparisonSettings, doc("How it was done.")]
+    settings: Annotated[ReportedSettings, doc("How it was done.")]
     notes: Annotated[list[str], doc("Caveats.")]
     trainers: Annotated[list[ReportedMethod], doc("The methods, the reference first.")]
     columns: Annotated[
@@ -224,12 +223,12 @@ def comparison_to_json(
     )
 
 
-def _report_settings(comparisons: Sequence[Comparison]) -> ComparisonSettings:
+def _report_settings(comparisons: Sequence[Comparison]) -> ReportedSettings:
     options = comparisons[0].options
     evaluation = {}
     for comparison in comparisons:
         evaluation[comparison.name] = cast(MeasuringSettings, vars(comparison.settings))
-    return ComparisonSettings(
+    return ReportedSettings(
         confidence=CONFIDENCE,
         n_bootstrap=options.n_bootstrap,
         seed=options.seed,
@@ -266,7 +265,10 @@ def _report_data_set(comparison: Comparison) -> ComparedDataSet:
             interval = mean_interval(values_of_method, **comparison.draws)
             values[column][method] = values_of_method.tolist()
             means[column][method] = MeanOfMethod(
-                **asdict(interval), n=int(values_of_method.count())
+                mean=interval.mean,
+                low=interval.low,
+                high=interval.high,
+                n=int(values_of_method.count()),
             )
     return ComparedDataSet(
         name=comparison.name,

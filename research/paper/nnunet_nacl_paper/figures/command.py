@@ -235,8 +235,9 @@ class _DatasetFigures:
         for key in RANK_METRICS:
             lines[SHORT[key]] = {}
             for label, names in zip(settings.short(list(shares)), shares.values()):
-                line = {share: self.dataset.interval(key, name) for share, name in names.items()}
-                lines[SHORT[key]][label] = line
+                lines[SHORT[key]][label] = {
+                    share: self.dataset.interval(key, name) for share, name in names.items()
+                }
         return panels.draw_training_share(
             lines,
             self.path("9_training_share"),
