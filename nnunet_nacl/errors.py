@@ -103,9 +103,7 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
         path: What is named where the error names no file, or with ``what``.
         what: What could not be done with ``path``, such as "cannot be written".
     """
-    named = error.filename
-    if what or named is None:
-        named = path
+    named = path if what or error.filename is None else error.filename
     prefix = _shorten(f"{one_line(str(named))}: ") if named is not None else ""
     reason = error.strerror or str(error)
     fix = _FIXES.get(error.errno or 0, "check the path and the disk")
@@ -147,11 +145,11 @@ def named_together(reasons: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def some(names: Sequence[str], shown: int = 8, separator: str = ", ") -> str:
+def some(names: Sequence[str], most: int = 8, separator: str = ", ") -> str:
     """The first few names, and how many more there are."""
-    text = separator.join(names[:shown])
-    if len(names) > shown:
-        text += f" and {len(names) - shown} more"
+    text = separator.join(names[:most])
+    if len(names) > most:
+        text += f" and {len(names) - most} more"
     return text
 
 

@@ -86,7 +86,7 @@ def temporary_name(folder: Path) -> Iterator[Path]:
     user's umask: neither is so with those of tempfile.
     """
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}"
-    with locked(_lock_of(path)):
+    with locked(_lock_path(path)):
         try:
             yield path
         finally:
@@ -102,7 +102,7 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _lock_of(path: Path) -> Path:
+def _lock_path(path: Path) -> Path:
     """One for all temporary names that begin alike, and no lock on the files themselves: libraries
     write them anew."""
     return path.with_name(f"{path.name.partition(_TEMPORARY)[0]}{_TEMPORARY}.lock")
@@ -120,7 +120,10 @@ def remove_leftovers(folder: Path) -> None:
     told by a lock."""
     for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
         # UserError: another run has it in hand. OSError: it stays, and a later run tries again.
-        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as is_held:
+        with (
+            contextlib.suppress(OSError, UserError),
+            locked(_lock_path(path), "in hand") as is_held,
+        ):
             if is_held:
                 _remove(path)
 

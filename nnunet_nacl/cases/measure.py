@@ -30,7 +30,7 @@ from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.distance_masks import dilated_mask
-from nnunet_nacl.metrics.expected_dice import dice_of, largest_dice
+from nnunet_nacl.metrics.expected_dice import dice_of_sums, largest_dice
 from nnunet_nacl.metrics.grid import bounding_box
 from nnunet_nacl.metrics.overlap import FoundComponents, count_overlap
 from nnunet_nacl.metrics.surfaces import assd, hausdorff, surface_distances
@@ -176,7 +176,7 @@ def _structure_table(
         pieces=[len(components.sizes[channel]) for channel in labels.foreground],
         largest_piece=[_largest_share(components.sizes[channel]) for channel in labels.foreground],
         volume=n_voxels * voxel_size,
-        predicted_dice=dice_of(sums.expected),
+        predicted_dice=dice_of_sums(sums.expected),
         predicted_volume=expected_voxels * voxel_size,
         max_probability=sums.max_probability,
         network_volume=network_probability_sums.sum(1) * voxel_size,
@@ -317,7 +317,7 @@ def _structures_under_map(
     common = np.clip(common + (change * inside @ weights).numpy(), 0, n_voxels)
     expected_voxels = np.maximum(expected_voxels + (change @ weights).numpy(), 0)
     return table.assign(
-        predicted_dice=dice_of(np.stack([expected_voxels, n_voxels, common])),
+        predicted_dice=dice_of_sums(np.stack([expected_voxels, n_voxels, common])),
         predicted_volume=expected_voxels * voxel_size,
     )
 

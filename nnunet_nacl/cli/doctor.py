@@ -124,15 +124,14 @@ def _check_registration() -> Check:
     for former in _former_startup_files():
         text = f"{former} is of an earlier version, and Python complains of it at every start"
         return Check(FAIL, "registration", text, "install nnunet_nacl again, as the README says")
-    path = "$(nnunet_nacl doctor --path)"
-    if folders:  # those of the user stay
-        path = f"${ENVIRONMENT_VARIABLE}{os.pathsep}{path}"
+    ours = "$(nnunet_nacl doctor --path)"
+    with_users = f"${ENVIRONMENT_VARIABLE}{os.pathsep}{ours}"
     return Check(
         FAIL,
         "registration",
         "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH,"
         " python -S?)",
-        f'export {ENVIRONMENT_VARIABLE}="{path}"',
+        f'export {ENVIRONMENT_VARIABLE}="{with_users if folders else ours}"',
     )
 
 

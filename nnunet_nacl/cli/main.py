@@ -156,9 +156,7 @@ def _run(argv: Sequence[str]) -> int:
     try:
         args = build_parser(argv).parse_args(argv)
         quiet = getattr(args, "quiet", False)
-        log.setLevel(logging.INFO)
-        if quiet:
-            log.setLevel(logging.ERROR)
+        log.setLevel(logging.ERROR if quiet else logging.INFO)
         if getattr(args, "trust_checkpoint", False):
             from nnunet_nacl.nnunet.trust import TRUSTED
 

@@ -198,7 +198,7 @@ class Demo:
             if any(folder.glob("checkpoint_*.pth")):
                 words.append("--c")
             commands.append((f"train_{trainer}_{plan.configuration}_fold_{fold}", words))
-        losses = [_loss_of(trainer) for trainer in plan.trainers]
+        losses = [_loss_name(trainer) for trainer in plan.trainers]
         at_once = plan.trainings_at_once
         _print_step(
             2,
@@ -213,7 +213,7 @@ class Demo:
         commands = [self._make_logged(name, words) for name, words in named_commands]
         self._list_commands([list(command.words) for command in commands])
         before = [_count_epochs(command.log) for command in commands]  # of an earlier, stopped run
-        epochs = sum(_epochs_of(command.words) for command in commands)
+        epochs = sum(_number_of_epochs(command.words) for command in commands)
         with tqdm(total=epochs, initial=sum(before), desc="training", unit="epoch") as bar:
 
             def show_epochs() -> None:
@@ -287,7 +287,7 @@ class Demo:
             verdict = " ".join(self._read_log_from(log, "Where nnU-Net segments"))
             change = re.search(r"NLL [^(]*\(([^)]*)\)", verdict)
             if change is not None:
-                changes[_loss_of(trainer)] = change[1]
+                changes[_loss_name(trainer)] = change[1]
         outcome = None
         if list_page is not None and self.plan.is_virtual:
             structures = {name: label for label, name in enumerate(LABELS)}
@@ -318,14 +318,13 @@ class Demo:
 
     def _list_commands(self, commands: Sequence[Sequence[str]]) -> None:
         """Adds commands to commands.sh, each once."""
-        text = _FIRST_COMMAND
-        if self.commands_file.is_file():
-            text = self.commands_file.read_text(encoding="utf-8")
+        file = self.commands_file
+        text = file.read_text(encoding="utf-8") if file.is_file() else _FIRST_COMMAND
         for words in commands:
             line = f"{shlex.join(words)}\n"
             if line not in text:
                 text += line
-        write_atomically(self.commands_file, text)
+        write_atomically(file, text)
 
     def _read_log_from(self, name: str, begin: str) -> list[str]:
         """The lines of a log from the last that matches ``begin`` to the next empty one; none where
@@ -344,7 +343,7 @@ def _print_step(number: int, text: str) -> None:
     print(f"{number}. {text}", flush=True)
 
 
-def _loss_of(trainer: str) -> str:
+def _loss_name(trainer: str) -> str:
     return trainer.removeprefix(PREFIX).partition("_")[0]
 
 
@@ -360,7 +359,7 @@ def _count_epochs(log: Path) -> int:
     return len(_EPOCH_ENDED.findall(log.read_text(errors="replace")))
 
 
-def _epochs_of(words: Sequence[str]) -> int:
+def _number_of_epochs(words: Sequence[str]) -> int:
     trainer = words[words.index("-tr") + 1]
     epochs = _EPOCHS_OF_NAME.search(trainer)
     return int(epochs[1]) if epochs else _STOCK_EPOCHS

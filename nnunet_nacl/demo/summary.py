@@ -92,7 +92,7 @@ def right_and_wrong(changes_of_nll: Mapping[str, str], outcome: ListOutcome | No
     right = []
     wrong = []
     for change in dict.fromkeys(changes_of_nll.values()):
-        losses = [loss for loss, its_change in changes_of_nll.items() if its_change == change]
+        losses = [loss for loss in changes_of_nll if changes_of_nll[loss] == change]
         sentence = (
             f"NLL of {' and '.join(losses)} {change} through calibration (by its 95 % interval)"
         )

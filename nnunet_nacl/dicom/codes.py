@@ -57,20 +57,20 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
             f"{path} has no code for {', '.join(missing)}; add each by its name, such as"
             f" {_EXAMPLE}."
         )
-    code_of = decode(
+    code_by_structure = decode(
         dict[str, StructureCode],
         {name: content[name] for name in structures},
         path,
         fix=f"as in {_EXAMPLE}",
     )
     categories = codes.cid7150.dir()
-    for name, code in code_of.items():
+    for name, code in code_by_structure.items():
         category = code.setdefault("category", "AnatomicalStructure")
         if category not in categories:
             raise UserError(
                 f"{path}: {name} has the category {category!r}; there are {', '.join(categories)}."
             )
-    return code_of
+    return code_by_structure
 
 
 def private_code(code: str, meaning: str) -> CodedConcept:

@@ -129,10 +129,10 @@ class DicomMaker:
                 objects = self._make_objects(
                     reported, headers, segmentation, slices_of_maps, is_fractional
                 )
-                for name, made in objects.items():
+                for name, dataset in objects.items():
                     file_name = _file_name(case.name, name)
                     with files.staging(file_name) as work:
-                        made.save_as(work / Path(file_name).name, enforce_file_format=True)
+                        dataset.save_as(work / Path(file_name).name, enforce_file_format=True)
         except UserError:
             raise
         except Exception as error:

@@ -224,7 +224,7 @@ def affine_of_series(headers: Sequence[Dataset]) -> np.ndarray:
     return affine
 
 
-def orientation_of(images: Iterable[Path]) -> str:
+def most_common_orientation(images: Iterable[Path]) -> str:
     """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``.
 
     Empty where none can be read.
@@ -400,15 +400,15 @@ def _check_same(image: SeriesImage, first: SeriesImage) -> None:
 
 def _check_instances(images: Sequence[SeriesImage]) -> None:
     """UserError if two images of a series have one identifier: what quotes it would mean either."""
-    path_of: dict[str, Path] = {}
+    path_by_uid: dict[str, Path] = {}
     for path, header in images:
         uid = _value(header, "SOPInstanceUID")
-        if uid in path_of:
+        if uid in path_by_uid:
             raise UserError(
-                f"{path}: it has the SOPInstanceUID of {path_of[uid].name}: a copy? Leave one of"
-                " them out."
+                f"{path}: it has the SOPInstanceUID of {path_by_uid[uid].name}: a copy? Leave one"
+                " of them out."
             )
-        path_of[uid] = path
+        path_by_uid[uid] = path
 
 
 def _check_values(image: SeriesImage) -> None:

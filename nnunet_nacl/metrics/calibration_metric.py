@@ -123,9 +123,8 @@ class CalibrationMetric:
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: n_voxels, and those of ``MASK_METRICS`` by
         name."""
-        stats = self.stats
-        if dist.is_available() and dist.is_initialized():
-            stats = _add_ranks(stats)
+        has_ranks = dist.is_available() and dist.is_initialized()
+        stats = _add_ranks(self.stats) if has_ranks else self.stats
         return {name: float(value) for name, value in mask_metrics(stats).items()}
 
     def reset(self) -> None:
@@ -134,7 +133,6 @@ class CalibrationMetric:
 
 
 def _add_ranks(stats: BinStats) -> BinStats:
-    """The sums of all ranks of torch.distributed."""
     # NCCL moves GPU tensors only; Gloo takes both
     device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     sums = {}

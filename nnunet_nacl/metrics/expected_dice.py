@@ -12,8 +12,6 @@ their log-odds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,11 +24,11 @@ from nnunet_nacl.metrics.inputs import (
     read_labels,
     read_mask,
     read_probs,
+    split_blocks,
     split_range,
 )
 
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
-_FEWEST_VOXELS = 1 << 10  # of a block
 _LOWEST = 1e-3  # probability that is counted by bin
 _BINS = 160
 _BINS_PER_LOG_ODDS = _BINS / (2 * float(np.log1p(-_LOWEST) - np.log(_LOWEST)))
@@ -60,7 +58,7 @@ def expected_dice(
         >>> expected_dice(probs, np.array([1, 1, 0])).round(3)  # 2 * 1.5 / (1.6 + 2)
         array([0.833])
     """
-    return dice_of(count_expected(probs, segmentation, regions=regions, valid=valid))
+    return dice_of_sums(count_expected(probs, segmentation, regions=regions, valid=valid))
 
 
 def count_expected(
@@ -79,7 +77,7 @@ def count_expected(
     flat_valid = read_mask(valid, "valid", probs) if valid is not None else None
     num_structures = len(probs) if regions else len(probs) - 1
     sums = np.zeros((3, num_structures))
-    for part, block in blocks_of(probs):
+    for part, block in split_blocks(probs):
         block_labels = labels[..., part]
         if flat_valid is not None:
             kept = find_true(flat_valid[part])
@@ -110,23 +108,11 @@ def _sum_regions(probs: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return probs.sum(1, dtype=torch.float64), inside.sum(1), common
 
 
-def dice_of(sums: np.ndarray) -> np.ndarray:
+def dice_of_sums(sums: np.ndarray) -> np.ndarray:
     """(S,) E_k in [0, 1], of (3, S) sums; NaN for a structure that is absent from the
     segmentation."""
     expected, size, common = sums
     return np.divide(2 * common, expected + size, out=np.full(len(size), np.nan), where=size > 0)
-
-
-def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """(C, *spatial) probabilities as (C, n) blocks of at least float32, each with its place among
-    the voxels."""
-    flat = probs.reshape(len(probs), -1)
-    block_voxels = max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))
-    for part in split_range(flat.shape[1], block_voxels):
-        block = flat[:, part]
-        if block.dtype not in (torch.float32, torch.float64):
-            block = block.float()
-        yield part, block
 
 
 def count_probabilities(probs: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:

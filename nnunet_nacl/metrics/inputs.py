@@ -16,6 +16,9 @@ SUM_TOLERANCE = 1e-2
 
 AnyArray = Tensor | np.ndarray
 
+_BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
+_FEWEST_VOXELS = 1 << 10  # of a block
+
 
 def check_not_masked(array: object, name: str, fix: str) -> None:
     """ValueError for a masked array of NumPy with masked voxels: what becomes of it here has no
@@ -165,6 +168,16 @@ def split_range(length: int, size: int) -> Iterator[slice]:
     smaller."""
     for start in range(0, length, size):
         yield slice(start, start + size)
+
+
+def split_blocks(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(C, *spatial) probabilities as (C, n) blocks of float32 or float64, each with the slice of
+    the voxels that it holds."""
+    dtype = torch.promote_types(probs.dtype, torch.float32)
+    flat = probs.reshape(len(probs), -1)
+    block_voxels = max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))
+    for part in split_range(flat.shape[1], block_voxels):
+        yield part, flat[:, part].to(dtype)
 
 
 def find_true(flags: Tensor) -> Tensor:

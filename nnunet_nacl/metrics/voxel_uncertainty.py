@@ -19,12 +19,10 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.metrics.inputs import check_probabilities, read_probs, split_range
+from nnunet_nacl.metrics.inputs import check_probabilities, read_probs, split_blocks, split_range
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
-_BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
-_FEWEST_VOXELS = 1 << 10  # of a block
 _MEMBER_BLOCK_VOXELS = 1 << 18
 _BLOCK_MM = 5.0  # edge of the blocks among which the least certain one is looked for
 
@@ -74,10 +72,8 @@ def _compute_by_block(
     """(*spatial) float32 or float64 of what ``function`` makes of (K, n) blocks and ``regions``."""
     tensor = read_probs(probs, regions)
     dtype = torch.promote_types(tensor.dtype, torch.float32)
-    flat = tensor.reshape(len(tensor), -1)
-    result = torch.empty(flat.shape[1], dtype=dtype, device=tensor.device)
-    for part in split_range(flat.shape[1], max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))):
-        block = flat[:, part].to(dtype)
+    result = torch.empty(tensor[0].numel(), dtype=dtype, device=tensor.device)
+    for part, block in split_blocks(tensor):
         if check:
             check_probabilities(block, regions)
         result[part] = function(block, regions)
@@ -281,11 +277,11 @@ class MemberSums:
             entropy_of_mean = self._entropies(self._probs[:, part] / num_members)
             mean_entropy = self._entropy[:, part] / num_members
             information[part] = (entropy_of_mean - mean_entropy).clip(0, 1).max(0)
-        foreground_mean = math.nan
-        if is_foreground.any():
-            foreground_mean = float(information[is_foreground].mean(dtype=np.float64))
+        in_foreground = information[is_foreground]
+        has_foreground = len(in_foreground) > 0
+        mean = float(in_foreground.mean(dtype=np.float64)) if has_foreground else math.nan
         dice, voxels = _compare_members(self._segmentations, self.structures)
-        return Disagreement(dice, voxels, information.reshape(average.shape[1:]), foreground_mean)
+        return Disagreement(dice, voxels, information.reshape(average.shape[1:]), mean)
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         flat = values.reshape(len(values), -1)

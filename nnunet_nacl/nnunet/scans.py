@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.dicom.series import find_series, image_of_series, orientation_of
+from nnunet_nacl.dicom.series import find_series, image_of_series, most_common_orientation
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.nnunet.dataset import Dataset
@@ -268,7 +268,7 @@ def _orientation(folder: Path, dataset: Dataset) -> str:
     with contextlib.suppress(UserError):  # there are no labels, which is said below
         labels = find_references(dataset.name, dataset.folder)
         names = [name for name in list_folder(labels) if name.endswith(dataset.file_ending)]
-        axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
+        axes = most_common_orientation(labels / name for name in names[:_LOOKED_AT])
     if not axes:
         why = (
             "where the axes of the training's images point is not known (nnUNet_preprocessed has no"

@@ -79,7 +79,7 @@ class Flags:
             UserError: There are too few patients for a share that is given. For the default one
                 nothing is flagged then, and ``why_not`` says why.
         """
-        score = scores.of_scans(bad)
+        score = scores.score_scans(bad)
         are_bad = scores.are_bad(bad)
         is_default = find is None and miss is None
         find = DEFAULT_FIND if is_default else find
@@ -143,11 +143,12 @@ class Flags:
             aims.append(f"{100 * self.find:g} % of the bad scans are flagged")
         if self.miss is not None:
             aims.append(f"at most {100 * self.miss:g} % of all scans are bad and not flagged")
-        found = f"{100 * self.share_found:.0f} %"
-        flagged = f"{100 * self.share_flagged:.0f} %"
+        share_found = f"{100 * self.share_found:.0f} %"
+        share_flagged = f"{100 * self.share_flagged:.0f} %"
         return (
             f"Aim for patients like those of the calibration: {', and '.join(aims)}. "
-            f"Of {scans} {were_bad}; {found} of these and {flagged} of all would be flagged."
+            f"Of {scans} {were_bad}; {share_found} of these and {share_flagged} of all would be"
+            " flagged."
         )
 
 
@@ -251,7 +252,7 @@ def _cost_of_flags(
     are_bad = scores.are_bad(bad)
     n_bad_patients = len(set(scores.patient[are_bad]))
     rate = 1 - find
-    shares = _shares_flagged(scores.of_scans(bad), are_bad, scores.patient, rate, drawn)
+    shares = _shares_flagged(scores.score_scans(bad), are_bad, scores.patient, rate, drawn)
     certainty = -np.array(scores.entropy, float)
     by_entropy = _shares_flagged(certainty, are_bad, scores.patient, rate, drawn)
     if n_bad_patients < patients_needed(rate):

@@ -166,8 +166,8 @@ class ProbabilityCheck:
             return cls(
                 brier=math.nan, brier_of_constant=math.nan, auroc=math.nan, ece=math.nan, n=0
             )
-        are_both_there = is_yes.any() and not is_yes.all()
-        auroc = float(roc_auc_score(is_yes, probabilities)) if are_both_there else math.nan
+        has_both = is_yes.any() and not is_yes.all()
+        auroc = float(roc_auc_score(is_yes, probabilities)) if has_both else math.nan
         return cls(
             brier=float(np.mean((probabilities - is_yes) ** 2)),
             brier_of_constant=float(np.mean((constants - is_yes) ** 2)),

@@ -198,32 +198,32 @@ def learn_recall(
         if (num_true > 0).any():
             patient = rows.case.map(patients).to_numpy()
             learned[str(key)] = _learn_structure(
-                rows, patient, found=reaching[:, 0, structure], added=reaching[:, 1, structure]
+                rows, patient, reaching[:, 0, structure], reaching[:, 1, structure]
             )
     return learned
 
 
 def _learn_structure(
-    rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray, added: np.ndarray
+    rows: pd.DataFrame, patient: np.ndarray, num_found: np.ndarray, num_added: np.ndarray
 ) -> LearnedRecall:
     """What the labels of one structure miss at each threshold.
 
     Args:
         rows: A row for each case, as :func:`learn_recall` takes them.
         patient: (n,) of each case.
-        found: (n, B + 1) true voxels that are added at each threshold.
-        added: (n, B + 1) all voxels that are.
+        num_found: (n, B + 1) true voxels that are added at each threshold.
+        num_added: (n, B + 1) all voxels that are.
     """
     num_true = (rows.TP + rows.FN).to_numpy()
     num_labelled = (rows.TP + rows.FP).to_numpy()
     is_present = num_true > 0
     is_labelled = num_labelled > 0
-    num_missed = rows.FN.to_numpy()[is_present, None] - found[is_present]
+    num_missed = rows.FN.to_numpy()[is_present, None] - num_found[is_present]
     loss = num_missed / num_true[is_present, None]
     mean_by_patient = (
         pd.DataFrame(loss).groupby(pd.factorize(patient[is_present])[0]).mean().to_numpy()
     )
-    ratio = 1 + added[is_labelled] / num_labelled[is_labelled, None]
+    ratio = 1 + num_added[is_labelled] / num_labelled[is_labelled, None]
     no_size = [math.nan] * ratio.shape[1]
     times_larger = np.median(ratio, axis=0).round(4).tolist() if is_labelled.any() else no_size
     return LearnedRecall(
@@ -231,7 +231,7 @@ def _learn_structure(
         # rounding apart, it does not fall
         missed=np.maximum.accumulate(mean_by_patient.mean(axis=0)).tolist(),
         times_larger=times_larger,
-        false_voxels=np.median(added - found, axis=0).tolist(),
+        false_voxels=np.median(num_added - num_found, axis=0).tolist(),
     )
 
 
@@ -278,14 +278,14 @@ class SensitiveAim:
         times_larger = {}
         refused = {}
         for key, name in names.items():
-            of_structure = learned.get(key, LearnedRecall())
-            index = of_structure.threshold_index(recall)
+            learned_recall = learned.get(key, LearnedRecall())
+            index = learned_recall.threshold_index(recall)
             if index is None:
-                refused[name] = of_structure.why_not(recall)
+                refused[name] = learned_recall.why_not(recall)
                 continue
             is_enlarged = index < len(THRESHOLDS)
             thresholds[name] = float(THRESHOLDS[index]) if is_enlarged else None
-            times_larger[name] = of_structure.times_larger[index]
+            times_larger[name] = learned_recall.times_larger[index]
         if not thresholds:
             reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
             raise UserError(f"[[recall={recall:g}]] cannot be had. {reasons}.")

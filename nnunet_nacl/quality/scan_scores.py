@@ -67,7 +67,7 @@ class ScanScores:
         if lengths != {len(self.patient)}:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
-    def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
+    def score_scans(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) score of each scan; NaN without any score.
 
         ``bad`` is, by key of each structure that counts, the Dice below which it is bad.

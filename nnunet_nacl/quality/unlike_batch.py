@@ -178,9 +178,9 @@ def batch_p_value(
     if len(profiles) < FEWEST_SCANS or calibration.n_patients < 2:
         return math.nan
     scores = np.array([calibration.score(profile) for profile in profiles])
-    of_batch = _patient_means(scores, patients)
-    of_calibration = _patient_means(calibration.scores, calibration.patient)
-    return float(mannwhitneyu(of_batch, of_calibration, alternative="greater").pvalue)
+    batch_means = _patient_means(scores, patients)
+    calibration_means = _patient_means(calibration.scores, calibration.patient)
+    return float(mannwhitneyu(batch_means, calibration_means, alternative="greater").pvalue)
 
 
 def find_numbers_that_differ(
@@ -195,17 +195,17 @@ def find_numbers_that_differ(
     from scipy.stats import mannwhitneyu
 
     calibration_profiles = np.array(calibration.values, float)
-    overlap_of = {}
+    overlap_by_name = {}
     for column, name in enumerate(calibration.names):
-        of_batch = _patient_means(profiles[:, column], patients)
-        of_calibration = _patient_means(calibration_profiles[:, column], calibration.patient)
-        if not len(of_batch) or not len(of_calibration):
+        batch_means = _patient_means(profiles[:, column], patients)
+        calibration_means = _patient_means(calibration_profiles[:, column], calibration.patient)
+        if not len(batch_means) or not len(calibration_means):
             continue
-        test = mannwhitneyu(of_batch, of_calibration)
+        test = mannwhitneyu(batch_means, calibration_means)
         if test.pvalue * len(calibration.names) < LEVEL_OF_BATCH:
-            share_above = test.statistic / (len(of_batch) * len(of_calibration))
-            overlap_of[name.removeprefix(LOG)] = min(share_above, 1 - share_above)
-    return sorted(overlap_of, key=overlap_of.__getitem__)[:_MOST_NUMBERS]
+            share_above = test.statistic / (len(batch_means) * len(calibration_means))
+            overlap_by_name[name.removeprefix(LOG)] = min(share_above, 1 - share_above)
+    return sorted(overlap_by_name, key=overlap_by_name.__getitem__)[:_MOST_NUMBERS]
 
 
 def find_stand_outs(

@@ -88,7 +88,7 @@ def _draw_costs(
             continue
         label = f"bad: {name} ({are_bad.sum()} scans)"
         legend.append(Line2D([], [], color=color, linewidth=_LINE_WIDTH, label=label))
-        looked_at, found = _share_found(scores.of_scans(limits), are_bad, scores.patient)
+        looked_at, found = _share_found(scores.score_scans(limits), are_bad, scores.patient)
         axes.step(
             looked_at,
             found,

@@ -288,7 +288,7 @@ def flag_thresholds(calibration: CalibrationCases, weights: Weights, bad: float)
     scores = calibration.learned.scores
     limits = dict.fromkeys(scores.score, bad)
     return smallest_thresholds(
-        scores.of_scans(limits),
+        scores.score_scans(limits),
         scores.are_bad(limits),
         calibration.patient,
         RATE,

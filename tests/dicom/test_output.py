@@ -19,7 +19,7 @@ import pydicom  # noqa: E402
 from nnunet_nacl.calibrator.map_parts import MapQuality  # noqa: E402
 from nnunet_nacl.dicom.codes import SCHEME, read_codes  # noqa: E402
 from nnunet_nacl.dicom.output import DicomMaker, Reported  # noqa: E402
-from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
+from nnunet_nacl.dicom.series import most_common_orientation  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, oblique, scan, write_codes, write_series  # noqa: E402
 from tests.nnunet import untrained  # noqa: E402
@@ -171,7 +171,7 @@ def test_the_axes_are_those_of_the_trainings_labels(
     assert predict(model, study, tmp_path / "found", None, "-codes", codes) == 0
     assert predict(model, study, tmp_path / "given", codes) == 0
     one, other = (next((tmp_path / name).glob("*.nii.gz")) for name in ("found", "given"))
-    assert orientation_of([one]) == "RAS" and one.read_bytes() == other.read_bytes()
+    assert most_common_orientation([one]) == "RAS" and one.read_bytes() == other.read_bytes()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ import SimpleITK as sitk
 pydicom = pytest.importorskip("pydicom", reason="needs pydicom: pip install 'nnunet_nacl[dicom]'")
 
 from nnunet_nacl.dicom import series  # noqa: E402
-from nnunet_nacl.dicom.series import affine_of_series, find_series, image_of_series, orientation_of  # noqa: E402
+from nnunet_nacl.dicom.series import (  # noqa: E402
+    affine_of_series,
+    find_series,
+    image_of_series,
+    most_common_orientation,
+)
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import (  # noqa: E402
     ORIGIN_MM,
@@ -40,7 +45,7 @@ def volume(folder, orientation="LPS") -> sitk.Image:
     (files,) = find_series(folder)[0].values()
     with image_of_series(files, orientation) as path:
         image = sitk.ReadImage(str(path))
-        assert orientation_of([path, path.with_name("absent"), path]) == orientation
+        assert most_common_orientation([path, path.with_name("absent"), path]) == orientation
     assert not path.exists()
     return image
 
@@ -90,7 +95,7 @@ def test_the_image_lies_where_the_headers_say(tmp_path, orientation):
 
 
 def test_no_images_have_no_orientation():
-    assert orientation_of([]) == ""
+    assert most_common_orientation([]) == ""
 
 
 ROW, COLUMN, NORMAL = oblique().T

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nnunet_nacl.metrics.expected_dice import (
     count_expected,
     count_probabilities,
-    dice_of,
+    dice_of_sums,
     expected_dice,
     largest_dice,
 )
@@ -30,10 +30,10 @@ def test_constant_probability_closed_form():
     probs = np.stack([np.full(10, 0.7), np.full(10, 0.3)])
     segmentation = np.array([1] * 4 + [0] * 6)
     sums = count_expected(probs, segmentation)
-    assert dice_of(sums) == pytest.approx([2 * 4 * 0.3 / (10 * 0.3 + 4)])
+    assert dice_of_sums(sums) == pytest.approx([2 * 4 * 0.3 / (10 * 0.3 + 4)])
     assert sums[:, 0] == pytest.approx([3, 4, 1.2])
     nothing = count_expected(probs, segmentation, valid=np.zeros(10, bool))
-    assert np.isnan(dice_of(nothing)).all() and nothing.tolist() == [[0], [0], [0]]
+    assert np.isnan(dice_of_sums(nothing)).all() and nothing.tolist() == [[0], [0], [0]]
 
 
 @pytest.mark.parametrize("regions", [None, NESTED])
@@ -68,9 +68,9 @@ def test_sums_of_parts_add_up_beyond_one_block():
     exact /= np.array(
         [probs[k].sum(dtype=float) + np.count_nonzero(segmentation == k) for k in (1, 2)]
     )
-    assert dice_of(whole) == pytest.approx(exact, rel=1e-12) and dice_of(parts) == pytest.approx(
-        exact, rel=1e-12
-    )
+    assert dice_of_sums(whole) == pytest.approx(exact, rel=1e-12) and dice_of_sums(
+        parts
+    ) == pytest.approx(exact, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def test_a_file_keeps_the_patients(four_scans):
 
 def test_the_worst_structure_that_counts_is_that_of_the_scan(four_scans):
     both = {"1": 0.7, "2": 0.4}  # 0.9 - 0.7 and 0.6 - 0.4; 0.8 - 0.7 and 0.1 - 0.4; ...
-    np.testing.assert_allclose(four_scans.of_scans(both), [0.2, -0.3, -0.7, 0.0], atol=1e-9)
+    np.testing.assert_allclose(four_scans.score_scans(both), [0.2, -0.3, -0.7, 0.0], atol=1e-9)
     lesion = {"2": 0.4}
-    np.testing.assert_allclose(four_scans.of_scans(lesion), [0.2, -0.3, 0.4, NAN], atol=1e-9)
+    np.testing.assert_allclose(four_scans.score_scans(lesion), [0.2, -0.3, 0.4, NAN], atol=1e-9)
 
 
 def test_a_scan_with_a_dice_below_a_limit_is_bad(four_scans):
