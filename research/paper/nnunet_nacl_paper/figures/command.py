@@ -231,7 +231,7 @@ class _DatasetFigures:
         shares = settings.by_number(trainers, "train", all_cases)
         if not shares:
             return []
-        lines: dict[str, dict[str, dict[float, Interval]]] = {}
+        lines: dict[str, dict[str, Mapping[float, Interval]]] = {}
         for key in RANK_METRICS:
             lines[SHORT[key]] = {}
             for label, names in zip(settings.short(list(shares)), shares.values()):
