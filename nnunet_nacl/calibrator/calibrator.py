@@ -32,7 +32,7 @@ from nnunet_nacl.cases.record import RECORDS, find_record
 from nnunet_nacl.command_lines import calibrate_command
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.nnunet.places import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -223,13 +223,13 @@ class Calibrator:
             f"The calibration was fitted with {' and '.join(differing)}: its numbers hold less."
         ]
 
-    def used_map(self) -> UsedMap | None:
-        """How documents name the map: file, SHA-256, and the little of it that a viewer or registry
-        shows."""
+    def used_map(self) -> dict[str, Any] | None:
+        """How documents name the map, in JSON values: file, SHA-256, and the little of it that a
+        viewer or registry shows."""
         if self.calibration_map is None or self.path is None:
             return None
         fitted = self.calibration_map.fitted
-        return {
+        used: UsedMap = {
             "file": os.path.abspath(self.path),
             "sha256": checksum(self.path),
             "form": self.calibration_map.form,
@@ -238,6 +238,7 @@ class Calibrator:
             "effect": {name: fitted.effect[name] for name in _HEADLINE if name in fitted.effect},
             "scope": self.calibration_map.origin.scope,
         }
+        return encode(used)
 
 
 def _why_nothing_is_learned(path: Path, calibration_map: CalibrationMap) -> str:
