@@ -38,11 +38,11 @@ def delivered_text(delivered: DeliveredScans, name: str, with_slicer: bool) -> s
         )
         lines.append(f"note: {kept}; remove it to have them made anew.")
     lines.append(f"segmentations: {output}")
-    if delivered.review_list.aims.sensitive is not None:
-        lines.append(delivered.review_list.aims.sensitive.text(str(output / SENSITIVE)))
+    if delivered.review_list.run.aims.sensitive is not None:
+        lines.append(delivered.review_list.run.aims.sensitive.text(str(output / SENSITIVE)))
     if delivered.maps:
         lines.append(f"maps: {output / MAPS}/{name.upper()}/   ({', '.join(delivered.maps)})")
-    n_waiting = list(delivered.review_list.about.problems.values()).count(NOT_YET)
+    n_waiting = list(delivered.review_list.run.problems.values()).count(NOT_YET)
     if n_waiting:
         lines.append(
             f"{n_waiting} {name}s of other parts are not done yet, or failed; their own run says"
@@ -76,7 +76,7 @@ def _list_lines(delivered: DeliveredScans, name: str) -> list[str]:
     chosen = sorted(listed.cases("is_random"))
     if chosen:
         lines.append(f"Chosen by chance, to be looked at too: {one_line(some(chosen, _SHOWN))}")
-    lines += [f"note: {note}" for note in listed.about.notes]
+    lines += [f"note: {note}" for note in listed.run.notes]
     lines.append(f"\nlist: {output / PAGE}")
     lines += [f"      {output / table}" for table in (REVIEW, STRUCTURES, SCANS)]
     if any(listed.records[case].findings for case in listed.scans.index):

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             network=network,
             wanted=settings_from(ListSettings, args, also=also),
             reading=reading,
-            output=settings_from(Output, args, command=shlex.join(["nnunet_nacl", *args.argv])),
+            writing=settings_from(Output, args, command=shlex.join(["nnunet_nacl", *args.argv])),
             calibration_map=args.map,
         )
     print_not_counted(args, delivered.bad, delivered.structure_names)

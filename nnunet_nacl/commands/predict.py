@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.groups import read_groups
+from nnunet_nacl.dicom.codes import read_codes
+from nnunet_nacl.dicom.output import DicomMaker
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.predicted import on_present_device
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -23,9 +29,9 @@ from nnunet_nacl.settings import (
     ScanSettings,
     settings_of,
 )
-from nnunet_nacl.worklist.case_delivery import plan_delivery
+from nnunet_nacl.worklist.aims import read_aims
 from nnunet_nacl.worklist.deliver import DeliveredScans, deliver
-from nnunet_nacl.worklist.sources import make_dicom_maker, predict_run
+from nnunet_nacl.worklist.run import Run
 
 _LOG = logging.getLogger(__name__)
 _MUTUAL_INFORMATION = "mutual_information"
@@ -119,7 +125,7 @@ def predict(
         network=on_present_device(settings_of(NetworkSettings, arguments)),
         wanted=settings_of(ListSettings, arguments),
         reading=settings_of(ScanSettings, arguments),
-        output=settings_of(Output, arguments),
+        writing=settings_of(Output, arguments),
         calibration_map=calibration_map,
     )
 
@@ -131,7 +137,7 @@ def predict_scans(
     network: NetworkSettings,
     wanted: ListSettings,
     reading: ScanSettings,
-    output: Output,
+    writing: Output,
     calibration_map: str | PathLike | None = None,
 ) -> DeliveredScans:
     """The recipe of :func:`predict`, with its settings collected and a device that is here."""
@@ -139,26 +145,98 @@ def predict_scans(
         trained = TrainedModel.open(model, network.folds, network.checkpoint)
         map_path = None if calibration_map is None else Path(calibration_map)
         calibrator = Calibrator.of_model(trained, map_path)
-        delivery = plan_delivery(
-            wanted,
-            trained.dataset,
-            calibrator,
-            Path(output.output),
-            num_networks=len(trained.folds),
-        )
+        aims = read_aims(wanted, trained.labels, calibrator, len(trained.folds))
         source = Images.find(
-            trained, network, scans, reading, with_disagreement=_MUTUAL_INFORMATION in delivery.maps
+            trained, network, scans, reading, with_disagreement=_MUTUAL_INFORMATION in aims.maps
         )
-        dicom = make_dicom_maker(source, scans, reading)
-        patients = None if wanted.groups is None else read_groups(wanted.groups, source.names)
-        run = predict_run(source, calibrator, scans, reading, patients, output.command)
+        run = Run(
+            dataset=trained.dataset,
+            calibrator=calibrator,
+            aims=aims,
+            dicom=_make_dicom_maker(source, scans, reading),
+            patients=None if wanted.groups is None else read_groups(wanted.groups, source.names),
+            writing=writing,
+            reading=reading,
+            source=scans,
+            arguments=(PREDICT_ARGUMENTS, _describe_part(scans, reading)),
+            document=_describe_prediction(source, calibrator, scans),
+            notes=_notes_on_prediction(source, calibrator),
+        )
         for note in (*calibrator.missing, *calibrator.other_inference(network.inference)):
             _LOG.info("note: %s", note)
-        return deliver(
-            source,
-            replace(delivery, dicom=dicom),  # which needs the source, and that the delivery's maps
-            run,
-            output,
-            title="predicting",
-            with_slicer=wanted.slicer,
+        return deliver(source, run, title="predicting")
+
+
+def _describe_part(folder: Path, reading: ScanSettings) -> dict[str, Any]:
+    """What tells a run's output from that of others; UserError where there is no such part."""
+    num_parts = reading.num_parts
+    part = reading.part
+    if not 0 <= part < num_parts:
+        raise UserError(
+            f"[[part]] must be from 0 to {num_parts - 1} for [[num_parts={num_parts}]], got {part}."
         )
+    return {
+        "list_of_lists_or_source_folder": str(folder.resolve()),
+        "generated_by": "nnunet_nacl predict",
+        "num_parts": num_parts,
+        "part_id": part,
+    }
+
+
+def _describe_prediction(source: Images, calibrator: Calibrator, folder: Path) -> dict[str, Any]:
+    """What prediction.json says of scans, networks and map."""
+    model = source.model
+    compared_with = "the training" if len(model.training.sizes_mm) else None
+    return {
+        "images": str(folder.resolve()),
+        "model": {
+            "folder": str(model.folder.resolve()),
+            "dataset": model.dataset.name,
+            "trainer": model.trainer,
+            "configuration": model.configuration,
+            "checkpoint": model.checkpoint,
+            "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
+            "files_sha256": dict(model.file_hashes),
+        },
+        "calibrated": calibrator.log_odds_map is not None,
+        "calibration_map": encode(calibrator.used_map()),
+        "step_size": source.network.step_size,
+        "mirroring": source.network.mirroring,
+        "training_range": compared_with,
+    }
+
+
+def _notes_on_prediction(source: Images, calibrator: Calibrator) -> list[str]:
+    """What whoever uses the list must know: what the model lacks, and where its map is unsure."""
+    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in calibrator.missing]
+    notes += calibrator.other_inference(source.network.inference)
+    notes += calibrator.caveats((), several=len(source.model.folds) > 1)
+    return notes
+
+
+def _make_dicom_maker(source: Images, folder: Path, reading: ScanSettings) -> DicomMaker | None:
+    """What writes the objects of DICOM series; None for other scans.
+
+    Args:
+        source: The scans, and the networks.
+        folder: Of the scans, for messages.
+        reading: With the file of codes, and the orientation that was asked for.
+
+    Raises:
+        UserError: Codes are missing, or something is given that other scans do not need.
+    """
+    if not source.orientation:
+        if reading.codes or reading.orientation:
+            raise UserError(
+                f"[[codes]] and [[orientation]] go with DICOM series; {folder} holds other images."
+            )
+        return None
+    names = list(source.labels.structures.values())
+    if reading.codes is None:
+        raise UserError(
+            f"{folder} holds DICOM series: give [[codes]] FILE, with a code for {', '.join(names)}."
+        )
+    serial = source.model.hashes[0]
+    if len(source.model.hashes) > 1:
+        serial = hashlib.sha256("".join(source.model.hashes).encode()).hexdigest()
+    return DicomMaker(read_codes(Path(reading.codes), names), source.model.folder.name, serial)

@@ -3,27 +3,31 @@ list."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibrator.map_file import APPLIED_FILE, read_applied_map_digest
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_ours, to_json_text, write_atomically
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.files import check_ours, checksum, to_json_text, write_atomically
+from nnunet_nacl.json_files import encode, read_dict
+from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.reports.rendering import write_page
 from nnunet_nacl.settings import BadSpec, ListSettings, Output, settings_of
-from nnunet_nacl.worklist.case_delivery import plan_delivery
+from nnunet_nacl.worklist.aims import read_aims
 from nnunet_nacl.worklist.deliver import DeliveredScans, deliver
 from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.worklist.outcome import read_outcome
 from nnunet_nacl.worklist.outcome_document import Outcome
 from nnunet_nacl.worklist.outcome_text import outcome_page
-from nnunet_nacl.worklist.sources import review_run
+from nnunet_nacl.worklist.run import Run
 
 
 def review(
@@ -86,34 +90,70 @@ def review(
         ['case_0_entropy.nii.gz']
     """
     arguments = locals()
+    wanted = settings_of(ListSettings, arguments)
+    writing = settings_of(Output, arguments)
     with trusting(trust_checkpoint):
         folder = PredictionFolder.open(
             predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
         )
-        return review_folder(
-            folder,
-            settings_of(ListSettings, arguments),
-            settings_of(Output, arguments),
-            calibration_map,
-        )
+        return review_folder(folder, wanted, writing, calibration_map)
 
 
 def review_folder(
     folder: PredictionFolder,
     wanted: ListSettings,
-    output: Output,
+    writing: Output,
     calibration_map: str | PathLike | None,
 ) -> DeliveredScans:
     """The recipe of :func:`review`, of an opened folder and with its settings collected."""
     if calibration_map is None:
-        calibrator = Calibrator(missing=("give the calibration map that predicts it.",))
+        calibrator = Calibrator(missing=("give the map that predicts it, [[calibration_map]].",))
     else:
         calibrator = Calibrator.of_folder(Path(calibration_map), folder)
-    delivery = plan_delivery(
-        wanted, folder.dataset, calibrator, Path(output.output), num_networks=None
+    aims = read_aims(wanted, folder.labels, calibrator, None)
+    place = os.path.abspath(folder.folder)
+    made_by = {"generated_by": "nnunet_nacl review"}
+    run = Run(
+        dataset=folder.dataset,
+        calibrator=calibrator,
+        aims=aims,
+        writing=writing,
+        source=folder.folder,
+        arguments=("review_args.json", made_by | {"predictions": place}),
+        document=_describe_predictions(folder, calibrator),
+        notes=calibrator.notes,
+        applied=_applied_map(folder.folder, calibrator),
     )
-    run = review_run(folder, calibrator, output.command)
-    return deliver(folder, delivery, run, output, title="measuring", with_slicer=wanted.slicer)
+    return deliver(folder, run, title="measuring")
+
+
+def _describe_predictions(folder: PredictionFolder, calibrator: Calibrator) -> dict[str, Any]:
+    """What prediction.json says of predictions and map; UserError where they have no
+    probabilities."""
+    place = folder.folder
+    if next(place.glob("*.npz"), None) is None:
+        raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
+    return {
+        "predictions": {"folder": os.path.abspath(place)} | read_applied_map_digest(place),
+        "dataset": folder.dataset.name,
+        "form": "least certain region of each voxel" if folder.labels.regions else "classes",
+        "structures": folder.labels.structures,
+        "calibration_map": encode(calibrator.used_map()),
+    }
+
+
+def _applied_map(folder: Path, calibrator: Calibrator) -> dict[str, Any]:
+    """By which map the output is calibrated, and what from; empty where it is not."""
+    applied: dict[str, Any] = {}
+    if (folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+        applied = read_dict(folder / APPLIED_FILE)
+    elif calibrator.path is not None:
+        applied = {
+            "applied_to": str(folder.resolve()),
+            "map": str(calibrator.path.resolve()),
+            "map_sha256": checksum(calibrator.path),
+        }
+    return applied | {"generated_by": "nnunet_nacl review"} if applied else {}
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,12 @@ from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, claim_output, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, find_records, records_of
-from nnunet_nacl.settings import Output
-from nnunet_nacl.worklist.case_delivery import CaseDelivery
-from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES, places_of_list, remove_list
+from nnunet_nacl.worklist.list_files import DOCUMENT, places_of_list, remove_list
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.prediction_document import prediction_document
-from nnunet_nacl.worklist.review_list import About, ReviewList, review_list
+from nnunet_nacl.worklist.review_list import ReviewList, review_list
+from nnunet_nacl.worklist.run import Run
 from nnunet_nacl.worklist.slicer import check_images, write_mapping
-from nnunet_nacl.worklist.sources import Run
 
 NOT_YET = "not predicted yet, or failed: run the part that has it (again)."
 
@@ -44,19 +42,28 @@ class DeliveredScans:
         failed: By name why a scan of this part could not be done.
         lost_pages: By place in the output folder why a page could not be made; all other files are
             whole.
-        output: The folder; its index.html shows the list.
-        structure_names: Of all structures, by nnU-Net's key.
-        maps: Kinds of the images of the uncertainty.
         kept_masks: Scans whose masks for 3D Slicer lay there before, and were left as they are.
     """
 
     review_list: ReviewList
     failed: Mapping[str, str]
     lost_pages: Mapping[str, str]
-    output: Path
-    structure_names: Mapping[str, str]
-    maps: tuple[str, ...] = ()
     kept_masks: Sequence[str] = ()
+
+    @property
+    def output(self) -> Path:
+        """The folder; its index.html shows the list."""
+        return self.review_list.run.output
+
+    @property
+    def structure_names(self) -> Mapping[str, str]:
+        """Of all structures, by nnU-Net's key."""
+        return self.review_list.run.dataset.labels.structures
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Kinds of the images of the uncertainty."""
+        return self.review_list.run.aims.maps
 
     @property
     def scans(self) -> pd.DataFrame:
@@ -77,14 +84,10 @@ class DeliveredScans:
 
         None: nothing is bad.
         """
-        flags = self.review_list.aims.flags
-        if flags is None:
+        bad = self.review_list.run.aims.bad
+        if bad is None:
             return None
-        bad = {}
-        for key, name in self.structure_names.items():
-            if name in flags.bad:
-                bad[key] = flags.bad[name]
-        return bad
+        return {key: bad[name] for key, name in self.structure_names.items() if name in bad}
 
     @property
     def flagged(self) -> list[str]:
@@ -94,18 +97,10 @@ class DeliveredScans:
     @property
     def notes(self) -> list[str]:
         """What whoever uses the list must know, in sentences."""
-        return list(self.review_list.about.notes)
+        return list(self.review_list.run.notes)
 
 
-def deliver(
-    source: Source,
-    delivery: CaseDelivery,
-    run: Run,
-    output: Output,
-    *,
-    title: str = "",
-    with_slicer: bool = False,
-) -> DeliveredScans:
+def deliver(source: Source, run: Run, *, title: str = "") -> DeliveredScans:
     """Do every case of a source, or of the run's part of it, and write the list of all.
 
     The output becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and
@@ -115,55 +110,50 @@ def deliver(
 
     Args:
         source: Of the cases.
-        delivery: What is measured of each, and written.
-        run: Where they come from.
-        output: How the work is done, and whether all cases are done again.
+        run: What is asked, and how.
         title: Of the progress bar.
-        with_slicer: Write what SegmentationReview of 3D Slicer opens.
 
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done. A part that
             has no case is none.
     """
-    if FRACTIONAL in delivery.maps and delivery.dicom is None:
+    if FRACTIONAL in run.aims.maps and run.dicom is None:
         raise UserError(
-            f"[[maps]] {FRACTIONAL} goes with DICOM series; {run.folder} holds other images."
+            f"[[maps]] {FRACTIONAL} goes with DICOM series; {run.source} holds other images."
         )
-    again = output.overwrite
-    images = {name: source.image(name) for name in source.names} if with_slicer else {}
-    if with_slicer:
-        check_images(images.values(), delivery.output)
-    delivery = replace(delivery, replace_others=again)
+    images: dict[str, Path] = {}
+    if run.aims.wanted.slicer:
+        images = {name: source.image(name) for name in source.names}
+        check_images(images.values(), run.output)
 
-    with _open_run(source, delivery, run, again) as plan:
+    with _open_run(source, run) as plan:
         outcomes_of_part = records_of(
             source,
-            delivery,
-            delivery.output / RECORDS,
-            names=run.names_of_part(source.names),
-            jobs=output.num_processes,
-            title=title if output.progress else "",
+            run,
+            run.output / RECORDS,
+            names=_names_of_part(source, run),
+            jobs=run.writing.num_processes,
+            title=title if run.writing.progress else "",
             plan=plan,
         )
         outcomes = dict(outcomes_of_part)
         # the part that writes the list last knows what all have finished
-        with locked(_list_lock(delivery.output)):
-            progress = _progress_of_all(source, delivery, run, outcomes)
-            listed, lost_pages = _write_list(source, delivery, run, progress)
+        with locked(_list_lock(run.output)):
+            listed, lost_pages = _write_list(source, run, outcomes)
 
     failed = _check_failed(source, run, outcomes)
-    kept_masks: list[str] = (
-        _write_slicer_files(listed, images, delivery.output) if with_slicer else []
-    )
+    kept_masks: list[str] = []
+    if run.aims.wanted.slicer:
+        images_in_order = {case: images[case] for case in listed.scans.index}
+        kept_masks = write_mapping(run.output, images_in_order, run.dataset.file_ending)
     return DeliveredScans(
-        review_list=listed,
-        failed=failed,
-        lost_pages=lost_pages,
-        output=delivery.output,
-        structure_names=delivery.dataset.labels.structures,
-        maps=delivery.maps,
-        kept_masks=kept_masks,
+        review_list=listed, failed=failed, lost_pages=lost_pages, kept_masks=kept_masks
     )
+
+
+def _names_of_part(source: Source, run: Run) -> list[str]:
+    """Of all cases those that this part of the run does."""
+    return list(source.names[run.reading.part :: run.reading.num_parts])
 
 
 def _check_failed(
@@ -175,11 +165,11 @@ def _check_failed(
     """
     failed = _reasons_of_failed(outcomes)
     is_any_finished = len(failed) < len(outcomes)
-    if run.part == 0:
+    if run.reading.part == 0:
         failed |= _unusable(source)
     failed = dict(sorted(failed.items()))
     if failed and not is_any_finished:
-        raise UserError(f"{run.folder}: no case could be done.{list_problems(failed)}")
+        raise UserError(f"{run.source}: no case could be done.{list_problems(failed)}")
     return failed
 
 
@@ -196,36 +186,29 @@ def _unusable(source: Source) -> dict[str, str]:
     return {name: one_line(problem) for name, problem in source.problems.items()}
 
 
-def _write_slicer_files(listed: ReviewList, images: Mapping[str, Path], output: Path) -> list[str]:
-    """Write what 3D Slicer opens; the scans whose masks lay there already."""
-    images_in_order = {case: images[case] for case in listed.scans.index}
-    return write_mapping(output / PAGES, output, images_in_order, listed.about.file_ending)
-
-
 def _list_lock(output: Path) -> Path:
     return output / ".nnunet_nacl.list.lock"
 
 
 @contextlib.contextmanager
-def _open_run(
-    source: Source, delivery: CaseDelivery, run: Run, again: bool
-) -> Iterator[RecordPlan]:
+def _open_run(source: Source, run: Run) -> Iterator[RecordPlan]:
     """Hold the output folder while cases are done; gives what is to be done.
 
     The list of an earlier run, and what is of other predictions, is removed first. Files of others
     that would be replaced or removed are refused before anything is written.
     """
-    output = delivery.output
+    output = run.output
     records = output / RECORDS
     names = list(source.names)
     places = [*places_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
-    with open_output(output, [run.folder], delivery.dataset, run.arguments, places, part=run.part):
-        plan = find_records(source, delivery, records, run.names_of_part(names), again)
-        no_longer_there: list[str] = (
-            _cases_of_others(records, set(names)) if isinstance(source, PredictionFolder) else []
-        )
-        _check_files(delivery, plan.to_do, no_longer_there)
-        claim_output(output, delivery.dataset, run.arguments)
+    part = run.reading.part
+    with open_output(output, [run.source], run.dataset, run.arguments, places, part=part):
+        plan = find_records(source, run, records, _names_of_part(source, run), run.replace_others)
+        no_longer_there: list[str] = []
+        if isinstance(source, PredictionFolder):
+            no_longer_there = _cases_of_others(records, set(names))
+        _check_files(run, plan.to_do, no_longer_there)
+        claim_output(output, run.dataset, run.arguments)
         with locked(_list_lock(output)):
             remove_list(output)
         # which a run wrote, or open_output would have refused it
@@ -233,25 +216,23 @@ def _open_run(
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
         for name in no_longer_there:  # nothing of other predictions may lie beside these
-            delivery.files_of(name).settle(())  # keeps none of its files
+            run.files_of(name).settle(())  # keeps none of its files
             record_path(records, name).unlink(missing_ok=True)
         yield plan
 
 
-def _check_files(
-    delivery: CaseDelivery, to_do: Collection[str], no_longer_there: Iterable[str]
-) -> None:
+def _check_files(run: Run, to_do: Collection[str], no_longer_there: Iterable[str]) -> None:
     """UserError, before any work, where files of others would be replaced or removed.
 
     So it is where a record would be written over a file that is none.
     """
-    check_records(delivery.output / RECORDS, to_do)
+    check_records(run.output / RECORDS, to_do)
     others: list[Path] = []
     for name in to_do:
-        files = delivery.files_of(name)
-        others += files.in_the_way({*delivery.places(name), *files.known_places})
+        files = run.files_of(name)
+        others += files.in_the_way({*run.places(name), *files.known_places})
     for name in no_longer_there:
-        files = delivery.files_of(name)
+        files = run.files_of(name)
         others += files.others(files.known_places)
     check_no_others(
         sorted(others),
@@ -266,77 +247,48 @@ def _cases_of_others(records: Path, names: set[str]) -> list[str]:
     return sorted(cases - names)
 
 
-@dataclass(frozen=True)
-class _Progress:
-    """What all parts of a run have done.
-
-    Attributes:
-        done: By name, the record of each case that is finished.
-        failed: By name, why others could not be done, as far as this part knows.
-        waiting: Names of those that other parts have not finished.
-    """
-
-    done: Mapping[str, CaseRecord]
-    failed: Mapping[str, str]
-    waiting: Sequence[str]
-
-
-def _progress_of_all(
-    source: Source, delivery: CaseDelivery, run: Run, outcomes: Mapping[str, CaseRecord | Failed]
-) -> _Progress:
-    """What this part and the others have done; ``outcomes`` are of this one."""
-    names = list(source.names)
-    known = outcomes
-    if run.num_parts > 1:
-        known = find_records(source, delivery, delivery.output / RECORDS, names).found
-    done = {name: outcome for name, outcome in known.items() if isinstance(outcome, CaseRecord)}
-    failed = {
-        name: reason for name, reason in _reasons_of_failed(outcomes).items() if name not in done
-    }
-    waiting = [name for name in names if name not in done and name not in failed]
-    failed |= _unusable(source)
-    return _Progress(done, dict(sorted(failed.items())), waiting)
-
-
 def _write_list(
-    source: Source, delivery: CaseDelivery, run: Run, progress: _Progress
+    source: Source, run: Run, outcomes: Mapping[str, CaseRecord | Failed]
 ) -> tuple[ReviewList, dict[str, str]]:
-    """Write the list, its pages and prediction.json.
+    """Write the list of what this part and the others have done, its pages and prediction.json.
+
+    ``outcomes`` are of this part.
 
     Returns:
         The list, and by place why a page could not be made.
     """
+    known = outcomes
+    if run.reading.num_parts > 1:
+        known = find_records(source, run, run.output / RECORDS, source.names).found
+    done: dict[str, CaseRecord] = {}
+    for name, outcome in sorted(known.items()):
+        if isinstance(outcome, CaseRecord):
+            done[name] = outcome
+    failed = _reasons_of_failed(outcomes)
+    failed = {name: reason for name, reason in failed.items() if name not in done}
+    waiting = [name for name in source.names if name not in done and name not in failed]
+    failed = dict(sorted((failed | _unusable(source)).items()))
+
     notes = list(run.notes)
     if "predictions" in run.document:  # of `review`; `predict` has them in its notes
-        notes += delivery.calibrator.caveats(progress.done)
-    about = About(
-        title=str(delivery.dataset.name or delivery.dataset.folder.name),
-        file_ending=delivery.dataset.file_ending,
-        run=_name_of_run(source, delivery, run, progress.done),
-        problems={**progress.failed, **dict.fromkeys(progress.waiting, NOT_YET)},
+        notes += run.calibrator.caveats(done)
+    finished = replace(
+        run,
+        name=_name_of_run(source, run, done),
+        problems=failed | dict.fromkeys(waiting, NOT_YET),
         notes=notes,
-        document=run.document,
     )
-    records = [progress.done[name] for name in sorted(progress.done)]
-    listed = review_list(records, delivery.calibrator, delivery.aims, about, run.patients)
-    lost_pages = write_list(listed, delivery.output)
-    document = prediction_document(
-        listed,
-        command=run.command,
-        maps=delivery.maps,
-        failed=progress.failed,
-        waiting=progress.waiting,
-    )
-    write_atomically(delivery.output / DOCUMENT, to_json_text(document))
+    listed = review_list(done.values(), finished)
+    lost_pages = write_list(listed)
+    document = prediction_document(listed, failed, waiting)
+    write_atomically(run.output / DOCUMENT, to_json_text(document))
     return listed, lost_pages
 
 
-def _name_of_run(
-    source: Source, delivery: CaseDelivery, run: Run, done: Mapping[str, CaseRecord]
-) -> str:
+def _name_of_run(source: Source, run: Run, done: Mapping[str, CaseRecord]) -> str:
     """What marks are kept under: a run that goes on with the same cases keeps its marks."""
     digests = {name: _digests(source, name, done.get(name)) for name in sorted(source.names)}
-    identity = [os.path.abspath(delivery.output), run.document, digests]
+    identity = [os.path.abspath(run.output), run.document, digests]
     return hashlib.sha256(to_json_text(identity).encode()).hexdigest()[:12]
 
 

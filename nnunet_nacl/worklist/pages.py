@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -16,15 +16,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_pictures, record_path
+from nnunet_nacl.command_lines import editor_lines
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.reports.rendering import render_page, write_page
-from nnunet_nacl.worklist.editors import editor_lines
-from nnunet_nacl.worklist.list_files import PAGE, page_of, remove_list
-from nnunet_nacl.worklist.list_tables import csv_texts
+from nnunet_nacl.worklist.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.worklist.pictures import PlaceOnPage
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, volumes_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
-from nnunet_nacl.worklist.strip import make_strip
 
 LARGEST_PICTURES = 8_500_000
 """Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10
@@ -33,16 +31,22 @@ MB."""
 _MOST_STRUCTURES = 4  # of more, the worst are shown
 _FOR_SCRIPT = ("slices", "of", "axis")  # what scan.js reads of the pictures, beside the place
 
+# The strip of all scans as dots along their score.
+_BINS = 80  # from 0 to 1; dots of one bin lie on each other
+_HEIGHT = 120  # pixels of the highest pile of dots
+_DOT = 9  # pixels from one dot to the next on it
+_LEFT = 4  # where the axis begins, in percent of the width
+_WIDTH = 92  # of the axis, likewise
+_WITHOUT_SCORE = 1.5  # where dots of scans without a score are, likewise
 
-def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
+_Dice = TypeVar("_Dice", float, pd.Series)
+
+
+def write_list(listed: ReviewList) -> dict[str, str]:
     """Write the tables and pages of a list in place of those of an earlier run.
 
     Tables come first. A page that cannot be made costs itself alone: it is left out, and no other
     page leads to it.
-
-    Args:
-        listed: The list.
-        output: Folder that it is written to.
 
     Returns:
         By place in the output folder why a page could not be made; empty where all are there.
@@ -50,14 +54,16 @@ def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
     Raises:
         UserError: A table cannot be written.
     """
+    output = listed.run.output
     remove_list(output)  # another part may have written one
-    for name, text in csv_texts(listed).items():
+    tables = csv_texts(listed.scans, listed.structures, listed.records, listed.run.problems)
+    for name, text in tables.items():
         write_atomically(output / name, text)
-    problems = _write_scan_pages(listed, output)
+    problems = _write_scan_pages(listed)
     if problems:
         listed = _without_pages(listed, problems)
         # once more: their neighbours led to those that are not there
-        problems |= _write_scan_pages(listed, output)
+        problems |= _write_scan_pages(listed)
         listed = _without_pages(listed, problems)
     reason = write_page(output / PAGE, partial(review_page, listed))
     if reason is not None:
@@ -65,12 +71,12 @@ def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
     return problems
 
 
-def _write_scan_pages(listed: ReviewList, output: Path) -> dict[str, str]:
+def _write_scan_pages(listed: ReviewList) -> dict[str, str]:
     """Write the page of each scan that has one; by place why one could not be made."""
     problems = {}
     for case in listed.cases("has_page"):
         place = page_of(case)
-        reason = write_page(output / place, partial(scan_page, listed, case, output))
+        reason = write_page(listed.run.output / place, partial(scan_page, listed, case))
         if reason is not None:
             problems[place] = reason
     return problems
@@ -147,14 +153,10 @@ def review_page(listed: ReviewList) -> str:
     )
 
 
-def scan_page(listed: ReviewList, case: str, output: Path) -> str:
-    """The page of a scan.
-
-    Args:
-        listed: The list, which gives its neighbours.
-        case: The scan.
-        output: Folder of the list; the record of the scan in it holds the pictures.
-    """
+def scan_page(listed: ReviewList, case: str) -> str:
+    """The page of a scan, with links to its neighbours in the list; its record in the output folder
+    holds the pictures."""
+    output = listed.run.output
     scan = listed.scans.loc[case]
     record = listed.records[case]
     pictures = read_pictures(record_path(output / RECORDS, case))
@@ -181,7 +183,7 @@ def scan_page(listed: ReviewList, case: str, output: Path) -> str:
         structure_of_place=structure,
         place=place,
         data=Markup(json_for_script),
-        editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
+        editors=editor_lines(record.image, output / f"{case}{listed.run.dataset.file_ending}"),
     )
 
 
@@ -211,3 +213,88 @@ def _render(template: str, scripts: tuple[str, ...], listed: ReviewList, **value
         volumes_text=volumes_text,
         **values,
     )
+
+
+class Dot(NamedTuple):
+    """A scan on the strip.
+
+    Attributes:
+        scan: Row of :attr:`~nnunet_nacl.worklist.review_list.ReviewList.scans`.
+        value: What the axis says of it; NaN without a score.
+        x: Place across, in percent of the width.
+        up: Pixels above the lowest dot.
+    """
+
+    scan: Any
+    value: float
+    x: float
+    up: float
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Places of all that is drawn; across in percent of the width, up in pixels.
+
+    Attributes:
+        dots: Of all scans, flagged ones first.
+        limit: Value and place of the limit of predicted Dice that flags; None where there is none.
+        ticks: Place of each tick, by its text.
+        height: Of all dots.
+        is_less_bad: Whether values are predicted Dice minus the Dice below which it is bad, since
+            that differs between structures.
+    """
+
+    dots: list[Dot]
+    limit: tuple[float, float] | None
+    ticks: dict[str, float]
+    height: float
+    is_less_bad: bool
+
+
+def make_strip(listed: ReviewList) -> Strip:
+    """The strip of a list.
+
+    A score is shown as a predicted Dice where one Dice is bad for all structures. The limit is the
+    edge of a bin.
+    """
+    limits_of_bad = {0.0}
+    limit_of_score = 0.0
+    if listed.run.aims.flags is not None:
+        limits_of_bad = set(listed.run.aims.flags.bad.values())
+        limit_of_score = listed.run.aims.flags.threshold or 0.0
+    lowest = -1.0
+    dice_of_zero = 0.0  # the predicted Dice that a score of 0 stands for
+    if len(limits_of_bad) == 1:
+        lowest = 0.0
+        dice_of_zero = min(limits_of_bad)
+
+    scans = listed.scans.sort_values(["is_flagged", "is_random"], ascending=False)
+    # bins begin at the limit, so that none lies on both sides of it
+    bins = np.ceil((scans.score - limit_of_score) * _BINS)
+    middles = (bins - 0.5) / _BINS + limit_of_score
+    n_below = scans.groupby(middles.fillna(math.inf)).cumcount()
+    step = min(_DOT, _HEIGHT / max(n_below.max(), 1))
+    dots = map(
+        Dot,
+        scans.itertuples(),
+        scans.score + dice_of_zero,
+        _place_across(middles + dice_of_zero, lowest).fillna(_WITHOUT_SCORE),
+        n_below * step,
+    )
+    limit = None
+    if listed.has_limit:
+        value = limit_of_score + dice_of_zero
+        limit = (value, _place_across(value, lowest))
+    ticks = np.linspace(lowest, 1, 6).round(1).tolist()
+    return Strip(
+        dots=list(dots),
+        limit=limit,
+        ticks={f"{tick:g}": _place_across(tick, lowest) for tick in ticks},
+        height=step * n_below.max() + 2 * _DOT,
+        is_less_bad=len(limits_of_bad) > 1,
+    )
+
+
+def _place_across(dice: _Dice, lowest: float) -> _Dice:
+    """Place on an axis from ``lowest`` to 1, in percent of the width."""
+    return _LEFT + _WIDTH * (dice - lowest) / (1 - lowest)

@@ -128,43 +128,35 @@ class PredictionRecord(TypedDict):
 
 
 def prediction_document(
-    listed: ReviewList,
-    *,
-    command: str,
-    maps: Sequence[str],
-    failed: Mapping[str, str],
-    waiting: Sequence[str],
+    listed: ReviewList, failed: Mapping[str, str], waiting: Sequence[str]
 ) -> dict[str, Any]:
     """The content of prediction.json, see :class:`PredictionRecord`.
 
     Args:
-        listed: The list, and what its ``about`` says of cases, networks, map and settings.
-        command: As it was given.
-        maps: Kinds of the images of the uncertainty.
+        listed: The list of a run.
         failed: By name why scans failed.
         waiting: Names of the scans of other parts that are not done yet.
     """
-    threshold = LOWEST_MEMBERS_DICE if listed.has_members else None
-    random_check = sorted(listed.cases("is_random")) if listed.aims.also else None
+    run = listed.run
     return {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "run": listed.about.run,
+        "run": run.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
-        "maps": list(maps),
-        **listed.about.document,
+        "command": run.writing.command,
+        "maps": list(run.aims.maps),
+        **run.document,
         "problems": dict(failed),
         "not_predicted_yet": list(waiting),
-        "flags": encode(listed.aims.flags),
-        "sensitive": encode(listed.aims.sensitive),
+        "flags": encode(run.aims.flags),
+        "sensitive": encode(run.aims.sensitive),
         "unlike": encode(listed.unlike),
         "unlike_batch": encode(listed.unlike_batch),
-        "members_dice_threshold": threshold,
-        "notes": [*listed.about.notes, RESEARCH],
+        "members_dice_threshold": LOWEST_MEMBERS_DICE if listed.has_members else None,
+        "notes": [*run.notes, RESEARCH],
         "n_cases": len(listed.scans),
         "n_to_look_at": len(listed.cases("is_flagged")),
-        "random_check": random_check,
+        "random_check": sorted(listed.cases("is_random")) if run.aims.wanted.also else None,
         "scans": _promises(listed),
     }
 

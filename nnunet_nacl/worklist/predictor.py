@@ -14,7 +14,7 @@ import pandas as pd
 from nnunet_nacl.calibrator.calibration_map import Probabilities
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.findings import StructureFindings, finding_channels
+from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
@@ -23,8 +23,8 @@ from nnunet_nacl.nnunet.preprocessing import preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.settings import BadSpec, ListSettings, NetworkSettings, settings_of
-from nnunet_nacl.worklist.options import read_aims
-from nnunet_nacl.worklist.review_list import review_list
+from nnunet_nacl.worklist.aims import read_aims
+from nnunet_nacl.worklist.judgement import judge_scan, structures_to_look_at
 
 
 class UnknownStructureError(KeyError):
@@ -47,7 +47,7 @@ class Answer(Mapping[str, pd.Series]):
             ``predicted_volume`` with ``volume_low`` and ``volume_high``, and their ``unit``: ml,
             mm2 of 2D images, pixels without spacing; ``present``, the probability that it is in the
             image; ``pieces``, ``members_dice`` and all else that
-            :func:`~nnunet_nacl.worklist.review_list.completed` has. NaN where it was not segmented,
+            :func:`~nnunet_nacl.worklist.judgement.completed` has. NaN where it was not segmented,
             or no map has learned it.
         findings: Connected parts of the structures that the map names.
         reasons: Why the image needs a look, in words; empty where nothing was found.
@@ -148,13 +148,8 @@ class Predictor:
         with trusting(trust_checkpoint):
             self._model = TrainedModel.open(Path(model_folder), folds, checkpoint)
             self._calibrator = Calibrator.of_model(self._model, map_path)
-            labels = self._model.labels
-            self._aims = read_aims(
-                wanted, labels.structures, self._calibrator, len(self._model.folds)
-            )
-            self._findings = finding_channels(
-                labels, findings, self._calibrator.quality.with_findings
-            )
+            num_networks = len(self._model.folds)
+            self._aims = read_aims(wanted, self._model.labels, self._calibrator, num_networks)
             self._network = Network(self._model, network)
         self.missing = self._calibrator.missing
 
@@ -228,11 +223,9 @@ class Predictor:
         """What is known of a case that was predicted."""
         views = Views.of(case, ())
         calibration = self._calibrator.log_odds_map
-        record = measure(case, calibration, views, findings=self._findings)
-        listed = review_list([record], self._calibrator, self._aims)
-        reasons = list(listed.scans.reasons[case.name])
-        flag = bool(reasons) if self._aims.flags is not None else None
-        names = listed.structures_to_look_at(case.name)
+        record = measure(case, calibration, views, findings=self._aims.findings)
+        judged = judge_scan(record, self._calibrator, self._aims)
+        names = structures_to_look_at(judged.reasons, judged.structures)
         places = views.least_certain_places(case, names, calibration)
         probabilities = None
         if with_probabilities:
@@ -240,10 +233,10 @@ class Predictor:
             probabilities = Probabilities(whole, calibration is not None)
         return Answer(
             segmentation=case.segmentation,
-            structures=listed.structures.set_index("name"),
+            structures=judged.structures.set_index("name"),
             findings=record.findings,
-            reasons=reasons,
-            flag=flag,
+            reasons=list(judged.reasons),
+            flag=bool(judged.reasons) if self._aims.flags is not None else None,
             least_certain=next(iter(places.values()), ()),
             probabilities=probabilities,
         )

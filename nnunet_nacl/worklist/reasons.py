@@ -39,7 +39,7 @@ class Reason(NamedTuple):
 
 
 class StructureRow(Protocol):
-    """A row of a structure of a scan, see :func:`~nnunet_nacl.worklist.review_list.completed`."""
+    """A row of a structure of a scan, see :func:`~nnunet_nacl.worklist.judgement.completed`."""
 
     name: str
     pieces: float
@@ -83,7 +83,7 @@ def find_reasons(
     first, and says how many more there are.
 
     Args:
-        structures: Rows of all scans, see :func:`~nnunet_nacl.worklist.review_list.completed`; the
+        structures: Rows of all scans, see :func:`~nnunet_nacl.worklist.judgement.completed`; the
             index is the case.
         flags: By which score scans are flagged; None: by none.
         oddities: By case what is odd about the image, and the kind of each, see
@@ -163,11 +163,6 @@ def oddities_of_image(unlike: str, differences: Sequence[str]) -> dict[str, str]
     for difference in differences:
         oddities[difference] = "the image differs from the training images"
     return oddities
-
-
-def oddities_in_batch() -> dict[str, str]:
-    """What is odd about an image that stands out of a batch of another scanner, and the kind."""
-    return {"unlike the other scans of this batch": "the image is unlike the other scans"}
 
 
 def _add_reasons(

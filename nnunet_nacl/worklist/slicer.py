@@ -72,18 +72,18 @@ def check_images(images: Iterable[Path], output: Path) -> None:
             )
 
 
-def write_mapping(folder: Path, output: Path, images: Mapping[str, Path], ending: str) -> list[str]:
+def write_mapping(output: Path, images: Mapping[str, Path], ending: str) -> list[str]:
     """Write the mapping, and copies of the segmentations that can be edited.
 
     Args:
-        folder: That the extension opens, and that both are written to.
-        output: Folder of the segmentations.
+        output: Folder of the segmentations; the extension opens its ``review``.
         images: First channel of each case, in the order of the list.
         ending: Of the segmentations' files.
 
     Returns:
         Cases whose copy lay in the folder already: it may have been edited, and is left alone.
     """
+    folder = output / PAGES
     kept = []
     text = io.StringIO()
     # no apostrophes before what looks like a formula: these are paths

@@ -1,62 +1,89 @@
-"""Measures one case, draws its pictures and writes all its files into the output folder."""
+"""`Run`: what a run of `predict` or `review` asks of its cases, and does with each."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.findings import finding_channels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import OwnedFiles, files_of_case
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
-from nnunet_nacl.cases.views import FRACTIONAL, Views, choose_maps, names_of_images, plain_name
+from nnunet_nacl.cases.views import FRACTIONAL, Views, names_of_images, plain_name
 from nnunet_nacl.dicom.output import DicomMaker, Reported
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.settings import ListSettings
-from nnunet_nacl.worklist.list_tables import structure_columns
-from nnunet_nacl.worklist.options import read_aims
+from nnunet_nacl.settings import Output, ScanSettings
+from nnunet_nacl.worklist.aims import Aims
+from nnunet_nacl.worklist.judgement import JudgedScan, judge_scan, structures_to_look_at
+from nnunet_nacl.worklist.list_files import structure_columns
 from nnunet_nacl.worklist.pictures import MOST_PLACES, draw_scan
-from nnunet_nacl.worklist.review_list import Aims, ReviewList, review_list
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseDelivery(Work):
-    """What is measured of a case and written of it; can be pickled.
+class Run(Work):
+    """A run of `predict` or `review`: what is asked, what is measured of a case and written of it,
+    and what documents say. Can be pickled.
 
     Attributes:
-        output: Folder to write to.
+        calibration, output, replace_others: As for :class:`~nnunet_nacl.nnunet.records.Work`, by
+            the calibrator and the settings of the output.
         dataset: Its labels, writer and plans.
         calibrator: The map, and what it has learned.
         aims: Of the list.
-        maps: As :func:`~nnunet_nacl.cases.views.choose_maps` gives them.
-        probabilities: Save the probabilities too (npz and pkl).
-        findings: Channels of the structures whose components are listed.
-        pictures: Draw the pictures of the scan's page.
         dicom: Writes DICOM objects; None for images of other formats.
+        writing: How the work is done.
+        reading: In how many parts, and in which of them.
+        source: Folder that the cases come from, which the output must not lie in.
+        arguments: Name and content of the file that tells whose the output folder is.
+        document: What prediction.json says of cases, networks, map and settings.
+        notes: What whoever uses the list must know.
+        applied: What calibration_applied.json says; empty writes none.
+        patients: To whom each case belongs; None: each is of a patient of its own.
+        name: That marks are kept under; empty until it is known which cases there are.
+        problems: By case why there is nothing of it.
     """
 
-    output: Path
+    calibration: LogOddsMap | None = field(init=False)
+    output: Path = field(init=False)
+    replace_others: bool = field(init=False)
     dataset: Dataset
     calibrator: Calibrator = Calibrator()
     aims: Aims = Aims()
-    maps: tuple[str, ...] = ()
-    probabilities: bool = False
-    findings: tuple[int, ...] = ()
-    pictures: bool = True
     dicom: DicomMaker | None = None
+    writing: Output
+    reading: ScanSettings = ScanSettings()
+    source: Path = Path()
+    arguments: tuple[str, Mapping[str, Any]] = ("", {})
+    document: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    applied: Mapping[str, Any] = field(default_factory=dict)
+    patients: Mapping[str, str] | None = None
+    name: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # which a frozen class can set in no other way
+        object.__setattr__(self, "calibration", self.calibrator.log_odds_map)
+        object.__setattr__(self, "output", Path(self.writing.output))
+        object.__setattr__(self, "replace_others", self.writing.overwrite)
+
+    @property
+    def title(self) -> str:
+        """Of the list: the data set."""
+        return str(self.dataset.name or self.dataset.folder.name)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -65,14 +92,18 @@ class CaseDelivery(Work):
         thresholds = self.aims.sensitive.thresholds if self.aims.sensitive is not None else None
         return {
             "map": map_digest,
-            "maps": list(self.maps),
+            "maps": list(self.aims.maps),
             "sensitive": thresholds,
-            "save_probabilities": self.probabilities,
-            "findings": list(self.findings),
-            "pictures": self.pictures,
+            "save_probabilities": self.aims.wanted.save_probabilities,
+            "findings": list(self.aims.findings),
+            "pictures": self._draws_pages,
             "picture_of": "structure",  # earlier versions drew one place of the whole scan
             "dicom": self._report_key,
         }
+
+    @property
+    def _draws_pages(self) -> bool:
+        return self.aims.wanted.pages != "none"
 
     @cached_property
     def _report_key(self) -> list[Any] | None:
@@ -83,7 +114,8 @@ class CaseDelivery(Work):
         if self.calibrator.quality.learned is not None:
             learned = to_json_text(encode(self.calibrator.quality))
         digest = hashlib.sha256(learned.encode()).hexdigest()
-        return [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike, digest]
+        codes = encode(dict(self.dicom.codes))
+        return [codes, encode(self.aims.flags), self.aims.wanted.unlike, digest]
 
     def make_record(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written.
@@ -94,12 +126,12 @@ class CaseDelivery(Work):
         limits: Sequence[float] = ()
         if self.aims.sensitive is not None:
             limits = self.aims.sensitive.limits(list(case.labels.structures.values()))
-        views = Views.of(case, self.maps, limits)
-        record = measure(case, self.calibration, views, findings=self.findings)
-        listed = review_list([record], self.calibrator, self.aims)
-        names = listed.structures_to_look_at(case.name)[:MOST_PLACES]
+        views = Views.of(case, self.aims.maps, limits)
+        record = measure(case, self.calibration, views, findings=self.aims.findings)
+        judged = judge_scan(record, self.calibrator, self.aims)
+        names = structures_to_look_at(judged.reasons, judged.structures)[:MOST_PLACES]
         places = views.least_certain_places(case, names, self.calibration)
-        record = draw_scan(record, case, views, places, self.dataset, with_page=self.pictures)
+        record = draw_scan(record, case, views, places, self.dataset, with_page=self._draws_pages)
         files = self.files_of(case.name)
         write_case(
             self.dataset,
@@ -110,8 +142,8 @@ class CaseDelivery(Work):
             probabilities=self._saved_probabilities(case),
         )
         if self.dicom is not None:
-            report = self._report(listed)
-            is_fractional = FRACTIONAL in self.maps
+            report = self._report(judged)
+            is_fractional = FRACTIONAL in self.aims.maps
             self.dicom.write(case, report, case.images, files, views.images, is_fractional)
         return replace(record, files=files.written)
 
@@ -123,24 +155,23 @@ class CaseDelivery(Work):
 
     def places(self, case: str) -> list[str]:
         """Where files of a case are written, or those of an earlier segmentation removed."""
-        images = names_of_images(self.dataset.labels, self.maps)
+        images = names_of_images(self.dataset.labels, self.aims.maps)
         places = places_of_case(self.dataset, case, images, self._sensitive_files(case))
         if self.dicom is not None:
-            places += self.dicom.file_names(case, images, FRACTIONAL in self.maps)
+            places += self.dicom.file_names(case, images, FRACTIONAL in self.aims.maps)
         return places
 
-    def _report(self, listed: ReviewList) -> Reported:
-        """What the list of one scan says of it, none of which depends on others."""
-        columns = structure_columns(listed.structures)
+    def _report(self, judged: JudgedScan) -> Reported:
+        """What a DICOM report says of a scan, none of which depends on others."""
+        columns = structure_columns(judged.structures)
         if self.calibrator.quality.learned is None:  # then no Dice is reported
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]
-        scan = listed.scans.iloc[0]
-        is_supported = not scan.unlike if not math.isnan(scan.unlike_p) else None
+        is_known = not math.isnan(judged.unlike_p)
         return Reported(
             structures=columns.to_dict("records"),
-            is_flagged=bool(scan.is_flagged),
-            reasons=list(scan.reasons),
-            is_supported=is_supported,
+            is_flagged=bool(judged.reasons),
+            reasons=list(judged.reasons),
+            is_supported=not judged.unlike if is_known else None,
         )
 
     def _sensitive_labels(self, case: Case, sensitive: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -178,7 +209,7 @@ class CaseDelivery(Work):
         Those of networks are saved as nnUNetv2_predict does, without the map; those that were
         saved before, under the map.
         """
-        if not self.probabilities:
+        if not self.aims.wanted.save_probabilities:
             return None
         if case.saved is None:
             return case.probabilities.whole(None)
@@ -200,44 +231,3 @@ def _different_file_names(names: Sequence[str]) -> list[str]:
         else:
             file_names.append(f"{i}-{name}")
     return file_names
-
-
-def plan_delivery(
-    wanted: ListSettings,
-    dataset: Dataset,
-    calibrator: Calibrator,
-    output: Path,
-    *,
-    num_networks: int | None,
-    dicom: DicomMaker | None = None,
-) -> CaseDelivery:
-    """What the options ask of each case, and of the list.
-
-    Args:
-        wanted: What is asked for.
-        dataset: Its labels, writer and plans.
-        calibrator: The map, and what it has learned.
-        output: Folder to write to.
-        num_networks: How many are averaged; None where nobody knows, as of saved predictions.
-        dicom: Writes DICOM objects; None for images of other formats.
-
-    Raises:
-        UserError: The options do not fit, or nothing is known of what they ask for.
-    """
-    maps: tuple[str, ...] = (
-        choose_maps(wanted.maps, num_networks or 1) if wanted.maps is not None else ()
-    )
-    return CaseDelivery(
-        calibration=calibrator.log_odds_map,
-        output=output,
-        dataset=dataset,
-        calibrator=calibrator,
-        aims=read_aims(wanted, dataset.labels.structures, calibrator, num_networks),
-        maps=maps,
-        probabilities=wanted.save_probabilities,
-        findings=finding_channels(
-            dataset.labels, wanted.findings, calibrator.quality.with_findings
-        ),
-        pictures=wanted.pages != "none",
-        dicom=dicom,
-    )
