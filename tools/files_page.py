@@ -15,7 +15,7 @@ from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.csv_text import CsvColumn
 from nnunet_nacl.evaluation.values import VALUE_COLUMNS
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, MaskMetric
-from nnunet_nacl.worklist.list_tables import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
+from nnunet_nacl.worklist.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
 from tools.docstrings import described_attributes, first_paragraph
 from tools.document_schemas import PUBLISHED, JsonObject, schema_of
 

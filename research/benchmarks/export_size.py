@@ -148,7 +148,7 @@ def export_by_predict(root: Path, row: str, edge: int) -> float:
 
     logits = np.load(root / "logits.npy")
     model = open_model(root)
-    delivery = plan_delivery(root, row, model.dataset, len(logits))
+    run = plan_run(root, row, model.dataset, len(logits))
     image = np.random.default_rng(0).random([edge] * 3, np.float32)
     grid_case = GridCase(
         name=CASE,
@@ -161,7 +161,7 @@ def export_by_predict(root: Path, row: str, edge: int) -> float:
     del logits, image
     start = time.process_time()
     case = predicted_case(model, answered)
-    delivery.make_record(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
+    run.make_record(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
     return time.process_time() - start
 
 
@@ -182,22 +182,27 @@ def open_model(root: Path) -> Any:
     )
 
 
-def plan_delivery(root: Path, row: str, opened: Any, classes: int) -> Any:
+def plan_run(root: Path, row: str, dataset: Any, classes: int) -> Any:
     """What `nnunet_nacl predict` does with a case, by a map with random slopes and offsets."""
     from nnunet_nacl.calibration.log_odds_map import map_from_tables
-    from nnunet_nacl.worklist.case_delivery import CaseDelivery
+    from nnunet_nacl.calibrator.calibrator import Calibrator
+    from nnunet_nacl.settings import ListSettings, Output
+    from nnunet_nacl.worklist.aims import Aims
+    from nnunet_nacl.worklist.run import Run
 
     rng = np.random.default_rng(0)
     num_structures = classes - 1
     slopes = rng.normal(0, 0.01, (classes, num_structures, num_structures + 1))
     slopes += 0.8 * np.eye(num_structures, num_structures + 1)
     offsets = rng.normal(0, 0.1, (classes, num_structures))
-    return CaseDelivery(
-        calibration=map_from_tables(slopes, offsets),
-        output=root / row,
-        dataset=opened,
-        probabilities=row.endswith("npz"),
-        findings=(1, 2),
+    calibrator = Calibrator()
+    vars(calibrator)["log_odds_map"] = map_from_tables(slopes, offsets)  # as if a file held it
+    wanted = ListSettings(save_probabilities=row.endswith("npz"))
+    return Run(
+        dataset=dataset,
+        calibrator=calibrator,
+        aims=Aims(wanted, findings=(1, 2)),
+        writing=Output(output=root / row),
     )
 
 

@@ -42,7 +42,7 @@ from nnunet_nacl.quality.learned_quality import learn
 from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.settings import NetworkSettings
-from nnunet_nacl.worklist.review_list import completed
+from nnunet_nacl.worklist.judgement import completed
 
 STEP = 0.05
 GRID = 20.0

@@ -99,8 +99,8 @@ def test_errors_name_arguments_in_python_and_options_on_a_command_line(
 
 MARK = re.compile(r"\[\[([a-z_]+)(?::([a-z]+))?(?:=([^\[\]]*))?\]\]")
 OF_THE_DEMO = {"data"}
-NAMES_OPTIONS = {"command_lines.py", "editors.py"}
-"""Modules that make commands: ours, to copy, and those of image viewers."""
+NAMES_OPTIONS = {"command_lines.py"}
+"""The module that makes commands: ours, to copy, and those of image viewers."""
 
 
 def test_every_argument_that_a_message_marks_is_one_of_a_function_and_has_an_option() -> None:

@@ -72,7 +72,7 @@ def test_a_list_from_saved_predictions_and_what_came_of_it(tmp_path, predict):  
     assert sorted(result.scans.index) == ["case_0", "case_1", "case_2"] and result.flagged == []
     assert result.maps == ("confidence", "entropy")
     marks = tmp_path / "marks.csv"
-    run = result.review_list.about.run
+    run = result.review_list.run.name
     marks.write_text(f"run,case,mark,note,time\n{run},case_1,correct,,2026-01-01T00:00:00\n")
     came = read_back(tmp_path / "out", [marks])
     assert (

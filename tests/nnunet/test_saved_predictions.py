@@ -21,7 +21,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.worklist import case_delivery
+from nnunet_nacl.worklist import run
 from tests.nnunet.measuring import Watch
 from tests.nnunet.untrained import digests
 from tests.processes import WARM, full_disk
@@ -54,7 +54,7 @@ def test_maps_agree_with_the_npz_voxel_by_voxel_under_names_that_files_can_have(
     folder = predict(labels=labels, cases=1)
     out = tmp_path / "out"
     review = reviewed(folder, out, maps=PROBABILITIES)
-    assert not review.about.problems
+    assert not review.run.problems
     probs = probabilities(folder, "case_0")
     assert len(probs) == 3
     names = ("probability_0_background", "probability_1_left-kidney", "probability_2_sum-a")
@@ -121,7 +121,7 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path):
     (out / "case_2.nii.gz").unlink()
     again("case_1", "case_2")
     assert read(out / "case_1.nii.gz").max() == 0
-    again("case_0", "case_1", "case_2", probabilities=True)
+    again("case_0", "case_1", "case_2", save_probabilities=True)
     assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
     # what might be another prediction's goes
     again("case_0", "case_1", "case_2", maps=("entropy",))
@@ -145,14 +145,14 @@ def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path
     record = find_record(out / "records", "case_0")
     place = {name.format(out=out): {"path": "", "size": 0, "mtime_ns": 0, "digest": ""}}
     replace(record, case=case, files=record.files | place).save(out / "records" / f"{case}.npz")
-    assert not reviewed(folder, out).about.problems
+    assert not reviewed(folder, out).run.problems
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
 
 def killed(folder, output):
     """A review that is killed when its third segmentation lies there, and nothing says so yet."""
     written = []
-    write = case_delivery.write_case
+    write = run.write_case
 
     def write_and_die(*arguments, **options):
         written.append(write(*arguments, **options))
@@ -160,14 +160,14 @@ def killed(folder, output):
             os.kill(os.getpid(), signal.SIGKILL)
         return written[-1]
 
-    case_delivery.write_case = write_and_die
-    reviewed(folder, output, findings=(1,))
+    run.write_case = write_and_die
+    reviewed(folder, output, findings=["anterior"])
 
 
 def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on(predict, tmp_path):
     out = tmp_path / "out"
     source = predict(cases=5, seed=1)
-    reviewed(predict("earlier", cases=5), out, findings=(1,))
+    reviewed(predict("earlier", cases=5), out, findings=["anterior"])
     (out / "outcome.json").write_text('{"generated_by": "nnunet_nacl 1"}')
     process = WARM.Process(target=killed, args=(source, out))
     process.start()
@@ -180,9 +180,9 @@ def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on
         *out.glob("outcome.json"),
     ]
     watch = Watch(out)
-    reviewed(source, out, findings=(1,))
+    reviewed(source, out, findings=["anterior"])
     assert watch.new() == ["case_2", "case_3", "case_4"]
-    reviewed(source, tmp_path / "whole", findings=(1,))
+    reviewed(source, tmp_path / "whole", findings=["anterior"])
     names = {str(path.relative_to(out)) for path in out.rglob("*")}
     assert names == {
         str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").rglob("*")

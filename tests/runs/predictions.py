@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_nacl.commands.review import review_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.settings import Output
-from nnunet_nacl.worklist.case_delivery import CaseDelivery
-from nnunet_nacl.worklist.deliver import deliver
+from nnunet_nacl.settings import ListSettings, Output
 from nnunet_nacl.worklist.review_list import ReviewList
-from nnunet_nacl.worklist.sources import review_run
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -58,15 +56,8 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
+def reviewed(folder, output, *, overwrite=False, num_processes=1, **wanted) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder, without a map."""
+    writing = Output(output=output, num_processes=num_processes, overwrite=overwrite)
     predictions = PredictionFolder.open(folder, need_reference=False)
-    delivery = CaseDelivery(output=output, dataset=predictions.dataset, **asked)
-    run = review_run(predictions)
-    delivered = deliver(
-        predictions,
-        delivery,
-        run,
-        Output(output=output, num_processes=num_processes, overwrite=overwrite),
-    )
-    return delivered.review_list
+    return review_folder(predictions, ListSettings(**wanted), writing, None).review_list

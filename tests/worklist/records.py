@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
+from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.nnunet.dataset import Dataset
+from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.settings import ListSettings, Output
+from nnunet_nacl.worklist.aims import Aims
+from nnunet_nacl.worklist.review_list import ReviewList, review_list
+from nnunet_nacl.worklist.run import Run
 
 
 def structure(
@@ -74,4 +83,28 @@ def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(
         differences=lambda record: record.differences,
         unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),
     )
-    return SimpleNamespace(quality=quality, presence=presence)
+    return SimpleNamespace(quality=quality, presence=presence, log_odds_map=None)
+
+
+def list_of(
+    records: Iterable[CaseRecord],
+    known=Calibrator(),
+    flags: Flags | None = None,
+    *,
+    output: Path = Path("out"),
+    patients: Mapping[str, str] | None = None,
+    document: Mapping[str, object] = MappingProxyType({}),
+    problems: Mapping[str, str] = MappingProxyType({}),
+    **wanted,
+) -> ReviewList:
+    """The list of a run that asks for what is ``wanted``."""
+    run = Run(
+        dataset=Dataset(Path(), {"file_ending": ".nii.gz"}, {}),
+        calibrator=known,
+        aims=Aims(ListSettings(**wanted), flags),
+        writing=Output(output=output),
+        patients=patients,
+        document=document,
+        problems=problems,
+    )
+    return review_list(records, run)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -15,16 +16,17 @@ import pytest
 from markupsafe import escape
 
 from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_record, record_path
+from nnunet_nacl.command_lines import editor_lines
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist import pages as module
-from nnunet_nacl.worklist.editors import editor_lines
+from nnunet_nacl.worklist.aims import Aims
 from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.worklist.pages import review_page, scan_page, write_list
-from nnunet_nacl.worklist.review_list import Aims, review_list
+from nnunet_nacl.worklist.review_list import review_list
 from tests.reports.html_check import Page
 from tests.runs.predictions import reviewed
 from tests.worklist.conftest import SCANS
-from tests.worklist.records import calibrator, record, structure
+from tests.worklist.records import calibrator, list_of, record, structure
 
 
 def flags_of(bad: dict[str, float], threshold: float | None) -> Flags:
@@ -51,7 +53,7 @@ def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path
         for i in range(5)
     ]
     monkeypatch.setattr(module, "LARGEST_PICTURES", 100_000)
-    write_list(review_list(records, aims=Aims(pages="none")), tmp_path)
+    write_list(list_of(records, pages="none", output=tmp_path))
     text = (tmp_path / "index.html").read_text()
     page = Page(text)
     assert not page.faults
@@ -71,7 +73,7 @@ def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path
 
 def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     known = calibrator((0.4, 0.6), (1.0, 3.0))
-    listed = review_list([record("a"), record("odd", profile=(1.0,))], known)
+    listed = list_of([record("a"), record("odd", profile=(1.0,))], known)
     text = review_page(listed)
     cells = {
         case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")
@@ -87,12 +89,12 @@ def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
 
 def test_a_segmented_volume_outside_its_interval_is_named():
     records = [record("a"), record("odd", profile=(1.0,)), record("area", unit="mm2")]
-    outside = Page(review_page(review_list(records, calibrator(volume=(2.1, 3.0)))))
+    outside = Page(review_page(list_of(records, calibrator(volume=(2.1, 3.0)))))
     [after_a, after_odd] = outside.text.split("segmented 2 ml, predicted 2.5 ml (2.1 to 3)")[1:]
     assert after_a.startswith("; the segmented volume lies outside this interval")
     assert not after_odd.startswith(";"), "which does not hold for a scan that is unlike"
     assert "segmented 2 mm²" in outside.text
-    at_the_end = Page(review_page(review_list(records[:1], calibrator(volume=(1.0, 2.0)))))
+    at_the_end = Page(review_page(list_of(records[:1], calibrator(volume=(1.0, 2.0)))))
     assert "segmented volume lies outside" not in at_the_end.text
 
 
@@ -106,7 +108,7 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     ]
     records.append(record("f", structure(math.nan, pieces=0)))
     flags = flags_of({"s0": 0.6}, threshold=0.5 - 0.6)
-    page = Page(review_page(review_list(records, calibrator(), Aims(flags, also=1))))
+    page = Page(review_page(list_of(records, calibrator(), flags, also=1)))
     [limit] = [line["x1"] for line in page.all("line") if line.get("class") == "limit"]
     dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]
     places = [(float(dot["cx"][:-1]), float(dot["cy"])) for dot in dots]
@@ -122,7 +124,7 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     assert [dot["class"] for dot, (x, _) in zip(dots, places) if x < low] == ["flagged"], (
         "f has no score"
     )
-    without = Page(review_page(review_list(records)))
+    without = Page(review_page(list_of(records)))
     assert not [line for line in without.all("line") if line.get("class") == "limit"]
 
 
@@ -142,8 +144,8 @@ def test_list_page_and_ring_show_the_least_certain_place_of_the_structure_to_loo
     reviewed_scans,
 ):
     parent, of_all = reviewed_scans
-    only_anterior = Aims(flags_of({"anterior": 0.5}, threshold=None))
-    of_one = review_list(of_all.records.values(), aims=only_anterior, about=of_all.about)
+    only_anterior = Aims(flags=flags_of({"anterior": 0.5}, threshold=None))
+    of_one = review_list(of_all.records.values(), replace(of_all.run, aims=only_anterior))
     for listed, case, shown in (
         (of_all, "b", "posterior"),
         (of_all, SCANS[0], "posterior"),
@@ -155,7 +157,7 @@ def test_list_page_and_ring_show_the_least_certain_place_of_the_structure_to_loo
         channel = 1 + [*listed.structures.loc[case]["name"]].index(shown)
         probs = np.load(parent / "predictions" / f"{case}.npz")["probabilities"].astype(float)
         z, y, x = (int(index) for index in least_certain_voxel(probs[channel]))
-        text = scan_page(listed, case, parent / "out")
+        text = scan_page(listed, case)
         slices = json.loads(re.findall(r'id="slices">(.*?)</script>', text, re.S)[0])
         n_slices, n_rows, n_columns = probs.shape[1:]
         assert slices["first"] == z + 1 and z + 1 in [n for n, *_ in slices["slices"]]
@@ -194,7 +196,7 @@ def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(rev
     assert (
         runs
         == {json.loads((parent / "out" / "prediction.json").read_text())["run"]}
-        == {listed.about.run}
+        == {listed.run.name}
     )
 
 
@@ -217,7 +219,7 @@ def test_lines_for_editors_are_quoted_for_the_shell_and_for_python(tmp_path, nam
 
 def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     parent, _ = reviewed_scans
-    run = reviewed(parent / "predictions", tmp_path / "out").about.run
+    run = reviewed(parent / "predictions", tmp_path / "out").run.name
     pages = {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")}
     for path in pages:
         (tmp_path / "out" / "review" / path).unlink()
@@ -229,13 +231,13 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     assert {
         path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")
     } == pages
-    assert again.about.run == run
+    assert again.run.name == run
     record = record_path(tmp_path / "out" / RECORDS, "b")
     read_record(record).save(record)  # without its pictures
-    text = scan_page(again, "b", tmp_path / "out")
+    text = scan_page(again, "b")
     assert "There is no picture" in text
     assert not Page(text).faults
     record.write_text("{")
-    problems = write_list(again, tmp_path / "out")
+    problems = write_list(again)
     assert list(problems) == ["review/b.html"]
     assert f"{record}: its pictures cannot be read" in problems["review/b.html"]

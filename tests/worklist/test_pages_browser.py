@@ -118,7 +118,7 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
     page.locator("textarea").fill('apex: "leaks",\nbase ü')
     [row] = exported(page)
     known = {
-        "run": listed.about.run,
+        "run": listed.run.name,
         "case": first,
         "mark": "correct",
         "note": 'apex: "leaks",\nbase ü',
@@ -162,8 +162,8 @@ def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, 
 
     assert (
         follow("another", {"b": good})
-        == follow(listed.about.run, None)
-        == follow(listed.about.run, "text")
+        == follow(listed.run.name, None)
+        == follow(listed.run.name, "text")
         == []
     )
     bad = {
@@ -177,14 +177,14 @@ def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, 
         "to come": good | {"time": "2999-01-01T00:00:00.000Z"},
     }
     notes = ["=1+1", "'=1", "\t-1", '"@x', "a;=b", "a\n+1|-2", "\uff1d1", "+ & %"]
-    rows = [[listed.about.run, case, "ok", case, good["time"]] for case in notes]
+    rows = [[listed.run.name, case, "ok", case, good["time"]] for case in notes]
     expected = csv.DictReader(
         io.StringIO(to_csv_text(["run", "case", "mark", "note", "time"], rows), newline="")
     )
-    assert follow(listed.about.run, {**bad, **{case: good | {"note": case} for case in notes}}) == [
+    assert follow(listed.run.name, {**bad, **{case: good | {"note": case} for case in notes}}) == [
         *expected
     ]
-    page.evaluate(f"localStorage.setItem('nnunet_nacl {listed.about.run}', '[')")
+    page.evaluate(f"localStorage.setItem('nnunet_nacl {listed.run.name}', '[')")
     page.goto(f"{page.url.split('#')[0]}#%")
     page.reload()
     assert exported(page) == [] and not page.locator("[data-storage=refused]").is_visible()

@@ -26,12 +26,11 @@ from nnunet_nacl.nnunet.preprocessing import for_pictures
 from nnunet_nacl.worklist.drawing import draw_slice
 from nnunet_nacl.worklist.pages import scan_page
 from nnunet_nacl.worklist.pictures import draw_scan
-from nnunet_nacl.worklist.review_list import review_list
 from nnunet_nacl.worklist.slices import Grid, View, anatomical_axes
 from tests.reports.html_check import Page
 from tests.runs.folders import read
 from tests.worklist.conftest import SCANS
-from tests.worklist.records import record, structure
+from tests.worklist.records import list_of, record, structure
 
 LONG_SIDE = (320, 480)
 
@@ -209,7 +208,7 @@ def test_the_page_of_a_picture_without_other_slices_speaks_of_none(tmp_path):
     folder = SimpleNamespace(plans={})
     drawn = draw_scan(scan, case, views, {"1": (0, 20, 30)}, folder, with_page=True)
     drawn.save(record_path(tmp_path / RECORDS, "flat"))
-    page = Page(scan_page(review_list([drawn]), "flat", tmp_path))
+    page = Page(scan_page(list_of([drawn], output=tmp_path), "flat"))
     assert not page.faults
     assert "The ring marks the place where the network is least certain of 1." in page.text
     assert "through the slices" not in page.text
@@ -237,7 +236,7 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     assert {name: number for name, (number, *_) in pictures["places"].items()} == {"1": 41, "2": 8}
     assert {8, 41} < {number for number, *_ in pictures["slices"]}
     drawn.save(record_path(tmp_path / RECORDS, "noise"))
-    page = scan_page(review_list([drawn]), "noise", tmp_path)
+    page = scan_page(list_of([drawn], output=tmp_path), "noise")
     assert 500_000 < len(page) < 1_500_000
     assert not Page(page).faults
     alone = draw_scan(scan, case, views, places, folder, with_page=False)

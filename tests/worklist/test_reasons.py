@@ -7,8 +7,8 @@ import math
 from nnunet_nacl.calibrator.calibrator import Calibrator
 from nnunet_nacl.cases.record import table
 from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.worklist.judgement import completed
 from nnunet_nacl.worklist.reasons import find_reasons, oddities_of_image
-from nnunet_nacl.worklist.review_list import completed
 from tests.worklist.records import calibrator, record, structure
 
 GONE = {"dice": math.nan, "pieces": 0, "largest_piece": math.nan}

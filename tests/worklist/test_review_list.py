@@ -12,11 +12,9 @@ import pytest
 
 from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES
-from nnunet_nacl.worklist.list_tables import csv_texts
-from nnunet_nacl.worklist.review_list import About, Aims, review_list
+from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from tests.reference.reasons import reasons_of_scan
-from tests.worklist.records import calibrator, record, structure
+from tests.worklist.records import calibrator, list_of, record, structure
 from tools.files_page import files_page
 
 NAN = math.nan
@@ -37,10 +35,14 @@ def limit(threshold: float, **bad: float) -> Flags:
     )
 
 
+def texts_of(listed) -> dict[str, str]:
+    return csv_texts(listed.scans, listed.structures, listed.records, listed.run.problems)
+
+
 def tables(listed) -> dict[str, list[dict[str, str]]]:
     """Rows of the tables by their names."""
     return {
-        name: list(csv.DictReader(text.splitlines())) for name, text in csv_texts(listed).items()
+        name: list(csv.DictReader(text.splitlines())) for name, text in texts_of(listed).items()
     }
 
 
@@ -55,14 +57,14 @@ def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
     )
     known = calibrator()
     known.presence.present_probability = lambda key, rows: rows.network_dice
-    listed = review_list([*seen, missed, healthy], known)
+    listed = list_of([*seen, missed, healthy], known)
     assert listed.scans.score.to_dict() == {"c": 0.5, "b": 0.8, "a": 0.9, "d": 0.99}
     found = tables(listed)[REVIEW]
     assert [row["score"] for row in found] == ["0.5", "0.8", "0.9", "0.99"]
     assert [row["worst_structure"] for row in found] == ["s0"] * 4  # what was missed too
-    assert review_list([missed, healthy], calibrator(always=["1"])).scans.score.tolist() == [0, 0]
+    assert list_of([missed, healthy], calibrator(always=["1"])).scans.score.tolist() == [0, 0]
     # as near to a structure as each other
-    assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]
+    assert list_of([missed, healthy]).scans.index.tolist() == ["c", "d"]
 
 
 def random_structure(rng: np.random.Generator) -> dict:
@@ -93,7 +95,7 @@ def test_a_scan_has_the_same_reasons_in_a_list_of_many_as_row_by_row():
         records.append(record(f"{i:03}", *structures, **values))
     bad = {f"s{i}": 0.5 for i in range(4)}
     flags = limit(-0.2, **bad)
-    listed = review_list(records, known, Aims(flags))
+    listed = list_of(records, known, flags)
     expected = {}
     for case, rows in listed.structures.groupby(level=0):
         of_case = listed.records[case]
@@ -112,7 +114,7 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
         record("c", structure(members_dice=0.6)),
     ]
     off = "Flagging by predicted Dice is off: a Dice below which a scan is bad turns it on."
-    listed = review_list(records, calibrator())
+    listed = list_of(records, calibrator())
     differs = "1 also because the image differs from the training images"
     assert (
         listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
@@ -123,10 +125,10 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
         "folds disagree (0.30); odd",
         "folds disagree (0.60)",
     ]
-    listed = review_list(
+    listed = list_of(
         [*records, record("d"), record("e", structure(0.4))],
         calibrator(),
-        Aims(limit(-0.05, s0=0.5)),
+        limit(-0.05, s0=0.5),
     )
     assert listed.summary.startswith(
         "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1"
@@ -134,7 +136,7 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
     )
     assert listed.reasons("e") == ["predicted Dice 0.40"]
     assert listed.reasons("a") == ["folds disagree (0.30)"]
-    alone = review_list(records[:1])
+    alone = list_of(records[:1])
     assert alone.summary.startswith(
         "1 of 1 scan is flagged, because folds disagree. Flagging by predicted Dice is off:"
     )
@@ -144,7 +146,7 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
 def test_a_map_that_learned_another_unit_predicts_dice_alone():
     known = calibrator((0.4, 0.7), (1.5, 3.0), {"1": 0.9})
     for unit, column, learned in (("ml", "volume_ml", [1.5, 0.9]), ("mm2", "area_mm2", [NAN, NAN])):
-        listed = review_list([record(unit=unit)], known, Aims(limit(0.1, s0=0.4)))
+        listed = list_of([record(unit=unit)], known, limit(0.1, s0=0.4))
         assert listed.structures.loc["a", ["dice_low", "score"]].tolist() == [0.4, 0.5 - 0.4]
         assert listed.structures.loc["a", ["volume_low", "present"]].tolist() == pytest.approx(
             learned, nan_ok=True
@@ -158,11 +160,7 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
         record('a "b", c', *rows, differences=("odd", "new")),
         record("b", *[structure()] * n),
     ]
-    found = tables(
-        review_list(
-            records, calibrator((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})
-        )
-    )
+    found = tables(list_of(records, calibrator((0.4, 0.7)), problems={"d": "d.npz is missing"}))
     assert [list(row.values()) for row in found[REVIEW]] == [
         ["1", 'a "b", c', "yes", "odd; new", "0.1", "s0", "0.1", "0.4", "0.7", ""],
         ["2", "b", "no", "", "0.5", "s0", "0.5", "0.4", "0.7", ""],
@@ -176,12 +174,10 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
 
 def test_the_page_of_files_has_every_column_with_a_unit_and_a_meaning():
     found = StructureFindings("s0", (Finding(8, 2.0, (0.0, 1.0, 2.0), 0.5, 0.9),))
-    listed = review_list(
-        [record("a", structure(members=(1.0, 3.0)), n_members=2, findings=(found,))]
-    )
+    listed = list_of([record("a", structure(members=(1.0, 3.0)), n_members=2, findings=(found,))])
     page = files_page()
     assert "|  |" not in page  # nor is a key without a meaning
-    for name, text in csv_texts(listed).items():
+    for name, text in texts_of(listed).items():
         columns = [
             re.sub(" [pq]$", " FOLD", column) for column in next(csv.reader(text.splitlines()))
         ]
@@ -194,7 +190,7 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
     records = [record(f"{i:02}", differences=("odd",) * (i < 4)) for i in range(20)]
 
     def chosen(also: int, records=records) -> list[str]:
-        return sorted(review_list(records, aims=Aims(also=also)).cases("is_random"))
+        return sorted(list_of(records, also=also).cases("is_random"))
 
     five = chosen(5)
     assert len(five) == 5
@@ -203,14 +199,14 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
     assert set(chosen(6)) > set(five)
     assert chosen(0) == []
     assert chosen(50) == [f"{i:02}" for i in range(4, 20)]  # no more than there are
-    listed = review_list(records, aims=Aims(also=5))
+    listed = list_of(records, also=5)
     rows = {row["case"]: row for row in tables(listed)[REVIEW]}
     assert {case for case, row in rows.items() if row["reasons"] == "chosen by chance"} == set(five)
     assert listed.counts.startswith("4 of 20 scans are flagged")
     assert listed.counts.endswith("; 5 more were chosen by chance.")
     assert len(listed.cases("is_flagged")) == 4
     assert {rows[case]["flag"] for case in five} == {"no"}
-    all_flagged = review_list(records[:4], aims=Aims(also=5)).counts
+    all_flagged = list_of(records[:4], also=5).counts
     assert all_flagged.endswith(
         "; none could be chosen by chance, since no scan is without a flag."
     )
@@ -224,16 +220,14 @@ def test_the_flagged_and_the_ten_next_have_a_page(pages, cases):
         record(f"{i:02}", structure(i / 100), differences=("odd",) * (i in (0, 15)))
         for i in range(20)
     ]
-    assert review_list(records, aims=Aims(pages=pages)).cases("has_page") == [
-        f"{i:02}" for i in cases
-    ]
+    assert list_of(records, pages=pages).cases("has_page") == [f"{i:02}" for i in cases]
 
 
 def test_structures_that_reasons_name_come_before_those_with_lower_scores():
     rows = structure(0.6), structure(0.9, members_dice=0.3), structure(0.5)
-    alone = review_list([record("a", *rows), record("b", *rows[::2])])
+    alone = list_of([record("a", *rows), record("b", *rows[::2])])
     assert alone.structures_to_look_at("a") == ["s1", "s2", "s0"]
     assert alone.structures_to_look_at("b") == ["s1", "s0"]  # no reason: by the score
     empty = [structure(math.nan, pieces=0, largest=share) for share in (0.1, 0.3)]
-    nothing = review_list([record("c", *empty)]).structures_to_look_at("c")
+    nothing = list_of([record("c", *empty)]).structures_to_look_at("c")
     assert nothing[0] == "s1", "the network was nearest to predicting it"

@@ -32,7 +32,7 @@ def folders(tmp_path):
         (scans / f"{case}_0000.nii.gz").write_text(f"image {case}")
         (output / f"{case}.nii.gz").write_text(f"mask {case}")
     images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
-    assert write_mapping(output / "review", output, images, ".nii.gz") == []
+    assert write_mapping(output, images, ".nii.gz") == []
     return scans, output, output / "review"
 
 
@@ -77,7 +77,7 @@ def test_the_extension_finds_every_image_and_a_copy_of_its_mask_that_is_made_onc
     (folder / TO_EDIT / "plain.nii.gz").write_text("edited for an hour")
     (folder / TO_EDIT / "b, c.nii.gz").unlink()  # as the extension moves it
     images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
-    assert write_mapping(folder, output, images, ".nii.gz") == ["a_mask", "plain"]
+    assert write_mapping(output, images, ".nii.gz") == ["a_mask", "plain"]
     assert (folder / TO_EDIT / "plain.nii.gz").read_text() == "edited for an hour"
     assert all((output / f"{case}.nii.gz").is_file() for case in CASES)
 

@@ -11,9 +11,9 @@ from nnunet_nacl.cli.list_text import delivered_text
 from nnunet_nacl.quality.unlike import CalibrationProfiles
 from nnunet_nacl.worklist.deliver import DeliveredScans
 from nnunet_nacl.worklist.pages import review_page
-from nnunet_nacl.worklist.review_list import About, ReviewList, review_list
+from nnunet_nacl.worklist.review_list import ReviewList
 from tests.reports.html_check import Page
-from tests.worklist.records import calibrator, record
+from tests.worklist.records import calibrator, list_of, record
 
 N_SCANS = 40
 DOCUMENT = {
@@ -45,7 +45,7 @@ def listed_at(distance: float, patients_of_batch: int = N_SCANS) -> ReviewList:
         for i, profile in enumerate(profiles)
     ]
     patients = {f"scan {i}": f"{i % patients_of_batch}" for i in range(N_SCANS)}
-    return review_list(records, known, about=About(document=DOCUMENT), patients=patients)
+    return list_of(records, known, document=DOCUMENT, patients=patients)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_patients_are_what_is_counted():
     assert listed_at(6, patients_of_batch=1).unlike_batch is None
 
 
-def test_page_and_terminal_begin_with_what_holds_and_with_the_remedy(elsewhere, tmp_path):
+def test_page_and_terminal_begin_with_what_holds_and_with_the_remedy(elsewhere):
     remedy = "calibrate -i IMAGES -gt LABELS -d Dataset032_Breast -tr nnUNetTrainerNACL -c 2d"
     page = review_page(elsewhere)
     header = re.findall("<header>.*?</header>", page, re.S)[0]
@@ -80,9 +80,7 @@ def test_page_and_terminal_begin_with_what_holds_and_with_the_remedy(elsewhere, 
     assert remedy in Page(header).text
     assert header.index("differ from") < header.index("flagged")
 
-    delivered = DeliveredScans(
-        review_list=elsewhere, failed={}, lost_pages={}, output=tmp_path, structure_names={}
-    )
+    delivered = DeliveredScans(review_list=elsewhere, failed={}, lost_pages={})
     lines = delivered_text(delivered, "scan", with_slicer=False).splitlines()
     assert lines[0] == f"{elsewhere.elsewhere_text} {elsewhere.remedy_text}"
     assert remedy in lines[0]
