@@ -73,9 +73,9 @@ def read_aims(
 def _read_flags(wanted: ListSettings, labels: Labels, calibrator: Calibrator) -> Flags | None:
     """By which score scans are flagged; None without ``bad``."""
     check_bad(wanted.bad, structures=wanted.structures, find=wanted.find, miss=wanted.miss)
-    if wanted.bad is None:
-        return None
     bad = read_bad(wanted.bad, labels.structures, wanted.structures)
+    if bad is None:
+        return None
     learned = calibrator.quality.learned
     if learned is None:
         raise UserError(f"[[bad]]: nothing is known of Dice: {' '.join(calibrator.missing)}")
