@@ -14,7 +14,6 @@ from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.predicted import on_present_device
 from nnunet_nacl.nnunet.scans import Images
@@ -199,7 +198,7 @@ def _describe_prediction(source: Images, calibrator: Calibrator, folder: Path) -
             "files_sha256": dict(model.file_hashes),
         },
         "calibrated": calibrator.log_odds_map is not None,
-        "calibration_map": encode(calibrator.used_map()),
+        "calibration_map": calibrator.used_map(),
         "step_size": source.network.step_size,
         "mirroring": source.network.mirroring,
         "training_range": compared_with,

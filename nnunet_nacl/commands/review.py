@@ -138,7 +138,7 @@ def _describe_predictions(folder: PredictionFolder, calibrator: Calibrator) -> d
         "dataset": folder.dataset.name,
         "form": "least certain region of each voxel" if folder.labels.regions else "classes",
         "structures": folder.labels.structures,
-        "calibration_map": encode(calibrator.used_map()),
+        "calibration_map": calibrator.used_map(),
     }
 
 

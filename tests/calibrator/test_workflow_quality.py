@@ -231,7 +231,7 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "give the calibration map" in refused("-i", root / "predictions", "-bad", "0.8")
+    assert "give the map" in refused("-i", root / "predictions", "-bad", "0.8")
     content = json.loads(path.read_text())
     steeper = {
         form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]}
