@@ -91,7 +91,7 @@ def test_the_own_trainers_of_the_page_on_losses_can_be_trained() -> None:
     from nnunet_nacl_trainers.base import CalibrationTrainer
 
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    names: dict[str, Any] = {"__name__": "example"}
+    names: dict[str, Any] = {"__name__": __name__}
     for language, code in blocks(page):
         if language == "python":
             exec(compile(code, "losses.md", "exec"), names)
