@@ -87,11 +87,13 @@ def setting(
 
 
 def _first_sentence(kind: type, name: str) -> str:
-    """What the documentation of a setting says first, with options in place of arguments."""
+    """What the documentation of a setting says first, with options in place of arguments; empty
+    where Python was told to leave documentation out (``-OO``)."""
     attributes = (inspect.getdoc(kind) or "").partition("Attributes:")[2]
     found = re.search(rf"^    {name}: (.*?)(?=\n    \w|\Z)", attributes, re.DOTALL | re.MULTILINE)
-    text = found[1] if found else ""
-    sentence = re.split(r"(?<=[^.])\.(?:\s|$)", " ".join(text.split()))[0]
+    if found is None:
+        return ""
+    sentence = re.split(r"(?<=[^.])\.(?:\s|$)", " ".join(found[1].split()))[0]
     sentence = re.sub(r"``(\w+)``", lambda match: option_of(match[1]), sentence)
     return sentence if sentence[1:2].isupper() else sentence[0].lower() + sentence[1:]
 

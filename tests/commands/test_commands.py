@@ -16,6 +16,7 @@ import pytest
 import nnunet_nacl
 from nnunet_nacl.cli.argument_names import option_of
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser, main
+from nnunet_nacl.cli.options import setting
 from nnunet_nacl.errors import Message, UserError, name_arguments, named_together
 from nnunet_nacl.settings import (
     ComparisonSettings,
@@ -84,6 +85,12 @@ def test_what_it_returns_documents_its_fields(name: str) -> None:
         if not key.startswith("_") and key != "output"
     ]
     assert all(inspect.getdoc(each) for each in public)
+
+
+def test_options_are_made_where_python_leaves_documentation_out(monkeypatch) -> None:
+    monkeypatch.setattr(ListSettings, "__doc__", None)
+    option = setting(ListSettings, "find", "SHARE")
+    assert option == {"metavar": "SHARE", "help": "", "default": None, "type": float}
 
 
 def test_errors_name_arguments_in_python_and_options_on_a_command_line(
