@@ -158,8 +158,10 @@ def common_folds(
     advice = "or choose others with [[folds]]"
     if common:
         problem = "folds are missing"
-        advice = f"choose [[folds={' '.join(common)}]], or pass [[allow_missing=True]] to"
-        " compare on what all have"
+        advice = (
+            f"choose [[folds={' '.join(common)}]], or pass [[allow_missing=True]] to compare on"
+            " what all have"
+        )
     raise UserError(
         f"{dataset}: {problem}: {listed}. Measure the others (`nnunet_nacl evaluate ..."
         f" --predict`), {advice}."

@@ -89,9 +89,9 @@ class Flags:
         if miss is not None:
             learned.append(_learn_miss_threshold(score, are_bad, scores.patient, miss))
 
-        refused = [threshold.why_not for threshold in learned if threshold.why_not]
+        refused = [threshold for threshold in learned if threshold.why_not]
         if refused and not is_default:
-            raise UserError(f"{refused[0]}.")
+            raise UserError(f"[[{refused[0].argument}]]: {refused[0].why_not}.")
         # A higher threshold flags more: the highest keeps to both shares.
         highest = max(threshold.value for threshold in learned)
         is_flagged = np.zeros(len(score), bool)
@@ -109,7 +109,7 @@ class Flags:
             share_bad=float(are_bad.mean()),
             share_found=share_found,
             share_flagged=float(is_flagged.mean()),
-            why_not=refused[0] if refused else "",
+            why_not=refused[0].why_not if refused else "",
             counted=counted,
         )
 
@@ -154,8 +154,10 @@ class Flags:
 
 @dataclass(frozen=True)
 class _Threshold:
-    """A threshold that was learned, -inf where none need be flagged, or why it was not."""
+    """A threshold that was learned for an argument, -inf where none need be flagged, or why it was
+    not."""
 
+    argument: str
     value: float
     why_not: str = ""
 
@@ -173,7 +175,7 @@ def _learn_find_threshold(
     """
     threshold = float(smallest_thresholds(score, are_bad, patient, 1 - find)[0])
     if not math.isnan(threshold):
-        return _Threshold(threshold)
+        return _Threshold("find", threshold)
     n_bad_patients = _count_patients(patient[are_bad])
     why_not = (
         f"finding {find:g} takes {patients_needed(1 - find)} calibration patients with a"
@@ -183,7 +185,7 @@ def _learn_find_threshold(
         # `patients_needed` solved for the rate: it is at least 1 / (n + 1).
         largest = math.floor(1000 * n_bad_patients / (n_bad_patients + 1)) / 1000
         why_not += f"; {largest:g} can be had"
-    return _Threshold(-math.inf, why_not)
+    return _Threshold("find", -math.inf, why_not)
 
 
 def _learn_miss_threshold(
@@ -195,7 +197,7 @@ def _learn_miss_threshold(
     """
     threshold = float(smallest_thresholds(score, are_bad, patient, miss, of_bad=False)[0])
     if not math.isnan(threshold):
-        return _Threshold(threshold)
+        return _Threshold("miss", threshold)
     n_patients = _count_patients(patient)
     # `patients_needed` solved for the rate: it is at least 1 / (n + 1).
     smallest = math.ceil(1000 / (n_patients + 1)) / 1000
@@ -203,7 +205,7 @@ def _learn_miss_threshold(
         f"missing {miss:g} takes {patients_needed(miss)} calibration patients, "
         f"there are {n_patients}; {smallest:g} can be had"
     )
-    return _Threshold(-math.inf, why_not)
+    return _Threshold("miss", -math.inf, why_not)
 
 
 def _count_patients(patient: np.ndarray) -> int:

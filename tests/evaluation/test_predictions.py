@@ -49,7 +49,10 @@ def without_fold_1(study) -> Study:
 
 
 def test_a_missing_fold_is_refused(without_fold_1):
-    message = r"nnUNetTrainerCE has no fold 1 \(it has 0\).*folds=0.*allow_missing=True"
+    message = (
+        r"nnUNetTrainerCE has no fold 1 \(it has 0\).*folds=0.*allow_missing=True to compare on"
+        " what all have"
+    )
     with pytest.raises(UserError, match=message) as error:
         gather()
     assert "nnUNetTrainerNACL has" not in str(error.value)
