@@ -208,7 +208,7 @@ setup(
         "nnunet_nacl": ["py.typed"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
-        "nnunet_nacl.reports": ["templates/*"],
+        "nnunet_nacl.utilities": ["templates/*"],
     },
     include_package_data=False,
     zip_safe=False,

@@ -25,13 +25,10 @@ __version__ = "0.5.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
-    from nnunet_nacl.calibrator.calibration_map import CalibrationMap as CalibrationMap
-    from nnunet_nacl.commands.calibrate import calibrate as calibrate
-    from nnunet_nacl.commands.compare import compare as compare
-    from nnunet_nacl.commands.evaluate import evaluate as evaluate
-    from nnunet_nacl.commands.predict import predict as predict
-    from nnunet_nacl.commands.review import read_back as read_back
-    from nnunet_nacl.commands.review import review as review
+    from nnunet_nacl.calibration.calibrate import calibrate as calibrate
+    from nnunet_nacl.calibration.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.comparison.compare import compare as compare
+    from nnunet_nacl.comparison.evaluate import evaluate as evaluate
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -41,12 +38,15 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import NACLLoss as NACLLoss
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
     from nnunet_nacl.metrics.calibration_metric import CalibrationMetric as CalibrationMetric
+    from nnunet_nacl.worklist.predict import predict as predict
     from nnunet_nacl.worklist.predictor import Predictor as Predictor
+    from nnunet_nacl.worklist.review import read_back as read_back
+    from nnunet_nacl.worklist.review import review as review
 
 _MODULE_OF_NAME = {
     "ACELoss": "nnunet_nacl.losses",
     "CELoss": "nnunet_nacl.losses",
-    "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
+    "CalibrationMap": "nnunet_nacl.calibration.calibration_map",
     "CalibrationMetric": "nnunet_nacl.metrics.calibration_metric",
     "ECPLoss": "nnunet_nacl.losses",
     "FocalLoss": "nnunet_nacl.losses",
@@ -55,12 +55,12 @@ _MODULE_OF_NAME = {
     "NACLLoss": "nnunet_nacl.losses",
     "Predictor": "nnunet_nacl.worklist.predictor",
     "SVLSLoss": "nnunet_nacl.losses",
-    "calibrate": "nnunet_nacl.commands.calibrate",
-    "compare": "nnunet_nacl.commands.compare",
-    "evaluate": "nnunet_nacl.commands.evaluate",
-    "predict": "nnunet_nacl.commands.predict",
-    "read_back": "nnunet_nacl.commands.review",
-    "review": "nnunet_nacl.commands.review",
+    "calibrate": "nnunet_nacl.calibration.calibrate",
+    "compare": "nnunet_nacl.comparison.compare",
+    "evaluate": "nnunet_nacl.comparison.evaluate",
+    "predict": "nnunet_nacl.worklist.predict",
+    "read_back": "nnunet_nacl.worklist.review",
+    "review": "nnunet_nacl.worklist.review",
 }
 """The public names; a new one also stands in the block for type checkers above."""
 

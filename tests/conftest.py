@@ -133,7 +133,7 @@ def predict(tmp_path) -> Callable[..., Path]:
 @pytest.fixture
 def without_figures(monkeypatch) -> None:
     """`compare` draws none, which takes most of its time."""
-    monkeypatch.setattr("nnunet_nacl.evaluation.figures.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_nacl.comparison.figures.write_figures", lambda *_, **__: [])
 
 
 @pytest.fixture

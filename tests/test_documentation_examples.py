@@ -23,10 +23,8 @@ PUBLIC = re.findall(
 )
 NOTEBOOK = ROOT / "docs" / "examples.ipynb"
 NUMBER = re.compile(r"\d+\.\d+")
-COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
-NEED_FOLDERS = {f"nnunet_nacl.commands.{name}" for name in COMMANDS} | {
-    "nnunet_nacl.worklist.predictor"
-}
+COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review", "Predictor")
+NEED_FOLDERS = {getattr(nnunet_nacl, name).__module__ for name in COMMANDS}
 
 
 class PageExample(NamedTuple):

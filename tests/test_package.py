@@ -73,27 +73,15 @@ def foreign_imports_below(*folders: Path) -> set[str]:
 
 
 LAYERS = (
-    (
-        "errors",
-        "command_lines",
-        "settings",
-        "files",
-        "csv_text",
-        "images",
-        "json_files",
-        "json_types",
-        "label_space",
-        "methods",
-    ),
+    ("utilities",),
+    ("label_space", "methods", "settings"),
     ("losses", "metrics"),
-    ("calibration", "quality"),
+    ("estimators",),
     ("cases",),
     ("registration", "dicom"),
     ("nnunet",),
-    ("calibrator",),
-    ("reports",),
-    ("evaluation", "worklist"),
-    ("commands",),
+    ("calibration",),
+    ("comparison", "worklist"),
     ("demo",),
     ("cli",),
 )
@@ -126,7 +114,7 @@ def test_losses_and_what_measures_calibration_do_not_import_each_other(sources: 
     package_folder = sources / "nnunet_nacl"
     by_losses = imports_below(package_folder / "losses")
     assert not [name for name in by_losses if name.startswith("nnunet_nacl.metrics")]
-    measuring = [package_folder / name for name in ("metrics", "calibration", "quality")]
+    measuring = [package_folder / name for name in ("metrics", "estimators")]
     by_measuring = imports_below(*measuring)
     assert not [name for name in by_measuring if name.startswith("nnunet_nacl.losses")]
 
@@ -138,14 +126,14 @@ def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
     ]
     names = imports_below(*folders, sources / "trainers")
     ours = {name for name in names if name.startswith("nnunet_nacl.")}
-    exception = {"nnunet_nacl.evaluation", "nnunet_nacl.evaluation.training_validation"}
+    exception = {"nnunet_nacl.comparison", "nnunet_nacl.comparison.training_validation"}
     packages = {name.split(".")[1] for name in ours - exception}
     assert exception <= ours
-    assert packages == {"json_types", "label_space", "losses", "methods", "metrics", "registration"}
+    assert packages == {"label_space", "losses", "methods", "metrics", "registration", "utilities"}
 
 
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
-    computing = ("losses", "metrics", "calibration", "quality")
+    computing = ("losses", "metrics", "estimators")
     names = foreign_imports_below(*(sources / "nnunet_nacl" / package for package in computing))
     assert "numpy" in names
     assert not names & {"matplotlib", "nnunetv2"}

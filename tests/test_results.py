@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 import torch
 
-from nnunet_nacl.calibration.fitting import fit_temperature
-from nnunet_nacl.calibration.voxels import Voxels
+from nnunet_nacl.estimators.fitting import fit_temperature
+from nnunet_nacl.estimators.intervals import StructureEstimate
+from nnunet_nacl.estimators.unlike import CalibrationProfiles
+from nnunet_nacl.estimators.voxels import Voxels
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.nnunet.profile import profile_names
-from nnunet_nacl.quality.intervals import StructureEstimate
-from nnunet_nacl.quality.unlike import CalibrationProfiles
 from tests.pages import ROOT
 from tests.runs.lung_nodules import (
     MAKER,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from nnunet_nacl.calibrator import calibration_map
-from nnunet_nacl.evaluation import calibration_report, comparison_report
+from nnunet_nacl.calibration import calibration_map
+from nnunet_nacl.comparison import calibration_report, comparison_report
 from nnunet_nacl.worklist import outcome_document, prediction_document
 from tools.docstrings import as_markdown, described_attributes, text_before_sections
 

@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from nnunet_nacl.calibration import log_odds_map
 from nnunet_nacl.cases.findings import FINDING_COLUMNS
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.csv_text import CsvColumn
-from nnunet_nacl.evaluation.values import VALUE_COLUMNS
+from nnunet_nacl.comparison.values import VALUE_COLUMNS
+from nnunet_nacl.estimators import log_odds_map
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, MaskMetric
+from nnunet_nacl.utilities.csv_text import CsvColumn
 from nnunet_nacl.worklist.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
 from tools.docstrings import described_attributes, first_paragraph
 from tools.document_schemas import PUBLISHED, JsonObject, schema_of

@@ -83,7 +83,7 @@ def on_config(config: MkDocsConfig) -> None:
             are made.
     """
     try:
-        import nnunet_nacl.evaluation.evaluation  # noqa: F401
+        import nnunet_nacl.comparison.evaluation  # noqa: F401
     except ImportError as error:
         raise PluginError(
             f"the site is made from the installed package: pip install '.[docs]' ({error})"
@@ -99,7 +99,7 @@ def on_page_content(html: str, **_: object) -> str:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Called by mkdocs with the files of docs/."""
     sys.path.append(str(ROOT))
-    from nnunet_nacl.files import to_json_text
+    from nnunet_nacl.utilities.files import to_json_text
     from tools.document_schemas import PUBLISHED, schema_of
     from tools.files_page import files_page
 

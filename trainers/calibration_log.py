@@ -194,6 +194,6 @@ def _import_training_validation() -> ModuleType:
     It is imported when a validation begins, so that nothing of it can keep a training from
     starting.
     """
-    from nnunet_nacl.evaluation import training_validation
+    from nnunet_nacl.comparison import training_validation
 
     return training_validation

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nnunet_nacl.evaluation.reliability_figure import draw_reliability
+from nnunet_nacl.comparison.reliability_figure import draw_reliability
 from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.metrics.calibration_error import nll_per_row
 from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask

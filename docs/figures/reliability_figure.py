@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.cases.record import CaseRecord, read_record
-from nnunet_nacl.evaluation.reliability_figure import draw_reliability
+from nnunet_nacl.comparison.reliability_figure import draw_reliability
 from nnunet_nacl.metrics import BinStats, ece
 from nnunet_nacl.metrics.statistics import bin_accuracy_bands
 

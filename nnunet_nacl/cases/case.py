@@ -13,10 +13,10 @@ from typing_extensions import TypedDict
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import CaseProbabilities
 from nnunet_nacl.cases.record_key import FileKey
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, check_n_bins
 from nnunet_nacl.metrics.distance_masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
+from nnunet_nacl.utilities.errors import UserError
 
 MASK_NOTES = {
     "foreground": "truth is not background: the mask of the NACL paper",

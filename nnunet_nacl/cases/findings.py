@@ -15,10 +15,10 @@ from scipy import ndimage
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import Box, common_box, layers_of, whole_box
-from nnunet_nacl.csv_text import CsvColumn
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_types import Number, Share, Size
 from nnunet_nacl.metrics.overlap import FoundComponents, count_found, number_components
+from nnunet_nacl.utilities.csv_text import CsvColumn
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_types import Number, Share, Size
 
 FINDINGS = "findings.csv"
 MAX_FINDINGS = 100

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_nacl.errors import UserError, one_line
-from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.metrics.overlap import Detected
+from nnunet_nacl.utilities.errors import UserError, one_line
+from nnunet_nacl.utilities.json_files import decode, read_dict
 
 
 def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:

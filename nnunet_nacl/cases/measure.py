@@ -11,9 +11,6 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nnunet_nacl.calibration.log_odds import is_label, probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Truth
 from nnunet_nacl.cases.findings import (
     FindingSums,
@@ -27,6 +24,9 @@ from nnunet_nacl.cases.record import CaseRecord, ScanValues
 from nnunet_nacl.cases.sample import MASK_BITS, Sample, class_type, draw_sample, pack
 from nnunet_nacl.cases.sums import CaseSums
 from nnunet_nacl.cases.views import Views
+from nnunet_nacl.estimators.log_odds import is_label, probabilities
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
+from nnunet_nacl.estimators.voxels import Voxels
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.distance_masks import dilated_mask

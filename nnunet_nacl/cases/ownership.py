@@ -21,8 +21,8 @@ import nnunet_nacl
 from nnunet_nacl.cases.record import record_path
 from nnunet_nacl.cases.record_file import read_header
 from nnunet_nacl.cases.record_key import FileKey, file_key, is_same_content, renamed_key
-from nnunet_nacl.errors import UserError, describe, some
-from nnunet_nacl.files import (
+from nnunet_nacl.utilities.errors import UserError, describe, some
+from nnunet_nacl.utilities.files import (
     is_ours,
     lies_inside,
     regular_only,
@@ -30,7 +30,7 @@ from nnunet_nacl.files import (
     to_json_text,
     write_atomically,
 )
-from nnunet_nacl.json_files import decode
+from nnunet_nacl.utilities.json_files import decode
 
 Digests = dict[str, list[FileKey]]
 """By place in a folder, with / between names, all that runs have written there."""

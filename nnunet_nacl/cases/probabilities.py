@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.calibration.log_odds import log_odds, network_box
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.estimators.log_odds import log_odds, network_box
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 
@@ -109,7 +109,7 @@ class SavedProbabilities(CaseProbabilities):
 
     @cached_property
     def crop(self) -> Box | None:
-        """See :func:`~nnunet_nacl.calibration.log_odds.network_box`."""
+        """See :func:`~nnunet_nacl.estimators.log_odds.network_box`."""
         return network_box(self.probs, self.regions)
 
     @property

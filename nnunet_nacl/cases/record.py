@@ -21,13 +21,13 @@ from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.record_file import decode_header, is_replaceable_record, read_arrays
 from nnunet_nacl.cases.record_key import FileKey, Key
 from nnunet_nacl.cases.sample import Sample
-from nnunet_nacl.errors import UserError, describe, first_line, some
-from nnunet_nacl.files import replacing, to_json_text
-from nnunet_nacl.json_files import decode
-from nnunet_nacl.json_types import Number, Size
+from nnunet_nacl.estimators.recall import THRESHOLDS
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-from nnunet_nacl.quality.recall import THRESHOLDS
+from nnunet_nacl.utilities.errors import UserError, describe, first_line, some
+from nnunet_nacl.utilities.files import replacing, to_json_text
+from nnunet_nacl.utilities.json_files import decode
+from nnunet_nacl.utilities.json_types import Number, Size
 
 RECORDS = "records"
 """Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
@@ -139,8 +139,8 @@ class CaseRecord:
         structures: A row for each structure, by nnU-Net's key; columns as :func:`table` says.
         scan: Values of the case as a whole, by column of that table.
         bins: By mask, sums for its calibration; empty without a ground truth.
-        addable: What :func:`~nnunet_nacl.quality.recall.count_addable` gives; None without a ground
-            truth.
+        addable: What :func:`~nnunet_nacl.estimators.recall.count_addable` gives; None without a
+            ground truth.
         sample: Voxels that stand for the case; None without a ground truth.
         findings: Connected components of the structures that were asked for.
         differences: How its image differs from the training's, in words.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.files import regular_only
+from nnunet_nacl.utilities.files import regular_only
 
 # of all arrays together: a small file can promise more than memory holds
 _MAX_ARRAY_BYTES = 1 << 28

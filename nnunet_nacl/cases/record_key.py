@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import InstanceOf, NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.files import checksum, regular_only
+from nnunet_nacl.utilities.files import checksum, regular_only
 
 
 class FileKey(TypedDict):

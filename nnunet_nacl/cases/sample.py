@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.probabilities import CaseProbabilities, SavedProbabilities
+from nnunet_nacl.estimators.voxels import Voxels
 
 MASK_BITS = ("dilated", "boundary", "near")
 """Bits of a voxel's masks, lowest first; the other masks follow from its truth and its label."""

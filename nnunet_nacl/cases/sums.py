@@ -8,11 +8,11 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case, Truth
 from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.estimators.recall import THRESHOLDS, count_addable
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
-from nnunet_nacl.quality.recall import THRESHOLDS, count_addable
 
 
 class CaseSums:
@@ -21,7 +21,7 @@ class CaseSums:
     Attributes:
         bins: For calibration, by mask; empty without a ground truth.
         addable: (2, S, thresholds) voxels that could be added to each structure, the true ones and
-            all, as :func:`~nnunet_nacl.quality.recall.count_addable` counts them.
+            all, as :func:`~nnunet_nacl.estimators.recall.count_addable` counts them.
         n_changed: Voxels where the segmentation is not the network's own.
         expected: (3, S) what :func:`~nnunet_nacl.metrics.expected_dice.count_expected` gives.
         network: What :func:`~nnunet_nacl.metrics.expected_dice.count_probabilities` gives of the

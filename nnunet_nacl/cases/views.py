@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.probabilities import Box
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
+from nnunet_nacl.estimators.recall import sensitive_labels
 from nnunet_nacl.metrics.voxel_uncertainty import (
     VarianceByBlock,
     confidence,
     label_confidence,
     normalised_entropy,
 )
-from nnunet_nacl.quality.recall import sensitive_labels
+from nnunet_nacl.utilities.errors import UserError
 
 _MUTUAL_INFORMATION = "mutual_information"
 """The uncertainty image that compares networks."""
@@ -68,8 +68,8 @@ class Views:
     Attributes:
         images: (*spatial) float32 uncertainty images by name.
         uncertainty: (*spatial) 1 minus the confidence of each voxel; 0 outside nnU-Net's crop.
-        limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty
-            for none.
+        limits: Of each structure, see :func:`~nnunet_nacl.estimators.recall.sensitive_labels`;
+            empty for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None
             without limits.
         variance: By block of the image, how uncertain each structure is.

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_nacl.cli import options
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.settings import FitSettings, GivenCases, NetworkSettings
+from nnunet_nacl.utilities.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.commands.calibration_result import CalibrationFiles, CalibrationResult
+    from nnunet_nacl.calibration.calibration_result import CalibrationFiles, CalibrationResult
 
 _LOG = logging.getLogger(__name__)
 HELP = "calibrate the confidence of a trained model; its segmentations stay as they are"
@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used, or the figure could not be
     written."""
-    from nnunet_nacl.commands.calibrate import calibrate_cases
+    from nnunet_nacl.calibration.calibrate import calibrate_cases
 
     num_processes = options.number_of_processes(args.np)
     model = _model(args)
@@ -135,7 +135,7 @@ def _model(args: argparse.Namespace) -> Path | None:
 
 def _take_map(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
-    from nnunet_nacl.commands.calibrate import take_map
+    from nnunet_nacl.calibration.calibrate import take_map
 
     options_of_fit = ("i", "gt", "groups", "o", "bad", "structures")
     others = [f"-{name}" for name in options_of_fit if getattr(args, name)]

@@ -6,19 +6,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.fit import PREDICTED_DICE_ERROR
-from nnunet_nacl.calibrator.map_parts import MapQuality
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.fit import PREDICTED_DICE_ERROR
+from nnunet_nacl.calibration.map_parts import MapQuality
+from nnunet_nacl.calibration.quality_texts import detected_text, presence_text
 from nnunet_nacl.cases.case import MASK_NOTES
-from nnunet_nacl.errors import named_together
-from nnunet_nacl.quality.flags import Flags, flag_costs
-from nnunet_nacl.quality.intervals import EstimateCheck
-from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS
-from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
-from nnunet_nacl.quality.risk_control import patients_needed
-from nnunet_nacl.quality.scan_scores import ScanScores
-from nnunet_nacl.reports.quality_texts import detected_text, presence_text
-from nnunet_nacl.reports.tables import number, ten_worst, text_of, wrap_text
+from nnunet_nacl.estimators.flags import Flags, flag_costs
+from nnunet_nacl.estimators.intervals import EstimateCheck
+from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
+from nnunet_nacl.estimators.recall import RECALLS, LearnedRecall
+from nnunet_nacl.estimators.risk_control import patients_needed
+from nnunet_nacl.estimators.scan_scores import ScanScores
+from nnunet_nacl.utilities.errors import named_together
+from nnunet_nacl.utilities.tables import number, ten_worst, text_of, wrap_text
 
 _SHOWN = (
     "NLL predicted",
@@ -105,7 +105,7 @@ def _form_text(calibration_map: CalibrationMap) -> str:
 
 
 def _effect_text(calibration_map: CalibrationMap) -> str:
-    """A line for each value that is shown, see :mod:`nnunet_nacl.calibrator.effect`, and what the
+    """A line for each value that is shown, see :mod:`nnunet_nacl.calibration.effect`, and what the
     masks are."""
     rows = []
     for name in _SHOWN:

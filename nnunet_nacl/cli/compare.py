@@ -106,9 +106,9 @@ def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through
     UserError."""
     from nnunet_nacl.cli.comparison_text import comparison_text
-    from nnunet_nacl.commands.compare import compare_methods
-    from nnunet_nacl.evaluation.methods import read_method
-    from nnunet_nacl.evaluation.output_folder import PAGE_NAME
+    from nnunet_nacl.comparison.compare import compare_methods
+    from nnunet_nacl.comparison.methods import read_method
+    from nnunet_nacl.comparison.output_folder import PAGE_NAME
 
     options = settings_from(
         ComparisonSettings,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import textwrap
 
-from nnunet_nacl.commands.compare import ComparisonResult
-from nnunet_nacl.evaluation.file_names import STATISTICS, place_of_table
-from nnunet_nacl.evaluation.headline import (
+from nnunet_nacl.calibration.quality_texts import WITHOUT_BAD
+from nnunet_nacl.comparison.compare import ComparisonResult
+from nnunet_nacl.comparison.file_names import STATISTICS, place_of_table
+from nnunet_nacl.comparison.headline import (
     NO_DIFFERENCE,
     Headline,
     LeadingDifference,
     MethodHeadline,
     VerdictCounts,
 )
-from nnunet_nacl.evaluation.table import NOT_TESTED
-from nnunet_nacl.reports.quality_texts import WITHOUT_BAD
-from nnunet_nacl.reports.tables import text_of
+from nnunet_nacl.comparison.table import NOT_TESTED
+from nnunet_nacl.utilities.tables import text_of
 
 _WIDTH = 80
 

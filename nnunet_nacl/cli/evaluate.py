@@ -21,8 +21,8 @@ from nnunet_nacl.cli.options import (
     setting,
     settings_from,
 )
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.settings import GivenCases, MeasureSettings, NetworkSettings
+from nnunet_nacl.utilities.errors import UserError
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     _check_options(args)
     from nnunet_nacl.cli.evaluation_text import evaluation_text
-    from nnunet_nacl.commands.evaluate import evaluate_cases
+    from nnunet_nacl.comparison.evaluate import evaluate_cases
 
     model = model_of(args) if args.d is not None else None
     result = evaluate_cases(

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal
 
+from nnunet_nacl.calibration.quality_texts import detected_text, presence_text, quality_text
 from nnunet_nacl.cases.case import MASK_NOTES
-from nnunet_nacl.commands.evaluate import EvaluationResult
-from nnunet_nacl.errors import one_line
-from nnunet_nacl.evaluation.calibration_report import MaskScores, MetricMeans
-from nnunet_nacl.evaluation.evaluation import Evaluation
+from nnunet_nacl.comparison.calibration_report import MaskScores, MetricMeans
+from nnunet_nacl.comparison.evaluate import EvaluationResult
+from nnunet_nacl.comparison.evaluation import Evaluation
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
-from nnunet_nacl.reports.quality_texts import detected_text, presence_text, quality_text
-from nnunet_nacl.reports.tables import ten_worst, text_of
+from nnunet_nacl.utilities.errors import one_line
+from nnunet_nacl.utilities.tables import ten_worst, text_of
 
 _SEGMENTATION: dict[str, Literal["Dice", "HD95_mm", "ASSD_mm"]] = {
     "Dice": "Dice",

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from nnunet_nacl.cases.findings import FINDINGS
-from nnunet_nacl.errors import one_line, some
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE
-from nnunet_nacl.reports.tables import text_of
+from nnunet_nacl.utilities.errors import one_line, some
+from nnunet_nacl.utilities.tables import text_of
 from nnunet_nacl.worklist.deliver import NOT_YET, DeliveredScans
 from nnunet_nacl.worklist.list_files import PAGE, PAGES, REVIEW, SCANS, STRUCTURES
 from nnunet_nacl.worklist.prediction_document import RESEARCH

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 
 from nnunet_nacl.cli.argument_names import option_of
-from nnunet_nacl.errors import UserError, list_problems, one_line, some, termination_as_interrupt
 from nnunet_nacl.settings import (
     DEVICES,
     PAGES,
@@ -25,6 +24,13 @@ from nnunet_nacl.settings import (
     NetworkSettings,
     Output,
     settings_of,
+)
+from nnunet_nacl.utilities.errors import (
+    UserError,
+    list_problems,
+    one_line,
+    some,
+    termination_as_interrupt,
 )
 
 if TYPE_CHECKING:

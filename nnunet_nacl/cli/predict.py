@@ -85,8 +85,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
     from nnunet_nacl.cli.list_text import delivered_text
-    from nnunet_nacl.commands.predict import predict_scans
     from nnunet_nacl.nnunet.predicted import on_present_device
+    from nnunet_nacl.worklist.predict import predict_scans
 
     reading = settings_from(
         ScanSettings,

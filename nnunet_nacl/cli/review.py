@@ -20,8 +20,8 @@ from nnunet_nacl.cli.options import (
     whole_number,
     work_can_be_stopped,
 )
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.settings import ListSettings, Output
+from nnunet_nacl.utilities.errors import UserError
 
 HELP = (
     "list the cases to look at first, from saved predictions; see what a reader's marks say of the"
@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _back(args: argparse.Namespace) -> int:
     """See what came of a list; exit status 1 where the page alone could not be made."""
-    from nnunet_nacl.commands.review import read_back
     from nnunet_nacl.worklist.list_files import OUTCOME_PAGE
-    from nnunet_nacl.worklist.outcome_text import outcome_lines
+    from nnunet_nacl.worklist.outcome.text import outcome_lines
+    from nnunet_nacl.worklist.review import read_back
 
     result = read_back(args.back, args.marks, args.corrected)
     written = result.write()
@@ -129,8 +129,8 @@ def _back(args: argparse.Namespace) -> int:
 def _review(args: argparse.Namespace) -> int:
     """Make a list; exit status 1 if some cases could not be done."""
     from nnunet_nacl.cli.list_text import delivered_text
-    from nnunet_nacl.commands.review import review_folder
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.worklist.review import review_folder
 
     output = settings_from(
         Output,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, STOCK_NAME
 from nnunet_nacl.registration.class_files import (
     find_class_file,
@@ -17,6 +16,7 @@ from nnunet_nacl.registration.class_files import (
 from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import registered_trainers, suggest
 from nnunet_nacl.registration.tokens import TOKENS, Token, Variant
+from nnunet_nacl.utilities.errors import UserError
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

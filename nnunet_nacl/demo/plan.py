@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nnunet_nacl.demo.small_configuration import SMALL
 from nnunet_nacl.demo.virtual_brains import BAD_DICE, TASK_NAME
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import PREFIX
+from nnunet_nacl.utilities.errors import UserError
 
 
 @dataclass(frozen=True)

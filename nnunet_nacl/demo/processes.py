@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.utilities.errors import UserError
 
 _POLL_S = 0.5
 _SHOWN_OF_A_LOG = 1000  # characters

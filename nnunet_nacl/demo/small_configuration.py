@@ -9,8 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from nnunet_nacl.files import write_atomically
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.utilities.files import write_atomically
+from nnunet_nacl.utilities.json_files import read_dict
 
 SMALL = "_small"
 """What follows the name of the configuration that is copied."""

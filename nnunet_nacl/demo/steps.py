@@ -13,17 +13,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_nacl.comparison.output_folder import PAGE_NAME
 from nnunet_nacl.demo.plan import DemoPlan
 from nnunet_nacl.demo.processes import LoggedCommand, run_together
 from nnunet_nacl.demo.small_configuration import add_small_configuration
 from nnunet_nacl.demo.summary import measure_list, right_and_wrong
 from nnunet_nacl.demo.virtual_brains import LABELS, write_virtual_brains
-from nnunet_nacl.errors import UserError, termination_as_interrupt
-from nnunet_nacl.evaluation.output_folder import PAGE_NAME
-from nnunet_nacl.files import locked, write_atomically
-from nnunet_nacl.json_files import read_json
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.utilities.errors import UserError, termination_as_interrupt
+from nnunet_nacl.utilities.files import locked, write_atomically
+from nnunet_nacl.utilities.json_files import read_json
 from nnunet_nacl.worklist.list_files import PAGE as LIST_PAGE
 
 MOST_SCANS = 10

@@ -14,8 +14,8 @@ from scipy import ndimage, special
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import temporary_folder
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import temporary_folder
 
 TASK_NAME = "Task90_VirtualBrains"
 LABELS = ("background", "grey matter", "white matter")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import StringConstraints
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_files import decode, read_dict
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept

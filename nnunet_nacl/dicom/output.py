@@ -22,8 +22,8 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.dicom.codes import StructureCode, private_code
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
-from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.images import quiet
+from nnunet_nacl.utilities.errors import UserError, first_line
+from nnunet_nacl.utilities.images import quiet
 
 if TYPE_CHECKING:
     from highdicom import sr

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnunet_nacl.errors import UserError, first_line, one_line
-from nnunet_nacl.files import regular_only
-from nnunet_nacl.images import check_name, quiet, read_header, verified
+from nnunet_nacl.utilities.errors import UserError, first_line, one_line
+from nnunet_nacl.utilities.files import regular_only
+from nnunet_nacl.utilities.images import check_name, quiet, read_header, verified
 
 if TYPE_CHECKING:
     from pydicom import Dataset

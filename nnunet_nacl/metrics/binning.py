@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.json_types import Array
+from nnunet_nacl.utilities.json_types import Array
 
 DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import NonNegativeInt
 from scipy import ndimage
 
-from nnunet_nacl.json_types import Share
+from nnunet_nacl.utilities.json_types import Share
 
 
 class Overlap(NamedTuple):

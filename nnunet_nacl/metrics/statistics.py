@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.json_types import Number
 from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.utilities.json_types import Number
 
 CONFIDENCE = 0.95
 FEWEST_FOR_A_TEST = 6

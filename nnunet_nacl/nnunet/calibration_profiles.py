@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.errors import Failed, UserError
+from nnunet_nacl.estimators.unlike import CalibrationProfiles
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.preprocessing import preprocessed_cases
 from nnunet_nacl.nnunet.profile import profile, profile_names
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.unlike import CalibrationProfiles
+from nnunet_nacl.utilities.errors import Failed, UserError
 
 if TYPE_CHECKING:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset

@@ -12,10 +12,10 @@ import numpy as np
 
 from nnunet_nacl.cases.case import LARGEST_RADIUS_MM, EvaluationSettings, Labels, smallest_type
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.image_files import read_segmentation
 from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
+from nnunet_nacl.utilities.errors import UserError
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings, Labels
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, find_record
-from nnunet_nacl.errors import Failed, UserError, list_problems
-from nnunet_nacl.json_files import decode
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.places import records_in
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, records_of
+from nnunet_nacl.utilities.errors import Failed, UserError, list_problems
+from nnunet_nacl.utilities.json_files import decode
 
 NNUNETS_OWN: InferenceSettings = {"step_size": 0.5, "mirroring": True}
 """How nnU-Net predicts validation cases."""

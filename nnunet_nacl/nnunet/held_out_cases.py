@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings
-from nnunet_nacl.errors import UserError, list_problems, some
-from nnunet_nacl.files import check_folder
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.held_out import HeldOut, inference_of, kept_settings, measure_folders
 from nnunet_nacl.nnunet.places import predicted_folder, splits_of, validation_folder
@@ -23,6 +21,8 @@ from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.validation import measure_validation
 from nnunet_nacl.settings import NetworkSettings
+from nnunet_nacl.utilities.errors import UserError, list_problems, some
+from nnunet_nacl.utilities.files import check_folder
 
 _LOG = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ import imagecodecs
 import numpy as np
 
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.errors import UserError, describe, first_line
-from nnunet_nacl.files import regular_only
-from nnunet_nacl.images import check_whole, quiet, read_header
+from nnunet_nacl.utilities.errors import UserError, describe, first_line
+from nnunet_nacl.utilities.files import regular_only
+from nnunet_nacl.utilities.images import check_whole, quiet, read_header
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter

@@ -15,8 +15,9 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import (
+from nnunet_nacl.nnunet.dataset import Dataset
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import (
     check_ours,
     check_writable,
     locked,
@@ -24,9 +25,8 @@ from nnunet_nacl.files import (
     to_json_text,
     write_atomically,
 )
-from nnunet_nacl.images import check_name, verified
-from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.dataset import Dataset
+from nnunet_nacl.utilities.images import check_name, verified
+from nnunet_nacl.utilities.json_files import read_dict
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter

@@ -16,8 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from nnunet_nacl.errors import Failed, UserError, describe
 from nnunet_nacl.nnunet.trust import TRUSTED
+from nnunet_nacl.utilities.errors import Failed, UserError, describe
 
 CONTEXT = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
 """How processes are started."""

@@ -11,9 +11,9 @@ from typing import Any
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.cases.record import RECORDS
-from nnunet_nacl.errors import UserError, first_line, some
-from nnunet_nacl.json_files import decode, read_dict, read_json
 from nnunet_nacl.settings import FINAL
+from nnunet_nacl.utilities.errors import UserError, first_line, some
+from nnunet_nacl.utilities.json_files import decode, read_dict, read_json
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""

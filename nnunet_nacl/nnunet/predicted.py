@@ -17,8 +17,6 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cases.record_key import file_key
-from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.images import quiet
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums
 from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
 from nnunet_nacl.nnunet.output import places_of_case, write_case
@@ -36,6 +34,8 @@ from nnunet_nacl.nnunet.records import Outcomes, Source, Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import check_names
 from nnunet_nacl.settings import NetworkSettings
+from nnunet_nacl.utilities.errors import UserError, first_line
+from nnunet_nacl.utilities.images import quiet
 
 if TYPE_CHECKING:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset

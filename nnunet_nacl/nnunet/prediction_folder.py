@@ -17,15 +17,15 @@ from nnunet_nacl.cases.case import (
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.errors import UserError, one_line
-from nnunet_nacl.files import check_folder, is_file_name
-from nnunet_nacl.images import check_name
-from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
+from nnunet_nacl.utilities.errors import UserError, one_line
+from nnunet_nacl.utilities.files import check_folder, is_file_name
+from nnunet_nacl.utilities.images import check_name
+from nnunet_nacl.utilities.json_files import read_dict
 
 if TYPE_CHECKING:
     pass

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.images import quiet
 from nnunet_nacl.metrics.grid import bounding_box
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.images import quiet
 
 if TYPE_CHECKING:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset

@@ -17,9 +17,9 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.quality.unlike import LOG, SLACK
+from nnunet_nacl.estimators.unlike import LOG, SLACK
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_files import read_dict
 
 MOST_CHANNELS = 3
 MOST_STRUCTURES = 5

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import files_of_case, pending_path
@@ -28,9 +27,10 @@ from nnunet_nacl.cases.record_key import (
     make_key,
     same_contents,
 )
-from nnunet_nacl.errors import Failed, UserError, describe, one_line
-from nnunet_nacl.files import check_writable, remove_leftovers
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.nnunet.image_files import spacing_file
+from nnunet_nacl.utilities.errors import Failed, UserError, describe, one_line
+from nnunet_nacl.utilities.files import check_writable, remove_leftovers
 
 Outcomes = Generator[tuple[str, CaseRecord | Failed], None, None]
 """Name and record of each case, or why there is none."""

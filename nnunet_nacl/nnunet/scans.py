@@ -14,8 +14,6 @@ from typing_extensions import Self
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.dicom.series import find_series, image_of_series, most_common_orientation
-from nnunet_nacl.errors import UserError, one_line
-from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.places import find_references, list_folder
@@ -23,6 +21,8 @@ from nnunet_nacl.nnunet.predicted import NetworkSource
 from nnunet_nacl.nnunet.preprocessing import Logits, Preprocessed, preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import NetworkSettings, ScanSettings
+from nnunet_nacl.utilities.errors import UserError, one_line
+from nnunet_nacl.utilities.files import check_folder, is_file_name
 
 # endings of images that other models take
 _IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from typing_extensions import Self
 
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.files import check_folder, checksum, is_file_name
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.places import FINAL, choose_folds
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
+from nnunet_nacl.utilities.errors import UserError, first_line
+from nnunet_nacl.utilities.files import check_folder, checksum, is_file_name
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import (

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.errors import UserError, describe, first_line
-from nnunet_nacl.files import is_file_name, regular_only
-from nnunet_nacl.images import quiet
-from nnunet_nacl.json_files import decode
 from nnunet_nacl.registration import TRAINERS_PACKAGE
 from nnunet_nacl.registration.lookup import registered_trainers
+from nnunet_nacl.utilities.errors import UserError, describe, first_line
+from nnunet_nacl.utilities.files import is_file_name, regular_only
+from nnunet_nacl.utilities.images import quiet
+from nnunet_nacl.utilities.json_files import decode
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter

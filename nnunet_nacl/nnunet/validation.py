@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.cases.record import CaseRecord, check_records, find_record, record_path
-from nnunet_nacl.errors import Failed, UserError
-from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.nnunet.held_out import NNUNETS_OWN, HeldOut
 from nnunet_nacl.nnunet.places import FINAL, is_measured, predicted_folder
 from nnunet_nacl.nnunet.predicted import ValidationCases
@@ -16,6 +14,8 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, find_records, records_of
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import NetworkSettings
+from nnunet_nacl.utilities.errors import Failed, UserError
+from nnunet_nacl.utilities.files import remove_leftovers
 
 _LOG = logging.getLogger(__name__)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.findings import finding_channels
 from nnunet_nacl.cases.views import choose_maps
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.quality.bad_limits import check_bad, read_bad, share_of
-from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.quality.recall import SensitiveAim
+from nnunet_nacl.estimators.bad_limits import check_bad, read_bad, share_of
+from nnunet_nacl.estimators.flags import Flags
+from nnunet_nacl.estimators.recall import SensitiveAim
 from nnunet_nacl.settings import ListSettings
+from nnunet_nacl.utilities.errors import UserError
 
 
 @dataclass(frozen=True)

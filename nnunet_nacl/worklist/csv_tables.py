@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import regular_only
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import regular_only
 
 _STATED_DELIMITER = re.compile(r'"?sep=(.)"?\s*')
 _HEADER_OF_OUR_TABLES = re.compile("(?:img_path|mask_path|run|rank|case|mark)([;\t])")

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_nacl.calibrator.map_file import APPLIED_FILE
+from nnunet_nacl.calibration.map_file import APPLIED_FILE
 from nnunet_nacl.cases.ownership import check_no_others, read_pending
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, record_path
 from nnunet_nacl.cases.record_file import is_record
 from nnunet_nacl.cases.views import FRACTIONAL
 from nnunet_nacl.dicom.output import DICOM
-from nnunet_nacl.errors import Failed, UserError, list_problems, one_line
-from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, claim_output, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, find_records, records_of
+from nnunet_nacl.utilities.errors import Failed, UserError, list_problems, one_line
+from nnunet_nacl.utilities.files import locked, to_json_text, write_atomically
 from nnunet_nacl.worklist.list_files import DOCUMENT, places_of_list, remove_list
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.prediction_document import prediction_document

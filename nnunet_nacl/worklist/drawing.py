@@ -16,7 +16,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.reports.rendering import STRUCTURE_COLORS
+from nnunet_nacl.utilities.rendering import STRUCTURE_COLORS
 from nnunet_nacl.worklist.slices import Grid
 
 COLORS = np.array([(0, 0, 0), *map(ImageColor.getrgb, STRUCTURE_COLORS)], np.uint8)

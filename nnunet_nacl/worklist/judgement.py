@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord, table
-from nnunet_nacl.quality.scan_scores import structure_score
+from nnunet_nacl.estimators.scan_scores import structure_score
 from nnunet_nacl.worklist.aims import Aims
 from nnunet_nacl.worklist.list_files import MEMBER
 from nnunet_nacl.worklist.reasons import Reason, find_reasons, oddities_of_image, worst_first

@@ -9,8 +9,8 @@ import pandas as pd
 
 from nnunet_nacl.cases.findings import FINDINGS, findings_table
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.csv_text import CsvColumn, to_csv_text
-from nnunet_nacl.files import is_ours
+from nnunet_nacl.utilities.csv_text import CsvColumn, to_csv_text
+from nnunet_nacl.utilities.files import is_ours
 
 DOCUMENT = "prediction.json"
 PAGE = "index.html"

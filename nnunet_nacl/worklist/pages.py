@@ -16,9 +16,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_pictures, record_path
-from nnunet_nacl.command_lines import editor_lines
-from nnunet_nacl.files import write_atomically
-from nnunet_nacl.reports.rendering import render_page, write_page
+from nnunet_nacl.utilities.command_lines import editor_lines
+from nnunet_nacl.utilities.files import write_atomically
+from nnunet_nacl.utilities.rendering import render_page, write_page
 from nnunet_nacl.worklist.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.worklist.pictures import PlaceOnPage
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, volumes_text, worst_first

@@ -14,10 +14,10 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.record import CaseRecord, PlacePicture
 from nnunet_nacl.cases.views import Views
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.preprocessing import for_pictures
+from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.worklist.drawing import draw_slice, encode_picture
 from nnunet_nacl.worklist.slice_stack import draw_slice_stack
 from nnunet_nacl.worklist.slices import View

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.calibrator.map_parts import UsedMap
-from nnunet_nacl.errors import printable
-from nnunet_nacl.json_files import encode
-from nnunet_nacl.json_types import Number, doc
-from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.quality.recall import SensitiveAim
-from nnunet_nacl.quality.unlike_batch import UnlikeBatch, UnlikeScans
+from nnunet_nacl.calibration.map_parts import UsedMap
+from nnunet_nacl.estimators.flags import Flags
+from nnunet_nacl.estimators.recall import SensitiveAim
+from nnunet_nacl.estimators.unlike_batch import UnlikeBatch, UnlikeScans
+from nnunet_nacl.utilities.errors import printable
+from nnunet_nacl.utilities.json_files import encode
+from nnunet_nacl.utilities.json_types import Number, doc
 from nnunet_nacl.worklist.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.worklist.review_list import ReviewList
 

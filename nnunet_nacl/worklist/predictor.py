@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibrator.calibration_map import Probabilities
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibration_map import Probabilities
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.views import Views
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, on_present_device, predicted_case
 from nnunet_nacl.nnunet.preprocessing import preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.settings import BadSpec, ListSettings, NetworkSettings, settings_of
+from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.worklist.aims import read_aims
 from nnunet_nacl.worklist.judgement import judge_scan, structures_to_look_at
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.estimators.flags import Flags
 
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.cases.record import CaseRecord, table
-from nnunet_nacl.command_lines import calibrate_images_command, predict_with_map
-from nnunet_nacl.quality.unlike_batch import UnlikeBatch, UnlikeScans, find_unlike_batch
+from nnunet_nacl.estimators.unlike_batch import UnlikeBatch, UnlikeScans, find_unlike_batch
+from nnunet_nacl.utilities.command_lines import calibrate_images_command, predict_with_map
 from nnunet_nacl.worklist.judgement import (
     OF_SCAN,
     completed,

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import OwnedFiles, files_of_case
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
 from nnunet_nacl.cases.views import FRACTIONAL, Views, names_of_images, plain_name
 from nnunet_nacl.dicom.output import DicomMaker, Reported
-from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.settings import Output, ScanSettings
+from nnunet_nacl.utilities.files import to_json_text
+from nnunet_nacl.utilities.json_files import encode
 from nnunet_nacl.worklist.aims import Aims
 from nnunet_nacl.worklist.judgement import JudgedScan, judge_scan, structures_to_look_at
 from nnunet_nacl.worklist.list_files import structure_columns

@@ -20,9 +20,9 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_ours, replacing, write_atomically
 from nnunet_nacl.nnunet.places import list_folder
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import check_ours, replacing, write_atomically
 from nnunet_nacl.worklist.csv_tables import read_csv, rows_by_column
 from nnunet_nacl.worklist.list_files import PAGES
 

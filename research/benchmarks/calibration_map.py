@@ -24,14 +24,14 @@ import torch
 from export import make_logits, plans
 from page import pin_to_one_core
 
-from nnunet_nacl.calibration.voxels import Voxels
+from nnunet_nacl.estimators.voxels import Voxels
 
 
 def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> None:
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
+    from nnunet_nacl.estimators.log_odds_map import LogOddsMap, map_from_tables
     from nnunet_nacl.nnunet.export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
@@ -74,9 +74,9 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.calibration.crossfit import RIDGES
-    from nnunet_nacl.calibration.fitting import fit_conditional, fit_temperature
     from nnunet_nacl.cases.record import read_record
+    from nnunet_nacl.estimators.crossfit import RIDGES
+    from nnunet_nacl.estimators.fitting import fit_conditional, fit_temperature
 
     cases = []
     for folder in folders:

@@ -184,8 +184,8 @@ def open_model(root: Path) -> Any:
 
 def plan_run(root: Path, row: str, dataset: Any, classes: int) -> Any:
     """What `nnunet_nacl predict` does with a case, by a map with random slopes and offsets."""
-    from nnunet_nacl.calibration.log_odds_map import map_from_tables
-    from nnunet_nacl.calibrator.calibrator import Calibrator
+    from nnunet_nacl.calibration.calibrator import Calibrator
+    from nnunet_nacl.estimators.log_odds_map import map_from_tables
     from nnunet_nacl.settings import ListSettings, Output
     from nnunet_nacl.worklist.aims import Aims
     from nnunet_nacl.worklist.run import Run

@@ -20,28 +20,28 @@ import pandas as pd
 import SimpleITK
 import torch
 
-from nnunet_nacl.calibration import crossfit, fitting
-from nnunet_nacl.calibration.crossfit import CrossFit, choose
-from nnunet_nacl.calibration.fitting import FORMS
-from nnunet_nacl.calibration.log_odds import log_odds, probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.voxels import Voxels
-from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.calibrator import Calibrator
-from nnunet_nacl.calibrator.map_parts import MapQuality
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibrator import Calibrator
+from nnunet_nacl.calibration.map_parts import MapQuality
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
-from nnunet_nacl.errors import Failed, UserError
+from nnunet_nacl.estimators import crossfit, fitting
+from nnunet_nacl.estimators.crossfit import CrossFit, choose
+from nnunet_nacl.estimators.fitting import FORMS
+from nnunet_nacl.estimators.flags import Flags
+from nnunet_nacl.estimators.learned_quality import learn
+from nnunet_nacl.estimators.log_odds import log_odds, probabilities
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
+from nnunet_nacl.estimators.presence import learn_presence
+from nnunet_nacl.estimators.scan_scores import ScanScores
+from nnunet_nacl.estimators.voxels import Voxels
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.flags import Flags
-from nnunet_nacl.quality.learned_quality import learn
-from nnunet_nacl.quality.presence import learn_presence
-from nnunet_nacl.quality.scan_scores import ScanScores
 from nnunet_nacl.settings import NetworkSettings
+from nnunet_nacl.utilities.errors import Failed, UserError
 from nnunet_nacl.worklist.judgement import completed
 
 STEP = 0.05

@@ -13,8 +13,8 @@ from recall_rows import learned_recall, places_of, sensitive
 from rows import Row, put, write_csv
 from study import CV, ENSEMBLE, Study
 
-from nnunet_nacl.calibration.fitting import case_loss
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.estimators.fitting import case_loss
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.metrics import groups
 
 SIZES = (20, 40, 80, 160)

@@ -12,13 +12,13 @@ from cases import Cases, measure, quick_cross_fit, read_cases
 from rows import Row, mean_row, pooled_gap_row, put
 from study import CV, MAP, RAW, Study
 
-from nnunet_nacl.calibration.crossfit import choose
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.estimators.crossfit import choose
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.utilities.errors import UserError
 
 REFERENCE = "DiceCE"
 """nnU-Net's own loss."""

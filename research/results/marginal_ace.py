@@ -20,9 +20,9 @@ from losses import REFERENCE, Training, compared, describe, finished
 from rows import mean_row, put
 from study import CV, MAP, RAW, Study
 
-from nnunet_nacl.calibration.crossfit import choose, cross_fit
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
+from nnunet_nacl.estimators.crossfit import choose, cross_fit
 from nnunet_nacl.metrics import marginal_ace
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds

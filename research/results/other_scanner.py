@@ -10,10 +10,10 @@ from rows import Row, mean_row, put
 from scipy.stats import mannwhitneyu
 from study import CV, Study
 
+from nnunet_nacl.estimators.unlike import DEFAULT_UNLIKE, ROUNDING, CalibrationProfiles
+from nnunet_nacl.estimators.unlike_batch import batch_p_value, find_stand_outs
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, ROUNDING, CalibrationProfiles
-from nnunet_nacl.quality.unlike_batch import batch_p_value, find_stand_outs
 
 UNLIKE = "unlike"
 """Method of the rows that compare images with those of the validation cases."""

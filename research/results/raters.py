@@ -13,7 +13,7 @@ from rows import Row, mean_row, pooled_gap_row, put, statistic_row, write_csv
 from scipy.stats import rankdata
 from study import MAP, RAW, CaseSet, Study
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 
 N_BINS = 15
 

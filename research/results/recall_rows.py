@@ -10,7 +10,7 @@ from cases import Cases
 from rows import Row, mean_row, put
 from study import Study
 
-from nnunet_nacl.quality.recall import RECALLS, THRESHOLDS, LearnedRecall, learn_recall
+from nnunet_nacl.estimators.recall import RECALLS, THRESHOLDS, LearnedRecall, learn_recall
 
 NNUNET = "nnU-Net's labels"
 

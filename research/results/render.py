@@ -26,7 +26,7 @@ from scans import AS_TRAINED, ENTROPY, PREDICTED, orders_of
 from study import MAP, RAW
 from tables import CASES, TABLES, Values
 
-from nnunet_nacl.files import write_atomically
+from nnunet_nacl.utilities.files import write_atomically
 
 ROOT = HERE.parents[1]
 IMAGES = ROOT / "docs" / "images"

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.statistics import mean_interval, percentile_interval, resamples
+from nnunet_nacl.utilities.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 KEYS = [

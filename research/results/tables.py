@@ -25,7 +25,7 @@ from weighted_limits import (
     WITH_INTERVAL,
 )
 
-from nnunet_nacl.quality.recall import RECALLS
+from nnunet_nacl.estimators.recall import RECALLS
 
 STOCK = {"dataset": "LIDC", "trainer": "DiceCE_25epochs_100iters_adam"}
 EARLIER = {"trainer": "DiceCE_100epochs_50iters"}

@@ -27,10 +27,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from study import CV, Study
 
+from nnunet_nacl.estimators.intervals import DEFAULT_ALPHA
+from nnunet_nacl.estimators.risk_control import controls_risk, smallest_thresholds
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.intervals import DEFAULT_ALPHA
-from nnunet_nacl.quality.risk_control import controls_risk, smallest_thresholds
 
 WEIGHTED = "weighted"
 UNWEIGHTED = "unweighted"

@@ -8,12 +8,12 @@ import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 from scipy import ndimage
 
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.findings import MAX_FINDINGS, StructureFindings
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import SavedProbabilities
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))
 REGIONS = Labels(("whole", "core"), ((1, 2), 2), True, None, (0, 1, 2), (1, 2))

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.utilities.errors import UserError
 from tests.runs.folders import make_model
 
 READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nnunet_nacl.cases.groups import read_groups
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.utilities.errors import UserError
 
 CASES = ["patient001_frame01", "patient001_frame12", "patient002_frame01"]
 PATIENTS = {case: case[:10] for case in CASES}

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import CaseProbabilities
 from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.cases.views import PROBABILITIES, Views
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
+from nnunet_nacl.estimators.recall import THRESHOLDS, sensitive_labels
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
 from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.quality.recall import THRESHOLDS, sensitive_labels
 from tests.nnunet.measuring import measured
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
 from tests.runs.folders import (

@@ -12,7 +12,7 @@ import pytest
 from nnunet_nacl.cases.ownership import OwnedFiles, files_of_case
 from nnunet_nacl.cases.record import check_records, record_path
 from nnunet_nacl.cases.record_key import file_key
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.utilities.errors import UserError
 
 PLACE = "scan.nii.gz"
 

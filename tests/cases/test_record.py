@@ -23,7 +23,7 @@ from nnunet_nacl.cases.record import (
     save_again,
 )
 from nnunet_nacl.cases.record_key import file_key
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.utilities.errors import UserError
 from tests.nnunet.measuring import measured
 from tests.runs.folders import make_model
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibration.fitting import case_loss, fit_conditional, fit_temperature
-from nnunet_nacl.calibration.log_odds import probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
-from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.cases.sample import Sample, draw_sample, most_bytes, pack
+from nnunet_nacl.estimators.fitting import case_loss, fit_conditional, fit_temperature
+from nnunet_nacl.estimators.log_odds import probabilities
+from nnunet_nacl.estimators.log_odds_map import LogOddsMap, map_from_tables
+from nnunet_nacl.estimators.voxels import Voxels
 from nnunet_nacl.metrics.distance_masks import dilated_mask
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from tests.calibration.problems import chosen, drawn_from, identity
+from tests.estimators.problems import chosen, drawn_from, identity
 from tests.nnunet.measuring import measured
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import SPACING_MM

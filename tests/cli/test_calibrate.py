@@ -14,12 +14,12 @@ import pytest
 import SimpleITK as sitk
 
 import nnunet_nacl
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_files import read_dict
 from tests.metrics.models import make_trained, map_to_json
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES, REGIONS, write_image, write_json, write_prediction

@@ -11,10 +11,10 @@ import pytest
 
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
-from tests.calibration.problems import identity
+from tests.comparison.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
+from tests.comparison.models import CONFIGURATION, DATASET, make_study
 from tests.documents import check_document
-from tests.evaluation.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
-from tests.evaluation.models import CONFIGURATION, DATASET, make_study
+from tests.estimators.problems import identity
 from tests.metrics.models import map_to_json
 
 NAMES = list(TRAINERS)

@@ -14,7 +14,7 @@ import pytest
 from tqdm import tqdm
 
 from nnunet_nacl.cli import main as cli
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.utilities.errors import UserError
 from tests.processes import run_warm
 from tests.runs.folders import write_json
 

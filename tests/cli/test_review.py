@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
-from tests.reports.html_check import Page
+from tests.comparison.html_check import Page
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in

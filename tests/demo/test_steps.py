@@ -19,8 +19,8 @@ from nnunet_nacl.demo.plan import plan_demo
 from nnunet_nacl.demo.processes import LoggedCommand, run_together
 from nnunet_nacl.demo.small_configuration import add_small_configuration
 from nnunet_nacl.demo.steps import Demo
-from nnunet_nacl.errors import UserError, termination_as_interrupt
-from nnunet_nacl.files import locked
+from nnunet_nacl.utilities.errors import UserError, termination_as_interrupt
+from nnunet_nacl.utilities.files import locked
 from tests.trainers.plans import make_plans
 
 

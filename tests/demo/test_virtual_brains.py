@@ -17,7 +17,7 @@ from nnunet_nacl.demo.virtual_brains import (
     load_template,
     write_virtual_brains,
 )
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.utilities.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import SimpleITK as sitk
 hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
 import pydicom  # noqa: E402
 
-from nnunet_nacl.calibrator.map_parts import MapQuality  # noqa: E402
+from nnunet_nacl.calibration.map_parts import MapQuality  # noqa: E402
 from nnunet_nacl.dicom.codes import SCHEME, read_codes  # noqa: E402
 from nnunet_nacl.dicom.output import DicomMaker, Reported  # noqa: E402
 from nnunet_nacl.dicom.series import most_common_orientation  # noqa: E402
-from nnunet_nacl.errors import UserError  # noqa: E402
+from nnunet_nacl.utilities.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, oblique, scan, write_codes, write_series  # noqa: E402
 from tests.nnunet import untrained  # noqa: E402
 from tests.nnunet.untrained import calibrate, make_model, make_scans  # noqa: E402

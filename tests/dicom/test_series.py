@@ -18,7 +18,7 @@ from nnunet_nacl.dicom.series import (  # noqa: E402
     image_of_series,
     most_common_orientation,
 )
-from nnunet_nacl.errors import UserError  # noqa: E402
+from nnunet_nacl.utilities.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import (  # noqa: E402
     ORIGIN_MM,
     SHAPE,

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.utilities.json_files import read_dict
 from tests.integration.workspace import Workspace
 from tests.metrics.models import make_trained
 from tests.pages import ROOT, blocks

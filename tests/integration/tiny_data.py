@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_nacl.json_files import read_dict as read_json
+from nnunet_nacl.utilities.json_files import read_dict as read_json
 from tests.runs.folders import write_json
 from tests.trainers.plans import LABEL_SPACES as PLAIN_SPACES
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.files import checksum
-from nnunet_nacl.json_files import encode, read_dict
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
+from nnunet_nacl.utilities.files import checksum
+from nnunet_nacl.utilities.json_files import encode, read_dict
 from tests.runs.folders import Model, make_model, write_json
 from tests.trainers.plans import architecture, make_plans
 

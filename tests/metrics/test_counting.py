@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics import BinStats, cece, count_masks, ece, mce
 from nnunet_nacl.metrics.calibration_error import class_errors, marginal_ace, mask_metrics
+from nnunet_nacl.utilities.json_files import encode
 from tests.reference.metrics import class_metrics, region_metrics, weighted_gap
 
 DATA = Path(__file__).parents[1] / "data" / "authors_code_outputs.npz"

@@ -17,7 +17,7 @@ from nnunet_nacl.metrics.statistics import (
     paired_difference,
     wilcoxon_p,
 )
-from tests.evaluation import slow
+from tests.comparison import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}
 NAN = float("nan")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
-from nnunet_nacl.errors import Failed
-from nnunet_nacl.evaluation.evaluation import Evaluation
+from nnunet_nacl.comparison.evaluation import Evaluation
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, records_of
+from nnunet_nacl.utilities.errors import Failed
 
 
 def measured(

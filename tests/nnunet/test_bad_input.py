@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.utilities.errors import UserError
 from tests.runs.folders import read, write_image, write_json
 from tests.runs.predictions import SPACING_MM
 

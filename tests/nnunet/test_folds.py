@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.evaluation.located import common_folds
+from nnunet_nacl.comparison.located import common_folds
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import ComparisonSettings
 from tests.metrics.models import give_map, make_trained

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
-from nnunet_nacl.calibrator.map_file import map_of_folds
-from nnunet_nacl.calibrator.map_parts import loaded_map
+from nnunet_nacl.calibration.calibrator import Calibrator
+from nnunet_nacl.calibration.map_file import map_of_folds
+from nnunet_nacl.calibration.map_parts import loaded_map
 from nnunet_nacl.cases.record import CaseRecord, find_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.utilities.files import checksum
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,

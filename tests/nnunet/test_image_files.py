@@ -16,9 +16,9 @@ from PIL import Image
 from skimage import io
 
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.images import why_broken
 from nnunet_nacl.nnunet.image_files import read_probabilities, read_segmentation
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.images import why_broken
 
 VOXELS = np.random.default_rng(0).integers(0, 200, (9, 17, 14)).astype(np.uint8)
 

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 from scipy.spatial.transform import Rotation
 
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.output import claim_output, open_output, save_map
+from nnunet_nacl.utilities.errors import UserError
 
 DATA = SimpleNamespace(dataset_json={}, plans={}, file_ending=".nii.gz")
 

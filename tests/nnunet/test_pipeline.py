@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.errors import Failed, UserError
 from nnunet_nacl.nnunet import pipeline as module
 from nnunet_nacl.nnunet.pipeline import side_by_side, through
 from nnunet_nacl.nnunet.trust import TRUSTED
+from nnunet_nacl.utilities.errors import Failed, UserError
 from tests.processes import is_alive, run_warm
 
 

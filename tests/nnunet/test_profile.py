@@ -15,9 +15,7 @@ from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import files_of_case
 from nnunet_nacl.cases.record_key import file_key
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.estimators.unlike import CalibrationProfiles
 from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Network
@@ -25,8 +23,10 @@ from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.quality.unlike import CalibrationProfiles
 from nnunet_nacl.settings import NetworkSettings
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import to_json_text
+from nnunet_nacl.utilities.json_files import encode
 from tests.nnunet.untrained import calibrate, make_model, make_scans, predict
 from tests.review_tables import read_list
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases import record_key
 from nnunet_nacl.cases.record import CaseRecord, read_pictures, read_record, table
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
 from tests.nnunet.measuring import Watch, measured
 from tests.processes import children, full_disk, is_alive, run_warm
 from tests.runs.folders import read, write_image, write_json

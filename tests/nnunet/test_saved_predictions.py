@@ -18,9 +18,9 @@ from skimage import io
 
 from nnunet_nacl.cases.record import find_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_files import read_dict
 from nnunet_nacl.worklist import run
 from tests.nnunet.measuring import Watch
 from tests.nnunet.untrained import digests

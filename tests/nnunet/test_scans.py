@@ -15,12 +15,12 @@ import SimpleITK as sitk
 import tifffile
 
 from nnunet_nacl import Predictor
-from nnunet_nacl.calibrator.calibrator import Calibrator
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.metrics.expected_dice import expected_dice
 from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
 from nnunet_nacl.nnunet.preprocessing import preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.utilities.errors import UserError
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,

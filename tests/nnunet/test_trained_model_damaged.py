@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.utilities.errors import UserError
 from tests.mutated_json import mutations
 from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 

@@ -19,8 +19,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_nacl import Predictor
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.trust import (
     TRUSTED,
     check_names,
@@ -29,6 +27,8 @@ from nnunet_nacl.nnunet.trust import (
     label_manager_of,
     read_checkpoint,
 )
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_files import read_dict
 from tests.metrics.models import architecture, give_map, make_trained
 from tests.nnunet.untrained import plans_json
 from tests.processes import run_warm

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.validation import FoldPlan, plan_fold
 from nnunet_nacl.settings import NetworkSettings
+from nnunet_nacl.utilities.errors import UserError
 from tests.metrics.models import make_trained
 from tests.nnunet.measuring import measured
 

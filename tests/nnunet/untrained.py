@@ -12,13 +12,13 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.files import checksum, to_json_text
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.estimators.learned_quality import learn
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.quality.learned_quality import learn
-from tests.calibration.problems import quality_of
+from nnunet_nacl.utilities.files import checksum, to_json_text
+from nnunet_nacl.utilities.json_files import encode
+from tests.estimators.problems import quality_of
 from tests.metrics.models import map_to_json
 from tests.runs.folders import CLASSES, read
 from tests.trainers.plans import architecture, resampling

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.commands.review import review_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.settings import ListSettings, Output
+from nnunet_nacl.worklist.review import review_folder
 from nnunet_nacl.worklist.review_list import ReviewList
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 

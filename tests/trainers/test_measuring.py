@@ -18,7 +18,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.cases.record import CaseRecord, read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.files import checksum
+from nnunet_nacl.utilities.files import checksum
 from tests.nnunet.measuring import measured
 from tests.nnunet.untrained import digests
 from tests.trainers.epochs import log_of

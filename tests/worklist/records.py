@@ -10,10 +10,10 @@ from types import MappingProxyType, SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.nnunet.dataset import Dataset
-from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.settings import ListSettings, Output
 from nnunet_nacl.worklist.aims import Aims
 from nnunet_nacl.worklist.review_list import ReviewList, review_list

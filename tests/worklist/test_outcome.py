@@ -11,12 +11,12 @@ import pytest
 from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.worklist.outcome import read_outcome
-from nnunet_nacl.worklist.outcome_text import outcome_lines
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.json_files import read_dict
+from nnunet_nacl.worklist.outcome.outcome import read_outcome
+from nnunet_nacl.worklist.outcome.text import outcome_lines
+from tests.comparison.html_check import Page
 from tests.documents import check_document
-from tests.reports.html_check import Page
 from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
 from tests.worklist.records import record
 

@@ -16,14 +16,14 @@ import pytest
 from markupsafe import escape
 
 from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_record, record_path
-from nnunet_nacl.command_lines import editor_lines
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.estimators.flags import Flags
+from nnunet_nacl.utilities.command_lines import editor_lines
 from nnunet_nacl.worklist import pages as module
 from nnunet_nacl.worklist.aims import Aims
 from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.worklist.pages import review_page, scan_page, write_list
 from nnunet_nacl.worklist.review_list import review_list
-from tests.reports.html_check import Page
+from tests.comparison.html_check import Page
 from tests.runs.predictions import reviewed
 from tests.worklist.conftest import SCANS
 from tests.worklist.records import calibrator, list_of, record, structure

@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote
 import pandas as pd
 import pytest
 
-from nnunet_nacl.csv_text import to_csv_text
-from nnunet_nacl.reports.rendering import render_page
+from nnunet_nacl.utilities.csv_text import to_csv_text
+from nnunet_nacl.utilities.rendering import render_page
 from nnunet_nacl.worklist.list_files import page_of
 
 SLICE = "document.getElementById('slice').textContent"

@@ -27,7 +27,7 @@ from nnunet_nacl.worklist.drawing import draw_slice
 from nnunet_nacl.worklist.pages import scan_page
 from nnunet_nacl.worklist.pictures import draw_scan
 from nnunet_nacl.worklist.slices import Grid, View, anatomical_axes
-from tests.reports.html_check import Page
+from tests.comparison.html_check import Page
 from tests.runs.folders import read
 from tests.worklist.conftest import SCANS
 from tests.worklist.records import list_of, record, structure

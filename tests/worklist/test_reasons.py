@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from nnunet_nacl.calibrator.calibrator import Calibrator
+from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.record import table
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.worklist.judgement import completed
 from nnunet_nacl.worklist.reasons import find_reasons, oddities_of_image
 from tests.worklist.records import calibrator, record, structure

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.findings import Finding, StructureFindings
-from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from tests.reference.reasons import reasons_of_scan
 from tests.worklist.records import calibrator, list_of, record, structure

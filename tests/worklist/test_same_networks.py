@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.calibrator import check_same_networks
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibrator import check_same_networks
 from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import checksum
+from nnunet_nacl.estimators.log_odds_map import map_from_tables
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import checksum
 from tests.metrics.models import make_trained, map_to_json
 from tests.runs.folders import CLASSES, write_json
 from tests.worklist.records import record

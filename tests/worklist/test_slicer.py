@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.worklist.marks import read_marks
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.worklist.outcome.marks import read_marks
 from nnunet_nacl.worklist.slicer import (
     TO_EDIT,
     cases_of_images,

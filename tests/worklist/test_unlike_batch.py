@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.list_text import delivered_text
-from nnunet_nacl.quality.unlike import CalibrationProfiles
+from nnunet_nacl.estimators.unlike import CalibrationProfiles
 from nnunet_nacl.worklist.deliver import DeliveredScans
 from nnunet_nacl.worklist.pages import review_page
 from nnunet_nacl.worklist.review_list import ReviewList
-from tests.reports.html_check import Page
+from tests.comparison.html_check import Page
 from tests.worklist.records import calibrator, list_of, record
 
 N_SCANS = 40

@@ -116,7 +116,7 @@ class Table(BaseModel):
 class Comparison(BaseModel):
     """comparison.json as far as it is needed.
 
-    nnunet_nacl/evaluation/comparison_report.py says what its keys mean.
+    nnunet_nacl/comparison/comparison_report.py says what its keys mean.
     """
 
     settings: Settings

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from nnunet_nacl.evaluation.comparison import Comparison
-from nnunet_nacl.evaluation.comparison_report import comparison_to_json
-from nnunet_nacl.evaluation.methods import label_methods, read_method
-from nnunet_nacl.evaluation.output_folder import files_of_comparison, write_comparison
-from nnunet_nacl.evaluation.table import write_tables
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.comparison.comparison_report import comparison_to_json
+from nnunet_nacl.comparison.methods import label_methods, read_method
+from nnunet_nacl.comparison.output_folder import files_of_comparison, write_comparison
+from nnunet_nacl.comparison.table import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
-from tests.evaluation.synthetic import make_comparison
-from tests.evaluation.test_comparison import tables_of
+from tests.comparison.synthetic import make_comparison
+from tests.comparison.test_comparison import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 NAN = math.nan

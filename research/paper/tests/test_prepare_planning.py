@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES
 
-from nnunet_nacl.json_files import read_json
+from nnunet_nacl.utilities.json_files import read_json
 from tests.integration.tiny_data import write_fingerprint
 from tests.integration.workspace import Workspace
 

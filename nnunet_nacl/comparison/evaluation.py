@@ -1,0 +1,277 @@
+"""Means over cases that have a ground truth, and calibration.json, the report of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+import nnunet_nacl
+from nnunet_nacl.cases.case import MASKS, EvaluationSettings, Labels
+from nnunet_nacl.cases.record import WITH_TRUTH, CaseRecord, table
+from nnunet_nacl.comparison.calibration_report import (
+    SCHEMA_VERSION,
+    CalibrationMeans,
+    CalibrationReport,
+    CaseQuality,
+    ClassScores,
+    MetricMeans,
+    PredictedQuality,
+    ReportedCase,
+    ReportedStructure,
+    StructureMeans,
+    StructureMetrics,
+    StructureQuality,
+    UndefinedCases,
+    VoxelDistances,
+)
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration_error import (
+    brier_per_row,
+    class_errors,
+    ece_per_row,
+    mask_metrics,
+    nanmean,
+    nll_per_row,
+)
+from nnunet_nacl.utilities.files import check_ours, to_json_text, write_atomically
+from nnunet_nacl.utilities.json_files import encode
+
+_METRICS = [name for name in WITH_TRUTH if not name.startswith("true_")]
+
+
+class Evaluation:
+    """Records of cases with a truth, at least one, and the means over them.
+
+    Attributes:
+        records: Of the cases, by name.
+        labels: Their structures.
+        settings: What was measured.
+        problems: By name, why a case, or a whole fold, could not be evaluated.
+        names: Name of each structure by nnU-Net's key.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[CaseRecord],
+        labels: Labels,
+        settings: EvaluationSettings,
+        problems: Mapping[str, str],
+    ) -> None:
+        self.records = sorted(records, key=lambda record: record.case)
+        self.labels = labels
+        self.settings = settings
+        self.problems = dict(sorted(problems.items()))
+        self.names = labels.structures
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each case and structure."""
+        return table(self.records)
+
+    @cached_property
+    def cases(self) -> list[ReportedCase]:
+        """What calibration.json says of each case."""
+        return [_report_case(record) for record in self.records]
+
+    @cached_property
+    def mean(self) -> dict[str, StructureMeans]:
+        """By structure the mean of each metric over the cases where it is defined."""
+        means = {}
+        for key in self.names:
+            metrics = [case["metrics"][key] for case in self.cases]
+            means[key] = cast(StructureMeans, _means(metrics))
+        return means
+
+    @cached_property
+    def foreground_mean(self) -> MetricMeans:
+        """Mean of each metric over the structures, as nnU-Net's."""
+        by_structure = pd.DataFrame.from_dict(self.mean, orient="index")
+        means = {}
+        for metric in sorted(by_structure.columns.drop("calibration")):
+            # a structure without a value leaves the mean without one, as nnU-Net's
+            means[metric] = float(np.mean(by_structure[metric].to_numpy(float)))
+        return cast(MetricMeans, means)
+
+    @cached_property
+    def bins(self) -> dict[str, BinStats]:
+        """By mask, sums over all cases."""
+        return {
+            mask: BinStats.merge(record.bins[mask] for record in self.records) for mask in MASKS
+        }
+
+    @cached_property
+    def calibration(self) -> CalibrationMeans:
+        """By mask the scores: mean over cases, and pooled over voxels."""
+        return CalibrationMeans(
+            mean=_means([case["calibration"] for case in self.cases]),
+            pooled={mask: mask_metrics(stats) for mask, stats in self.bins.items()},
+        )
+
+    @cached_property
+    def undefined(self) -> UndefinedCases:
+        """Which cases are left out of which mean: by metric, and structure or mask."""
+        without_voxels = {}
+        for mask in MASKS:
+            cases = [record.case for record in self.records if not record.bins[mask].n_voxels]
+            if cases:
+                without_voxels[mask] = cases
+        return UndefinedCases(
+            Dice=self._cases_without("Dice"),
+            HD95_mm=self._cases_without("HD95_mm"),
+            calibration=without_voxels,
+        )
+
+    def _cases_without(self, metric: str) -> dict[str, list[str]]:
+        """By structure, the cases where a metric is not defined."""
+        missing = self.table[self.table[metric].isna()]
+        return missing.groupby("key", sort=False).case.agg(list).to_dict()
+
+    def report(
+        self, map_sha256: str | None = None, predicted_quality: PredictedQuality | None = None
+    ) -> CalibrationReport:
+        """The content of calibration.json.
+
+        Args:
+            map_sha256: SHA-256 of the map that the predictions were calibrated by; None where there
+                was none, or it is not known.
+            predicted_quality: How well the Dice that a map predicts agrees with Dice; None without
+                a map.
+        """
+        structures = {}
+        for channel in self.labels.foreground:
+            structures[self.labels.key(channel)] = ReportedStructure(
+                name=self.labels.names[channel], channel=channel
+            )
+        report = CalibrationReport(
+            schema_version=SCHEMA_VERSION,
+            generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+            structures=structures,
+            regions=self.labels.regions,
+            settings=self.settings,
+            problems=self.problems,
+            n_cases=len(self.records),
+            metric_per_case=self.cases,
+            mean=self.mean,
+            foreground_mean=self.foreground_mean,
+            calibration=self.calibration,
+            bins=self.bins,
+            undefined=self.undefined,
+        )
+        if map_sha256 is not None:
+            report["map_sha256"] = map_sha256
+        if predicted_quality is not None:
+            report["predicted_quality"] = predicted_quality
+        return report
+
+    def write(
+        self,
+        path: Path,
+        map_sha256: str | None = None,
+        predicted_quality: PredictedQuality | None = None,
+    ) -> None:
+        """Write calibration.json, see :meth:`report`.
+
+        Raises:
+            UserError: The file cannot be written, or what lies there is of others.
+        """
+        check_ours([path])
+        report = self.report(map_sha256, predicted_quality)
+        write_atomically(path, to_json_text(encode(report)))
+
+
+def _report_case(record: CaseRecord) -> ReportedCase:
+    """Of one case, in the words of nnU-Net's summary.json, and ours."""
+    rows: dict[str, dict[str, float]] = record.structures.drop(columns="name").to_dict("index")
+    metrics = {}
+    structures = {}
+    first_channel = -len(rows)  # from the end: regions have no background
+    for channel, (key, row) in enumerate(rows.items(), first_channel):
+        metrics[key] = _report_structure(row, record.bins, channel)
+        without_truth = {name: value for name, value in row.items() if name not in _METRICS}
+        structures[key] = cast(StructureQuality, without_truth)
+    paths = {name: file["path"] for name, file in record.key["files"].items() if file}
+    probabilities = paths.get("probabilities", paths.get("segmentation", ""))
+    return ReportedCase(
+        case=record.case,
+        reference_file=paths.get("reference", ""),
+        prediction_file=paths.get("segmentation", probabilities),
+        probabilities_file=probabilities,
+        largest_label=int(record.scan["largest_label"]),
+        n_changed_voxels=int(record.scan["n_changed_voxels"]),
+        metrics=metrics,
+        calibration={mask: mask_metrics(stats) for mask, stats in record.bins.items()},
+        bins=record.bins,
+        quality=CaseQuality(
+            unit=record.scan["unit"],
+            voxel_volume=record.scan["voxel_volume"],
+            entropy=record.scan["entropy"],
+            confidence=record.scan["confidence"],
+            structures=structures,
+        ),
+    )
+
+
+def _report_structure(
+    row: Mapping[str, float], bins: Mapping[str, BinStats], channel: int
+) -> StructureMetrics:
+    """What is reported of one structure, which is one channel of the bins."""
+    true_positives = int(row["TP"])
+    false_positives = int(row["FP"])
+    false_negatives = int(row["FN"])
+    return StructureMetrics(
+        TP=true_positives,
+        FP=false_positives,
+        FN=false_negatives,
+        TN=int(row["TN"]),
+        Dice=row["Dice"],
+        IoU=row["IoU"],
+        HD95_mm=row["HD95_mm"],
+        ASSD_mm=row["ASSD_mm"],
+        component_recall=row["component_recall"],
+        false_components=int(row["false_components"]),
+        component_F1=row["component_F1"],
+        n_pred=true_positives + false_positives,
+        n_ref=true_positives + false_negatives,
+        distances=VoxelDistances(HD95_voxels=row["HD95_voxels"]),
+        calibration={mask: _score_channel(stats, channel) for mask, stats in bins.items()},
+    )
+
+
+def _score_channel(stats: BinStats, channel: int) -> ClassScores:
+    """Calibration of one class's or region's own probability on one mask."""
+    scores = ClassScores(CE=float(class_errors(stats)[channel]))
+    is_of_regions = len(stats.count) == stats.num_classes
+    if is_of_regions:
+        scores["ECE"] = float(ece_per_row(stats)[channel])
+        scores["NLL"] = float(nll_per_row(stats)[channel])
+        scores["Brier"] = float(brier_per_row(stats)[channel])
+    return scores
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of what has the same keys in each case, nested dictionaries too.
+
+    Args:
+        rows: Of each case its values, or dictionaries of such, by mask and structure.
+
+    Returns:
+        By the same keys the mean over the cases where the value is defined. In place of
+        ``n_voxels`` ``n_cases``, how many cases have a voxel; ``distances`` are left out.
+    """
+    means: dict[str, Any] = {}
+    for name, first in rows[0].items():
+        if name in ("distances", "n_voxels"):
+            continue
+        values = [row[name] for row in rows]
+        if isinstance(first, dict):
+            means[name] = _means(values)
+        else:
+            means[name] = nanmean(values)
+    if "n_voxels" in rows[0]:
+        means["n_cases"] = sum(row["n_voxels"] > 0 for row in rows)
+    return means

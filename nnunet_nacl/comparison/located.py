@@ -1,0 +1,231 @@
+"""Finds the predictions of each method on a data set, before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibrator import Calibrator
+from nnunet_nacl.calibration.map_file import MAP_FILE, check_networks, check_structures
+from nnunet_nacl.comparison.methods import ComparedMethod
+from nnunet_nacl.comparison.training_cases import check_training_cases
+from nnunet_nacl.nnunet import places
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.settings import ComparisonSettings
+from nnunet_nacl.utilities.command_lines import calibrate_command
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import checksum
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocatedComparison:
+    """Methods on one data set, the first of which is the reference: where their predictions lie.
+
+    Attributes:
+        name: nnU-Net's, of the data set.
+        folds: Of the models; empty where only folders are compared.
+        options: How they were found, and are to be measured.
+        methods: With their folders.
+        notes: Sentences for every output.
+        bad: The Dice below which a case is bad, by nnU-Net's key; None: no case is called bad.
+        findings: nnU-Net's keys of the structures whose components are counted; None: of those that
+            have several in the truth of some case.
+    """
+
+    name: str
+    folds: Sequence[str]
+    options: ComparisonSettings
+    methods: Sequence[ComparedMethod]
+    notes: Sequence[str] = ()
+    bad: Mapping[str, float] | None = None
+    findings: Sequence[str] | None = None
+
+
+def locate(
+    dataset: str | None, methods: Sequence[ComparedMethod], options: ComparisonSettings
+) -> LocatedComparison:
+    """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
+
+    UserError where something is missing, belongs to another data set, or has cases on which its
+    networks were trained.
+    """
+    models = [method for method in methods if method.is_model]
+    folds: list[str] = []
+    notes: list[str] = []
+    found = _FoundModels("", {}, [])
+    if models:
+        found = _find_models(dataset or "", models, options)
+        folds, fold_notes = common_folds(found.dataset, found.folders, options)
+        notes += [*found.notes, *fold_notes]
+    else:
+        options = replace(options, plans="", configuration="")
+    opened = []
+    for method in methods:
+        if method.is_model:
+            opened.append(_open_model(method, found.folders[method.name], found.dataset, folds))
+        else:
+            opened.append(_open_folder(method, options))
+    for method in opened:
+        notes += check_training_cases(method, options.allow_training_cases)
+    name = found.dataset or _name_of_data_set(dataset, opened)
+    return LocatedComparison(
+        name=name, folds=tuple(folds), options=options, methods=opened, notes=notes
+    )
+
+
+def _name_of_data_set(given: str | None, methods: Sequence[ComparedMethod]) -> str:
+    """Name of folders' data set: as it was given, or as plans.json of some folder says."""
+    if given and not given.isdecimal():
+        return given
+    for method in methods:
+        name = method.first.dataset.name
+        if name:
+            return name
+    return given or "cases"
+
+
+@dataclass(frozen=True)
+class _FoundModels:
+    """The full name of a data set, its models' folders by the method's name, and notes."""
+
+    dataset: str
+    folders: Mapping[str, Path]
+    notes: Sequence[str]
+
+
+def _find_models(
+    dataset: str, methods: Sequence[ComparedMethod], options: ComparisonSettings
+) -> _FoundModels:
+    """Each trainer's model folder, and a note on each of another configuration than asked for."""
+    folders = {}
+    for method in methods:
+        path = method.path
+        if path is None:
+            path = places.model_folder(
+                dataset, method.trainer or "", options.plans, options.configuration
+            )
+        folders[method.name] = path
+    notes = []
+    for method in methods:
+        _, plans, configuration = folders[method.name].resolve().name.split("__")
+        is_as_asked = plans == options.plans and configuration == options.configuration
+        if method.path is not None and not is_as_asked:
+            notes.append(f"{method.label} is a model of {configuration}, {plans}.")
+    by_name = [folders[method.name] for method in methods if method.path is None]
+    if by_name:
+        name = by_name[0].parent.name
+    else:
+        name = folders[methods[0].name].resolve().parent.name
+        if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
+            raise UserError(
+                f"[[datasets]] {dataset}, but the model folders belong to {name}; name that"
+                " data set."
+            )
+    return _FoundModels(name, folders, notes)
+
+
+def common_folds(
+    dataset: str, models: Mapping[str, Path], options: ComparisonSettings
+) -> tuple[list[str], list[str]]:
+    """The folds to compare, those asked for or all that are present, and notes about them.
+
+    UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
+    """
+    present = {name: _measurable_folds(model) for name, model in models.items()}
+    wanted = None if options.folds is None else [str(fold) for fold in options.folds]
+    if not wanted:
+        # fold_all holds the same cases as the folds: only on its own
+        numbered = set[str]().union(*present.values()) - {"all"}
+        wanted = sorted(numbered, key=int) or ["all"]
+    wanted = list(dict.fromkeys(wanted))
+    in_all = set(wanted).intersection(*present.values())
+    common = [fold for fold in wanted if fold in in_all]
+    gaps = []
+    for name, folds in present.items():
+        lacking = [fold for fold in wanted if fold not in folds]
+        if lacking:
+            gaps.append(
+                f"{name} has no fold {', '.join(lacking)} (it has {', '.join(folds) or 'none'})"
+            )
+    if not gaps:
+        return common, []
+    listed = "; ".join(gaps)
+    if common and options.allow_missing:
+        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
+    problem = "no fold in common"
+    advice = "or choose others with [[folds]]"
+    if common:
+        problem = "folds are missing"
+        advice = (
+            f"choose [[folds={' '.join(common)}]], or pass [[allow_missing=True]] to compare on"
+            " what all have"
+        )
+    raise UserError(
+        f"{dataset}: {problem}: {listed}. Measure the others (`nnunet_nacl evaluate ..."
+        f" --predict`), {advice}."
+    )
+
+
+def _measurable_folds(model: Path) -> list[str]:
+    """Folds with a validation that can be measured, or was; fold_all last."""
+    folds = []
+    for fold, folder in places.fold_folders(model).items():
+        if places.is_measured(places.validation_folder(folder)):
+            folds.append(fold)
+    return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
+
+
+def _open_model(
+    method: ComparedMethod, model: Path, dataset: str, folds: Sequence[str]
+) -> ComparedMethod:
+    """The validation cases of a model's folds.
+
+    UserError where it is of another data set, or has no maps for them.
+    """
+    method = replace(method, folders=find_fold_folders(model, folds))
+    trained_on = method.first.dataset.name
+    if method.path is not None and trained_on != dataset:
+        where = f"{trained_on}, not on {dataset}"
+        raise UserError(f"{model} was trained on {where}; compare models of the same data set.")
+    if method.calibrated:
+        method = _with_maps(method)
+    return method
+
+
+def _open_folder(method: ComparedMethod, options: ComparisonSettings) -> ComparedMethod:
+    """A folder of predictions, and the map that calibrated it, if any has.
+
+    UserError where that map cannot be read: what it knows of the cases would be missing.
+    """
+    path = method.path or Path()
+    folder = PredictionFolder.open(
+        path, options.labels, dataset_json=options.dataset_json, plans=options.plans_json
+    )
+    calibrator = Calibrator.that_was_applied(folder)
+    return replace(method, folders={places.validated_fold(path): folder}, calibrator=calibrator)
+
+
+def _with_maps(model: ComparedMethod) -> ComparedMethod:
+    """A model with a map for each of its validation cases, fitted without the case's part.
+
+    UserError where `nnunet_nacl calibrate` has not been run on these predictions.
+    """
+    path = model.map_path
+    command = f"run `{calibrate_command(path.parent)}`"
+    if not path.is_file():
+        raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
+    calibration_map = CalibrationMap.load(path)
+    checkpoints = {fold: path.parent / f"fold_{fold}" / places.FINAL for fold in model.folders}
+    digests = {fold: checksum(file) for fold, file in checkpoints.items() if file.is_file()}
+    check_networks(path, calibration_map, digests)
+    check_structures(path, calibration_map, model.first.labels)
+    maps = calibration_map.part_maps
+    for cases in model.cases().values():
+        for case in cases:
+            if case not in maps:
+                raise UserError(f"{path}: {case} was not calibrated; {command} again.")
+    if not maps:
+        raise UserError(f"{path}: it holds no map of its parts; {command} again.")
+    return replace(model, calibration_map=calibration_map, maps=maps)

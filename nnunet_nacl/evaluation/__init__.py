@@ -1,1 +1,0 @@
-"""Compares several models: paired statistics, tables, figures and a page."""

@@ -1,1 +1,0 @@
-"""What cases teach about others: Dice, presence, flags, sensitive labels, unlike scans."""

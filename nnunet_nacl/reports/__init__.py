@@ -1,1 +1,0 @@
-"""What tables, figures and pages have in common."""
