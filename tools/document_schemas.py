@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from nnunet_nacl.calibration import calibration_map
 from nnunet_nacl.comparison import calibration_report, comparison_report
-from nnunet_nacl.worklist import outcome_document, prediction_document
+from nnunet_nacl.worklist import prediction_document
+from nnunet_nacl.worklist.outcome import document as outcome_document
 from tools.docstrings import as_markdown, described_attributes, text_before_sections
 
 JsonObject = dict[str, Any]

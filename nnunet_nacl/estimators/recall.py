@@ -9,8 +9,8 @@ the network saw, or below all thresholds is missed at every t.
 The threshold is the largest by conformal risk control
 (:func:`~nnunet_nacl.estimators.risk_control.controls_risk`) over the patients who have the
 structure. A patient's loss is the share of the true voxels that is missed, the mean over its
-scans. The guarantee, an expected loss of at most 1 minus the recall that is asked for, holds for each
-structure by itself, on average over exchangeable patients predicted alike.
+scans. The guarantee, an expected loss of at most 1 minus the recall that is asked for, holds for
+each structure by itself, on average over exchangeable patients predicted alike.
 """
 
 from __future__ import annotations
