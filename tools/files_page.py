@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from nnunet_nacl.cases.findings import FINDING_COLUMNS
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.structure_values import STRUCTURE_VALUES
 from nnunet_nacl.comparison.values import VALUE_COLUMNS
 from nnunet_nacl.estimators import log_odds_map
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, MaskMetric
 from nnunet_nacl.utilities.csv_text import CsvColumn
 from nnunet_nacl.worklist.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
-from tools.docstrings import described_attributes, first_paragraph
+from tools.docstrings import as_markdown, described_attributes, first_paragraph
 from tools.document_schemas import PUBLISHED, JsonObject, schema_of
 
 
@@ -73,11 +74,17 @@ def files_page() -> str:
     """Markdown of the page."""
     attributes = described_attributes(_docstring(CaseRecord))
     rows = [(f"`{name}`", text) for name, text in attributes.items()]
-    sections = [_INTRO + _table(("attribute", "holds"), rows)]
+    sections = [_INTRO + _table(("attribute", "holds"), rows), _structures_section()]
     sections += [_csv_section(name, file) for name, file in CSV_FILES.items()]
     sections.append(_scores_section())
     sections += [_document_section(name) for name in PUBLISHED]
     return "\n".join(sections)
+
+
+def _structures_section() -> str:
+    rows = [(f"`{name}`", as_markdown(value.meaning)) for name, value in STRUCTURE_VALUES.items()]
+    table = _table(("value", "meaning"), rows)
+    return f"## Structures of a case\n\nValues of each structure in a record.\n\n{table}"
 
 
 def _csv_section(name: str, file: CsvFile) -> str:

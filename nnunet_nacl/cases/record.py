@@ -21,6 +21,7 @@ from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.record_file import decode_header, is_replaceable_record, read_arrays
 from nnunet_nacl.cases.record_key import FileKey, Key
 from nnunet_nacl.cases.sample import Sample
+from nnunet_nacl.cases.structure_values import ALWAYS, COUNTS, SHARES, WITH_TRUTH
 from nnunet_nacl.estimators.recall import THRESHOLDS
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
@@ -34,56 +35,6 @@ RECORDS = "records"
 
 FORMAT = 3
 """Raise it when a number changes for the same files, or the file holds something else."""
-
-_ALWAYS = frozenset(
-    {
-        "predicted_dice",
-        "network_dice",
-        "members_dice",
-        "max_probability",
-        "largest_piece",
-        "pieces",
-        "volume",
-        "predicted_volume",
-        "network_volume",
-    }
-)
-"""Columns that every record has of a structure, beside ``volume FOLD`` of each network."""
-
-WITH_TRUTH = (
-    "TP",
-    "FP",
-    "FN",
-    "TN",
-    "Dice",
-    "IoU",
-    "HD95_mm",
-    "HD95_voxels",
-    "ASSD_mm",
-    "component_recall",
-    "false_components",
-    "component_F1",
-    "true_volume",
-    "true_pieces",
-)
-"""Columns that need a ground truth: voxel counts, overlap, distances, found components, and what
-the truth has of the structure."""
-
-_SHARES = (
-    "predicted_dice",
-    "network_dice",
-    "members_dice",
-    "max_probability",
-    "largest_piece",
-    "Dice",
-    "IoU",
-    "component_recall",
-    "component_F1",
-)
-"""Columns of values that are at most 1."""
-
-_COUNTS = ("pieces", "TP", "FP", "FN", "TN", "false_components", "true_pieces")
-"""Columns of whole numbers."""
 
 _MAX_NETWORKS = 1000  # whose mean a segmentation is
 _SUMS = tuple(field.name for field in fields(BinStats))
@@ -259,7 +210,7 @@ def _make_structures(table: _StructureTable) -> pd.DataFrame:
     columns = table["columns"]
     of_networks = [name for name in columns if name.startswith("volume ")]
     others = columns.keys() - of_networks
-    if not others <= _ALWAYS.union(WITH_TRUTH) or len(of_networks) > _MAX_NETWORKS:
+    if not others <= ALWAYS.union(WITH_TRUTH) or len(of_networks) > _MAX_NETWORKS:
         raise ValueError("its columns are not those of this version")
     if any(len(values) != len(table["keys"]) for values in columns.values()):
         raise ValueError("a column has not as many values as there are structures")
@@ -294,9 +245,9 @@ def _check_record(record: CaseRecord) -> None:
     """ValueError where the numbers of a record do not belong together."""
     structures = record.structures
     _check_columns(record)
-    if (structures.filter(items=_SHARES) > 1 + 1e-6).any(axis=None):
+    if (structures.filter(items=SHARES) > 1 + 1e-6).any(axis=None):
         raise ValueError("a share is above 1")
-    if (structures.filter(items=_COUNTS) % 1 != 0).any(axis=None):
+    if (structures.filter(items=COUNTS) % 1 != 0).any(axis=None):
         raise ValueError("a count is no whole number")
     if record.bins:
         n_tables = len(record.bins["all"].count)
@@ -316,7 +267,7 @@ def _check_record(record: CaseRecord) -> None:
 def _check_columns(record: CaseRecord) -> None:
     """ValueError where a record has not the columns of one with, or without, a ground truth."""
     columns = {name for name in record.structures if not name.startswith("volume ")}
-    expected = {"name", *_ALWAYS}
+    expected = {"name", *ALWAYS}
     expected_of_scan = set(_SCAN_ALWAYS)
     if record.bins:
         expected.update(WITH_TRUTH)
@@ -418,11 +369,8 @@ def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
     """The one table that every command reads: a row for each case and structure.
 
     NaN where a value is not defined. Columns: ``case``, ``key`` and ``name`` of the structure;
-    those of :data:`WITH_TRUTH`; ``volume`` and ``pieces`` of its segmentation and the share of the
-    ``largest_piece``; by the probabilities (under the map, where there is one) ``predicted_dice``,
-    ``predicted_volume`` and ``max_probability``; by the network's own ``network_volume``, and
-    ``network_dice``, the largest expected Dice of any set of voxels; ``members_dice`` where several
-    networks predicted. Then, the same in all rows of a case, what its ``scan`` has: ``unit`` of
+    :data:`~nnunet_nacl.cases.structure_values.STRUCTURE_VALUES`, those that need a ground truth
+    where there is one. Then, the same in all rows of a case, what its ``scan`` has: ``unit`` of
     volumes, ``voxel_volume``, ``entropy`` and ``confidence`` over the segmented structures, and so
     on.
     """

@@ -5,7 +5,7 @@ No command reads it. The page of files and the JSON schema are made from these t
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.calibration.quality_report import QualityReport
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.utilities.json_types import Number, Share, Size, doc
+from nnunet_nacl.utilities.json_types import Number, Size, doc
 
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 5  # keys may be added within a version
@@ -30,105 +30,12 @@ class ReportedStructure(TypedDict):
     channel: Annotated[NonNegativeInt, doc("Its channel of the probabilities.")]
 
 
-class ClassScores(TypedDict):
-    """How well the probability of one class, or region, by itself is calibrated."""
-
-    CE: Annotated[Number, doc("Its term of the class-wise calibration error.")]
-    ECE: NotRequired[Annotated[Number, doc("Of regions: expected calibration error.")]]
-    NLL: NotRequired[Annotated[Number, doc("Of regions: negative log likelihood.")]]
-    Brier: NotRequired[Annotated[Number, doc("Of regions: Brier score.")]]
-
-
-class VoxelDistances(TypedDict):
-    """Surface distances in voxels."""
-
-    HD95_voxels: Annotated[Size, doc("As `HD95_mm`, in voxels.")]
-
-
-class StructureMetrics(TypedDict):
-    """How well one structure of one case is segmented, and how well calibrated its probability is;
-    the first eight as in nnU-Net's summary.json."""
-
-    TP: Annotated[NonNegativeInt, doc("Voxels that are rightly segmented, as in summary.json.")]
-    FP: Annotated[NonNegativeInt, doc("Voxels that are wrongly segmented.")]
-    FN: Annotated[NonNegativeInt, doc("Voxels that are missed.")]
-    TN: Annotated[NonNegativeInt, doc("Voxels that are rightly left out.")]
-    Dice: Annotated[Share, doc("Dice; null where truth and segmentation lack the structure.")]
-    IoU: Annotated[Share, doc("Intersection over union; null likewise.")]
-    HD95_mm: Annotated[
-        Size,
-        doc(
-            "95th percentile of both directed surface distances, pooled; null where a side is"
-            " empty."
-        ),
-    ]
-    ASSD_mm: Annotated[Size, doc("Mean of the same distances.")]
-    component_recall: Annotated[
-        Share,
-        doc(
-            "Share of the truth's connected parts that the segmentation touches; null where the"
-            " truth has none."
-        ),
-    ]
-    false_components: Annotated[
-        NonNegativeInt, doc("Connected parts of the segmentation that the truth does not touch.")
-    ]
-    component_F1: Annotated[
-        Share,
-        doc(
-            "2 touched / (2 touched + missed + false), in connected parts; null where truth and"
-            " segmentation lack the structure."
-        ),
-    ]
-    n_pred: Annotated[NonNegativeInt, doc("Voxels of the segmentation.")]
-    n_ref: Annotated[NonNegativeInt, doc("Voxels of the truth.")]
-    distances: Annotated[VoxelDistances, doc("Distances in another unit.")]
-    calibration: Annotated[dict[str, ClassScores], doc("By mask.")]
-
-
-class MetricMeans(TypedDict):
-    """Means of the metrics of structures over the cases, or structures, where they are defined."""
-
-    TP: Annotated[Number, doc("Mean of `TP`.")]
-    FP: Annotated[Number, doc("Mean of `FP`.")]
-    FN: Annotated[Number, doc("Mean of `FN`.")]
-    TN: Annotated[Number, doc("Mean of `TN`.")]
-    Dice: Annotated[Number, doc("Mean Dice.")]
-    IoU: Annotated[Number, doc("Mean intersection over union.")]
-    HD95_mm: Annotated[Number, doc("Mean of `HD95_mm`.")]
-    ASSD_mm: Annotated[Number, doc("Mean of `ASSD_mm`.")]
-    component_recall: Annotated[Number, doc("Mean of `component_recall`.")]
-    false_components: Annotated[Number, doc("Mean of `false_components`.")]
-    component_F1: Annotated[Number, doc("Mean of `component_F1`.")]
-    n_pred: Annotated[Number, doc("Mean number of segmented voxels.")]
-    n_ref: Annotated[Number, doc("Mean number of true voxels.")]
-
-
-class StructureMeans(MetricMeans):
-    """Means of the metrics of one structure over the cases where they are defined."""
-
-    calibration: Annotated[dict[str, ClassScores], doc("By mask.")]
-
-
-class StructureQuality(TypedDict):
-    """What the network says of one structure of a case without looking at the truth, and the true
-    values beside it."""
-
-    volume: Annotated[Size, doc("Volume of the segmentation, in `unit`.")]
-    true_volume: Annotated[Size, doc("That of the truth.")]
-    predicted_volume: Annotated[Size, doc("Sum of the probabilities times the voxel's volume.")]
-    pieces: Annotated[Size, doc("Connected parts of the segmentation.")]
-    true_pieces: Annotated[Size, doc("Those of the truth.")]
-    largest_piece: Annotated[Share, doc("Share of the segmentation that its largest part is.")]
-    predicted_dice: Annotated[Share, doc("Expected Dice of the segmentation.")]
-    max_probability: Annotated[Share, doc("Largest probability of a voxel.")]
-    members_dice: Annotated[
-        Share, doc("Dice between the segmentations of several folds; null with one network.")
-    ]
-    network_volume: Annotated[
-        Size, doc("As `predicted_volume`, by the network's probabilities without a map.")
-    ]
-    network_dice: Annotated[Share, doc("Likewise, the largest expected Dice of any set of voxels.")]
+StructureMetrics = dict[str, Any]
+"""The metrics of :data:`~nnunet_nacl.cases.structure_values.STRUCTURE_VALUES`, ``n_pred`` and
+``n_ref``, ``distances`` in voxels, and ``calibration``: by mask how well the structure's
+probability by itself is calibrated (``CE``; of regions ``ECE``, ``NLL`` and ``Brier``, too)."""
+MetricMeans = dict[str, Number]
+"""Means of the metrics, where they are defined."""
 
 
 class CaseQuality(TypedDict):
@@ -138,7 +45,9 @@ class CaseQuality(TypedDict):
     voxel_volume: Annotated[Size, doc("Volume of a voxel, in `unit`.")]
     entropy: Annotated[Number, doc("Mean normalised entropy over the predicted foreground.")]
     confidence: Annotated[Number, doc("Mean confidence there.")]
-    structures: Annotated[dict[str, StructureQuality], doc("By nnU-Net's key.")]
+    structures: Annotated[
+        dict[str, dict[str, Size]], doc("By nnU-Net's key, its values beside the metrics.")
+    ]
 
 
 class ReportedCase(TypedDict):
@@ -152,7 +61,15 @@ class ReportedCase(TypedDict):
     n_changed_voxels: Annotated[
         NonNegativeInt, doc("Voxels whose label is not the most probable one.")
     ]
-    metrics: Annotated[dict[str, StructureMetrics], doc("By nnU-Net's key of the structure.")]
+    metrics: Annotated[
+        dict[str, StructureMetrics],
+        doc(
+            "By nnU-Net's key of the structure: the metrics of [structures](#structures-of-a-case);"
+            " `n_pred` and `n_ref`, voxels of segmentation and truth; `distances.HD95_voxels`; and"
+            " in `calibration`, by mask, how well its probability by itself is calibrated: `CE`,"
+            " its term of the class-wise error, of regions also `ECE`, `NLL` and `Brier`."
+        ),
+    ]
     calibration: Annotated[dict[str, MaskScores], doc("By mask the scores, and `n_voxels`.")]
     bins: Annotated[dict[str, BinStats], doc("By mask the sums that the scores are made of.")]
     quality: Annotated[CaseQuality, doc("What the network says of the case.")]
@@ -197,7 +114,10 @@ class CalibrationReport(TypedDict):
     problems: Annotated[dict[str, str], doc("By case, or fold, why it could not be evaluated.")]
     n_cases: Annotated[NonNegativeInt, doc("Cases that were measured.")]
     metric_per_case: Annotated[list[ReportedCase], doc("Each case, by name.")]
-    mean: Annotated[dict[str, StructureMeans], doc("By structure, means over cases.")]
+    mean: Annotated[
+        dict[str, StructureMetrics],
+        doc("By structure, means of `metric_per_case[].metrics` over cases."),
+    ]
     foreground_mean: Annotated[MetricMeans, doc("Means over structures, as nnU-Net's.")]
     calibration: Annotated[CalibrationMeans, doc("Scores of all cases.")]
     bins: Annotated[dict[str, BinStats], doc("By mask, sums over all cases.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_differ
 ALPHA = 0.05
 VERDICTS = ("better", "worse", "mixed", "none", "untested")
 """What a test can show."""
-# columns of a comparison's statistics; a folder of predictions is a "trainer" there, too
-_TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
+# of a comparison's statistics; a folder of predictions is a "trainer" there, too
+_COLUMNS_OF_TESTS = ("dataset", "column", "family", "trainer", "reference")
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
 """Those of a mask that tables explain in words."""
 LEADING_COLUMNS = ("NLL:predicted", "Brier:predicted", "NLL:all", "Dice", "HD95_mm")
@@ -47,7 +47,8 @@ FAMILY_TITLES = {
 """Of each family of tests, in words."""
 
 
-class Column(NamedTuple):
+@dataclass(frozen=True)
+class Column:
     """One number of each case, as comparison.json describes it.
 
     Attributes:
@@ -321,21 +322,21 @@ class Comparison(LocatedComparison):
                 continue
             values = self.values[column_id]
             for name in tested:
-                paired = paired_difference(values[reference], values[name], **self.draws)
-                rows.append(
-                    (self.name, column_id, column.family, name, reference, *astuple(paired))
+                key = (self.name, column_id, column.family, name, reference)
+                paired = paired_difference(
+                    values[reference],
+                    values[name],
+                    **self.draws,
+                    higher_is_better=column.better == "higher",
                 )
-        return self._with_verdicts(pd.DataFrame(rows, columns=_TESTS))
+                rows.append({**dict(zip(_COLUMNS_OF_TESTS, key)), **paired})
+        columns = [*_COLUMNS_OF_TESTS, *PairedDifference.__annotations__]
+        return self._with_verdicts(pd.DataFrame(rows, columns=columns))
 
     def _with_verdicts(self, tests: pd.DataFrame) -> pd.DataFrame:
         """The tests with p after Holm's correction and a verdict each."""
         better = [self.columns[column].better for column in tests["column"]]
         higher_is_better = np.array([direction == "higher" for direction in better], bool)
-        n_lower = tests.pop("n_lower")
-        n_higher = tests.pop("n_higher")
-        tests["n_better"] = n_higher.where(higher_is_better, n_lower)
-        tests["n_worse"] = n_lower.where(higher_is_better, n_higher)
-        tests["n_equal"] = tests.n_patients - n_lower - n_higher
         tests["p_holm"] = tests.groupby("family").p.transform(holm)
         mean_is_against_ranks = tests.difference * tests.rank_biserial <= 0
         is_better = (tests.difference > 0) == higher_is_better

@@ -14,21 +14,14 @@ from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record_key import FileKey
-from nnunet_nacl.comparison.comparison import Comparison, make_columns
+from nnunet_nacl.comparison.comparison import Column, Comparison, make_columns
 from nnunet_nacl.comparison.methods import ComparedMethod
-from nnunet_nacl.metrics.statistics import CONFIDENCE, mean_interval
+from nnunet_nacl.metrics.statistics import CONFIDENCE, PairedDifference, mean_interval
 from nnunet_nacl.utilities.json_types import Number, doc
 
 SCHEMA_VERSION = 4  # keys may be added within a version
-
-
-class MeasuringSettings(TypedDict):
-    """How cases were measured, see :class:`~nnunet_nacl.cases.case.EvaluationSettings`."""
-
-    n_bins: Annotated[int, doc("Bins of the confidence.")]
-    dilation_mm: Annotated[float, doc("Radius of the masks `dilated` and `near`.")]
-    boundary_mm: Annotated[float, doc("Reach of the mask `boundary` to either side of a surface.")]
 
 
 class ReportedSettings(TypedDict):
@@ -44,7 +37,7 @@ class ReportedSettings(TypedDict):
         doc("How patients were read from the cases' names; null for the models' own rule."),
     ]
     evaluation: Annotated[
-        dict[str, MeasuringSettings], doc("By data set, how its cases were measured.")
+        dict[str, EvaluationSettings], doc("By data set, how its cases were measured.")
     ]
 
 
@@ -55,22 +48,6 @@ class ReportedMethod(TypedDict):
     label: Annotated[str, doc("Its name in tables.")]
     trainer: Annotated[str | None, doc("Class of the trainer; null for a folder of predictions.")]
     ranked: Annotated[bool, doc("Whether it is tested, not only shown.")]
-
-
-class ReportedColumn(TypedDict):
-    """A value of each case."""
-
-    title: Annotated[str, doc("Its name for people.")]
-    group: Annotated[str, doc("discrimination or calibration.")]
-    better: Annotated[str, doc("lower or higher.")]
-    unit: Annotated[str, doc("mm, or empty.")]
-    metric: Annotated[str, doc("Such as Dice or ECE.")]
-    mask: Annotated[str | None, doc("Of a score of calibration; else null.")]
-    structure: Annotated[str | None, doc("Key of one structure; null for all together.")]
-    family: Annotated[
-        str | None,
-        doc("The table whose tests are corrected together; null if it is not tested."),
-    ]
 
 
 class ReportedTable(TypedDict):
@@ -89,7 +66,7 @@ class ReportedFigure(ReportedTable):
     alt: Annotated[str, doc("A text in place of the figure.")]
 
 
-class TestedDifference(TypedDict):
+class TestedDifference(PairedDifference):
     """A difference between a method and the first one."""
 
     dataset: Annotated[str, doc("Data set.")]
@@ -97,18 +74,6 @@ class TestedDifference(TypedDict):
     family: Annotated[str, doc("Of the tests that were corrected together.")]
     trainer: Annotated[str, doc("The method.")]
     reference: Annotated[str, doc("The first method.")]
-    n: Annotated[NonNegativeInt, doc("Cases where both are defined.")]
-    n_patients: Annotated[NonNegativeInt, doc("Their patients.")]
-    mean_reference: Annotated[Number, doc("Mean of the first method.")]
-    mean: Annotated[Number, doc("Mean of the method.")]
-    difference: Annotated[Number, doc("Of the means.")]
-    low: Annotated[Number, doc("Lower end of its 95 % interval.")]
-    high: Annotated[Number, doc("Upper end.")]
-    rank_biserial: Annotated[Number, doc("Effect size, -1 to 1.")]
-    p: Annotated[Number, doc("Of Wilcoxon's signed-rank test over patients.")]
-    n_better: Annotated[NonNegativeInt, doc("Patients in whom the method is better.")]
-    n_worse: Annotated[NonNegativeInt, doc("Patients in whom it is worse.")]
-    n_equal: Annotated[NonNegativeInt, doc("Patients in whom both are equal.")]
     p_holm: Annotated[Number, doc("`p` after Holm's correction.")]
     verdict: Annotated[
         str, doc("better, worse, mixed (mean and ranks disagree), none or untested.")
@@ -163,7 +128,7 @@ class ComparisonReport(TypedDict):
     notes: Annotated[list[str], doc("Caveats.")]
     trainers: Annotated[list[ReportedMethod], doc("The methods, the reference first.")]
     columns: Annotated[
-        dict[str, ReportedColumn],
+        dict[str, Column],
         doc("What was compared, by id such as `Dice`, `HD95_mm:2`, `ECE:foreground`."),
     ]
     tables: Annotated[list[ReportedTable], doc("Tables.")]
@@ -196,13 +161,9 @@ def comparison_to_json(
         notes += comparison.notes
         rows = comparison.statistics.to_dict("records")
         statistics += cast(list[TestedDifference], rows)
-    columns = {}
     component_structures: dict[str, None] = {}  # a set that keeps its order
     for comparison in comparisons:
         component_structures |= dict.fromkeys(comparison.component_structures)
-    columns_of_all = make_columns(_names_of_structures(comparisons), component_structures)
-    for column_id, column in columns_of_all.items():
-        columns[column_id] = cast(ReportedColumn, column._asdict())
     files = {}
     for place, key in written.items():
         files[place] = WrittenFile(size=key["size"], digest=key["digest"])
@@ -214,7 +175,7 @@ def comparison_to_json(
         settings=_report_settings(comparisons),
         notes=notes,
         trainers=[_report_method(method) for method in comparisons[0].methods],
-        columns=columns,
+        columns=make_columns(_names_of_structures(comparisons), component_structures),
         tables=list(tables),
         statistics=statistics,
         figures=list(figures),
@@ -225,9 +186,6 @@ def comparison_to_json(
 
 def _report_settings(comparisons: Sequence[Comparison]) -> ReportedSettings:
     options = comparisons[0].options
-    evaluation = {}
-    for comparison in comparisons:
-        evaluation[comparison.name] = cast(MeasuringSettings, vars(comparison.settings))
     return ReportedSettings(
         confidence=CONFIDENCE,
         n_bootstrap=options.n_bootstrap,
@@ -235,7 +193,7 @@ def _report_settings(comparisons: Sequence[Comparison]) -> ReportedSettings:
         allow_missing=options.allow_missing,
         allow_training_cases=options.allow_training_cases,
         groups=options.groups,
-        evaluation=evaluation,
+        evaluation={comparison.name: comparison.settings for comparison in comparisons},
     )
 
 

@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import nnunet_nacl
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings, Labels
-from nnunet_nacl.cases.record import WITH_TRUTH, CaseRecord, table
+from nnunet_nacl.cases.record import CaseRecord, table
+from nnunet_nacl.cases.structure_values import COUNTS, METRICS
 from nnunet_nacl.comparison.calibration_report import (
     SCHEMA_VERSION,
     CalibrationMeans,
     CalibrationReport,
     CaseQuality,
-    ClassScores,
     MetricMeans,
     PredictedQuality,
     ReportedCase,
     ReportedStructure,
-    StructureMeans,
     StructureMetrics,
-    StructureQuality,
     UndefinedCases,
-    VoxelDistances,
 )
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import (
@@ -40,8 +37,6 @@ from nnunet_nacl.metrics.calibration_error import (
 )
 from nnunet_nacl.utilities.files import check_ours, to_json_text, write_atomically
 from nnunet_nacl.utilities.json_files import encode
-
-_METRICS = [name for name in WITH_TRUTH if not name.startswith("true_")]
 
 
 class Evaluation:
@@ -79,12 +74,12 @@ class Evaluation:
         return [_report_case(record) for record in self.records]
 
     @cached_property
-    def mean(self) -> dict[str, StructureMeans]:
+    def mean(self) -> dict[str, StructureMetrics]:
         """By structure the mean of each metric over the cases where it is defined."""
         means = {}
         for key in self.names:
             metrics = [case["metrics"][key] for case in self.cases]
-            means[key] = cast(StructureMeans, _means(metrics))
+            means[key] = _means(metrics)
         return means
 
     @cached_property
@@ -95,7 +90,7 @@ class Evaluation:
         for metric in sorted(by_structure.columns.drop("calibration")):
             # a structure without a value leaves the mean without one, as nnU-Net's
             means[metric] = float(np.mean(by_structure[metric].to_numpy(float)))
-        return cast(MetricMeans, means)
+        return means
 
     @cached_property
     def bins(self) -> dict[str, BinStats]:
@@ -192,8 +187,7 @@ def _report_case(record: CaseRecord) -> ReportedCase:
     first_channel = -len(rows)  # from the end: regions have no background
     for channel, (key, row) in enumerate(rows.items(), first_channel):
         metrics[key] = _report_structure(row, record.bins, channel)
-        without_truth = {name: value for name, value in row.items() if name not in _METRICS}
-        structures[key] = cast(StructureQuality, without_truth)
+        structures[key] = {name: row[name] for name in row if name not in METRICS}
     paths = {name: file["path"] for name, file in record.key["files"].items() if file}
     probabilities = paths.get("probabilities", paths.get("segmentation", ""))
     return ReportedCase(
@@ -220,31 +214,20 @@ def _report_structure(
     row: Mapping[str, float], bins: Mapping[str, BinStats], channel: int
 ) -> StructureMetrics:
     """What is reported of one structure, which is one channel of the bins."""
-    true_positives = int(row["TP"])
-    false_positives = int(row["FP"])
-    false_negatives = int(row["FN"])
-    return StructureMetrics(
-        TP=true_positives,
-        FP=false_positives,
-        FN=false_negatives,
-        TN=int(row["TN"]),
-        Dice=row["Dice"],
-        IoU=row["IoU"],
-        HD95_mm=row["HD95_mm"],
-        ASSD_mm=row["ASSD_mm"],
-        component_recall=row["component_recall"],
-        false_components=int(row["false_components"]),
-        component_F1=row["component_F1"],
-        n_pred=true_positives + false_positives,
-        n_ref=true_positives + false_negatives,
-        distances=VoxelDistances(HD95_voxels=row["HD95_voxels"]),
-        calibration={mask: _score_channel(stats, channel) for mask, stats in bins.items()},
-    )
+    metrics: StructureMetrics = {name: row[name] for name in row if name in METRICS}
+    metrics |= {name: int(metrics[name]) for name in metrics.keys() & COUNTS}
+    distances = {"HD95_voxels": metrics.pop("HD95_voxels")}
+    return metrics | {
+        "n_pred": metrics["TP"] + metrics["FP"],
+        "n_ref": metrics["TP"] + metrics["FN"],
+        "distances": distances,
+        "calibration": {mask: _score_channel(stats, channel) for mask, stats in bins.items()},
+    }
 
 
-def _score_channel(stats: BinStats, channel: int) -> ClassScores:
+def _score_channel(stats: BinStats, channel: int) -> dict[str, float]:
     """Calibration of one class's or region's own probability on one mask."""
-    scores = ClassScores(CE=float(class_errors(stats)[channel]))
+    scores = {"CE": float(class_errors(stats)[channel])}
     is_of_regions = len(stats.count) == stats.num_classes
     if is_of_regions:
         scores["ECE"] = float(ece_per_row(stats)[channel])

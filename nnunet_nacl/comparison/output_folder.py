@@ -26,7 +26,7 @@ from nnunet_nacl.utilities.files import (
     to_json_text,
     write_atomically,
 )
-from nnunet_nacl.utilities.json_files import decode, read_dict
+from nnunet_nacl.utilities.json_files import decode, encode, read_dict
 
 COMPARISON_FILE = "comparison.json"
 PAGE_NAME = "report.html"
@@ -106,6 +106,6 @@ def write_comparison(document: ComparisonReport, files: OwnedFiles) -> Path:
     """
     path = files.folder / COMPARISON_FILE
     (files.folder / PAGE_NAME).unlink(missing_ok=True)  # which shows the one before
-    write_atomically(path, to_json_text(document))
+    write_atomically(path, to_json_text(encode(document)))
     files.settle(document["files"])
     return path

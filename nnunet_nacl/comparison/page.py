@@ -35,7 +35,7 @@ def comparison_page(
     masks = {}
     for mask, note in MASK_NOTES.items():
         masks[mask] = "; ".join(
-            dict.fromkeys(note.format(**of_data_set) for of_data_set in settings)
+            dict.fromkeys(note.format(**vars(of_data_set)) for of_data_set in settings)
         )
     main_figures = {}
     other_figures = []

@@ -12,13 +12,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from pydantic import NonNegativeInt
+from typing_extensions import TypedDict
 
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.utilities.json_types import Number
+from nnunet_nacl.utilities.json_types import Number, doc
 
 CONFIDENCE = 0.95
 FEWEST_FOR_A_TEST = 6
@@ -124,33 +127,33 @@ def bin_accuracy_bands(
     return low, high
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """A trainer minus the reference, over the ``n`` cases of ``n_patients`` in which both have a
-    value.
+class PairedDifference(TypedDict):
+    """A method minus the reference, over the cases in which both have a value."""
 
-    Attributes:
-        mean_reference, mean: Of the reference and of the trainer over them.
-        difference, low, high: Mean of the paired differences with the ends of its 95 % interval.
-        n_lower, n_higher: Patients in whose cases the trainer's value is on average lower, and
-            higher.
-        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby
-            2014); 0 without any.
-        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST``
-            patients.
-    """
-
-    n: int
-    n_patients: int
-    mean_reference: float
-    mean: float
-    difference: float
-    low: float
-    high: float
-    n_lower: int
-    n_higher: int
-    rank_biserial: float
-    p: float
+    n: Annotated[NonNegativeInt, doc("Cases where both are defined.")]
+    n_patients: Annotated[NonNegativeInt, doc("Their patients.")]
+    mean_reference: Annotated[Number, doc("Mean of the reference.")]
+    mean: Annotated[Number, doc("Mean of the method.")]
+    difference: Annotated[Number, doc("Mean of the paired differences.")]
+    low: Annotated[Number, doc("Lower end of its 95 % interval.")]
+    high: Annotated[Number, doc("Upper end.")]
+    rank_biserial: Annotated[
+        Number,
+        doc(
+            "(W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby 2014); 0"
+            " without any."
+        ),
+    ]
+    p: Annotated[
+        Number,
+        doc(
+            "Two-sided, of Wilcoxon's signed-rank test over patients; null with fewer than"
+            f" {FEWEST_FOR_A_TEST}."
+        ),
+    ]
+    n_better: Annotated[NonNegativeInt, doc("Patients in whose cases the method is better.")]
+    n_worse: Annotated[NonNegativeInt, doc("Patients in whom it is worse.")]
+    n_equal: Annotated[NonNegativeInt, doc("Patients in whom both are equal.")]
 
 
 def paired_difference(
@@ -160,6 +163,7 @@ def paired_difference(
     n_bootstrap: int,
     seed: int,
     groups: Sequence[str] | None = None,
+    higher_is_better: bool = False,
 ) -> PairedDifference:
     """Compare two methods by the values of each case, in one order; NaN is undefined.
 
@@ -178,6 +182,7 @@ def paired_difference(
     )
     patient_means = differences.groupby(cases["patient"]).mean()
     patient_differences = without_noise(patient_means.to_numpy())
+    gains = patient_differences if higher_is_better else -patient_differences
     return PairedDifference(
         n=len(cases),
         n_patients=len(patient_differences),
@@ -186,10 +191,11 @@ def paired_difference(
         difference=interval.mean,
         low=interval.low,
         high=interval.high,
-        n_lower=int((patient_differences < 0).sum()),
-        n_higher=int((patient_differences > 0).sum()),
         rank_biserial=_compute_rank_biserial(patient_differences),
         p=wilcoxon_p(patient_differences),
+        n_better=int((gains > 0).sum()),
+        n_worse=int((gains < 0).sum()),
+        n_equal=int((gains == 0).sum()),
     )
 
 

@@ -79,15 +79,15 @@ def mean_against_most_cases() -> PairedDifference:
 
 def test_ranks_can_point_the_other_way_than_the_mean():
     paired = mean_against_most_cases()
-    assert paired.difference < 0
-    assert paired.p < 0.05
+    assert paired["difference"] < 0
+    assert paired["p"] < 0.05
     # W+ = 1 + ... + 19, W- = 20
-    assert paired.rank_biserial == pytest.approx((190 - 20) / 210)
+    assert paired["rank_biserial"] == pytest.approx((190 - 20) / 210)
 
 
 @pytest.mark.parametrize(("p", "verdict"), [(1e-9, "mixed"), (0.2, "none"), (math.nan, "untested")])
 def test_a_clear_difference_whose_mean_is_against_most_cases_is_mixed(monkeypatch, p, verdict):
-    paired = replace(mean_against_most_cases(), p=p)
+    paired = mean_against_most_cases() | {"p": p}
     monkeypatch.setattr(
         "nnunet_nacl.comparison.comparison.paired_difference", lambda *_, **__: paired
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from nnunet_nacl.cli.comparison_text import headline_text
@@ -21,10 +19,11 @@ WORSE_BY_HALF = PairedDifference(
     difference=0.5,
     low=0.25,
     high=0.75,
-    n_lower=4,
-    n_higher=16,
     rank_biserial=0.8,
     p=0.01,
+    n_better=4,
+    n_worse=16,
+    n_equal=0,
 )
 """Of any value of which lower is better; by itself significant."""
 
@@ -39,8 +38,13 @@ def with_differences(monkeypatch):
     """A function that makes a comparison of two methods whose every difference is this one."""
 
     def make(paired: PairedDifference) -> Comparison:
+        def paired_difference(*_, higher_is_better, **__):
+            if not higher_is_better:
+                return paired
+            return paired | {"n_better": paired["n_worse"], "n_worse": paired["n_better"]}
+
         monkeypatch.setattr(
-            "nnunet_nacl.comparison.comparison.paired_difference", lambda *_, **__: paired
+            "nnunet_nacl.comparison.comparison.paired_difference", paired_difference
         )
         return make_comparison()
 
@@ -130,7 +134,7 @@ def test_an_interval_without_0_that_is_not_significant_after_correction_is_no_di
 
 def test_the_tests_of_a_family_are_those_that_were_made(with_differences):
     comparison = with_differences(WORSE_BY_HALF)
-    untested = replace(WORSE_BY_HALF, p=float("nan"))
+    untested = WORSE_BY_HALF | {"p": float("nan")}
     assert comparison.family_sizes == {
         "discrimination": 6,
         "calibration": 2,
