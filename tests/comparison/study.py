@@ -3,20 +3,17 @@ figure."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from nnunet_nacl.comparison.comparison_report import comparison_to_json
+from nnunet_nacl.comparison.comparison_report import ComparisonReport, comparison_to_json
 from nnunet_nacl.comparison.headline import Headline, make_headlines
 from nnunet_nacl.comparison.methods import ComparedMethod
 from nnunet_nacl.comparison.output_folder import PAGE_NAME
 from nnunet_nacl.comparison.page import comparison_page
 from nnunet_nacl.comparison.table import Table
 from nnunet_nacl.settings import ComparisonSettings
-from nnunet_nacl.utilities.files import to_json_text
 from nnunet_nacl.utilities.tables import frames
 from tests.comparison.synthetic import THREE, make_comparison
 
@@ -28,10 +25,10 @@ DATASET = "Dataset999_Synthetic"
 
 @dataclass(frozen=True)
 class Study:
-    """Where it lies, and what comparison.json and its table say."""
+    """Where it lies, the content of comparison.json, and its table."""
 
     out: Path
-    data: dict[str, Any]
+    data: ComparisonReport
     headlines: list[Headline]
     tables: list[Table]
 
@@ -97,4 +94,4 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         )
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
     data = comparison_to_json([comparison], [], [figure | {"files": files}], {}, command=command)
-    return Study(out, json.loads(to_json_text(data)), make_headlines([comparison]), [table])
+    return Study(out, data, make_headlines([comparison]), [table])
