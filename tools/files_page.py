@@ -12,7 +12,7 @@ from typing import NamedTuple
 from nnunet_nacl.cases.findings import FINDING_COLUMNS
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cases.structure_values import STRUCTURE_VALUES
-from nnunet_nacl.comparison.values import VALUE_COLUMNS
+from nnunet_nacl.comparison.evaluation import VALUE_COLUMNS
 from nnunet_nacl.estimators import log_odds_map
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, MaskMetric
 from nnunet_nacl.utilities.csv_text import CsvColumn

@@ -25,8 +25,7 @@ from nnunet_nacl.estimators.bad_limits import check_bad, read_bad
 from nnunet_nacl.estimators.crossfit import PRIOR_FORM
 from nnunet_nacl.estimators.intervals import DEFAULT_ALPHA
 from nnunet_nacl.estimators.risk_control import patients_needed
-from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
-from nnunet_nacl.nnunet.held_out import HeldOut
+from nnunet_nacl.nnunet.held_out import HeldOut, learn_profiles
 from nnunet_nacl.nnunet.held_out_cases import (
     HeldOutCases,
     ImagesOfModel,

@@ -16,7 +16,6 @@ from torch import Tensor
 from typing_extensions import Self
 
 import nnunet_nacl
-from nnunet_nacl.calibration.arrays import read_array, read_probabilities
 from nnunet_nacl.calibration.map_parts import (
     SCOPE,
     Fitted,
@@ -38,6 +37,7 @@ from nnunet_nacl.estimators.learned_quality import LearnedQuality
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.estimators.voxels import Voxels
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
+from nnunet_nacl.metrics.inputs import read_array, read_probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
 from nnunet_nacl.utilities.errors import UserError, one_line, some
 from nnunet_nacl.utilities.files import to_json_text, write_atomically

@@ -15,7 +15,6 @@ from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.comparison_report import comparison_to_json
-from nnunet_nacl.comparison.components import read_findings
 from nnunet_nacl.comparison.headline import Headline, make_headlines
 from nnunet_nacl.comparison.located import LocatedComparison, locate
 from nnunet_nacl.comparison.methods import (
@@ -30,6 +29,7 @@ from nnunet_nacl.comparison.output_folder import (
     write_comparison,
 )
 from nnunet_nacl.comparison.page import comparison_page
+from nnunet_nacl.comparison.structure_metrics import read_findings
 from nnunet_nacl.comparison.table import Table, write_tables
 from nnunet_nacl.comparison.tables import comparison_tables
 from nnunet_nacl.estimators.bad_limits import check_bad, read_bad

@@ -13,9 +13,12 @@ from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import MASKS, TRUTH_MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
-from nnunet_nacl.comparison.components import fragmented_structures
 from nnunet_nacl.comparison.located import LocatedComparison
-from nnunet_nacl.comparison.structure_metrics import COMPONENT_METRICS, OVERLAP_METRICS
+from nnunet_nacl.comparison.structure_metrics import (
+    COMPONENT_METRICS,
+    OVERLAP_METRICS,
+    fragmented_structures,
+)
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 

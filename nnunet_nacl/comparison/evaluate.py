@@ -18,13 +18,12 @@ from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.comparison.calibration_report import FILE_NAME, PredictedQuality
-from nnunet_nacl.comparison.components import (
+from nnunet_nacl.comparison.evaluation import Evaluation, values_csv
+from nnunet_nacl.comparison.structure_metrics import (
     fragmented_structures,
     read_findings,
     summarize_components,
 )
-from nnunet_nacl.comparison.evaluation import Evaluation
-from nnunet_nacl.comparison.values import values_csv
 from nnunet_nacl.estimators.bad_limits import check_bad, read_bad
 from nnunet_nacl.estimators.presence import LearnedPresence, learn_presence
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
@@ -204,7 +203,7 @@ class EvaluationResult:
     def components(self) -> pd.DataFrame:
         """Connected components, a row for each structure where they are counted, by nnU-Net's key.
 
-        See :func:`~nnunet_nacl.comparison.components.summarize_components`.
+        See :func:`~nnunet_nacl.comparison.structure_metrics.summarize_components`.
         """
         table = self.evaluation.table
         structures = self.findings

@@ -12,7 +12,7 @@ from study import CV, Study
 
 from nnunet_nacl.estimators.unlike import DEFAULT_UNLIKE, ROUNDING, CalibrationProfiles
 from nnunet_nacl.estimators.unlike_batch import batch_p_value, find_stand_outs
-from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
+from nnunet_nacl.nnunet.held_out import learn_profiles
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 UNLIKE = "unlike"

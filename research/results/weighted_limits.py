@@ -29,7 +29,7 @@ from study import CV, Study
 
 from nnunet_nacl.estimators.intervals import DEFAULT_ALPHA
 from nnunet_nacl.estimators.risk_control import controls_risk, smallest_thresholds
-from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
+from nnunet_nacl.nnunet.held_out import learn_profiles
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 WEIGHTED = "weighted"

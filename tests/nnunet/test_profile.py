@@ -16,7 +16,7 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.ownership import files_of_case
 from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.estimators.unlike import CalibrationProfiles
-from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
+from nnunet_nacl.nnunet.held_out import learn_profiles
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Network
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
