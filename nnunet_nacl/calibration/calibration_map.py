@@ -104,14 +104,14 @@ class CalibrationMap:
     def _check_maps(self) -> None:
         if self.form not in self.maps:
             raise ValueError(f"it has no map of the form {self.form}, but {some(list(self.maps))}")
-        map_by_place = {f"maps.{form}": stored for form, stored in self.maps.items()}
+        map_by_key = {f"maps.{form}": stored for form, stored in self.maps.items()}
         for name, part in self.fitted.cross_fit.items():
-            map_by_place[f"fitted.cross_fit.{name}.map"] = part.map
-        for place, stored in map_by_place.items():
+            map_by_key[f"fitted.cross_fit.{name}.map"] = part.map
+        for key, stored in map_by_key.items():
             try:
                 check_stored_map(stored, len(self.structures), self.regions)
             except ValueError as error:
-                raise ValueError(f"{place}: {error}") from None
+                raise ValueError(f"{key}: {error}") from None
 
     def _check_structures_of_tables(self) -> None:
         """ValueError where something was learned of structures that the map does not have, or not
@@ -120,17 +120,16 @@ class CalibrationMap:
         if len(names) < len(self.structures):
             raise ValueError(f"two of its {len(self.structures)} structures have the same key")
         complete_tables = self._tables_of_all_structures()
-        for place, table in (self._tables_of_some_structures() | complete_tables).items():
-            is_incomplete = place in complete_tables and len(table) < len(names)
+        for key, table in (self._tables_of_some_structures() | complete_tables).items():
+            is_incomplete = key in complete_tables and len(table) < len(names)
             if is_incomplete or set(table) - names.keys():
                 of_table = some(list(table)) or "none"
                 raise ValueError(
-                    f"{place}: it is of the structures {of_table}, the map is of"
-                    f" {some(list(names))}"
+                    f"{key}: it is of the structures {of_table}, the map is of {some(list(names))}"
                 )
 
     def _tables_of_some_structures(self) -> dict[str, Collection[str]]:
-        """By place in the file, the keys of structures of what need not have all."""
+        """By key in the file, the keys of structures of what need not have all."""
         tables: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
         if self.quality is not None:
             tables["quality.recall"] = self.quality.recall
@@ -141,7 +140,7 @@ class CalibrationMap:
         return tables
 
     def _tables_of_all_structures(self) -> dict[str, Collection[str]]:
-        """By place in the file, the keys of structures of what must have all."""
+        """By key in the file, the keys of structures of what must have all."""
         learned = self.learned
         if learned is None:
             return {}

@@ -37,7 +37,7 @@ class CalibrationResult:
     """What :func:`calibrate` has fitted and learned.
 
     Attributes:
-        calibration_map: The map with what it changes, promises and was learned from.
+        calibration_map: The map with what it changes, what it was learned from, and its guarantees.
         bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
             nothing is bad.
         output: Where :meth:`write` writes the map.

@@ -32,7 +32,7 @@ from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.estimators.presence import LearnedPresence
 from nnunet_nacl.estimators.recall import SensitiveAim
-from nnunet_nacl.nnunet.places import fold_of
+from nnunet_nacl.nnunet.folders import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.utilities.command_lines import calibrate_command

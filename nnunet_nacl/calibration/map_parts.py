@@ -99,7 +99,7 @@ class MapPart:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MapQuality:
-    """How promised Dice and volume relate to the true ones."""
+    """How predicted Dice and volume relate to the true ones."""
 
     unit: Annotated[str, doc("Unit of the volumes: ml, mm2 or pixels.")] = ""
     why_not: Annotated[str, doc("Why nothing was learned; else empty.")] = ""
@@ -286,15 +286,19 @@ def _stored_row(coefficients: np.ndarray, label: int, structure: int, regions: b
     one slope, that of the region's own.
     """
     *slopes, total, offset = coefficients.tolist()
-    own_place = 0 if regions else structure
+    own_position = 0 if regions else structure
     row: MapRow = {
         "label": label,
         "structure": structure,
-        "slope": slopes[own_place],
+        "slope": slopes[own_position],
         "total": total,
         "offset": offset,
     }
-    others = {place: slope for place, slope in enumerate(slopes) if slope and place != own_place}
+    others = {
+        position: slope
+        for position, slope in enumerate(slopes)
+        if slope and position != own_position
+    }
     if others:
         row["others"] = others
     return row

@@ -103,9 +103,7 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     """
     reports = {"": quality_report(table, bad)}
     quality = _texts(quality_rows(reports))
-    heading = (
-        f"quality as promised by the probabilities (MAE of predicted Dice: {PREDICTED_DICE_ERROR})"
-    )
+    heading = f"quality as the probabilities say (MAE of predicted Dice: {PREDICTED_DICE_ERROR})"
     lines = [wrap_text(heading), quality.T.to_string(header=False)]
     workload = workload_rows(reports)
     if workload:

@@ -279,7 +279,7 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     """
     sample = record.sample
     if sample is None:
-        raise ValueError(f"{record.case}: its record has no sample.")
+        raise ValueError(f"{record.name}: its record has no sample.")
     voxels = sample.voxels()
     odds = voxels.log_odds.double()
     mapped = calibration.to_probabilities(odds, voxels.label)

@@ -33,7 +33,7 @@ from nnunet_nacl.utilities.files import (
 from nnunet_nacl.utilities.json_files import decode
 
 Digests = dict[str, list[FileKey]]
-"""By place in a folder, with / between names, all that runs have written there."""
+"""By file name in a folder, with / between names, all that runs have written there."""
 
 
 def check_no_others(
@@ -56,13 +56,14 @@ class OwnedFiles:
     They get their names, and are removed, through this.
 
     Args:
-        folder: Where they lie; places start from it.
+        folder: Where they lie; file names start from it.
         pending: File that names them until what lists them, such as a record, has been saved.
-        known: By place all that runs have written there, as that list and the pending record say.
+        known: By file name all that runs have written there, as that list and the pending record
+            say.
         replace_others: Replace and remove files of others too.
 
     Attributes:
-        written: What got its name through this object, by place.
+        written: What got its name through this object, by file name.
     """
 
     def __init__(
@@ -71,62 +72,62 @@ class OwnedFiles:
         self.folder = folder
         self.written: dict[str, FileKey] = {}
         self._pending = pending
-        self._known = {place: list(keys) for place, keys in known.items()}
+        self._known = {file_name: list(keys) for file_name, keys in known.items()}
         self._replace_others = replace_others
 
     @property
-    def known_places(self) -> list[str]:
-        """All places that runs have written to."""
+    def known_names(self) -> list[str]:
+        """Names of all files that runs have written."""
         return list(self._known)
 
-    def others(self, places: Iterable[str]) -> list[Path]:
-        """What lies at these places and was not written by a run.
+    def others(self, file_names: Iterable[str]) -> list[Path]:
+        """What has these names and was not written by a run.
 
         Nothing where files of others are replaced too.
         """
         if self._replace_others:
             return []
-        return [self.folder / place for place in places if not self._is_ours(place)]
+        return [self.folder / file_name for file_name in file_names if not self._is_ours(file_name)]
 
-    def in_the_way(self, places: Iterable[str]) -> list[Path]:
-        """What must be moved away before files get these places.
+    def in_the_way(self, file_names: Iterable[str]) -> list[Path]:
+        """What must be moved away before files get these names.
 
         Those are files of others, also where the pending record goes.
         """
-        others = self.others(places)
+        others = self.others(file_names)
         if not is_ours(self._pending):
             others.append(self._pending)
         return others
 
     def rename(self, staged: Mapping[Path, str]) -> None:
-        """Give finished files their places, in this order.
+        """Give finished files their names, in this order.
 
         Raises:
-            UserError: A file of others lies at one of the places: then none is renamed. Or the disk
+            UserError: A file of others has one of the names: then none is renamed. Or the disk
                 is full.
             OSError: A file cannot be renamed.
         """
         check_no_others(self.in_the_way(staged.values()))
-        keys = {place: file_key(path) for path, place in staged.items()}
-        for place, key in keys.items():
-            self._known.setdefault(place, []).append(key)
+        keys = {file_name: file_key(path) for path, file_name in staged.items()}
+        for file_name, key in keys.items():
+            self._known.setdefault(file_name, []).append(key)
         self._save_pending()
-        for path, place in staged.items():
-            os.replace(path, self.folder / place)
-            self.written[place] = renamed_key(keys[place], self.folder / place)
+        for path, file_name in staged.items():
+            os.replace(path, self.folder / file_name)
+            self.written[file_name] = renamed_key(keys[file_name], self.folder / file_name)
 
     @contextlib.contextmanager
-    def staging(self, place: str) -> Iterator[Path]:
-        """A temporary folder for the file of a place, and for others beside it.
+    def staging(self, file_name: str) -> Iterator[Path]:
+        """A temporary folder for the file of this name, and for others beside it.
 
-        At the block's end, when all are whole, they get their places. Probabilities (npz) get
+        At the block's end, when all are whole, they get their names. Probabilities (npz) get
         theirs last: where they lie, all others do.
 
         Raises:
-            UserError: A file of others lies at one of the places; or the block raised OSError, such
+            UserError: A file of others has one of the names; or the block raised OSError, such
                 as no space.
         """
-        path = self.folder / place
+        path = self.folder / file_name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary_folder(path.parent) as work:  # nnU-Net does not look into folders
@@ -136,21 +137,21 @@ class OwnedFiles:
                     key=lambda name: (name.endswith(".npz"), name),
                 )
                 self.rename(
-                    {work / name: str(PurePosixPath(place).with_name(name)) for name in names}
+                    {work / name: str(PurePosixPath(file_name).with_name(name)) for name in names}
                 )
         except OSError as error:
             raise UserError(describe(error, path, "cannot be written")) from None
 
-    def remove(self, place: str) -> None:
+    def remove(self, file_name: str) -> None:
         """Remove a file, and folders that are left empty.
 
         Files of others stay, and so does what lies outside.
         """
-        path = self.folder / place
-        if self.others([place]) or not lies_inside(path, self.folder):
+        path = self.folder / file_name
+        if self.others([file_name]) or not lies_inside(path, self.folder):
             return
         path.unlink()
-        for parent in PurePosixPath(place).parents[:-1]:
+        for parent in PurePosixPath(file_name).parents[:-1]:
             with contextlib.suppress(OSError):  # other files are there
                 (self.folder / parent).rmdir()
 
@@ -159,15 +160,15 @@ class OwnedFiles:
 
         The pending record is removed, too.
         """
-        for place in self._known.keys() - set(listed):
-            self.remove(place)
+        for file_name in self._known.keys() - set(listed):
+            self.remove(file_name)
         if is_ours(self._pending):
             self._pending.unlink(missing_ok=True)
 
-    def _is_ours(self, place: str) -> bool:
+    def _is_ours(self, file_name: str) -> bool:
         """Whether nothing of others lies there: nothing, an empty file, or what a run wrote."""
-        path = self.folder / place
-        known = self._known.get(place, [])
+        path = self.folder / file_name
+        known = self._known.get(file_name, [])
         try:
             key = file_key(path, known[0] if known else None)
         except (FileNotFoundError, NotADirectoryError):
@@ -211,16 +212,16 @@ def files_of_case(
     """
     pending = pending_path(records, case)
     known: Digests = {
-        place: [key] for place, key in _files_in_record(record_path(records, case)).items()
+        file_name: [key] for file_name, key in _files_in_record(record_path(records, case)).items()
     }
-    for place, keys in read_pending(pending).items():
-        known.setdefault(place, []).extend(keys)
-    known = {place: keys for place, keys in known.items() if _is_named_for(case, place)}
+    for file_name, keys in read_pending(pending).items():
+        known.setdefault(file_name, []).extend(keys)
+    known = {file_name: keys for file_name, keys in known.items() if _is_named_for(case, file_name)}
     return OwnedFiles(folder, pending, known, replace_others=replace_others)
 
 
 def _files_in_record(path: Path) -> dict[str, FileKey]:
-    """By place the files that a record of any version names; none without a readable record."""
+    """By file name the files that a record of any version names; none without a readable record."""
     try:
         header = read_header(path)
         files = decode(dict[InstanceOf[str], FileKey], header.get("files", {}), path)
@@ -230,11 +231,11 @@ def _files_in_record(path: Path) -> dict[str, FileKey]:
             files = {Path(segmentation["path"]).name: segmentation}
     except Exception:  # NumPy and JSON raise anything on broken bytes
         return {}
-    return {place.replace(os.sep, "/"): key for place, key in files.items()}
+    return {file_name.replace(os.sep, "/"): key for file_name, key in files.items()}
 
 
-def _is_named_for(case: str, place: str) -> bool:
-    path = PurePosixPath(place)
-    if path.is_absolute() or ".." in path.parts or "\0" in place:
+def _is_named_for(case: str, file_name: str) -> bool:
+    path = PurePosixPath(file_name)
+    if path.is_absolute() or ".." in path.parts or "\0" in file_name:
         return False
     return path.name.startswith(case) or path.parent.name == case

@@ -86,7 +86,7 @@ class CaseRecord:
     """All that is kept of a case: in memory, and in its file.
 
     Attributes:
-        case: Its name.
+        name: Of the case.
         structures: A row for each structure, by nnU-Net's key; columns as :func:`table` says.
         scan: Values of the case as a whole, by column of that table.
         bins: By mask, sums for its calibration; empty without a ground truth.
@@ -109,7 +109,7 @@ class CaseRecord:
         key: What it depends on.
     """
 
-    case: InstanceOf[str]
+    name: InstanceOf[str]
     structures: InstanceOf[pd.DataFrame]
     scan: ScanValues
     bins: dict[str, BinStats] = field(default_factory=dict)
@@ -156,9 +156,10 @@ class CaseRecord:
             "keys": list(self.structures.index),
             "names": list(self.structures["name"]),
             "columns": values.to_dict("list"),
+            "case": self.name,
         }
         for name in (attribute.name for attribute in fields(self)):
-            if name not in ("structures", "bins", "addable", "sample", "pictures"):
+            if name not in ("name", "structures", "bins", "addable", "sample", "pictures"):
                 header[name] = getattr(self, name)
         header["findings"] = [asdict(findings) for findings in self.findings]
         header["places"] = {name: asdict(picture) for name, picture in self.places.items()}
@@ -191,7 +192,7 @@ def _read_record(path: Path) -> CaseRecord:
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']}, not {FORMAT}")
     structures = _make_structures(decode(_StructureTable, header, path))
-    values: dict[str, object] = {**header, "structures": structures}
+    values: dict[str, object] = {**header, "name": header["case"], "structures": structures}
     if "Dice" in structures:
         values["bins"] = _make_bins(arrays)
         values["addable"] = arrays["addable"]
@@ -352,7 +353,7 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
         record = read_record(record_path(folder, case))
     except UserError:
         return None
-    return record if record.case == case else None
+    return record if record.name == case else None
 
 
 def check_records(folder: Path, cases: Iterable[str]) -> None:
@@ -378,7 +379,7 @@ def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
     cases = []
     for record in records:
         rows_by_case.append(record.structures.assign(**record.scan))
-        cases.append(record.case)
+        cases.append(record.name)
     if not cases:
         return pd.DataFrame(columns=["case", "key", "name", *WITH_TRUTH])
     return pd.concat(rows_by_case, keys=cases, names=["case", "key"]).reset_index()
@@ -395,5 +396,5 @@ def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
         for mask in MASKS:
             for metric, value in mask_metrics(record.bins[mask]).items():
                 row[f"{metric}:{mask}"] = value
-        rows[record.case] = row
+        rows[record.name] = row
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -6,7 +6,7 @@ import textwrap
 
 from nnunet_nacl.calibration.quality_texts import WITHOUT_BAD
 from nnunet_nacl.comparison.compare import ComparisonResult
-from nnunet_nacl.comparison.file_names import STATISTICS, place_of_table
+from nnunet_nacl.comparison.file_names import STATISTICS, file_of_table
 from nnunet_nacl.comparison.headline import (
     NO_DIFFERENCE,
     Headline,
@@ -38,7 +38,7 @@ def headline_text(headline: Headline) -> str:
         lines += ["", *_lines_of_method(method, headline.reference)]
     lines.append("")
     lines += [_wrapped("", remark) for remark in headline.remarks]
-    lines.append(_wrapped("", f"Every test: {place_of_table(headline.table_id)}"))
+    lines.append(_wrapped("", f"Every test: {file_of_table(headline.table_id)}"))
     return "\n".join(lines)
 
 

@@ -225,7 +225,7 @@ def add_options(
 def model_of(args: argparse.Namespace) -> Path:
     """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none
     such."""
-    from nnunet_nacl.nnunet.places import model_folder
+    from nnunet_nacl.nnunet.folders import model_folder
 
     given = getattr(args, "m", None)
     if (given is None) == (args.d is None):

@@ -10,7 +10,7 @@ from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
-from nnunet_nacl.comparison.comparison import Comparison, Promises
+from nnunet_nacl.comparison.comparison import Comparison, Estimates
 from nnunet_nacl.comparison.located import LocatedComparison
 from nnunet_nacl.comparison.methods import ComparedMethod
 from nnunet_nacl.estimators.learned_quality import predict_dice_out_of_fold
@@ -52,7 +52,7 @@ def align(located: LocatedComparison) -> Comparison:
         patients=patients,
     )
     notes = [*comparison.notes, *few_cases(comparison)]
-    return replace(comparison, notes=notes, promises=promises_of(comparison))
+    return replace(comparison, notes=notes, estimates=estimates_of(comparison))
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,8 @@ def _groups_of_maps(methods: Sequence[ComparedMethod]) -> tuple[Mapping[str, str
     return groups, notes
 
 
-def promises_of(comparison: Comparison) -> dict[str, Promises]:
-    """By name of every method, what is promised of its cases.
+def estimates_of(comparison: Comparison) -> dict[str, Estimates]:
+    """By name of every method, what it says of its cases without the truth.
 
     Those of a calibrated model, and of folders that a map calibrated, may have intervals.
     What a model's map learned, it learned from the validation cases. So of each of these the same
@@ -229,7 +229,7 @@ def promises_of(comparison: Comparison) -> dict[str, Promises]:
     in one part, and count as one. Of other cases, in folders that `nnunet_nacl review -map` wrote,
     the map that they name is asked as it is.
     """
-    promises = {}
+    estimates = {}
     for method in comparison.methods:
         rows = comparison.table[comparison.table.method == method.name]
         caveats = method.calibrator.caveats(comparison.cases)
@@ -239,5 +239,5 @@ def promises_of(comparison: Comparison) -> dict[str, Promises]:
             fitted = method.calibration_map.fitted
             if fitted.part_of.keys() >= set(comparison.cases):
                 rows = predict_dice_out_of_fold(rows, fitted.groups, fitted.part_of)
-        promises[method.name] = Promises(rows, caveats)
-    return promises
+        estimates[method.name] = Estimates(rows, caveats)
+    return estimates

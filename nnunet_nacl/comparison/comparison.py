@@ -166,8 +166,8 @@ class Draws(TypedDict):
     groups: list[str] | None
 
 
-class Promises(NamedTuple):
-    """What is promised of a model's cases, beside what is true.
+class Estimates(NamedTuple):
+    """What a model says of its cases without the truth, beside the truth.
 
     Attributes:
         table: A row for each case and structure; with intervals of predicted Dice where other cases
@@ -189,7 +189,7 @@ class Comparison(LocatedComparison):
         settings: What was measured.
         records: By method, of the cases that all have.
         patients: By case; empty where each case is its own.
-        promises: By method.
+        estimates: By method.
     """
 
     regions: bool
@@ -197,7 +197,7 @@ class Comparison(LocatedComparison):
     settings: EvaluationSettings
     records: Mapping[str, list[CaseRecord]]
     patients: Mapping[str, str] = field(default_factory=dict)
-    promises: Mapping[str, Promises] = field(default_factory=dict)
+    estimates: Mapping[str, Estimates] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -208,7 +208,7 @@ class Comparison(LocatedComparison):
     def cases(self) -> list[str]:
         """Names of the cases that all methods have, in the order of the records."""
         records_of_first = next(iter(self.records.values()), [])
-        return [record.case for record in records_of_first]
+        return [record.name for record in records_of_first]
 
     @property
     def groups(self) -> list[str] | None:

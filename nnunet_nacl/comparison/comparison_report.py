@@ -134,7 +134,7 @@ class ComparisonReport(TypedDict):
     tables: Annotated[list[ReportedTable], doc("Tables.")]
     statistics: Annotated[list[TestedDifference], doc("Differences to the first method.")]
     figures: Annotated[list[ReportedFigure], doc("Figures.")]
-    files: Annotated[dict[str, WrittenFile], doc("By place, each table and figure.")]
+    files: Annotated[dict[str, WrittenFile], doc("By file name, each table and figure.")]
     datasets: Annotated[list[ComparedDataSet], doc("Each data set.")]
 
 
@@ -152,7 +152,7 @@ def comparison_to_json(
         comparisons: One for each data set.
         tables: What was written of them.
         figures: Likewise.
-        written: By place the files of both.
+        written: By file name the files of both.
         command: What made the comparison.
     """
     notes: list[str] = []
@@ -165,8 +165,8 @@ def comparison_to_json(
     for comparison in comparisons:
         component_structures |= dict.fromkeys(comparison.component_structures)
     files = {}
-    for place, key in written.items():
-        files[place] = WrittenFile(size=key["size"], digest=key["digest"])
+    for file_name, key in written.items():
+        files[file_name] = WrittenFile(size=key["size"], digest=key["digest"])
     return ComparisonReport(
         schema_version=SCHEMA_VERSION,
         generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",

@@ -58,7 +58,7 @@ class Evaluation:
         settings: EvaluationSettings,
         problems: Mapping[str, str],
     ) -> None:
-        self.records = sorted(records, key=lambda record: record.case)
+        self.records = sorted(records, key=lambda record: record.name)
         self.labels = labels
         self.settings = settings
         self.problems = dict(sorted(problems.items()))
@@ -113,7 +113,7 @@ class Evaluation:
         """Which cases are left out of which mean: by metric, and structure or mask."""
         without_voxels = {}
         for mask in MASKS:
-            cases = [record.case for record in self.records if not record.bins[mask].n_voxels]
+            cases = [record.name for record in self.records if not record.bins[mask].n_voxels]
             if cases:
                 without_voxels[mask] = cases
         return UndefinedCases(
@@ -192,7 +192,7 @@ def _report_case(record: CaseRecord) -> ReportedCase:
     paths = {name: file["path"] for name, file in record.key["files"].items() if file}
     probabilities = paths.get("probabilities", paths.get("segmentation", ""))
     return ReportedCase(
-        case=record.case,
+        case=record.name,
         reference_file=paths.get("reference", ""),
         prediction_file=paths.get("segmentation", probabilities),
         probabilities_file=probabilities,

@@ -14,15 +14,15 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.cases.case import TRUTH_MASKS
 from nnunet_nacl.cases.ownership import OwnedFiles
-from nnunet_nacl.comparison.comparison import LEADING_COLUMNS, Comparison, Promises
+from nnunet_nacl.comparison.comparison import LEADING_COLUMNS, Comparison, Estimates
 from nnunet_nacl.comparison.comparison_report import ReportedFigure, TestedDifference
 from nnunet_nacl.comparison.differences_figure import draw_differences
 from nnunet_nacl.comparison.file_names import (
     DIFFERENCES,
     RELIABILITY_MASKS,
+    files_of_figure,
     kind_of_predicted_dice,
     kind_of_reliability,
-    places_of_figure,
     template_of_names,
 )
 from nnunet_nacl.comparison.headline import outcome_of
@@ -83,7 +83,7 @@ def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[
     written = []
     for comparison, figure in tqdm(figures, desc="drawing figures", leave=False):
         figure_id = template_of_names(comparisons).format(kind=figure.kind, name=comparison.name)
-        files = places_of_figure(figure_id)
+        files = files_of_figure(figure_id)
         with owned.staging(files[0]) as folder:
             figure.draw(
                 folder / Path(files[0]).name,
@@ -111,23 +111,23 @@ def _figures_of(comparison: Comparison) -> Iterator[_Figure]:
     for mask in RELIABILITY_MASKS:
         yield _describe_reliability(comparison, mask)
     for method_number, method in enumerate(comparison.methods, 1):
-        promises = comparison.promises.get(method.name)
-        if promises is not None and PREDICTED_DICE_LOW in promises.table:
+        estimates = comparison.estimates.get(method.name)
+        if estimates is not None and PREDICTED_DICE_LOW in estimates.table:
             kind = kind_of_predicted_dice(method_number)
-            yield _describe_predicted_dice(kind, method, promises, comparison)
+            yield _describe_predicted_dice(kind, method, estimates, comparison)
 
 
 def _describe_predicted_dice(
-    kind: str, method: ComparedMethod, promises: Promises, comparison: Comparison
+    kind: str, method: ComparedMethod, estimates: Estimates, comparison: Comparison
 ) -> _Figure:
-    rows = promises.table
+    rows = estimates.table
     structures = comparison.structures
     covered = [f"{name} {covered_text(rows[rows.key == key])}" for key, name in structures.items()]
     caption = (
         f"A case on the dashed line was predicted right; bars are {LEVEL} intervals,"
         " learned from other cases, and squares are cases outside theirs."
     )
-    for caveat in promises.caveats:
+    for caveat in estimates.caveats:
         caption += f" {caveat[:1].upper()}{caveat[1:]}"
     return _Figure(
         kind=kind,

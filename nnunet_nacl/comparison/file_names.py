@@ -37,36 +37,36 @@ def kind_of_predicted_dice(method_number: int) -> str:
     return f"predicted_dice_{method_number}"
 
 
-def place_of_table(table_id: str) -> str:
+def file_of_table(table_id: str) -> str:
     """Where a table lies."""
     return f"{TABLES}/{table_id}.csv"
 
 
-def places_of_figure(figure_id: str) -> list[str]:
+def files_of_figure(figure_id: str) -> list[str]:
     """Where the two files of a figure lie: PNG, then SVG."""
     return [f"{FIGURES}/{figure_id}.{ending}" for ending in _FIGURE_ENDINGS]
 
 
-def places_of_tables(comparisons: Sequence[LocatedComparison]) -> list[str]:
+def files_of_tables(comparisons: Sequence[LocatedComparison]) -> list[str]:
     """Where tables may be written of comparisons, of which only the names are known yet."""
     template = template_of_names(comparisons)
-    places = [place_of_table(OVERVIEW)]
+    file_names = [file_of_table(OVERVIEW)]
     for comparison in comparisons:
         for kind in _TABLE_KINDS:
-            places.append(place_of_table(template.format(kind=kind, name=comparison.name)))
-    return places
+            file_names.append(file_of_table(template.format(kind=kind, name=comparison.name)))
+    return file_names
 
 
-def places_of_figures(comparisons: Sequence[LocatedComparison]) -> list[str]:
+def files_of_figures(comparisons: Sequence[LocatedComparison]) -> list[str]:
     """Where figures may be written of comparisons, of which only names and methods are known
     yet."""
     template = template_of_names(comparisons)
-    places = []
+    file_names = []
     for comparison in comparisons:
         kinds = [DIFFERENCES]
         kinds += [kind_of_reliability(mask) for mask in RELIABILITY_MASKS]
         for method_number in range(1, len(comparison.methods) + 1):
             kinds.append(kind_of_predicted_dice(method_number))
         for kind in kinds:
-            places += places_of_figure(template.format(kind=kind, name=comparison.name))
-    return places
+            file_names += files_of_figure(template.format(kind=kind, name=comparison.name))
+    return file_names

@@ -10,7 +10,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.calibration.map_file import MAP_FILE, check_networks, check_structures
 from nnunet_nacl.comparison.methods import ComparedMethod
-from nnunet_nacl.nnunet import places
+from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.settings import ComparisonSettings
 from nnunet_nacl.utilities.command_lines import calibrate_command
@@ -98,31 +98,31 @@ def _find_models(
     dataset: str, methods: Sequence[ComparedMethod], options: ComparisonSettings
 ) -> _FoundModels:
     """Each trainer's model folder, and a note on each of another configuration than asked for."""
-    folders = {}
+    model_folders = {}
     for method in methods:
         path = method.path
         if path is None:
-            path = places.model_folder(
+            path = folders.model_folder(
                 dataset, method.trainer or "", options.plans, options.configuration
             )
-        folders[method.name] = path
+        model_folders[method.name] = path
     notes = []
     for method in methods:
-        _, plans, configuration = folders[method.name].resolve().name.split("__")
+        _, plans, configuration = model_folders[method.name].resolve().name.split("__")
         is_as_asked = plans == options.plans and configuration == options.configuration
         if method.path is not None and not is_as_asked:
             notes.append(f"{method.label} is a model of {configuration}, {plans}.")
-    by_name = [folders[method.name] for method in methods if method.path is None]
+    by_name = [model_folders[method.name] for method in methods if method.path is None]
     if by_name:
         name = by_name[0].parent.name
     else:
-        name = folders[methods[0].name].resolve().parent.name
+        name = model_folders[methods[0].name].resolve().parent.name
         if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
             raise UserError(
                 f"[[datasets]] {dataset}, but the model folders belong to {name}; name that"
                 " data set."
             )
-    return _FoundModels(name, folders, notes)
+    return _FoundModels(name, model_folders, notes)
 
 
 def common_folds(
@@ -170,8 +170,8 @@ def common_folds(
 def _measurable_folds(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was; fold_all last."""
     folds = []
-    for fold, folder in places.fold_folders(model).items():
-        if places.is_measured(places.validation_folder(folder)):
+    for fold, folder in folders.fold_folders(model).items():
+        if folders.is_measured(folders.validation_folder(folder)):
             folds.append(fold)
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
@@ -203,7 +203,7 @@ def _open_folder(method: ComparedMethod, options: ComparisonSettings) -> Compare
         path, options.labels, dataset_json=options.dataset_json, plans=options.plans_json
     )
     calibrator = Calibrator.that_was_applied(folder)
-    return replace(method, folders={places.validated_fold(path): folder}, calibrator=calibrator)
+    return replace(method, folders={folders.validated_fold(path): folder}, calibrator=calibrator)
 
 
 def _with_maps(model: ComparedMethod) -> ComparedMethod:
@@ -216,7 +216,7 @@ def _with_maps(model: ComparedMethod) -> ComparedMethod:
     if not path.is_file():
         raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
     calibration_map = CalibrationMap.load(path)
-    checkpoints = {fold: path.parent / f"fold_{fold}" / places.FINAL for fold in model.folders}
+    checkpoints = {fold: path.parent / f"fold_{fold}" / folders.FINAL for fold in model.folders}
     digests = {fold: checksum(file) for fold, file in checkpoints.items() if file.is_file()}
     check_networks(path, calibration_map, digests)
     check_structures(path, calibration_map, model.first.labels)
@@ -287,7 +287,7 @@ def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _
             True, "fold_all is trained on all cases, those of its validation included"
         )
     dataset = folder.dataset.name
-    splits = places.splits_of(dataset)
+    splits = folders.splits_of(dataset)
     if fold:
         seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set[str]()
         if not seen:
@@ -300,7 +300,7 @@ def _seen_in_training(folder: PredictionFolder, fold: str, cases: set[str]) -> _
     if not inside:
         return _SeenInTraining(False, "")
     is_in_one_fold = any(inside <= set(split["val"]) for split in splits)
-    if not is_in_one_fold and (folder.folder / places.PREDICT_ARGUMENTS).is_file():
+    if not is_in_one_fold and (folder.folder / folders.PREDICT_ARGUMENTS).is_file():
         reason = (
             f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
         )

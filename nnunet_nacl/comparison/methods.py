@@ -13,7 +13,7 @@ from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.calibration.map_file import MAP_FILE
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK_METHOD
-from nnunet_nacl.nnunet import places
+from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.utilities.errors import UserError
 
@@ -184,7 +184,7 @@ def _argument_of(is_model: bool) -> str:
 
 
 def _is_folder_of_predictions(path: Path) -> bool:
-    return path.is_dir() and not places.fold_folders(path)
+    return path.is_dir() and not folders.fold_folders(path)
 
 
 def _split_label(text: str) -> tuple[str, str]:
@@ -203,11 +203,11 @@ def _read_model(name: str, label: str) -> ComparedMethod:
     name = given.rstrip(os.sep)
     if calibrated:
         name += CALIBRATED
-    is_path = os.sep in given or (path.is_dir() and bool(places.fold_folders(path)))
+    is_path = os.sep in given or (path.is_dir() and bool(folders.fold_folders(path)))
     if not is_path:
         return ComparedMethod(name, label, trainer=given, calibrated=calibrated)
     parts = path.resolve().name.split("__")
-    if not path.is_dir() or len(parts) != 3 or not places.fold_folders(path):
+    if not path.is_dir() or len(parts) != 3 or not folders.fold_folders(path):
         raise UserError(
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds"
             " fold_0, ..., a trainer's name, or [[methods:folders]] for predictions."

@@ -11,10 +11,10 @@ from nnunet_nacl.comparison.comparison_report import ComparisonReport, WrittenFi
 from nnunet_nacl.comparison.file_names import (
     FIGURES,
     TABLES,
-    place_of_table,
-    places_of_figure,
-    places_of_figures,
-    places_of_tables,
+    file_of_table,
+    files_of_figure,
+    files_of_figures,
+    files_of_tables,
 )
 from nnunet_nacl.comparison.located import LocatedComparison
 from nnunet_nacl.utilities.errors import UserError
@@ -48,9 +48,9 @@ def check_output_folder(folder: Path, comparisons: Sequence[LocatedComparison]) 
         raise UserError(f"[[output]] {folder} is a file; give a folder.")
     check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
     files = files_of_comparison(folder)
-    places = {*places_of_tables(comparisons), *places_of_figures(comparisons), *files.known_places}
-    check_no_others(files.in_the_way(sorted(places)))
-    examples = (COMPARISON_FILE, place_of_table("table"), places_of_figure("figure")[0])
+    file_names = {*files_of_tables(comparisons), *files_of_figures(comparisons), *files.known_names}
+    check_no_others(files.in_the_way(sorted(file_names)))
+    examples = (COMPARISON_FILE, file_of_table("table"), files_of_figure("figure")[0])
     for example in examples:  # one for each folder
         check_writable(folder / example)
 
@@ -63,15 +63,15 @@ def files_of_comparison(folder: Path) -> OwnedFiles:
     """
     pending = folder / PENDING_FILE
     known = _read_written_files(folder)
-    for place, keys in read_pending(pending).items():
-        known.setdefault(place, []).extend(keys)
-    known = {place: keys for place, keys in known.items() if _is_place_of_file(place)}
+    for file_name, keys in read_pending(pending).items():
+        known.setdefault(file_name, []).extend(keys)
+    known = {file_name: keys for file_name, keys in known.items() if _is_named_as_ours(file_name)}
     return OwnedFiles(folder, pending, known)
 
 
-def _is_place_of_file(place: str) -> bool:
+def _is_named_as_ours(file_name: str) -> bool:
     """Whether this package puts files there: comparison.json may have been edited by hand."""
-    folder, _, name = place.partition("/")
+    folder, _, name = file_name.partition("/")
     return folder in (TABLES, FIGURES) and is_file_name(name)
 
 
@@ -85,12 +85,12 @@ def _read_written_files(folder: Path) -> Digests:
         document = read_dict(folder / COMPARISON_FILE)
         if "files" in document:
             written = decode(dict[str, WrittenFile], document["files"], folder)
-            return {place: [_key_of(file)] for place, file in written.items()}
-        places = set[str]()
+            return {file_name: [_key_of(file)] for file_name, file in written.items()}
+        file_names = set[str]()
         for entry in (*document["tables"], *document["figures"]):
-            places |= {str(place) for place in entry["files"]}
-        inside = [place for place in places if lies_inside(folder / place, folder)]
-        return {place: [file_key(folder / place)] for place in inside}
+            file_names |= {str(file_name) for file_name in entry["files"]}
+        inside = [file_name for file_name in file_names if lies_inside(folder / file_name, folder)]
+        return {file_name: [file_key(folder / file_name)] for file_name in inside}
     except (UserError, OSError, KeyError, TypeError):
         return {}
 

@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.comparison.comparison_report import ReportedTable
-from nnunet_nacl.comparison.file_names import place_of_table
+from nnunet_nacl.comparison.file_names import file_of_table
 from nnunet_nacl.utilities.csv_text import to_csv_text
 from nnunet_nacl.utilities.files import write_atomically
 from nnunet_nacl.utilities.tables import text_of
@@ -91,7 +91,7 @@ class Table:
         lines = [heading, text_of(texts[:_MOST_ROWS], self.numeric[0])]
         more = len(texts) - _MOST_ROWS
         if more > 0:
-            lines.append(f"... and {more} rows more in {place_of_table(self.id)}")
+            lines.append(f"... and {more} rows more in {file_of_table(self.id)}")
         return "\n".join(lines)
 
     def to_csv(self, notes: Sequence[str] = ()) -> str:
@@ -122,15 +122,15 @@ def write_tables(
     """Write ``tables/<id>.csv`` of each; what comparison.json says of them."""
     entries = []
     for table in tables:
-        place = place_of_table(table.id)
-        with files.staging(place) as work:
-            write_atomically(work / Path(place).name, table.to_csv(notes))
+        file_name = file_of_table(table.id)
+        with files.staging(file_name) as work:
+            write_atomically(work / Path(file_name).name, table.to_csv(notes))
         entry = ReportedTable(
             id=table.id,
             dataset=table.dataset,
             title=table.title,
             caption=table.caption,
-            files=[place],
+            files=[file_name],
         )
         entries.append(entry)
     return entries

@@ -277,17 +277,17 @@ class _TableMaker:
     def _quality_reports(self) -> dict[str, QualityReport]:
         """By label how far the predicted Dice of each method holds."""
         reports = {}
-        for name, promises in self.comparison.promises.items():
+        for name, estimates in self.comparison.estimates.items():
             reports[self.comparison.labels[name]] = quality_report(
-                promises.table, self.comparison.bad
+                estimates.table, self.comparison.bad
             )
         return reports
 
     def quality(self) -> Table:
         """How far the predicted Dice of each method holds."""
         caveats = ""
-        for name, promises in self.comparison.promises.items():
-            for caveat in promises.caveats:
+        for name, estimates in self.comparison.estimates.items():
+            for caveat in estimates.caveats:
                 caveats += f" {self.comparison.labels[name]}: {caveat}"
         caption = (
             f"MAE: {PREDICTED_DICE_ERROR}; coverage: share of the intervals, learned from other"

@@ -220,8 +220,8 @@ class LogOddsMap:
         # product.
         labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
         order = np.argsort(labels, kind="stable")
-        place_in_order = np.empty_like(order)
-        place_in_order[order] = np.arange(len(order))
+        position_in_order = np.empty_like(order)
+        position_in_order[order] = np.arange(len(order))
         voxels_by_label = np.bincount(labels, minlength=len(self.coefficients)).tolist()
         num_structures, num_voxels = odds.shape
         features = odds.new_ones((num_structures + 2, num_voxels))  # u, v and 1
@@ -237,7 +237,7 @@ class LogOddsMap:
         for row, features_of_label, mapped_of_label in groups:
             torch.mm(row, features_of_label, out=mapped_of_label)
         # several times as fast as copying each voxel to its place
-        return mapped.index_select(1, torch.from_numpy(place_in_order).to(odds.device))
+        return mapped.index_select(1, torch.from_numpy(position_in_order).to(odds.device))
 
 
 def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False) -> LogOddsMap:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nnunet_nacl.cases.case import LARGEST_RADIUS_MM, EvaluationSettings, Labels, smallest_type
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
-from nnunet_nacl.nnunet import places
+from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.image_files import read_segmentation
 from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
 from nnunet_nacl.utilities.errors import UserError
@@ -55,10 +55,10 @@ class Dataset:
         """
         return cls(
             folder,
-            places.read_above(
-                folder, "dataset.json", dataset_json, "dataset_json", places.DatasetJson
+            folders.read_above(
+                folder, "dataset.json", dataset_json, "dataset_json", folders.DatasetJson
             ),
-            places.read_above(folder, "plans.json", plans, "plans_json", places.PlansJson),
+            folders.read_above(folder, "plans.json", plans, "plans_json", folders.PlansJson),
         )
 
     @property

@@ -13,9 +13,9 @@ import numpy as np
 from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings, Labels
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, find_record
 from nnunet_nacl.estimators.unlike import CalibrationProfiles
+from nnunet_nacl.nnunet.folders import records_in
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.places import records_in
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessing import preprocessed_cases
 from nnunet_nacl.nnunet.profile import profile, profile_names
@@ -204,11 +204,11 @@ def learn_profiles(
     """
     from tqdm import tqdm
 
-    profiles = {record.case: np.array(record.profile, float) for record in records}
+    profiles = {record.name: np.array(record.profile, float) for record in records}
     missing = [record for record in records if not record.profile]
     if missing:
-        cases = [record.case for record in missing]
-        segmentations = {record.case: _segmentation_of(record) for record in missing}
+        cases = [record.name for record in missing]
+        segmentations = {record.name: _segmentation_of(record) for record in missing}
         find_profile = partial(_profile, model, preprocessed_cases(model, cases), segmentations)
         outcomes = side_by_side(find_profile, cases, num_processes, segmentations.__getitem__)
         for case, outcome in tqdm(outcomes, "reading scans", len(cases), unit="scan", leave=False):
@@ -217,7 +217,7 @@ def learn_profiles(
             profiles[case] = outcome
     names = profile_names(model.labels, model.dataset.channel_names)
     return CalibrationProfiles.learn(
-        names, np.stack([profiles[record.case] for record in records]), patients
+        names, np.stack([profiles[record.name] for record in records]), patients
     )
 
 
@@ -225,7 +225,7 @@ def _segmentation_of(record: CaseRecord) -> Path:
     """The file of a case's segmentation."""
     file = record.key["files"].get("segmentation")
     if file is None:
-        raise UserError(f"{record.case}: its record names no segmentation; measure it again.")
+        raise UserError(f"{record.name}: its record names no segmentation; measure it again.")
     return Path(file["path"])
 
 

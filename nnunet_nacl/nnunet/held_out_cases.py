@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings
 from nnunet_nacl.nnunet.dataset import Dataset
+from nnunet_nacl.nnunet.folders import predicted_folder, splits_of, validation_folder
 from nnunet_nacl.nnunet.held_out import HeldOut, inference_of, kept_settings, measure_folders
-from nnunet_nacl.nnunet.places import predicted_folder, splits_of, validation_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work, records_of
 from nnunet_nacl.nnunet.scans import Images

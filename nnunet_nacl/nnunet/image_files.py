@@ -97,15 +97,15 @@ def channels_apart(files: Sequence[Path]) -> str:
         first_header, *headers = map(read_header, files)
     except RuntimeError:  # what SimpleITK does not read, nibabel may: then nothing is said
         return ""
-    place = _place_in_header(first_header)
+    position = _position_in_header(first_header)
     for path, header in zip(files[1:], headers):
-        for what, values in _place_in_header(header).items():
-            if not np.allclose(place[what], values, atol=1e-3):
+        for what, values in _position_in_header(header).items():
+            if not np.allclose(position[what], values, atol=1e-3):
                 return f"{path.name} lies apart from {files[0].name}: {what}"
     return ""
 
 
-def _place_in_header(header: ImageFileReader) -> dict[str, tuple[float, ...]]:
+def _position_in_header(header: ImageFileReader) -> dict[str, tuple[float, ...]]:
     """Where an image lies, by its header as SimpleITK reads it."""
     return {
         "spacing": header.GetSpacing(),

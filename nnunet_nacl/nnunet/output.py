@@ -128,7 +128,7 @@ def _companions(dataset: Dataset) -> dict[str, Mapping[str, object]]:
     return {"dataset.json": dataset.dataset_json, "plans.json": dataset.plans}
 
 
-def places_of_case(
+def file_names_of_case(
     dataset: Dataset, case: str, maps: Iterable[str] = (), sensitive: Iterable[str] = ()
 ) -> list[str]:
     """Where :func:`write_case` writes files of a case, or removes those of an earlier run.
@@ -143,14 +143,14 @@ def places_of_case(
 
     images = [case]
     images += [f"{SENSITIVE}/{name}" for name in sensitive]
-    images += [_place_of_map(case, name) for name in maps]
-    places = [f"{image}{dataset.file_ending}" for image in images]
+    images += [_name_of_map(case, name) for name in maps]
+    file_names = [f"{image}{dataset.file_ending}" for image in images]
     if isinstance(dataset.reader, Tiff3DIO):  # it keeps the spacing in a file of its own
-        places += [f"{image}.json" for image in images]
-    return [*places, f"{case}.npz", f"{case}.pkl"]
+        file_names += [f"{image}.json" for image in images]
+    return [*file_names, f"{case}.npz", f"{case}.pkl"]
 
 
-def _place_of_map(case: str, name: str) -> str:
+def _name_of_map(case: str, name: str) -> str:
     return f"{MAPS}/{case}/{case}_{name}"
 
 
@@ -178,27 +178,27 @@ def write_case(
             are removed.
 
     Raises:
-        UserError: The disk is full, or a file of others lies at one of the places.
+        UserError: The disk is full, or a file of others has one of the names.
     """
-    check_no_others(files.others(places_of_case(dataset, case.name, maps, sensitive)))
+    check_no_others(files.others(file_names_of_case(dataset, case.name, maps, sensitive)))
     ending = dataset.file_ending
-    place = f"{case.name}{ending}"
-    with files.staging(place) as work:
-        save_image(case.segmentation, work / place, dataset.reader, case.properties)
+    file_name = f"{case.name}{ending}"
+    with files.staging(file_name) as work:
+        save_image(case.segmentation, work / file_name, dataset.reader, case.properties)
         _save_probabilities(case, probabilities, work)
         for name in (f"{case.name}.npz", f"{case.name}.pkl"):
             # an earlier run's must not lie beside another segmentation
             if not (work / name).exists():
                 files.remove(name)
     for name, label_map in sensitive.items():
-        place = f"{SENSITIVE}/{name}{ending}"
-        with files.staging(place) as work:
-            save_image(label_map, work / Path(place).name, dataset.reader, case.properties)
+        file_name = f"{SENSITIVE}/{name}{ending}"
+        with files.staging(file_name) as work:
+            save_image(label_map, work / Path(file_name).name, dataset.reader, case.properties)
     remove_leftovers(files.folder / MAPS / case.name)
     for name, values in maps.items():
-        place = f"{_place_of_map(case.name, name)}{ending}"
-        with files.staging(place) as work:
-            save_map(values, work / Path(place).name, dataset.reader, case.properties)
+        file_name = f"{_name_of_map(case.name, name)}{ending}"
+        with files.staging(file_name) as work:
+            save_map(values, work / Path(file_name).name, dataset.reader, case.properties)
 
 
 def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, work: Path) -> None:

@@ -19,7 +19,7 @@ from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums
 from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
-from nnunet_nacl.nnunet.output import places_of_case, write_case
+from nnunet_nacl.nnunet.output import file_names_of_case, write_case
 from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessing import (
@@ -317,11 +317,11 @@ class ValidationCases(NetworkSource):
         others: list[Path] = []
         for name in names:
             files = self.files_of(name)
-            places = places_of_case(self.folder.dataset, name)
+            file_names = file_names_of_case(self.folder.dataset, name)
             segmentation = self.path(name).name
-            if segmentation not in files.known_places:
-                places.remove(segmentation)
-            others += files.in_the_way(places)
+            if segmentation not in files.known_names:
+                file_names.remove(segmentation)
+            others += files.in_the_way(file_names)
         check_no_others(others, "move them away")
 
     def files_of(self, name: str) -> OwnedFiles:

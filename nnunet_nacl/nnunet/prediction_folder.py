@@ -17,7 +17,7 @@ from nnunet_nacl.cases.case import (
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import CaseRecord
-from nnunet_nacl.nnunet import places
+from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities
 from nnunet_nacl.nnunet.pipeline import side_by_side
@@ -77,7 +77,7 @@ class PredictionFolder(Source):
         if reference_folder is not None:
             references = Path(reference_folder)
         elif need_reference:
-            references = places.find_references(dataset.name, folder)
+            references = folders.find_references(dataset.name, folder)
         if references is not None:
             check_folder(references, "the ground truth")
         # a bad label definition is an error of the folder, not of every case
@@ -91,7 +91,7 @@ class PredictionFolder(Source):
         UserError where there is no ground truth, or the splits are damaged.
         """
         if fold != "all":
-            splits = places.splits_of(self.dataset.name)
+            splits = folders.splits_of(self.dataset.name)
             if int(fold) >= len(splits):
                 return replace(self, expected=None)
             return replace(self, expected=tuple(sorted(splits[int(fold)]["val"])))
@@ -107,13 +107,13 @@ class PredictionFolder(Source):
         if self.reference_folder is None:
             return ()
         ending = self.dataset.file_ending
-        names = places.list_folder(self.reference_folder)
+        names = folders.list_folder(self.reference_folder)
         return tuple(name.removesuffix(ending) for name in names if name.endswith(ending))
 
     @property
     def records(self) -> Path:
         """Where the records of its cases lie."""
-        return places.records_in(self.folder)
+        return folders.records_in(self.folder)
 
     @property
     def labels(self) -> Labels:  # type: ignore[override]
@@ -125,7 +125,7 @@ class PredictionFolder(Source):
         """Whether neither a segmentation nor probabilities lie here."""
         return not any(
             name.endswith((self.dataset.file_ending, ".npz"))
-            for name in places.list_folder(self.folder)
+            for name in folders.list_folder(self.folder)
         )
 
     @cached_property
@@ -135,7 +135,7 @@ class PredictionFolder(Source):
         UserError where there is none.
         """
         cases = set[str]()
-        for name in places.list_folder(self.folder):
+        for name in folders.list_folder(self.folder):
             for ending in (self.dataset.file_ending, ".npz"):
                 if name.endswith(ending):
                     cases.add(name.removesuffix(ending))
@@ -204,12 +204,12 @@ class PredictionFolder(Source):
             UserError: It lies in neither.
         """
         raw = os.environ.get("nnUNet_raw") or "nnUNet_raw"
-        folders = [Path(raw, self.dataset.name or "", "imagesTr")]
+        image_folders = [Path(raw, self.dataset.name or "", "imagesTr")]
         # predictions are another program's, or it was given a list: nothing is lost by it
         with contextlib.suppress(UserError, KeyError, TypeError):
-            arguments = read_dict(self.folder / places.PREDICT_ARGUMENTS)
-            folders.insert(0, Path(arguments["list_of_lists_or_source_folder"]))
-        files = [folder / f"{case}_0000{self.dataset.file_ending}" for folder in folders]
+            arguments = read_dict(self.folder / folders.PREDICT_ARGUMENTS)
+            image_folders.insert(0, Path(arguments["list_of_lists_or_source_folder"]))
+        files = [folder / f"{case}_0000{self.dataset.file_ending}" for folder in image_folders]
         for file in files:
             if file.is_file():
                 return file
@@ -281,10 +281,10 @@ def find_fold_folders(
     Raises:
         UserError: A fold that is asked for has none, or there is none at all.
     """
-    chosen = places.choose_folds(
-        model, lambda fold: places.validation_folder(fold).is_dir(), "validation folder", folds
+    chosen = folders.choose_folds(
+        model, lambda fold: folders.validation_folder(fold).is_dir(), "validation folder", folds
     )
     opened = {}
     for fold in chosen:
-        opened[fold] = PredictionFolder.open(places.validation_folder(model / f"fold_{fold}"))
+        opened[fold] = PredictionFolder.open(folders.validation_folder(model / f"fold_{fold}"))
     return {fold: folder.with_expected(fold) for fold, folder in opened.items()}

@@ -66,7 +66,7 @@ class Work:
         settings: What is measured beside a ground truth.
         with_sample: Keep the sample that calibration is fitted to.
         output: Folder of the files that are written of a case; None where none are.
-        replace_others: Replace what others wrote at the places of these files, too.
+        replace_others: Replace what others wrote where these files go, too.
     """
 
     calibration: LogOddsMap | None = None
@@ -273,8 +273,8 @@ def _settle_found(
 
 def _settle(record: CaseRecord, folder: Path, output: Path | None, replace_others: bool) -> None:
     """Once a record is saved, remove what earlier runs wrote of it, and its pending record."""
-    if output is not None and pending_path(folder, record.case).is_file():
-        files = files_of_case(output, folder, record.case, replace_others=replace_others)
+    if output is not None and pending_path(folder, record.name).is_file():
+        files = files_of_case(output, folder, record.name, replace_others=replace_others)
         files.settle(record.files)
 
 
@@ -290,12 +290,12 @@ def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> C
     if work.output is None:
         return replace(record, key=key)
     files = dict[str, FileKey]()
-    for place, known in record.files.items():
+    for file_name, known in record.files.items():
         try:
-            files[place] = file_key(work.output / place, known)
+            files[file_name] = file_key(work.output / file_name, known)
         except OSError:
             return None
-        if files[place]["digest"] != known["digest"]:
+        if files[file_name]["digest"] != known["digest"]:
             return None
     return replace(record, key=key, files=files)
 

@@ -15,8 +15,8 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.dicom.series import find_series, image_of_series, most_common_orientation
 from nnunet_nacl.nnunet.dataset import Dataset
+from nnunet_nacl.nnunet.folders import find_references, list_folder
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
-from nnunet_nacl.nnunet.places import find_references, list_folder
 from nnunet_nacl.nnunet.predicted import NetworkSource
 from nnunet_nacl.nnunet.preprocessing import Logits, Preprocessed, preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel

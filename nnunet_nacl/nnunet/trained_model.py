@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.nnunet.dataset import Dataset
-from nnunet_nacl.nnunet.places import FINAL, choose_folds
+from nnunet_nacl.nnunet.folders import FINAL, choose_folds
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.utilities.errors import UserError, first_line

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.cases.record import CaseRecord, check_records, find_record, record_path
+from nnunet_nacl.nnunet.folders import FINAL, is_measured, predicted_folder
 from nnunet_nacl.nnunet.held_out import NNUNETS_OWN, HeldOut
-from nnunet_nacl.nnunet.places import FINAL, is_measured, predicted_folder
 from nnunet_nacl.nnunet.predicted import ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, find_records, records_of
@@ -239,7 +239,7 @@ def _check_made_by(
             continue
         if made_by is not None:
             raise UserError(
-                f"{record.case} of fold {fold} was predicted by another network than {checkpoint};"
+                f"{record.name} of fold {fold} was predicted by another network than {checkpoint};"
                 " predict again with `nnUNetv2_train ... --val --npz`, or name that network with"
                 " [[checkpoint]]."
             )

@@ -22,7 +22,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, find_records, records_of
 from nnunet_nacl.utilities.errors import Failed, UserError, list_problems, one_line
 from nnunet_nacl.utilities.files import locked, to_json_text, write_atomically
-from nnunet_nacl.worklist.list_files import DOCUMENT, places_of_list, remove_list
+from nnunet_nacl.worklist.list_files import DOCUMENT, files_of_list, remove_list
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.prediction_document import prediction_document
 from nnunet_nacl.worklist.review_list import ReviewList, review_list
@@ -40,8 +40,8 @@ class DeliveredScans:
         review_list: The scans of all parts, those first that need a look most, and what is said of
             them.
         failed: By name why a scan of this part could not be done.
-        lost_pages: By place in the output folder why a page could not be made; all other files are
-            whole.
+        lost_pages: By file name in the output folder why a page could not be made; all other files
+            are whole.
         kept_masks: Scans whose masks for 3D Slicer lay there before, and were left as they are.
     """
 
@@ -200,9 +200,9 @@ def _open_run(source: Source, run: Run) -> Iterator[RecordPlan]:
     output = run.output
     records = output / RECORDS
     names = list(source.names)
-    places = [*places_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
+    file_names = [*files_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
     part = run.reading.part
-    with open_output(output, [run.source], run.dataset, run.arguments, places, part=part):
+    with open_output(output, [run.source], run.dataset, run.arguments, file_names, part=part):
         plan = find_records(source, run, records, _names_of_part(source, run), run.replace_others)
         no_longer_there: list[str] = []
         if isinstance(source, PredictionFolder):
@@ -230,10 +230,10 @@ def _check_files(run: Run, to_do: Collection[str], no_longer_there: Iterable[str
     others: list[Path] = []
     for name in to_do:
         files = run.files_of(name)
-        others += files.in_the_way({*run.places(name), *files.known_places})
+        others += files.in_the_way({*run.file_names(name), *files.known_names})
     for name in no_longer_there:
         files = run.files_of(name)
-        others += files.others(files.known_places)
+        others += files.others(files.known_names)
     check_no_others(
         sorted(others),
         "move them away, choose another [[output]], or replace them with [[overwrite=True]]",
@@ -255,7 +255,7 @@ def _write_list(
     ``outcomes`` are of this part.
 
     Returns:
-        The list, and by place why a page could not be made.
+        The list, and by file name why a page could not be made.
     """
     known = outcomes
     if run.reading.num_parts > 1:

@@ -122,21 +122,21 @@ def _widen_thin_picture(picture: Image.Image) -> Image.Image:
     """The picture, with black at both sides where it is narrower or lower than ``_LEAST_SIDE``."""
     size = (max(picture.width, _LEAST_SIDE), max(picture.height, _LEAST_SIDE))
     widened = Image.new("RGB", size)
-    place = ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2)
-    widened.paste(picture, place)
+    position = ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2)
+    widened.paste(picture, position)
     return widened
 
 
 def _write_edges(draw: ImageDraw.ImageDraw, size: tuple[int, int], edges: Sequence[str]) -> None:
     """Letters at the left, right, upper and lower edge of a picture of that width and height."""
     width, height = size
-    places = (
+    positions = (
         (5, height / 2, "lm"),
         (width - 5, height / 2, "rm"),
         (width / 2, 4, "mt"),
         (width / 2, height - 5, "mb"),
     )
-    for letter, (x, y, anchor) in zip(edges, places):
+    for letter, (x, y, anchor) in zip(edges, positions):
         _write_white(draw, (x, y), letter, anchor, 17)
 
 
@@ -162,11 +162,11 @@ def _draw_scale_bar(
 
 
 def _write_white(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, anchor: str, size: int
+    draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, anchor: str, size: int
 ) -> None:
     """White text with a dark rim, which is seen on any grey."""
     draw.text(
-        place,
+        position,
         text,
         anchor=anchor,
         fill="white",

@@ -63,10 +63,10 @@ def judge_scan(record: CaseRecord, calibrator: Calibrator, aims: Aims) -> Judged
     reasons = find_reasons(
         structures,
         aims.flags,
-        oddities={record.case: oddities},
+        oddities={record.name: oddities},
         may_be_in_pieces=may_be_in_pieces(structures, [record], calibrator),
     )
-    return JudgedScan(structures, reasons[record.case], unlike_p, unlike)
+    return JudgedScan(structures, reasons[record.name], unlike_p, unlike)
 
 
 def structures_to_look_at(reasons: Mapping[str, Reason], structures: pd.DataFrame) -> list[str]:
@@ -90,7 +90,7 @@ def may_be_in_pieces(
     with_findings = set[tuple[str, str]]()
     for record in records:
         for structure in record.findings:
-            with_findings.add((record.case, structure.name))
+            with_findings.add((record.name, structure.name))
     case_and_name = zip(structures.index, structures["name"])
     are_findings = np.array([pair in with_findings for pair in case_and_name], bool)
     return are_findings | structures.key.isin(calibrator.quality.fragmented).to_numpy()

@@ -1,4 +1,4 @@
-"""The files of a review list: their names and places, and the tables among them."""
+"""The files of a review list: their names, and the tables among them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MEMBER = "volume "
 
 
 def page_of(case: str) -> str:
-    """Place of the page of a scan."""
+    """File name of the page of a scan."""
     return f"{PAGES}/{case}.html"
 
 
-def places_of_list(cases: Iterable[str]) -> list[str]:
+def files_of_list(cases: Iterable[str]) -> list[str]:
     """Files of a run beside segmentations: tables, document, page, one of each case."""
     return [DOCUMENT, REVIEW, STRUCTURES, SCANS, FINDINGS, PAGE, *map(page_of, cases)]
 
@@ -42,7 +42,7 @@ def remove_list(output: Path) -> None:
     Files of others stay.
     """
     cases = [path.stem for path in (output / PAGES).glob("*.html")]
-    for name in (OUTCOME, OUTCOME_PAGE, *places_of_list(cases)):
+    for name in (OUTCOME, OUTCOME_PAGE, *files_of_list(cases)):
         if is_ours(output / name):
             (output / name).unlink(missing_ok=True)
 

@@ -49,7 +49,7 @@ def write_list(listed: ReviewList) -> dict[str, str]:
     page leads to it.
 
     Returns:
-        By place in the output folder why a page could not be made; empty where all are there.
+        By file name in the output folder why a page could not be made; empty where all are there.
 
     Raises:
         UserError: A table cannot be written.
@@ -72,19 +72,19 @@ def write_list(listed: ReviewList) -> dict[str, str]:
 
 
 def _write_scan_pages(listed: ReviewList) -> dict[str, str]:
-    """Write the page of each scan that has one; by place why one could not be made."""
+    """Write the page of each scan that has one; by file name why one could not be made."""
     problems = {}
     for case in listed.cases("has_page"):
-        place = page_of(case)
-        reason = write_page(listed.run.output / place, partial(scan_page, listed, case))
+        file_name = page_of(case)
+        reason = write_page(listed.run.output / file_name, partial(scan_page, listed, case))
         if reason is not None:
-            problems[place] = reason
+            problems[file_name] = reason
     return problems
 
 
-def _without_pages(listed: ReviewList, places: Collection[str]) -> ReviewList:
-    """The list in which scans have no page at these places."""
-    is_left_out = np.array([page_of(case) in places for case in listed.scans.index])
+def _without_pages(listed: ReviewList, file_names: Collection[str]) -> ReviewList:
+    """The list in which scans lack these pages."""
+    is_left_out = np.array([page_of(case) in file_names for case in listed.scans.index])
     return replace(listed, scans=listed.scans.assign(has_page=listed.scans.has_page & ~is_left_out))
 
 
@@ -278,23 +278,23 @@ def make_strip(listed: ReviewList) -> Strip:
         Dot,
         scans.itertuples(),
         scans.score + dice_of_zero,
-        _place_across(middles + dice_of_zero, lowest).fillna(_WITHOUT_SCORE),
+        _position_across(middles + dice_of_zero, lowest).fillna(_WITHOUT_SCORE),
         n_below * step,
     )
     limit = None
     if listed.has_limit:
         value = limit_of_score + dice_of_zero
-        limit = (value, _place_across(value, lowest))
+        limit = (value, _position_across(value, lowest))
     ticks = np.linspace(lowest, 1, 6).round(1).tolist()
     return Strip(
         dots=list(dots),
         limit=limit,
-        ticks={f"{tick:g}": _place_across(tick, lowest) for tick in ticks},
+        ticks={f"{tick:g}": _position_across(tick, lowest) for tick in ticks},
         height=step * n_below.max() + 2 * _DOT,
         is_less_bad=len(limits_of_bad) > 1,
     )
 
 
-def _place_across(dice: _Dice, lowest: float) -> _Dice:
+def _position_across(dice: _Dice, lowest: float) -> _Dice:
     """Place on an axis from ``lowest`` to 1, in percent of the width."""
     return _LEFT + _WIDTH * (dice - lowest) / (1 - lowest)

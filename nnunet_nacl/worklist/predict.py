@@ -13,7 +13,7 @@ from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
-from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
+from nnunet_nacl.nnunet.folders import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.predicted import on_present_device
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel

@@ -1,4 +1,4 @@
-"""prediction.json: how the segmentations of a folder were made, and what its list promises."""
+"""prediction.json: how the segmentations of a folder were made, and what its list says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class UsedModel(TypedDict):
 
 
 class ListedScan(TypedDict):
-    """What the list promises of a scan, by which `nnunet_nacl review -back` judges it."""
+    """What the list says of a scan, by which `nnunet_nacl review -back` judges it."""
 
     flagged: Annotated[bool, doc("Whether there is a reason to look.")]
     structures: Annotated[
@@ -157,17 +157,17 @@ def prediction_document(
         "n_cases": len(listed.scans),
         "n_to_look_at": len(listed.cases("is_flagged")),
         "random_check": sorted(listed.cases("is_random")) if run.aims.wanted.also else None,
-        "scans": _promises(listed),
+        "scans": _listed_scans(listed),
     }
 
 
-def _promises(listed: ReviewList) -> dict[str, ListedScan]:
-    """What the list promises of each scan, by the name that pages show, in the list's order."""
-    promises: dict[str, ListedScan] = {}
+def _listed_scans(listed: ReviewList) -> dict[str, ListedScan]:
+    """What the list says of each scan, by the name that pages show, in the list's order."""
+    scans: dict[str, ListedScan] = {}
     for case, is_flagged in listed.scans.is_flagged.items():
         rows = listed.structures.loc[[case], ["name", "predicted_dice", "dice_low", "dice_high"]]
         structures: dict[str, tuple[Number, ...]] = {}
         for name, *dice in rows.itertuples(index=False):
             structures[name] = tuple(float(f"{value:.6g}") for value in dice)
-        promises[printable(str(case))] = {"flagged": bool(is_flagged), "structures": structures}
-    return promises
+        scans[printable(str(case))] = {"flagged": bool(is_flagged), "structures": structures}
+    return scans

@@ -188,7 +188,7 @@ def review_list(records: Iterable[CaseRecord], run: Run) -> ReviewList:
     compared with each other: the only oddity of an image that flags a scan is then that it stands
     out of the batch.
     """
-    by_case = {record.case: record for record in records}
+    by_case = {record.name: record for record in records}
     structures = completed(table(by_case.values()), run.calibrator, run.aims.bad)
     scans = _rank_scans(structures)
     structures = structures.set_index("case").loc[scans.index]
@@ -225,7 +225,7 @@ def _find_oddities(
     oddities = {}
     for record in records:
         differences = run.calibrator.quality.differences(record)
-        oddities[record.case] = oddities_of_image(scans.unlike[record.case], differences)
+        oddities[record.name] = oddities_of_image(scans.unlike[record.name], differences)
     return oddities
 
 
@@ -277,7 +277,7 @@ def _compare_batch(
     known = run.calibrator.quality.profiles
     if known is None:
         return None, None
-    cases = [record.case for record in records]
+    cases = [record.name for record in records]
     profiles = [np.array(record.profile, float) for record in records]
     patients = cases if run.patients is None else [run.patients[case] for case in cases]
     unlike_scans = UnlikeScans.of(known, profiles, patients, run.aims.wanted.unlike)

@@ -21,7 +21,7 @@ from nnunet_nacl.cases.views import FRACTIONAL, Views, names_of_images, plain_na
 from nnunet_nacl.dicom.output import DicomMaker, Reported
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.nnunet.dataset import Dataset
-from nnunet_nacl.nnunet.output import places_of_case, write_case
+from nnunet_nacl.nnunet.output import file_names_of_case, write_case
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.settings import Output, ScanSettings
 from nnunet_nacl.utilities.files import to_json_text
@@ -153,13 +153,13 @@ class Run(Work):
             self.output, self.output / RECORDS, case, replace_others=self.replace_others
         )
 
-    def places(self, case: str) -> list[str]:
+    def file_names(self, case: str) -> list[str]:
         """Where files of a case are written, or those of an earlier segmentation removed."""
         images = names_of_images(self.dataset.labels, self.aims.maps)
-        places = places_of_case(self.dataset, case, images, self._sensitive_files(case))
+        file_names = file_names_of_case(self.dataset, case, images, self._sensitive_files(case))
         if self.dicom is not None:
-            places += self.dicom.file_names(case, images, FRACTIONAL in self.aims.maps)
-        return places
+            file_names += self.dicom.file_names(case, images, FRACTIONAL in self.aims.maps)
+        return file_names
 
     def _report(self, judged: JudgedScan) -> Reported:
         """What a DICOM report says of a scan, none of which depends on others."""

@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from nnunet_nacl.nnunet.places import list_folder
+from nnunet_nacl.nnunet.folders import list_folder
 from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.files import check_ours, replacing, write_atomically
 from nnunet_nacl.worklist.csv_tables import read_csv, rows_by_column
@@ -45,7 +45,7 @@ dot."""
 
 
 def check_images(images: Iterable[Path], output: Path) -> None:
-    """Check images, and the place of the mapping, before anything is written.
+    """Check images, and whether the mapping can be written, before anything is written.
 
     Raises:
         UserError: The extension cannot read an image, or tell two of them apart, or a mapping lies

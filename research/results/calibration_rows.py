@@ -109,7 +109,7 @@ def effect_rows(
 ) -> list[Row]:
     """Means over cases of scores, and pooled over their voxels the error and mean confidence and
     accuracy."""
-    patients = [patient[record.case] for record in records]
+    patients = [patient[record.name] for record in records]
     values = scores(records)
     rows = [
         mean_row(values[name], patients, method=method, quantity=name.replace(":", " "))
@@ -166,7 +166,7 @@ def reliability_curve(
 ) -> pd.DataFrame:
     """Accuracy by bin of confidence over the segmented voxels, with 95 % bands over patients."""
     count, confidence, correct = predicted_bins(records)
-    patients = [patient[record.case] for record in records]
+    patients = [patient[record.name] for record in records]
     curve = curve_with_bands(count, confidence, correct, patients, "accuracy")
     curve.insert(0, "method", method)
     curve.insert(0, "cases", kind)

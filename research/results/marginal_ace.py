@@ -116,7 +116,7 @@ def case_values(records: Sequence[CaseRecord]) -> pd.DataFrame:
         ACE: [structures_ace(record.bins["all"]) for record in records],
         ACE_WITH_BACKGROUND: [marginal_ace(record.bins["all"]) for record in records],
     }
-    cases = [record.case for record in records]
+    cases = [record.name for record in records]
     return pd.DataFrame(columns, index=cases).assign(**{DICE: dice})
 
 

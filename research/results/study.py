@@ -13,7 +13,7 @@ from cases import Cases, Learned, WithVotes, measure_folds, measure_images, read
 
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
-from nnunet_nacl.nnunet.places import find_references, model_folder
+from nnunet_nacl.nnunet.folders import find_references, model_folder
 from nnunet_nacl.nnunet.records import Work
 
 CV, ENSEMBLE = "folds", "outer"

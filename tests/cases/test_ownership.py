@@ -70,8 +70,8 @@ def test_a_run_that_was_killed_knows_what_it_wrote_and_what_the_run_before_it_wr
     # here one was killed, and the next, which writes no map, after its segmentation
     write_record(output, first)
     second = write(output, "second")
-    assert not files_of(output).in_the_way(second.known_places)
-    assert second.known_places == [PLACE, "maps/scan/scan_entropy.nii.gz"]
+    assert not files_of(output).in_the_way(second.known_names)
+    assert second.known_names == [PLACE, "maps/scan/scan_entropy.nii.gz"]
     write_record(output, second)
     third = files_of(output)  # killed before it had removed the map: whoever comes next does
     third.settle(second.written)
@@ -121,7 +121,7 @@ def test_a_record_that_was_edited_makes_no_file_ours(output, place):
     (output / "victim").write_text("mine")
     files.written[place] = file_key(output / "victim")
     write_record(output, files)
-    assert files_of(output).known_places == []
+    assert files_of(output).known_names == []
 
 
 def test_the_segmentation_that_an_earlier_version_predicted_of_a_validation_case_is_ours(output):

@@ -110,8 +110,8 @@ def test_names_need_not_be_utf8(whole, tmp_path):
     )
     odd.save(tmp_path / f"{name}.npz")
     back = find_record(tmp_path, name)
-    assert (back.case, back.image, back.files, back.key) == (
-        odd.case,
+    assert (back.name, back.image, back.files, back.key) == (
+        odd.name,
         odd.image,
         odd.files,
         odd.key,

@@ -53,7 +53,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     if hostile:
         labels[2] = HOSTILE_LABEL
         for records in comparison.records.values():
-            records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
+            records[0] = replace(records[0], name="case \"1\" & 'two' <b>")
         structures = {"1": SCRIPT, "2": "posterior"}
         comparison = replace(comparison, structures=structures, notes=[HOSTILE_NOTE])
     comparison = replace(

@@ -40,7 +40,7 @@ def test_values_are_those_of_the_records():
     for name, records in dataset.records.items():
         values_of_method = dataset.values.xs(name, axis=1, level=1)
         for record in records:
-            values = values_of_method.loc[record.case]
+            values = values_of_method.loc[record.name]
             rows = record.structures
             assert values["Dice:2"] == rows.Dice["2"]
             assert values["HD95_mm:1"] == rows.HD95_mm["1"]
@@ -122,7 +122,7 @@ def test_undefined_values_leave_their_pairs_out(dataset):
 
 
 def test_captions_name_cases_without_a_value_once_for_all_that_lack_them(dataset):
-    third, fifth = (dataset.records["nnUNetTrainer"][i].case for i in (2, 4))
+    third, fifth = (dataset.records["nnUNetTrainer"][i].name for i in (2, 4))
     for records in dataset.records.values():
         records[4] = with_structure(records[4], "2", NOTHING, math.nan)
     label = dataset.labels["nnUNetTrainerNACL"]

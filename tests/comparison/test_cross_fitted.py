@@ -70,10 +70,10 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     comparison = gather(TRAINER, CALIBRATED)
     references = model.root / "nnUNet_preprocessed" / comparison.name / "gt_segmentations"
     for record in comparison.records[CALIBRATED]:
-        fold = int(record.case[-2])
-        prediction = np.load(model.validation(TRAINER, fold) / f"{record.case}.npz")
-        calibrated = calibration_map.part_maps[record.case](prediction["probabilities"])
-        truth = read(references / f"{record.case}.nii.gz")
+        fold = int(record.name[-2])
+        prediction = np.load(model.validation(TRAINER, fold) / f"{record.name}.npz")
+        calibrated = calibration_map.part_maps[record.name](prediction["probabilities"])
+        truth = read(references / f"{record.name}.nii.gz")
         if calibration_map.regions:
             truth = np.stack([truth > 0, truth == 2])
         counted = count_masks(calibrated, truth, regions=calibration_map.regions)["all"]

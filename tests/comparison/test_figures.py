@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from nnunet_nacl.comparison.differences_figure import draw_differences
 from nnunet_nacl.comparison.figures import SHOWN_DIFFERENCES, write_figures
-from nnunet_nacl.comparison.file_names import places_of_figures
+from nnunet_nacl.comparison.file_names import files_of_figures
 from nnunet_nacl.comparison.output_folder import files_of_comparison
 from nnunet_nacl.comparison.reliability_figure import draw_reliability
 from nnunet_nacl.metrics import BinStats, count_masks, ece
@@ -51,7 +51,7 @@ def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interv
     entries = write_figures([comparison], files_of_comparison(tmp_path))
     assert [entry["id"] for entry in entries] == KINDS
     # by which files of others are refused before any work
-    foreseen = places_of_figures([comparison])
+    foreseen = files_of_figures([comparison])
     for entry in entries:
         assert entry["dataset"] == comparison.name
         png, svg = entry["files"]

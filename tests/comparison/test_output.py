@@ -12,7 +12,7 @@ import pytest
 
 from nnunet_nacl.cases.record_key import digest_of
 from nnunet_nacl.comparison.comparison_report import comparison_to_json
-from nnunet_nacl.comparison.file_names import places_of_tables
+from nnunet_nacl.comparison.file_names import files_of_tables
 from nnunet_nacl.comparison.output_folder import (
     check_output_folder,
     files_of_comparison,
@@ -71,7 +71,7 @@ def test_the_file_names_every_table_with_its_size(tmp_path):
     data = json.loads(write(tmp_path, dataset).read_text())
     places = set(chain.from_iterable(table["files"] for table in data["tables"]))
     assert places == data["files"].keys()
-    assert places <= {*places_of_tables([dataset])}
+    assert places <= {*files_of_tables([dataset])}
     for place in places:
         assert (tmp_path / place).stat().st_size == data["files"][place]["size"]
     assert "something was left out" in (tmp_path / "tables" / "calibration.csv").read_text()

@@ -252,7 +252,7 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
         assert time.monotonic() < deadline, "the workers outlive the run"
         time.sleep(0.1)
     assert not (model.validation() / "calibration.json").exists()
-    finished = [read_record(path).case for path in records.glob("*.npz")]
+    finished = [read_record(path).name for path in records.glob("*.npz")]
     assert 2 <= len(finished) < 40
     watch = Watch(model.validation())
     assert evaluate() == 0

@@ -1,1 +1,1 @@
-"""What became of a list: the reader's marks and corrections, and what they say of its promises."""
+"""What became of a list: the reader's marks and corrections, and how right it was."""

@@ -136,11 +136,11 @@ def _judge_scan(
         limits = listed["flags"]["bad"]
         if limits:
             is_bad = _is_below_any(correction.dice, limits)
-    promises = listed["scans"][case]["structures"]
+    estimates = listed["scans"][case]["structures"]
     unknown = (math.nan, math.nan, math.nan)
     structures = {}
     for name, dice in correction.dice.items():
-        structures[name] = (dice, *promises.get(name, unknown))
+        structures[name] = (dice, *estimates.get(name, unknown))
     return ScanOutcome(case, group, mark, correction.n_changed, is_bad, structures)
 
 
