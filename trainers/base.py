@@ -44,7 +44,21 @@ class CalibrationTrainer(nnUNetTrainer):
 
     Everything that no attribute below changes is nnU-Net's: planning, augmentation, network,
     optimiser, training loop and inference. A subclass sets what it wants otherwise; the tokens of a
-    trainer's name set the same attributes.
+    trainer's name set the same attributes. By name, or in a file of one's own (docs/losses.md, "Own
+    trainers")::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerNACL_lambda0p3_k5_250epochs
+
+        class nnUNetTrainerNACL_ours(nnUNetTrainerNACL):
+            loss_settings = {"penalty_weight": 0.3, "kernel_size": 5}
+            epochs = 250
+
+    Without nnU-Net's Dice term the Dice of small structures may fall: compare with
+    ``nnUNetTrainerCE``. ``nnUNetTrainerDice<NAME>`` is the same loss plus nnU-Net's soft Dice loss
+    with weight 1, from nnU-Net's own start, since that term finds small structures. It makes
+    networks overconfident, as in nnU-Net's own loss; ``anneal`` in the name, or ``anneal_dice =
+    True``, lets its weight fall to 0 by half-time. An iteration takes about as long as nnU-Net's
+    where a trainer does not say otherwise.
 
     Raises:
         ValueError: When a trainer is constructed, not when its class is made, since nnU-Net imports

@@ -13,22 +13,11 @@ class nnUNetTrainerCE(CalibrationTrainer):
 
     Defaults: the loss has no settings; the schedule is nnU-Net's.
 
-    Costs: without nnU-Net's Dice term the Dice of small structures may fall. Much of what
-    calibrating losses gain over nnU-Net's is gained by this one already: always compare with it. An
-    iteration is not slower than nnU-Net's.
+    Much of what calibrating losses gain over nnU-Net's is gained by this one already: always
+    compare with it.
 
-    Train it::
-
-        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerCE
-
-    Change a setting by name, or by a subclass (docs/losses.md, "Own trainers")::
-
-        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerCE_250epochs_nomirror
-
-        class nnUNetTrainerCE_ours(nnUNetTrainerCE):
-            mirroring = False
-            epochs = 250
-
+    Other settings, by name: ``nnUNetTrainerCE_250epochs_nomirror``; by a subclass: ``mirroring
+    = False`` and ``epochs = 250``.
     """
 
     loss_class = CELoss
@@ -41,16 +30,8 @@ class nnUNetTrainerDiceCE(nnUNetTrainerCE):
     be subclassed: without tokens this loss is nnU-Net's own ``nnUNetTrainer``, so there is no ``-tr
     nnUNetTrainerDiceCE``.
 
-    Costs: nothing beside nnU-Net's own trainer.
-
-    Train it by a name with tokens, or by a subclass::
-
-        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceCE_anneal_250epochs
-
-        class nnUNetTrainerDiceCE_ours(nnUNetTrainerDiceCE):
-            anneal_dice = True
-            epochs = 250
-
+    Other settings, by name: ``nnUNetTrainerDiceCE_anneal_250epochs``; by a subclass: ``anneal_dice
+    = True`` and ``epochs = 250``.
     """
 
     with_dice = True
