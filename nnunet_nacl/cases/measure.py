@@ -201,7 +201,6 @@ def _largest_share(component_sizes: np.ndarray) -> float:
 def _compare_with_truth(
     case: Case, truth: Truth, found_components: Mapping[int, FoundComponents]
 ) -> list[dict[str, float]]:
-    """What compares the segmentation of each structure with its truth."""
     labels = case.labels
     rows = []
     for channel in labels.foreground:
@@ -250,7 +249,6 @@ def _compare_masks(
 
 
 def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
-    """The sample of a case."""
     labels = case.labels
     if labels.regions:
         masks = (labels.mask(truth.label_map, channel) for channel in labels.foreground)

@@ -109,7 +109,6 @@ def _calibration_text(scores_by_mask: Mapping[str, MaskScores], heading: str, co
 
 
 def _masks_text(evaluation: Evaluation) -> str:
-    """Which voxels are in the masks."""
     settings = vars(evaluation.settings)
     return "\n".join(f"  {mask}: {note.format(**settings)}" for mask, note in MASK_NOTES.items())
 

@@ -142,7 +142,6 @@ def _remarks(rows: pd.DataFrame) -> list[str]:
 
 
 def _make_legend(outcomes: set[str], reference: str) -> list[Line2D]:
-    """A handle for each outcome that is drawn."""
     legend = []
     for outcome, look in _LOOKS.items():
         if outcome in outcomes:

@@ -214,7 +214,6 @@ def _report_case(record: CaseRecord) -> ReportedCase:
 def _report_structure(
     row: Mapping[str, float], bins: Mapping[str, BinStats], channel: int
 ) -> StructureMetrics:
-    """What is reported of one structure, which is one channel of the bins."""
     metrics: StructureMetrics = {name: row[name] for name in row if name in METRICS}
     metrics |= {name: int(metrics[name]) for name in metrics.keys() & COUNTS}
     distances = {"HD95_voxels": metrics.pop("HD95_voxels")}

@@ -97,7 +97,6 @@ def draw_reliability(
 def _new_panels(
     num_methods: int, num_rows: int, num_columns: int
 ) -> tuple[SubFigure, list[_Panel]]:
-    """A panel for each method, row by row."""
     body, axes = layout.new_panels(
         2 * num_rows * num_columns,
         (_PANEL_WIDTH, 0.65 * _PANEL_WIDTH),

@@ -258,7 +258,6 @@ class _TableMaker:
         return self.make(STATISTICS, f"Differences to {reference}", caption, rows, csv=tests)
 
     def _statistics_row(self, test: TestedDifference) -> dict[str, Any]:
-        """One tested difference."""
         column = self.comparison.columns[test["column"]]
         difference, interval = difference_texts(test, column)
         family_size = self.comparison.family_sizes.get(test["family"], 0)

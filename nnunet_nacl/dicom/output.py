@@ -267,7 +267,6 @@ class DicomMaker:
     def _measurement_groups(
         self, reported: Reported, segmentation: Segmentation, series: str
     ) -> list[sr.VolumetricROIMeasurementsAndQualitativeEvaluations]:
-        """What is measured of each structure of a segmentation."""
         from highdicom import sr
 
         evaluations = []

@@ -111,7 +111,6 @@ def _read_list(output: Path) -> _Listed:
 
 
 def _group_scans(listed: _Listed) -> dict[str, str]:
-    """Group of each scan of the list, in its order."""
     chosen = set(listed.get("random_check") or ())
     groups = {}
     for case, scan in listed["scans"].items():

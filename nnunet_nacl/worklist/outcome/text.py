@@ -50,7 +50,6 @@ def outcome_page(outcome: Outcome) -> str:
 
 
 def _group_table(outcome: Outcome) -> pd.DataFrame:
-    """Counts of each group, as text."""
     columns = {
         "n": "scans",
         "looked_at": "looked at",
