@@ -129,6 +129,10 @@ def test_messages_below_the_command_line_name_no_options() -> None:
     for text in texts_of_messages():
         without_commands = re.sub("`[^`]*`", "", text)
         named.update(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", without_commands))
+    for page in Path(nnunet_nacl.__file__).parent.rglob("*.html"):
+        code_and_tags = r"<(code|style|script)\b.*?</\1>|<[^>]*>|{[{%#].*?[}%#]}"
+        text = re.sub(code_and_tags, " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        named.update(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", text))
     of_formulas_and_axes = {"-log", "-sum_k", "-p_k", "-x", "-y"}
     assert named <= of_formulas_and_axes
 
