@@ -103,7 +103,7 @@ def test_names_need_not_be_utf8(whole, tmp_path):
     files = {f"{name}.nii.gz": whole.files["case_00.nii.gz"] | {"path": f"/data/{name}.nii.gz"}}
     odd = replace(
         whole,
-        case=name,
+        name=name,
         image=f"/data/{name}_0000.nii.gz",
         files=files,
         key={"files": files, "settings": {}},

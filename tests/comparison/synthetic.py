@@ -27,7 +27,7 @@ THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 class Record:
     """What a comparison needs of a case."""
 
-    case: str
+    name: str
     structures: pd.DataFrame
     bins: dict[str, BinStats]
     scan: dict[str, Any] = field(default_factory=dict)

@@ -144,7 +144,7 @@ def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path
     (out / "maps").symlink_to(tmp_path)
     record = find_record(out / "records", "case_0")
     place = {name.format(out=out): {"path": "", "size": 0, "mtime_ns": 0, "digest": ""}}
-    replace(record, case=case, files=record.files | place).save(out / "records" / f"{case}.npz")
+    replace(record, name=case, files=record.files | place).save(out / "records" / f"{case}.npz")
     assert not reviewed(folder, out).run.problems
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
