@@ -84,7 +84,7 @@ class CalibrationMap:
         origin: Where the cases come from, and for whom it holds.
 
     Raises:
-        ValueError: A map is none, or of other structures, or something was learned of others.
+        ValueError: A map is malformed, or of other structures, or something was learned of others.
     """
 
     schema_version: int
@@ -249,8 +249,8 @@ class CalibrationMap:
             What is stored; and by case the map of the form in use that was fitted without its part.
 
         Raises:
-            UserError: The form is none, all cases are of one patient, or conditional maps of so
-                many structures take too much memory.
+            UserError: There is no such form, all cases are of one patient, or conditional maps of
+                so many structures take too much memory.
         """
         if form not in ("auto", *FORMS):
             raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")

@@ -73,7 +73,7 @@ class CalibrationResult:
     def flags(self) -> Flags | None:
         """What flags of scans that are bad by ``bad`` aim at, and would cost; None without it.
 
-        UserError where too few patients have such a scan.
+        Where too few patients have such a scan none is flagged, and ``why_not`` of it says why.
         """
         learned = self.calibration_map.learned
         if learned is None or not self.bad:
@@ -96,8 +96,7 @@ class CalibrationResult:
         A figure that cannot be written costs itself alone.
 
         Raises:
-            UserError: The map cannot be written; or too few patients have a bad scan, which is
-                found when the map is written.
+            UserError: The map cannot be written.
         """
         self.calibration_map.save(self.output)
         learned = self.calibration_map.learned

@@ -113,6 +113,7 @@ def _learn_quality(
 ) -> MapQuality:
     """What calibrated predictions tell of Dice, volume, presence and missed voxels."""
     patient_of_case = patients or {case: case for case in held_out.records}
+    # By the network's own probabilities, which thresholds are compared with, under any map.
     addable = [record.addable for record in before if record.addable is not None]
     recall = learn_recall(table(before), addable, patient_of_case)
     rows = table(after)

@@ -99,10 +99,13 @@ class MapPart:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MapQuality:
-    """How predicted Dice and volume relate to the true ones."""
+    """What held-out cases taught of Dice, volumes, presence, missed voxels and what scans look
+    like."""
 
     unit: Annotated[str, doc("Unit of the volumes: ml, mm2 or pixels.")] = ""
-    why_not: Annotated[str, doc("Why nothing was learned; else empty.")] = ""
+    why_not: Annotated[str, doc("Why Dice, volumes and presence were not learned; else empty.")] = (
+        ""
+    )
     learned: Annotated[
         LearnedQuality | None, doc("Of Dice and volume of nnU-Net's labels; null if nothing was.")
     ] = None
@@ -117,7 +120,7 @@ class MapQuality:
     ] = None
 
     @property
-    def fragmented(self) -> list[str]:
+    def may_be_in_pieces(self) -> list[str]:
         """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration
         scans."""
         return [] if self.presence is None else self.presence.listed
@@ -131,7 +134,7 @@ class MapQuality:
         """
         if self.learned is None:
             return []
-        return [key for key in self.fragmented if key not in self.learned.scores.always]
+        return [key for key in self.may_be_in_pieces if key not in self.learned.scores.always]
 
     def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
         """How probable an image with such a profile is; and, where that is at most the level, what
@@ -305,7 +308,7 @@ def _stored_row(coefficients: np.ndarray, label: int, structure: int, regions: b
 
 
 def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> None:
-    """ValueError where a stored map is none, or not of so many structures.
+    """ValueError where a stored map is malformed, or not of so many structures.
 
     It makes no table: a small file can ask for one whose size is the cube of the number of
     structures, and only a map of the structures at hand is worth that.

@@ -15,7 +15,7 @@ from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.utilities.errors import named_together
 from nnunet_nacl.utilities.tables import Rows, frames, ten_worst, text_of, wrap_text
 
-PREDICTED_DICE_ERROR = (
+PREDICTED_DICE_ERROR_MEANING = (
     "mean absolute difference to the true Dice over all structures of all cases that the"
     " segmentation has"
 )
@@ -103,7 +103,9 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     """
     reports = {"": quality_report(table, bad)}
     quality = _texts(quality_rows(reports))
-    heading = f"quality as the probabilities say (MAE of predicted Dice: {PREDICTED_DICE_ERROR})"
+    heading = (
+        f"quality as the probabilities say (MAE of predicted Dice: {PREDICTED_DICE_ERROR_MEANING})"
+    )
     lines = [wrap_text(heading), quality.T.to_string(header=False)]
     workload = workload_rows(reports)
     if workload:

@@ -23,7 +23,7 @@ from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.record import CaseRecord, ScanValues
 from nnunet_nacl.cases.sample import MASK_BITS, Sample, class_type, draw_sample, pack
 from nnunet_nacl.cases.sums import CaseSums
-from nnunet_nacl.cases.views import Views
+from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.estimators.log_odds import is_label, probabilities
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.estimators.voxels import Voxels
@@ -40,7 +40,7 @@ from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
 def measure(
     case: Case,
     calibration: LogOddsMap | None = None,
-    views: Views | None = None,
+    uncertainty: VoxelUncertainty | None = None,
     *,
     settings: EvaluationSettings = EvaluationSettings(),
     with_sample: bool = False,
@@ -52,8 +52,8 @@ def measure(
         case: With its probabilities. What needs a ground truth is measured where there is one.
         calibration: Map that the probabilities are taken through; it changes no label. None leaves
             them.
-        views: What :meth:`Views.of` gives for the case; it is filled while the case is measured.
-            None makes no images.
+        uncertainty: What :meth:`VoxelUncertainty.of` gives for the case; it is filled while the
+            case is measured. None makes no images.
         settings: What is measured beside a ground truth.
         with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
         findings: Channels of the structures whose connected components are listed.
@@ -76,8 +76,8 @@ def measure(
         sums.add(where, probs, raw)
         for structure in components.finding_sums:
             structure.add(where, probs)
-        if views is not None:
-            views.add(where, probs, raw, case.segmentation[where], case.labels)
+        if uncertainty is not None:
+            uncertainty.add(where, probs, raw, case.segmentation[where], case.labels)
     record = CaseRecord(
         case.name,
         _structure_table(case, truth, sums, components),

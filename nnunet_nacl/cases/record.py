@@ -357,7 +357,8 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
 
 
 def check_records(folder: Path, cases: Iterable[str]) -> None:
-    """UserError, before any work, where the record of a case would replace a file that is none."""
+    """UserError, before any work, where the record of a case would replace a file that is no
+    record."""
     paths = [record_path(folder, case) for case in cases]
     others = [str(path) for path in paths if not is_replaceable_record(path)]
     if others:

@@ -1,4 +1,5 @@
-"""Where a network is uncertain, voxel by voxel: images that are written, and their pictures."""
+"""Where a network is uncertain, voxel by voxel: images that are written, and the least certain
+voxels."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
 
 
 @dataclass(eq=False)
-class Views:
+class VoxelUncertainty:
     """Where a network is uncertain, voxel by voxel, and its sensitive labels.
 
     Arrays are in the axis order of nnU-Net's reader.
@@ -82,7 +83,7 @@ class Views:
     sensitive: np.ndarray | None = None
 
     @classmethod
-    def of(cls, case: Case, names: Sequence[str], limits: Sequence[float] = ()) -> Views:
+    def of(cls, case: Case, names: Sequence[str], limits: Sequence[float] = ()) -> VoxelUncertainty:
         """Images that hold the values of certain background, to be filled by :meth:`add`.
 
         So they are right outside nnU-Net's crop. The image that compares networks is taken from the

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from nnunet_nacl.cases.findings import FINDINGS
-from nnunet_nacl.nnunet.output import MAPS, SENSITIVE
+from nnunet_nacl.nnunet.output import MAPS_FOLDER, SENSITIVE
 from nnunet_nacl.utilities.errors import one_line, some
 from nnunet_nacl.utilities.tables import text_of
 from nnunet_nacl.worklist.deliver import NOT_YET, DeliveredScans
-from nnunet_nacl.worklist.list_files import PAGE, PAGES, REVIEW, SCANS, STRUCTURES
+from nnunet_nacl.worklist.list_files import PAGE, PAGES_FOLDER, REVIEW, SCANS, STRUCTURES
 from nnunet_nacl.worklist.prediction_document import RESEARCH
 from nnunet_nacl.worklist.reasons import dice_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
@@ -31,17 +31,18 @@ def delivered_text(delivered: DeliveredScans, name: str, with_slicer: bool) -> s
     output = delivered.output
     lines = [*_list_lines(delivered, name)]
     if with_slicer:
-        lines.append(f"3D Slicer: open {output / PAGES} in SegmentationReview")
+        lines.append(f"3D Slicer: open {output / PAGES_FOLDER} in SegmentationReview")
     if delivered.kept_masks:
-        kept = (
-            f"{output / PAGES / TO_EDIT} keeps {len(delivered.kept_masks)} masks of an earlier run"
-        )
+        folder = output / PAGES_FOLDER / TO_EDIT
+        kept = f"{folder} keeps {len(delivered.kept_masks)} masks of an earlier run"
         lines.append(f"note: {kept}; remove it to have them made anew.")
     lines.append(f"segmentations: {output}")
     if delivered.review_list.run.aims.sensitive is not None:
         lines.append(delivered.review_list.run.aims.sensitive.text(str(output / SENSITIVE)))
     if delivered.maps:
-        lines.append(f"maps: {output / MAPS}/{name.upper()}/   ({', '.join(delivered.maps)})")
+        lines.append(
+            f"maps: {output / MAPS_FOLDER}/{name.upper()}/   ({', '.join(delivered.maps)})"
+        )
     n_waiting = list(delivered.review_list.run.problems.values()).count(NOT_YET)
     if n_waiting:
         lines.append(

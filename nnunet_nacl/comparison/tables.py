@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_nacl.calibration.quality_report import QualityReport, quality_report
 from nnunet_nacl.calibration.quality_texts import (
-    PREDICTED_DICE_ERROR,
+    PREDICTED_DICE_ERROR_MEANING,
     detected_rows,
     quality_rows,
     workload_rows,
@@ -289,8 +289,8 @@ class _TableMaker:
             for caveat in estimates.caveats:
                 caveats += f" {self.comparison.labels[name]}: {caveat}"
         caption = (
-            f"MAE: {PREDICTED_DICE_ERROR}; coverage: share of the intervals, learned from other"
-            " cases, that contain the true Dice; rho: Spearman's rank correlation of a case's"
+            f"MAE: {PREDICTED_DICE_ERROR_MEANING}; coverage: share of the intervals, learned from"
+            " other cases, that contain the true Dice; rho: Spearman's rank correlation of a case's"
             f" lowest predicted Dice with its lowest true one, higher is better.{caveats}"
         )
         better = {"MAE predicted": "lower", "rho": "higher"}

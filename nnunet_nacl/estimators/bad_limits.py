@@ -30,7 +30,7 @@ def check_bad(
             )
 
 
-def share_of(value: float | None, argument: str) -> float | None:
+def check_share(value: float | None, argument: str) -> float | None:
     """The value of ``find`` or ``miss``; UserError where it is not above 0 and below 1."""
     if value is not None and not 0 < value < 1:
         raise UserError(f"[[{argument}]] is a share, above 0 and below 1, got {value:g}.")

@@ -264,7 +264,7 @@ def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False
 
 
 def check_tables(slopes: np.ndarray, offsets: np.ndarray, regions: bool) -> None:
-    """ValueError where tables of slopes and offsets are none of a map, see
+    """ValueError where tables of slopes and offsets are not those of a map, see
     :func:`map_from_tables`."""
     if offsets.ndim != 2 or slopes.shape[:2] != offsets.shape:
         raise ValueError(

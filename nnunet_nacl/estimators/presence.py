@@ -194,7 +194,8 @@ class LearnedPresence:
             none, are missing.
         listed: Structures that are absent from some cases, or fragmented in most: several
             components of them are no surprise. Of those that may be absent each component is a
-            finding, see :class:`~nnunet_nacl.calibration.calibrator.Calibrator`.
+            finding, see ``with_findings`` of
+            :class:`~nnunet_nacl.calibration.map_parts.MapQuality`.
         checks: By structure, how its probability does on patients that it was not learned from.
         why_not: By structure why nothing was learned, though some cases lack it.
     """
@@ -222,16 +223,16 @@ class LearnedPresence:
         return learned.predict(presence_features(rows, self.voxel))
 
 
-def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
-    """(n, 2) log(volume + ``voxel``) and log(largest expected Dice), which tell of presence.
+def presence_features(rows: pd.DataFrame, voxel_volume: float) -> np.ndarray:
+    """(n, 2) log(volume + ``voxel_volume``) and log(largest expected Dice), which tell of presence.
 
     Args:
-        rows: With ``network_volume``, the sum of the network's probabilities times ``voxel``, and
-            ``network_dice``, of :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`, of which
-            0.001 is the least.
-        voxel: Volume of a voxel.
+        rows: With ``network_volume``, the sum of the network's probabilities times
+            ``voxel_volume``, and ``network_dice``, of
+            :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`, of which 0.001 is the least.
+        voxel_volume: Of a voxel.
     """
-    volume = rows.network_volume.clip(lower=0) + voxel
+    volume = rows.network_volume.clip(lower=0) + voxel_volume
     dice = rows.network_dice.clip(lower=_LEAST_DICE)
     return np.log(np.stack([volume, dice], axis=1).astype(float))
 
@@ -248,7 +249,7 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
             ``true_volume``, ``true_pieces``, ``network_volume`` and ``network_dice``.
         patients: Patient of each case.
     """
-    voxel = float(table.voxel_volume.median())
+    voxel_volume = float(table.voxel_volume.median())
     present: dict[str, LearnedProbability] = {}
     listed: list[str] = []
     checks: dict[str, ProbabilityCheck] = {}
@@ -266,14 +267,14 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
         if too_few:
             why_not[key] = too_few
             continue
-        features = presence_features(rows, voxel)
+        features = presence_features(rows, voxel_volume)
         checks[key] = _check_on_left_out(features, is_present, owners)
         if checks[key].brier < checks[key].brier_of_constant:
             present[key] = LearnedProbability.fit(features, is_present, owners)
         else:
             why_not[key] = "no better than the share of the other patients"
     return LearnedPresence(
-        voxel=voxel, present=present, listed=listed, checks=checks, why_not=why_not
+        voxel=voxel_volume, present=present, listed=listed, checks=checks, why_not=why_not
     )
 
 

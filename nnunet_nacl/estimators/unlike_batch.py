@@ -70,7 +70,7 @@ class UnlikeScans:
         why_not = profiles.why_not(level)
         n_unlike = 0
         probability = math.nan
-        two_sample = batch_p_value(profiles, np.array(scans), patients) if scans else math.nan
+        batch_p = batch_p_value(profiles, np.array(scans), patients) if scans else math.nan
         if scans and not why_not:
             p_values = np.array([profiles.p_value(scan) for scan in scans])
             n_unlike = int(np.count_nonzero(p_values <= level + ROUNDING))
@@ -81,7 +81,7 @@ class UnlikeScans:
             n_unlike=n_unlike,
             n_patients=profiles.n_patients,
             probability=probability,
-            two_sample=two_sample,
+            two_sample=batch_p,
             why_not=why_not,
         )
 
@@ -103,7 +103,8 @@ class UnlikeBatch:
     """A batch whose scans differ from the calibration scans.
 
     Attributes:
-        p: P-value of larger distances to the calibration scans, with patients as the units.
+        p: P-value of larger distances to the calibration scans, with patients as the units; the
+            same as ``two_sample`` of :class:`UnlikeScans`.
         n_scans: Scans that were compared.
         n_patients: Patients that they belong to.
         numbers: What differs most of an image, at most three, such as ``size along y``; none where
@@ -125,29 +126,29 @@ class UnlikeBatch:
 
 
 def find_unlike_batch(
-    calibration: CalibrationProfiles,
-    profiles: np.ndarray,
+    profiles: CalibrationProfiles,
+    scans: np.ndarray,
     cases: Sequence[str],
     patients: Sequence[Hashable],
-    p_value: float,
+    batch_p: float,
 ) -> UnlikeBatch | None:
     """The batch, if it is unlike the calibration scans; None if it is like them, or too small.
 
     Args:
-        calibration: Profiles of the calibration scans.
-        profiles: (m, F) profiles of the batch.
+        profiles: Of the calibration scans.
+        scans: (m, F) profiles of the batch.
         cases: (m,) names of the scans.
         patients: (m,) to whom each scan belongs.
-        p_value: As :func:`batch_p_value` gives it.
+        batch_p: As :func:`batch_p_value` gives it.
     """
-    if not p_value < LEVEL_OF_BATCH:  # NaN is not
+    if not batch_p < LEVEL_OF_BATCH:  # NaN is not
         return None
     return UnlikeBatch(
-        p=p_value,
+        p=batch_p,
         n_scans=len(cases),
         n_patients=len(set(patients)),
-        numbers=find_numbers_that_differ(calibration, profiles, patients),
-        stand_outs=find_stand_outs(calibration.names, profiles, cases, patients),
+        numbers=find_numbers_that_differ(profiles, scans, patients),
+        stand_outs=find_stand_outs(profiles.names, scans, cases, patients),
     )
 
 
@@ -167,7 +168,7 @@ def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> f
 
 
 def batch_p_value(
-    calibration: CalibrationProfiles, profiles: np.ndarray, patients: Sequence[Hashable]
+    profiles: CalibrationProfiles, scans: np.ndarray, patients: Sequence[Hashable]
 ) -> float:
     """One-sided p-value of larger mean scores of the batch's patients (Mann-Whitney).
 
@@ -175,16 +176,16 @@ def batch_p_value(
     """
     from scipy.stats import mannwhitneyu
 
-    if len(profiles) < FEWEST_SCANS or calibration.n_patients < 2:
+    if len(scans) < FEWEST_SCANS or profiles.n_patients < 2:
         return math.nan
-    scores = np.array([calibration.score(profile) for profile in profiles])
+    scores = np.array([profiles.score(scan) for scan in scans])
     batch_means = _patient_means(scores, patients)
-    calibration_means = _patient_means(calibration.scores, calibration.patient)
+    calibration_means = _patient_means(profiles.scores, profiles.patient)
     return float(mannwhitneyu(batch_means, calibration_means, alternative="greater").pvalue)
 
 
 def find_numbers_that_differ(
-    calibration: CalibrationProfiles, profiles: np.ndarray, patients: Sequence[Hashable]
+    profiles: CalibrationProfiles, scans: np.ndarray, patients: Sequence[Hashable]
 ) -> list[str]:
     """Names of the numbers of a profile in which the batch differs most, the clearest first.
 
@@ -194,15 +195,15 @@ def find_numbers_that_differ(
     """
     from scipy.stats import mannwhitneyu
 
-    calibration_profiles = np.array(calibration.values, float)
+    calibration_profiles = np.array(profiles.values, float)
     overlap_by_name = {}
-    for column, name in enumerate(calibration.names):
-        batch_means = _patient_means(profiles[:, column], patients)
-        calibration_means = _patient_means(calibration_profiles[:, column], calibration.patient)
+    for column, name in enumerate(profiles.names):
+        batch_means = _patient_means(scans[:, column], patients)
+        calibration_means = _patient_means(calibration_profiles[:, column], profiles.patient)
         if not len(batch_means) or not len(calibration_means):
             continue
         test = mannwhitneyu(batch_means, calibration_means)
-        if test.pvalue * len(calibration.names) < LEVEL_OF_BATCH:
+        if test.pvalue * len(profiles.names) < LEVEL_OF_BATCH:
             share_above = test.statistic / (len(batch_means) * len(calibration_means))
             overlap_by_name[name.removeprefix(LOG)] = min(share_above, 1 - share_above)
     return sorted(overlap_by_name, key=overlap_by_name.__getitem__)[:_MOST_NUMBERS]
@@ -210,7 +211,7 @@ def find_numbers_that_differ(
 
 def find_stand_outs(
     names: Sequence[str],
-    profiles: np.ndarray,
+    scans: np.ndarray,
     cases: Sequence[str],
     patients: Sequence[Hashable],
 ) -> list[str]:
@@ -222,7 +223,7 @@ def find_stand_outs(
     calibration scans. A scan stands out if its distance is more than twice the median of all and
     among the largest 5 %: so at most one scan of twenty does.
     """
-    batch = CalibrationProfiles.learn(names, profiles, patients)
+    batch = CalibrationProfiles.learn(names, scans, patients)
     distances = pd.Series(batch.scores, list(cases)).dropna().sort_values(ascending=False)
     largest = distances[: math.floor(_SHARE_OF_STAND_OUTS * len(cases))]
     return largest.index[largest > _TIMES_MEDIAN * distances.median()].tolist()

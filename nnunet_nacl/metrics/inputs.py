@@ -197,7 +197,7 @@ def find_most_probable(probs: Tensor, regions: bool) -> Tensor:
 
 
 def read_probabilities(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
-    """An array of probabilities; ValueError for what is none, such as logits."""
+    """An array of probabilities; ValueError for what are no probabilities, such as logits."""
     array = read_array(probabilities, "probabilities")
     if array.ndim < 2 or array.dtype.kind != "f":
         raise ValueError(

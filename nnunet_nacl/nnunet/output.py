@@ -31,7 +31,7 @@ from nnunet_nacl.utilities.json_files import read_dict
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-MAPS = "maps"
+MAPS_FOLDER = "maps"
 """Folder of the uncertainty images, a folder a case.
 
 nnU-Net takes every image beside the segmentations for one.
@@ -47,7 +47,7 @@ def open_output(
     output: Path,
     sources: Iterable[Path],
     dataset: Dataset,
-    record: tuple[str, Mapping[str, object]],
+    claim: tuple[str, Mapping[str, object]],
     names: Collection[str],
     *,
     part: int = 0,
@@ -62,7 +62,7 @@ def open_output(
         output: The folder.
         sources: Folders that it must not be, or lie in.
         dataset: Whose dataset.json, plans.json and file ending its files will have.
-        record: Name and content of the file that tells that the folder is this program's, whatever
+        claim: Name and content of the file that tells that the folder is this program's, whatever
             else is in it.
         names: Of files that will be written beside the segmentations.
         part: Of a run in several parts.
@@ -79,14 +79,14 @@ def open_output(
                 f"{output} is or lies in {source}, and would be taken for its cases; choose"
                 " another [[output]]."
             )
-    check_writable(output / record[0])
+    check_writable(output / claim[0])
     taken = (
         f"another run is at work in {output}; wait until it has ended, or choose another"
         " [[output]] or"
         " [[part]]."
     )
     with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
-        _check_empty_or_ours(output, dataset, record, names)
+        _check_empty_or_ours(output, dataset, claim, names)
         check_ours(output / name for name in names)
         for name in names:
             remove_leftovers(output / name)
@@ -99,16 +99,16 @@ def open_output(
 def _check_empty_or_ours(
     output: Path,
     dataset: Dataset,
-    record: tuple[str, Mapping[str, object]],
+    claim: tuple[str, Mapping[str, object]],
     names: Collection[str],
 ) -> None:
     """UserError where a folder that no run has written to may hold images or predictions."""
-    files = os.listdir(output)  # before the record is looked for: of ours it is the first
-    record_name, content = record
+    files = os.listdir(output)  # before the claim is looked for: of ours it is the first
+    claim_name, content = claim
     with contextlib.suppress(UserError):  # there is none, or another program's
-        if read_dict(output / record_name).get("generated_by") == content["generated_by"]:
+        if read_dict(output / claim_name).get("generated_by") == content["generated_by"]:
             return
-    taken = {record_name, *_companions(dataset), *names}
+    taken = {claim_name, *_companions(dataset), *names}
     for file in files:
         if file in taken or file.endswith((".npz", dataset.file_ending)):
             raise UserError(
@@ -116,10 +116,10 @@ def _check_empty_or_ours(
             )
 
 
-def claim_output(output: Path, dataset: Dataset, record: tuple[str, Mapping[str, object]]) -> None:
-    """Write the ``record`` that tells whose a folder is, then dataset.json and plans.json."""
-    record_name, content = record
-    for file, document in {record_name: content, **_companions(dataset)}.items():
+def claim_output(output: Path, dataset: Dataset, claim: tuple[str, Mapping[str, object]]) -> None:
+    """Write the file that tells whose a folder is, then dataset.json and plans.json."""
+    claim_name, content = claim
+    for file, document in {claim_name: content, **_companions(dataset)}.items():
         write_atomically(output / file, to_json_text(document))
 
 
@@ -151,7 +151,7 @@ def file_names_of_case(
 
 
 def _name_of_map(case: str, name: str) -> str:
-    return f"{MAPS}/{case}/{case}_{name}"
+    return f"{MAPS_FOLDER}/{case}/{case}_{name}"
 
 
 def write_case(
@@ -194,7 +194,7 @@ def write_case(
         file_name = f"{SENSITIVE}/{name}{ending}"
         with files.staging(file_name) as work:
             save_image(label_map, work / Path(file_name).name, dataset.reader, case.properties)
-    remove_leftovers(files.folder / MAPS / case.name)
+    remove_leftovers(files.folder / MAPS_FOLDER / case.name)
     for name, values in maps.items():
         file_name = f"{_name_of_map(case.name, name)}{ending}"
         with files.staging(file_name) as work:

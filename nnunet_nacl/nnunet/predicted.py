@@ -78,7 +78,7 @@ class Network:
         settings: How they predict, on a device that is here (:func:`on_present_device`).
 
     Raises:
-        UserError: For a trainer that is none and not trusted, or weights of another network.
+        UserError: For a trainer of others that is not trusted, or weights of another network.
     """
 
     def __init__(self, model: TrainedModel, settings: NetworkSettings) -> None:
@@ -215,13 +215,14 @@ class NetworkSource(Source):
         if exporters == 0 and jobs > 1:
             exporters = jobs
         networks = Network(self.model, self.network)
+        # lazy: the last step draws case by case
         named = ((name, None) for name in names)
         read = through(partial(_read, self), named, self.readers, self.path)
         answered = through(lambda name, prepared: networks.predict(prepared), read, 0, self.path)
         yield from through(partial(_work_on, self, work), answered, exporters, self.path)
 
     def finish(self, logits: Logits) -> Case:
-        """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
+        """The case of a network's answer, with its truth where there are references."""
         case = predicted_case(self.model, logits, with_disagreement=self.with_disagreement)
         truth: np.ndarray | None = None
         if self.references is not None:
@@ -345,7 +346,7 @@ def predicted_case(model: TrainedModel, logits: Logits, *, with_disagreement: bo
         )
     disagreement = logits.disagreement
     if disagreement is not None:
-        disagreement = _on_image(disagreement, model, exported, with_map=with_disagreement)
+        disagreement = _on_image(disagreement, model, exported, with_image=with_disagreement)
     profile_of_scan = profile(
         grid_case.channels,
         exported.segmentation,
@@ -369,17 +370,17 @@ def predicted_case(model: TrainedModel, logits: Logits, *, with_disagreement: bo
 
 
 def _on_image(
-    on_grid: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool
+    on_grid: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_image: bool
 ) -> Disagreement:
     """What the folds disagree about, brought from the network's grid to the image.
 
-    Sizes become numbers of the image's voxels. ``with_map`` says whether the image of the mutual
+    Sizes become numbers of the image's voxels. ``with_image`` says whether the image of the mutual
     information is resampled, too, as logits are; else it stays on the grid.
     """
     # both cover nnU-Net's crop
     image_voxels_per_grid_voxel = exported.logits[0].size / on_grid.mutual_information.size
     on_image = replace(on_grid, voxels=on_grid.voxels * image_voxels_per_grid_voxel)
-    if not with_map:
+    if not with_image:
         return on_image
     configuration = model.configuration_manager
     spacing = exported.properties["spacing"]

@@ -1,4 +1,4 @@
-"""Describes a scan by at most forty numbers, by which unlike scans are recognised.
+"""Describes a scan by at most 34 numbers, by which unlike scans are recognised.
 
 They are of its intensities and geometry. Confidence, entropy and predicted Dice are left out, as
 they differ between single networks and the average of folds; volumes and numbers of parts, as they

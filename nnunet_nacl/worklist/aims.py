@@ -9,7 +9,7 @@ from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.findings import finding_channels
 from nnunet_nacl.cases.views import choose_maps
-from nnunet_nacl.estimators.bad_limits import check_bad, read_bad, share_of
+from nnunet_nacl.estimators.bad_limits import check_bad, check_share, read_bad
 from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.estimators.recall import SensitiveAim
 from nnunet_nacl.settings import ListSettings
@@ -59,7 +59,7 @@ def read_aims(
     if wanted.maps is not None:
         maps = choose_maps(wanted.maps, num_networks or 1)
     flags = _read_flags(wanted, labels, calibrator)
-    recall = share_of(wanted.recall, "recall")
+    recall = check_share(wanted.recall, "recall")
     sensitive = None
     if recall is not None:
         may_be_several = num_networks is None or num_networks > 1
@@ -79,6 +79,6 @@ def _read_flags(wanted: ListSettings, labels: Labels, calibrator: Calibrator) ->
     learned = calibrator.quality.learned
     if learned is None:
         raise UserError(f"[[bad]]: nothing is known of Dice: {' '.join(calibrator.missing)}")
-    find = share_of(wanted.find, "find")
-    miss = share_of(wanted.miss, "miss")
+    find = check_share(wanted.find, "find")
+    miss = check_share(wanted.miss, "miss")
     return Flags.of(learned.scores, bad, labels.structures, find, miss)

@@ -17,7 +17,7 @@ from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, record_
 from nnunet_nacl.cases.record_file import is_record
 from nnunet_nacl.cases.views import FRACTIONAL
 from nnunet_nacl.dicom.output import DICOM
-from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, claim_output, open_output
+from nnunet_nacl.nnunet.output import MAPS_FOLDER, SENSITIVE, claim_output, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, find_records, records_of
 from nnunet_nacl.utilities.errors import Failed, UserError, list_problems, one_line
@@ -114,8 +114,8 @@ def deliver(source: Source, run: Run, *, title: str = "") -> DeliveredScans:
         title: Of the progress bar.
 
     Raises:
-        UserError: Folders or settings do not fit, or not a single case could be done. A part that
-            has no case is none.
+        UserError: Folders or settings do not fit, or not a single case could be done. That a part
+            has no case is no error.
     """
     if FRACTIONAL in run.aims.maps and run.dicom is None:
         raise UserError(
@@ -200,15 +200,15 @@ def _open_run(source: Source, run: Run) -> Iterator[RecordPlan]:
     output = run.output
     records = output / RECORDS
     names = list(source.names)
-    file_names = [*files_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
+    file_names = [*files_of_list(names), MAPS_FOLDER, SENSITIVE, DICOM, RECORDS, APPLIED_FILE]
     part = run.reading.part
-    with open_output(output, [run.source], run.dataset, run.arguments, file_names, part=part):
+    with open_output(output, [run.source], run.dataset, run.claim, file_names, part=part):
         plan = find_records(source, run, records, _names_of_part(source, run), run.replace_others)
         no_longer_there: list[str] = []
         if isinstance(source, PredictionFolder):
             no_longer_there = _cases_of_others(records, set(names))
         _check_files(run, plan.to_do, no_longer_there)
-        claim_output(output, run.dataset, run.arguments)
+        claim_output(output, run.dataset, run.claim)
         with locked(_list_lock(output)):
             remove_list(output)
         # which a run wrote, or open_output would have refused it
@@ -224,7 +224,7 @@ def _open_run(source: Source, run: Run) -> Iterator[RecordPlan]:
 def _check_files(run: Run, to_do: Collection[str], no_longer_there: Iterable[str]) -> None:
     """UserError, before any work, where files of others would be replaced or removed.
 
-    So it is where a record would be written over a file that is none.
+    So it is where a record would be written over a file that is no record.
     """
     check_records(run.output / RECORDS, to_do)
     others: list[Path] = []

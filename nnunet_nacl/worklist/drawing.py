@@ -31,8 +31,8 @@ _LEAST_SIDE = 96  # pixels, so that letters, scale bar and its length do not lie
 
 def draw_slice(
     image: np.ndarray,
-    labels: np.ndarray,
-    structures: Labels,
+    label_map: np.ndarray,
+    labels: Labels,
     grid: Grid,
     edges: Sequence[str],
     mark: tuple[int, int],
@@ -44,19 +44,19 @@ def draw_slice(
 
     Args:
         image: (rows, columns) image; the grey window runs from its 1st to its 99th percentile.
-        labels: (rows, columns) label map.
-        structures: What the labels are, in the order of the colours; later ones lie on top.
+        label_map: (rows, columns) label map.
+        labels: What the labels are, in the order of the colours; later ones lie on top.
         grid: From voxels to pixels.
         edges: Letters at the left, right, upper and lower edge; none where they are unknown.
         mark: Row and column of a voxel to draw a ring around.
     """
-    enlarged_labels = grid.enlarge(labels)
+    enlarged_labels = grid.enlarge(label_map)
     grey = _reduce_grey_levels(grey_picture(image, grid))
-    inside, rims = paint_structures(enlarged_labels, structures, 2)
+    inside, rims = paint_structures(enlarged_labels, labels, 2)
     picture = Image.fromarray(_overlay_colors(grey, inside, rims))
     draw = ImageDraw.Draw(picture)
-    if len(structures.foreground) > len(STRUCTURE_COLORS):
-        _write_numbers(draw, enlarged_labels, structures)
+    if len(labels.foreground) > len(STRUCTURE_COLORS):
+        _write_numbers(draw, enlarged_labels, labels)
     _draw_ring(draw, grid, mark)
     picture = _widen_thin_picture(picture)
     draw = ImageDraw.Draw(picture)
@@ -99,10 +99,10 @@ def _overlay_colors(grey: np.ndarray, inside: np.ndarray, rims: np.ndarray) -> n
     return canvas.astype(np.uint8)
 
 
-def _write_numbers(draw: ImageDraw.ImageDraw, labels: np.ndarray, structures: Labels) -> None:
+def _write_numbers(draw: ImageDraw.ImageDraw, label_map: np.ndarray, labels: Labels) -> None:
     """The number of each structure, from 1, where it is deepest."""
-    for number, channel in enumerate(structures.foreground, 1):
-        mask = structures.mask(labels, channel)
+    for number, channel in enumerate(labels.foreground, 1):
+        mask = labels.mask(label_map, channel)
         if not mask.any():
             continue
         depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
@@ -189,25 +189,25 @@ def _draw_ring(draw: ImageDraw.ImageDraw, grid: Grid, mark: tuple[int, int]) -> 
 
 
 def paint_structures(
-    labels: np.ndarray, structures: Labels, width: int
+    label_map: np.ndarray, labels: Labels, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Number of the colour of each pixel within the structures, and on their rims.
 
     Args:
-        labels: (rows, columns) label map, or (R, rows, columns) masks of regions.
-        structures: What the labels are; later ones lie on top.
+        label_map: (rows, columns) label map, or (R, rows, columns) masks of regions.
+        labels: What the labels are; later ones lie on top.
         width: Pixels of a rim. There is none along the edge of the picture, where the structure
             only goes on.
 
     Returns:
         Two (rows, columns) uint8 arrays; colours count from 1, and 0 is none.
     """
-    if labels.ndim == 2 and not structures.regions:
-        return _paint_classes(labels, structures, width)
-    inside = np.zeros(labels.shape[-2:], np.uint8)
-    rims = np.zeros(labels.shape[-2:], np.uint8)
-    for channel, color in zip(structures.foreground, _structure_colors()):
-        mask = labels[channel] if labels.ndim == 3 else structures.mask(labels, channel)
+    if label_map.ndim == 2 and not labels.regions:
+        return _paint_classes(label_map, labels, width)
+    inside = np.zeros(label_map.shape[-2:], np.uint8)
+    rims = np.zeros(label_map.shape[-2:], np.uint8)
+    for channel, color in zip(labels.foreground, _structure_colors()):
+        mask = label_map[channel] if label_map.ndim == 3 else labels.mask(label_map, channel)
         if not mask.any():
             continue
         core = mask
@@ -219,17 +219,17 @@ def paint_structures(
 
 
 def _paint_classes(
-    labels: np.ndarray, structures: Labels, width: int
+    label_map: np.ndarray, labels: Labels, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same of a label map of classes, which do not overlap: all at once, however many."""
-    highest_label = max(labels.max(initial=0), max(structures.all_values))
+    highest_label = max(label_map.max(initial=0), max(labels.all_values))
     color_of_label = np.zeros(1 + highest_label, np.uint8)
-    for channel, color in zip(structures.foreground, _structure_colors()):
-        color_of_label[structures.values[channel]] = color
-    inside = color_of_label[labels]
-    core = np.ones(labels.shape, bool)  # whether all pixels beside one have its label
-    same_in_column = labels[1:] == labels[:-1]
-    same_in_row = labels[:, 1:] == labels[:, :-1]
+    for channel, color in zip(labels.foreground, _structure_colors()):
+        color_of_label[labels.values[channel]] = color
+    inside = color_of_label[label_map]
+    core = np.ones(label_map.shape, bool)  # whether all pixels beside one have its label
+    same_in_column = label_map[1:] == label_map[:-1]
+    same_in_row = label_map[:, 1:] == label_map[:, :-1]
     core[1:] &= same_in_column
     core[:-1] &= same_in_column
     core[:, 1:] &= same_in_row

@@ -69,7 +69,7 @@ def judge_scan(record: CaseRecord, calibrator: Calibrator, aims: Aims) -> Judged
     return JudgedScan(structures, reasons[record.name], unlike_p, unlike)
 
 
-def structures_to_look_at(reasons: Mapping[str, Reason], structures: pd.DataFrame) -> list[str]:
+def structures_by_need(reasons: Mapping[str, Reason], structures: pd.DataFrame) -> list[str]:
     """Names of all structures of a scan, those first that need a look most.
 
     These are those that its reasons name, from the strongest reason on, then the others by their
@@ -85,7 +85,7 @@ def may_be_in_pieces(
 ) -> np.ndarray:
     """Of each row whether several components of a structure are no surprise.
 
-    They are none where the map says so, or where they are findings.
+    They are no surprise where the map says so, or where they are findings.
     """
     with_findings = set[tuple[str, str]]()
     for record in records:
@@ -93,7 +93,7 @@ def may_be_in_pieces(
             with_findings.add((record.name, structure.name))
     case_and_name = zip(structures.index, structures["name"])
     are_findings = np.array([pair in with_findings for pair in case_and_name], bool)
-    return are_findings | structures.key.isin(calibrator.quality.fragmented).to_numpy()
+    return are_findings | structures.key.isin(calibrator.quality.may_be_in_pieces).to_numpy()
 
 
 def completed(

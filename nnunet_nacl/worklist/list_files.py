@@ -14,7 +14,7 @@ from nnunet_nacl.utilities.files import is_ours
 
 DOCUMENT = "prediction.json"
 PAGE = "index.html"
-PAGES = "review"
+PAGES_FOLDER = "review"
 """Folder of the scans' pages, and of what is made for an editor."""
 
 REVIEW = "review.csv"
@@ -28,7 +28,7 @@ MEMBER = "volume "
 
 def page_of(case: str) -> str:
     """File name of the page of a scan."""
-    return f"{PAGES}/{case}.html"
+    return f"{PAGES_FOLDER}/{case}.html"
 
 
 def files_of_list(cases: Iterable[str]) -> list[str]:
@@ -41,7 +41,7 @@ def remove_list(output: Path) -> None:
 
     Files of others stay.
     """
-    cases = [path.stem for path in (output / PAGES).glob("*.html")]
+    cases = [path.stem for path in (output / PAGES_FOLDER).glob("*.html")]
     for name in (OUTCOME, OUTCOME_PAGE, *files_of_list(cases)):
         if is_ours(output / name):
             (output / name).unlink(missing_ok=True)
@@ -167,7 +167,7 @@ def csv_texts(
     rows = _scan_rows(scans)
     texts = {
         REVIEW: _csv_text(_with_failed_cases(rows, problems)),
-        STRUCTURES: _csv_text(structure_columns(structures)),
+        STRUCTURES: _csv_text(structures_table(structures)),
         SCANS: _csv_text(_file_columns(rows, SCAN_COLUMNS)),
     }
     findings = {case: records[case].findings for case in rows.case}
@@ -194,7 +194,7 @@ def _with_failed_cases(scans: pd.DataFrame, problems: Mapping[str, str]) -> pd.D
     return pd.concat([done, failed])
 
 
-def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
+def structures_table(structures: pd.DataFrame) -> pd.DataFrame:
     """structures.csv, of completed structures; the names of volumes say their unit.
 
     Volumes of single networks have columns only where there are several networks.

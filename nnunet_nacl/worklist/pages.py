@@ -1,4 +1,4 @@
-"""Writes the pages of a review list: index.html with all scans, and a page for each scan."""
+"""Writes a review list: its tables, index.html and a page for each scan."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nnunet_nacl.worklist.pictures import PlaceOnPage
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, volumes_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
 
-LARGEST_PICTURES = 8_500_000
+LARGEST_PICTURES_OF_LIST = 8_500_000
 """Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10
 MB."""
 
@@ -114,13 +114,14 @@ def _structure_of_place(listed: ReviewList, case: str) -> str | None:
     It is the one that needs a look most; None where there is no picture.
     """
     drawn = listed.records[case].places
-    return next((name for name in listed.structures_to_look_at(case) if name in drawn), None)
+    return next((name for name in listed.structures_by_need(case) if name in drawn), None)
 
 
 def review_page(listed: ReviewList) -> str:
     """The page of a list.
 
-    Scans have pictures from the first ranks on, until these take ``LARGEST_PICTURES`` characters.
+    Scans have pictures from the first ranks on, until these take ``LARGEST_PICTURES_OF_LIST``
+    characters.
     """
     rows = []
     n_characters = 0
@@ -139,7 +140,7 @@ def review_page(listed: ReviewList) -> str:
             texts = (picture.slice_name, f"at {structure}")
             place = ", ".join(text for text in texts if text)
             n_characters += len(picture.png)
-            if n_characters > LARGEST_PICTURES:
+            if n_characters > LARGEST_PICTURES_OF_LIST:
                 picture = None
         rows.append(_Row(rank, scan, structures, more, place, picture))
     return _render(

@@ -13,7 +13,7 @@ import numpy as np
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.record import CaseRecord, PlacePicture
-from nnunet_nacl.cases.views import Views
+from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.preprocessing import for_pictures
@@ -22,7 +22,7 @@ from nnunet_nacl.worklist.drawing import draw_slice, encode_picture
 from nnunet_nacl.worklist.slice_stack import draw_slice_stack
 from nnunet_nacl.worklist.slices import View
 
-LARGEST_PICTURES = 1_350_000
+LARGEST_PICTURES_OF_PAGE = 1_350_000
 """Characters of a scan's pictures: with text, style and script the page stays below 1.5 MB."""
 
 MOST_PLACES = 4
@@ -63,7 +63,7 @@ class PlaceOnPage(NamedTuple):
 def draw_scan(
     record: CaseRecord,
     case: Case,
-    views: Views,
+    uncertainty: VoxelUncertainty,
     places: Mapping[str, tuple[int, ...]],
     dataset: Dataset,
     *,
@@ -77,7 +77,7 @@ def draw_scan(
     Args:
         record: Of the scan.
         case: The scan. An image that was not read is looked for where nnU-Net's files say.
-        views: Where the network is uncertain.
+        uncertainty: Where the network is uncertain.
         places: By structure its least certain voxel, those first that need a look most.
         dataset: Reader and plans of the data set.
         with_page: Draw the pictures of the page.
@@ -98,7 +98,7 @@ def draw_scan(
             if min(np.delete(image.shape, other)) > 1:
                 for name, place in places.items():
                     planes[name].append(_draw_plane(case, image, place, other))
-        pictures = _draw_page(case, views, image, places, planes)
+        pictures = _draw_page(case, uncertainty, image, places, planes)
     pictures_of_list = {}
     for name, (first_plane, *_) in planes.items():
         pictures_of_list[name] = PlacePicture(first_plane.name, first_plane.png, first_plane.size)
@@ -145,15 +145,20 @@ def _draw_plane(case: Case, image: np.ndarray, place: tuple[int, ...], axis: int
 
 def _draw_page(
     case: Case,
-    views: Views,
+    uncertainty: VoxelUncertainty,
     image: np.ndarray,
     places: Mapping[str, tuple[int, ...]],
     planes: Mapping[str, list[_Plane]],
 ) -> bytes:
-    """The pictures of the page as JSON; with one place it shows ``LARGEST_PICTURES`` at most."""
+    """The pictures of the page as JSON.
+
+    With one place it shows ``LARGEST_PICTURES_OF_PAGE`` characters at most.
+    """
     sizes_of_planes = [sum(len(plane.png) for plane in drawn) for drawn in planes.values()]
-    most_characters = LARGEST_PICTURES - max(sizes_of_planes)
-    stack, rings = draw_slice_stack(case, views, image, list(places.values()), most_characters)
+    most_characters = LARGEST_PICTURES_OF_PAGE - max(sizes_of_planes)
+    stack, rings = draw_slice_stack(
+        case, uncertainty, image, list(places.values()), most_characters
+    )
     axis = slicing_axis(case.geometry.spacing_mm)
     places_on_page = {}
     for (name, place), ring in zip(places.items(), rings):

@@ -157,7 +157,7 @@ def predict_scans(
             writing=writing,
             reading=reading,
             source=scans,
-            arguments=(PREDICT_ARGUMENTS, _describe_part(scans, reading)),
+            claim=_make_claim(scans, reading),
             document=_describe_prediction(source, calibrator, scans),
             notes=_notes_on_prediction(source, calibrator),
         )
@@ -166,20 +166,24 @@ def predict_scans(
         return deliver(source, run, title="predicting")
 
 
-def _describe_part(folder: Path, reading: ScanSettings) -> dict[str, Any]:
-    """What tells a run's output from that of others; UserError where there is no such part."""
+def _make_claim(folder: Path, reading: ScanSettings) -> tuple[str, dict[str, Any]]:
+    """Name and content of the file that tells a run's output from that of others.
+
+    UserError where there is no such part.
+    """
     num_parts = reading.num_parts
     part = reading.part
     if not 0 <= part < num_parts:
         raise UserError(
             f"[[part]] must be from 0 to {num_parts - 1} for [[num_parts={num_parts}]], got {part}."
         )
-    return {
+    content = {
         "list_of_lists_or_source_folder": str(folder.resolve()),
         "generated_by": "nnunet_nacl predict",
         "num_parts": num_parts,
         "part_id": part,
     }
+    return PREDICT_ARGUMENTS, content
 
 
 def _describe_prediction(source: Images, calibrator: Calibrator, folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.measure import measure
-from nnunet_nacl.cases.views import Views
+from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.nnunet.predicted import Network, on_present_device, predicted_case
 from nnunet_nacl.nnunet.preprocessing import preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -24,7 +24,7 @@ from nnunet_nacl.nnunet.trust import trusting
 from nnunet_nacl.settings import BadSpec, ListSettings, NetworkSettings, settings_of
 from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.worklist.aims import read_aims
-from nnunet_nacl.worklist.judgement import judge_scan, structures_to_look_at
+from nnunet_nacl.worklist.judgement import judge_scan, structures_by_need
 
 
 class UnknownStructureError(KeyError):
@@ -221,12 +221,12 @@ class Predictor:
 
     def _answer(self, case: Case, *, with_probabilities: bool) -> Answer:
         """What is known of a case that was predicted."""
-        views = Views.of(case, ())
+        uncertainty = VoxelUncertainty.of(case, ())
         calibration = self._calibrator.log_odds_map
-        record = measure(case, calibration, views, findings=self._aims.findings)
+        record = measure(case, calibration, uncertainty, findings=self._aims.findings)
         judged = judge_scan(record, self._calibrator, self._aims)
-        names = structures_to_look_at(judged.reasons, judged.structures)
-        places = views.least_certain_places(case, names, calibration)
+        names = structures_by_need(judged.reasons, judged.structures)
+        places = uncertainty.least_certain_places(case, names, calibration)
         probabilities = None
         if with_probabilities:
             whole = case.probabilities.whole(calibration)

@@ -18,7 +18,7 @@ from nnunet_nacl.estimators.flags import Flags
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement
 (Zijdenbos et al., IEEE TMI 13, 1994)."""
-LIKELY = 0.5
+PROBABLY_PRESENT = 0.5
 """From this probability on a structure is taken to be in a scan."""
 
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
@@ -126,7 +126,7 @@ def _find_kinds(
     limit = flags.threshold if flags is not None and flags.threshold is not None else -math.inf
     is_missing = structures.pieces == 0
     is_low = structures.score <= limit  # NaN is not low
-    is_improbable = structures.present < LIKELY
+    is_improbable = structures.present < PROBABLY_PRESENT
     is_empty_scan = is_missing.groupby(level=0).transform("all")
     is_presence_unknown = structures.present.isna().groupby(level=0).transform("any")
     nothing_segmented = is_empty_scan & is_presence_unknown
@@ -260,5 +260,5 @@ def _present_text(p: float) -> str:
     """What is known of the presence of a structure that was not segmented."""
     if math.isnan(p):
         return ""
-    how_likely = "probably" if p >= LIKELY else "perhaps"
+    how_likely = "probably" if p >= PROBABLY_PRESENT else "perhaps"
     return f", {how_likely} present ({p:.2f})"

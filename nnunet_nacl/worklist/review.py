@@ -119,7 +119,7 @@ def review_folder(
         aims=aims,
         writing=writing,
         source=folder.folder,
-        arguments=("review_args.json", made_by | {"predictions": place}),
+        claim=("review_args.json", made_by | {"predictions": place}),
         document=_describe_predictions(folder, calibrator),
         notes=calibrator.notes,
         applied=_applied_map(folder.folder, calibrator),

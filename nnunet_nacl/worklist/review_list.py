@@ -19,7 +19,7 @@ from nnunet_nacl.worklist.judgement import (
     OF_SCAN,
     completed,
     may_be_in_pieces,
-    structures_to_look_at,
+    structures_by_need,
 )
 from nnunet_nacl.worklist.reasons import find_reasons, oddities_of_image, worst_first
 from nnunet_nacl.worklist.run import Run
@@ -78,9 +78,9 @@ class ReviewList:
             return list(reasons)
         return [text for text, reason in reasons.items() if self._kinds[reason.kind] < n_scans]
 
-    def structures_to_look_at(self, case: str) -> list[str]:
+    def structures_by_need(self, case: str) -> list[str]:
         """Names of all structures of a scan, those first that need a look most."""
-        return structures_to_look_at(self.scans.reasons[case], self.structures.loc[[case]])
+        return structures_by_need(self.scans.reasons[case], self.structures.loc[[case]])
 
     @property
     def summary(self) -> str:

@@ -17,7 +17,7 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import OwnedFiles, files_of_case
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
-from nnunet_nacl.cases.views import FRACTIONAL, Views, names_of_images, plain_name
+from nnunet_nacl.cases.views import FRACTIONAL, VoxelUncertainty, names_of_images, plain_name
 from nnunet_nacl.dicom.output import DicomMaker, Reported
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.nnunet.dataset import Dataset
@@ -27,8 +27,8 @@ from nnunet_nacl.settings import Output, ScanSettings
 from nnunet_nacl.utilities.files import to_json_text
 from nnunet_nacl.utilities.json_files import encode
 from nnunet_nacl.worklist.aims import Aims
-from nnunet_nacl.worklist.judgement import JudgedScan, judge_scan, structures_to_look_at
-from nnunet_nacl.worklist.list_files import structure_columns
+from nnunet_nacl.worklist.judgement import JudgedScan, judge_scan, structures_by_need
+from nnunet_nacl.worklist.list_files import structures_table
 from nnunet_nacl.worklist.pictures import MOST_PLACES, draw_scan
 
 
@@ -42,12 +42,13 @@ class Run(Work):
             the calibrator and the settings of the output.
         dataset: Its labels, writer and plans.
         calibrator: The map, and what it has learned.
-        aims: Of the list.
+        aims: What flags scans, which images and sensitive labels are written, and the findings.
         dicom: Writes DICOM objects; None for images of other formats.
-        writing: How the work is done.
-        reading: In how many parts, and in which of them.
+        writing: The output folder, whether what is in it is done anew, and whether a progress bar
+            is shown.
+        reading: How scans are read, with how many processes, and which part of them this run does.
         source: Folder that the cases come from, which the output must not lie in.
-        arguments: Name and content of the file that tells whose the output folder is.
+        claim: Name and content of the file that tells whose the output folder is.
         document: What prediction.json says of cases, networks, map and settings.
         notes: What whoever uses the list must know.
         applied: What calibration_applied.json says; empty writes none.
@@ -66,7 +67,7 @@ class Run(Work):
     writing: Output
     reading: ScanSettings = ScanSettings()
     source: Path = Path()
-    arguments: tuple[str, Mapping[str, Any]] = ("", {})
+    claim: tuple[str, Mapping[str, Any]] = ("", {})
     document: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     applied: Mapping[str, Any] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class Run(Work):
         return [codes, encode(self.aims.flags), self.aims.wanted.unlike, digest]
 
     def make_record(self, case: Case) -> CaseRecord:
-        """The record of a case, once all its files are written.
+        """Measure a case, write all its files, and give its record; runs in an exporter.
 
         Raises:
             UserError: A file cannot be written.
@@ -126,25 +127,27 @@ class Run(Work):
         limits: Sequence[float] = ()
         if self.aims.sensitive is not None:
             limits = self.aims.sensitive.limits(list(case.labels.structures.values()))
-        views = Views.of(case, self.aims.maps, limits)
-        record = measure(case, self.calibration, views, findings=self.aims.findings)
+        uncertainty = VoxelUncertainty.of(case, self.aims.maps, limits)
+        record = measure(case, self.calibration, uncertainty, findings=self.aims.findings)
         judged = judge_scan(record, self.calibrator, self.aims)
-        names = structures_to_look_at(judged.reasons, judged.structures)[:MOST_PLACES]
-        places = views.least_certain_places(case, names, self.calibration)
-        record = draw_scan(record, case, views, places, self.dataset, with_page=self._draws_pages)
+        names = structures_by_need(judged.reasons, judged.structures)[:MOST_PLACES]
+        places = uncertainty.least_certain_places(case, names, self.calibration)
+        record = draw_scan(
+            record, case, uncertainty, places, self.dataset, with_page=self._draws_pages
+        )
         files = self.files_of(case.name)
         write_case(
             self.dataset,
             case,
             files,
-            maps=views.images,
-            sensitive=self._sensitive_labels(case, views.sensitive),
+            maps=uncertainty.images,
+            sensitive=self._sensitive_labels(case, uncertainty.sensitive),
             probabilities=self._saved_probabilities(case),
         )
         if self.dicom is not None:
             report = self._report(judged)
             is_fractional = FRACTIONAL in self.aims.maps
-            self.dicom.write(case, report, case.images, files, views.images, is_fractional)
+            self.dicom.write(case, report, case.images, files, uncertainty.images, is_fractional)
         return replace(record, files=files.written)
 
     def files_of(self, case: str) -> OwnedFiles:
@@ -163,12 +166,12 @@ class Run(Work):
 
     def _report(self, judged: JudgedScan) -> Reported:
         """What a DICOM report says of a scan, none of which depends on others."""
-        columns = structure_columns(judged.structures)
+        rows = structures_table(judged.structures)
         if self.calibrator.quality.learned is None:  # then no Dice is reported
-            columns = columns.loc[:, ~columns.columns.str.contains("dice")]
+            rows = rows.loc[:, ~rows.columns.str.contains("dice")]
         is_known = not math.isnan(judged.unlike_p)
         return Reported(
-            structures=columns.to_dict("records"),
+            structures=rows.to_dict("records"),
             is_flagged=bool(judged.reasons),
             reasons=list(judged.reasons),
             is_supported=not judged.unlike if is_known else None,

@@ -12,7 +12,7 @@ from PIL import Image
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.probabilities import Box
-from nnunet_nacl.cases.views import Views
+from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.metrics.grid import bounding_box
 from nnunet_nacl.worklist.drawing import COLORS, encode_picture, grey_picture, paint_structures
 from nnunet_nacl.worklist.slices import Grid, View
@@ -79,7 +79,7 @@ class _Layers(NamedTuple):
 
 def draw_slice_stack(
     case: Case,
-    views: Views,
+    voxel_uncertainty: VoxelUncertainty,
     image: np.ndarray,
     places: Sequence[tuple[int, ...]],
     most_characters: int,
@@ -91,7 +91,7 @@ def draw_slice_stack(
 
     Args:
         case: The scan.
-        views: Its uncertainty and sensitive labels.
+        voxel_uncertainty: Its uncertainty and sensitive labels.
         image: (*spatial) first channel.
         places: Indices of the least certain voxels.
         most_characters: That all pictures may take; to this end the quality of the grey pictures is
@@ -101,7 +101,7 @@ def draw_slice_stack(
         The slices, and where each place is in its slice: shares of the width and of the height.
     """
     axis = slicing_axis(case.geometry.spacing_mm)
-    box = _find_box(case, views.sensitive, places)
+    box = _find_box(case, voxel_uncertainty.sensitive, places)
     view = _view_box(case, box, axis)
     grid_of_voxels = replace(view.grid, long_side=(1, _LONG_SIDE))
     with_places = {place[axis] for place in places}
@@ -112,8 +112,8 @@ def draw_slice_stack(
     layers = []
     for slice_view, slice_values in zip(shown, values):
         grey = Image.fromarray(grey_picture(slice_values, grid_of_voxels, window))
-        outlines = _draw_outlines(case, views.sensitive, slice_view)
-        uncertainty = _draw_uncertainty(slice_view(views.uncertainty), grid_of_voxels)
+        outlines = _draw_outlines(case, voxel_uncertainty.sensitive, slice_view)
+        uncertainty = _draw_uncertainty(slice_view(voxel_uncertainty.uncertainty), grid_of_voxels)
         layers.append(_Layers(slice_view.index + 1, grey, outlines, uncertainty))
     height, width = view.grid.pixels
     stack: SliceStack = {
@@ -189,15 +189,15 @@ def _find_grey_window(slices: Sequence[np.ndarray]) -> list[float]:
 
 def _draw_outlines(case: Case, sensitive: np.ndarray | None, view: View) -> str:
     """PNG with the outlines of the structures, and dotted ones of sensitive labels."""
-    labels = view.grid.enlarge(view(case.segmentation))
-    _, rims = paint_structures(labels, case.labels, 1)
+    label_map = view.grid.enlarge(view(case.segmentation))
+    _, rims = paint_structures(label_map, case.labels, 1)
     if sensitive is not None:
         if case.labels.regions:
             masks = [view.grid.enlarge(view(mask)) for mask in sensitive]
             _, wider_rims = paint_structures(np.stack(masks), case.labels, 1)
         else:
-            wider_labels = view.grid.enlarge(view(sensitive))
-            _, wider_rims = paint_structures(wider_labels, case.labels, 1)
+            wider_label_map = view.grid.enlarge(view(sensitive))
+            _, wider_rims = paint_structures(wider_label_map, case.labels, 1)
         is_dot = np.indices(rims.shape).sum(axis=0) % 4 < 2
         np.copyto(rims, wider_rims, where=(rims == 0) & is_dot)
     # few colours take few bits a pixel

@@ -24,7 +24,7 @@ from nnunet_nacl.nnunet.folders import list_folder
 from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.files import check_ours, replacing, write_atomically
 from nnunet_nacl.worklist.csv_tables import read_csv, rows_by_column
-from nnunet_nacl.worklist.list_files import PAGES
+from nnunet_nacl.worklist.list_files import PAGES_FOLDER
 
 MAPPING = "mapping.csv"
 TO_EDIT = "to_edit"
@@ -51,7 +51,7 @@ def check_images(images: Iterable[Path], output: Path) -> None:
         UserError: The extension cannot read an image, or tell two of them apart, or a mapping lies
             in the output folder that no run wrote.
     """
-    check_ours([output / PAGES / MAPPING])
+    check_ours([output / PAGES_FOLDER / MAPPING])
     image_of_name: dict[str, str] = {}
     for image in map(os.path.abspath, images):
         ending = next(filter(image.endswith, _ENDINGS), "")
@@ -83,7 +83,7 @@ def write_mapping(output: Path, images: Mapping[str, Path], ending: str) -> list
     Returns:
         Cases whose copy lay in the folder already: it may have been edited, and is left alone.
     """
-    folder = output / PAGES
+    folder = output / PAGES_FOLDER
     kept = []
     text = io.StringIO()
     # no apostrophes before what looks like a formula: these are paths

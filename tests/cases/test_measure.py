@@ -17,7 +17,7 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import CaseProbabilities
 from nnunet_nacl.cases.record import CaseRecord, scores
-from nnunet_nacl.cases.views import PROBABILITIES, Views
+from nnunet_nacl.cases.views import PROBABILITIES, VoxelUncertainty
 from nnunet_nacl.estimators.log_odds_map import map_from_tables
 from nnunet_nacl.estimators.recall import THRESHOLDS, sensitive_labels
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
@@ -280,13 +280,19 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
         offsets = np.full((1, num_structures), 0.2)
         calibration = map_from_tables(slopes, offsets, regions)
 
-    def measure_in_blocks(block_bytes: int, num_blocks: int) -> tuple[Views, dict, CaseRecord]:
+    def measure_in_blocks(
+        block_bytes: int, num_blocks: int
+    ) -> tuple[VoxelUncertainty, dict, CaseRecord]:
         source = Blocks(probs, regions, block_bytes)
         assert len(list(source.boxes(CROP))) == num_blocks
-        views = Views.of(case, MAPS, [float(THRESHOLDS[130])] * num_structures)
+        uncertainty = VoxelUncertainty.of(case, MAPS, [float(THRESHOLDS[130])] * num_structures)
         in_blocks = replace(case, probabilities=source)
-        record = measure(in_blocks, calibration, views, findings=case.labels.foreground)
-        return views, views.least_certain_places(in_blocks, ["b/c", "d"], calibration), record
+        record = measure(in_blocks, calibration, uncertainty, findings=case.labels.foreground)
+        return (
+            uncertainty,
+            uncertainty.least_certain_places(in_blocks, ["b/c", "d"], calibration),
+            record,
+        )
 
     first, places, expected = measure_in_blocks(1 << 30, num_blocks=1)
     assert list(first.images)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
@@ -297,11 +303,14 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
     if calibrated:
         row = expected.structures.iloc[0]
         assert row.network_volume != pytest.approx(row.predicted_volume, rel=0.01)
-    for views, places_in_blocks, record in (measure_in_blocks(3000, 5), measure_in_blocks(1, 10)):
+    for uncertainty, places_in_blocks, record in (
+        measure_in_blocks(3000, 5),
+        measure_in_blocks(1, 10),
+    ):
         assert places_in_blocks == places
-        np.testing.assert_array_equal(views.sensitive, first.sensitive)
+        np.testing.assert_array_equal(uncertainty.sensitive, first.sensitive)
         for name, values in first.images.items():
-            np.testing.assert_allclose(views.images[name], values, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(uncertainty.images[name], values, rtol=1e-6, atol=1e-6)
         assert record.scan | {"unit": 0} == pytest.approx(expected.scan | {"unit": 0}, nan_ok=True)
         pd.testing.assert_frame_equal(record.structures, expected.structures, rtol=1e-6)
         for found, same in zip(record.findings, expected.findings):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.estimators.bad_limits import read_bad, share_of
+from nnunet_nacl.estimators.bad_limits import check_share, read_bad
 from nnunet_nacl.utilities.errors import UserError
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
@@ -61,6 +61,6 @@ def test_what_is_no_dice_of_a_structure_is_refused(given, count, message):
 @pytest.mark.parametrize("share", [1.0, math.nan])
 def test_a_share_lies_between_0_and_1_and_may_be_left_out(share):
     with pytest.raises(UserError, match=f"find is a share, above 0 and below 1, got {share:g}."):
-        share_of(share, "find")
-    assert share_of(None, "find") is None
-    assert share_of(0.5, "miss") == 0.5
+        check_share(share, "find")
+    assert check_share(None, "find") is None
+    assert check_share(0.5, "miss") == 0.5

@@ -18,17 +18,17 @@ from nnunet_nacl.utilities.errors import UserError
 DATA = SimpleNamespace(dataset_json={}, plans={}, file_ending=".nii.gz")
 
 
-ARGUMENTS = ("args.json", {"generated_by": "tests"})
+CLAIM = ("args.json", {"generated_by": "tests"})
 
 
 def opened(output, part):
-    return open_output(output, [], DATA, ARGUMENTS, ["maps"], part=part)
+    return open_output(output, [], DATA, CLAIM, ["maps"], part=part)
 
 
 def test_runs_share_a_folder_only_as_different_parts(tmp_path):
     output = tmp_path / "out"
     with opened(output, 0):
-        claim_output(output, DATA, ARGUMENTS)
+        claim_output(output, DATA, CLAIM)
         before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
         with (
             pytest.raises(UserError, match="another run is at work in .*out; wait .* part."),

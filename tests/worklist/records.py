@@ -78,7 +78,7 @@ def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(
     quality = SimpleNamespace(
         learned=learned,
         unit="ml",
-        fragmented=(),
+        may_be_in_pieces=(),
         profiles=None,
         differences=lambda record: record.differences,
         unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),

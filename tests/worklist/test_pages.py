@@ -52,7 +52,7 @@ def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path
         )
         for i in range(5)
     ]
-    monkeypatch.setattr(module, "LARGEST_PICTURES", 100_000)
+    monkeypatch.setattr(module, "LARGEST_PICTURES_OF_LIST", 100_000)
     write_list(list_of(records, pages="none", output=tmp_path))
     text = (tmp_path / "index.html").read_text()
     page = Page(text)
@@ -152,7 +152,7 @@ def test_list_page_and_ring_show_the_least_certain_place_of_the_structure_to_loo
         (of_all, SCANS[3], "posterior"),  # which was not segmented
         (of_one, "b", "anterior"),  # the same records, and only this structure counts
     ):
-        assert listed.structures_to_look_at(case)[0] == shown
+        assert listed.structures_by_need(case)[0] == shown
         rows = dict(re.findall(r'data-case="(.*?)"(.*?)</tr>', review_page(listed), re.S))
         channel = 1 + [*listed.structures.loc[case]["name"]].index(shown)
         probs = np.load(parent / "predictions" / f"{case}.npz")["probabilities"].astype(float)

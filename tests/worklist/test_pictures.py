@@ -20,7 +20,7 @@ from PIL import Image
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry, slicing_axis
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
-from nnunet_nacl.cases.views import Views
+from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.metrics.voxel_uncertainty import VarianceByBlock
 from nnunet_nacl.nnunet.preprocessing import for_pictures
 from nnunet_nacl.worklist.drawing import draw_slice
@@ -203,10 +203,10 @@ def test_the_page_of_a_picture_without_other_slices_speaks_of_none(tmp_path):
     image = for_pictures(np.random.default_rng(0).random(shape, np.float32))
     case = Case("flat", labels, Geometry((999.0, 1.0, 1.0)), segmentation)
     case = replace(case, image=image, images=(Path("flat_0000.nii.gz"),))
-    views = Views({}, np.ones(shape), VarianceByBlock(1, shape, (999.0, 1.0, 1.0)))
+    uncertainty = VoxelUncertainty({}, np.ones(shape), VarianceByBlock(1, shape, (999.0, 1.0, 1.0)))
     scan = record("flat", structure(0.6, name="1"))
     folder = SimpleNamespace(plans={})
-    drawn = draw_scan(scan, case, views, {"1": (0, 20, 30)}, folder, with_page=True)
+    drawn = draw_scan(scan, case, uncertainty, {"1": (0, 20, 30)}, folder, with_page=True)
     drawn.save(record_path(tmp_path / RECORDS, "flat"))
     page = Page(scan_page(list_of([drawn], output=tmp_path), "flat"))
     assert not page.faults
@@ -227,10 +227,12 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     image = for_pictures(rng.random(shape, np.float32))
     folder = SimpleNamespace(plans={})
     case = replace(case, image=image, images=(Path("noise_0000.nii.gz"),))
-    views = Views({}, rng.random(shape, np.float32), VarianceByBlock(9, shape, (1.0, 1.0, 1.0)))
+    uncertainty = VoxelUncertainty(
+        {}, rng.random(shape, np.float32), VarianceByBlock(9, shape, (1.0, 1.0, 1.0))
+    )
     places = {"1": index, "2": (7, 100, 300)}
     scan = record("noise", structure(0.6, name="1"), structure(0.5, name="2"))
-    drawn = draw_scan(scan, case, views, places, folder, with_page=True)
+    drawn = draw_scan(scan, case, uncertainty, places, folder, with_page=True)
     pictures = json.loads(drawn.pictures)
     assert 500_000 < len(drawn.pictures) < 1_500_000
     assert {name: number for name, (number, *_) in pictures["places"].items()} == {"1": 41, "2": 8}
@@ -239,5 +241,5 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     page = scan_page(list_of([drawn], output=tmp_path), "noise")
     assert 500_000 < len(page) < 1_500_000
     assert not Page(page).faults
-    alone = draw_scan(scan, case, views, places, folder, with_page=False)
+    alone = draw_scan(scan, case, uncertainty, places, folder, with_page=False)
     assert (alone.places, alone.pictures) == (drawn.places, b"")

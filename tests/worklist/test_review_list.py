@@ -84,7 +84,7 @@ def test_a_scan_has_the_same_reasons_in_a_list_of_many_as_row_by_row():
     probabilities = np.array([NAN, 0.2, 0.4, 0.5, 0.9])
     known = calibrator(dice=(0.1, 0.9))
     known.presence.present_probability = lambda key, rows: rng.choice(probabilities, len(rows))
-    known.quality.fragmented = ("3",)
+    known.quality.may_be_in_pieces = ("3",)
     records = []
     for i in range(200):
         found = (StructureFindings("s1", ()),) if rng.random() < 0.5 else ()
@@ -226,8 +226,8 @@ def test_the_flagged_and_the_ten_next_have_a_page(pages, cases):
 def test_structures_that_reasons_name_come_before_those_with_lower_scores():
     rows = structure(0.6), structure(0.9, members_dice=0.3), structure(0.5)
     alone = list_of([record("a", *rows), record("b", *rows[::2])])
-    assert alone.structures_to_look_at("a") == ["s1", "s2", "s0"]
-    assert alone.structures_to_look_at("b") == ["s1", "s0"]  # no reason: by the score
+    assert alone.structures_by_need("a") == ["s1", "s2", "s0"]
+    assert alone.structures_by_need("b") == ["s1", "s0"]  # no reason: by the score
     empty = [structure(math.nan, pieces=0, largest=share) for share in (0.1, 0.3)]
-    nothing = list_of([record("c", *empty)]).structures_to_look_at("c")
+    nothing = list_of([record("c", *empty)]).structures_by_need("c")
     assert nothing[0] == "s1", "the network was nearest to predicting it"

@@ -19,7 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.estimators.intervals import coverage
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.utilities.json_files import decode, read_dict
-from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES
+from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES_FOLDER
 from nnunet_nacl.worklist.outcome.corrections import Correction, Corrections, read_corrections
 from nnunet_nacl.worklist.outcome.document import (
     FLAGGED,
@@ -68,12 +68,12 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     listed = _read_list(output)
     groups = _group_scans(listed)
     folder = PredictionFolder.open(output, need_reference=False)
-    images = cases_of_images(output / PAGES, groups, folder.dataset.file_ending)
+    images = cases_of_images(output / PAGES_FOLDER, groups, folder.dataset.file_ending)
     mark_of_case = read_marks(marks, groups, images, listed.get("run"))
     corrections = Corrections()
     if corrected is not None:
         files = corrected_files(corrected, groups, images, folder.dataset.file_ending)
-        is_folder_of_copies = corrected.resolve() == (output / PAGES / TO_EDIT).resolve()
+        is_folder_of_copies = corrected.resolve() == (output / PAGES_FOLDER / TO_EDIT).resolve()
         corrections = read_corrections(folder, files, without_unchanged=is_folder_of_copies)
 
     cases = []
