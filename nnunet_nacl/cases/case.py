@@ -320,7 +320,7 @@ class Case:
         """Voxel spacing in the order of the axes."""
         return self.geometry.spacing_mm
 
-    def read_truth(self, settings: EvaluationSettings) -> Truth | None:
+    def prepare_truth(self, settings: EvaluationSettings) -> Truth | None:
         """The truth and the masks around it, with the settings' radii; None where there is none."""
         if self.truth is None:
             return None

@@ -22,6 +22,7 @@ from nnunet_nacl.cases.findings import (
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.record import CaseRecord, ScanValues
 from nnunet_nacl.cases.sample import MASK_BITS, Sample, class_type, draw_sample, pack
+from nnunet_nacl.cases.structure_values import MEMBER_VOLUME
 from nnunet_nacl.cases.sums import CaseSums
 from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.estimators.log_odds import is_label, probabilities
@@ -62,27 +63,27 @@ def measure(
         ValueError: The case has no probabilities, they are not probabilities, or there is nothing
             to sample.
     """
-    network = case.probabilities
-    truth = case.read_truth(settings)
+    probabilities = case.probabilities
+    truth = case.prepare_truth(settings)
     components = _components_of(case, truth, findings)
     sums = CaseSums(case, truth, settings.n_bins)
     # Outside the network's crop all is background, which adds nothing to sums over structures.
     # Beside a truth the whole image counts: calibration is that of all voxels.
     counted_box = None  # the whole image
     if truth is None:
-        counted_box = network.box
-    for where in network.boxes(counted_box):
-        probs, raw = network.under(calibration, where)
+        counted_box = probabilities.box
+    for where in probabilities.boxes(counted_box):
+        probs, raw = probabilities.under(calibration, where)
         sums.add(where, probs, raw)
-        for structure in components.finding_sums:
-            structure.add(where, probs)
+        for sums_of_findings in components.finding_sums:
+            sums_of_findings.add(where, probs)
         if uncertainty is not None:
             uncertainty.add(where, probs, raw, case.segmentation[where], case.labels)
     record = CaseRecord(
         case.name,
         _structure_table(case, truth, sums, components),
         _scan_values(case, truth, sums),
-        findings=tuple(structure.findings() for structure in components.finding_sums),
+        findings=tuple(sums_of_findings.findings() for sums_of_findings in components.finding_sums),
         differences=case.differences,
         profile=case.profile,
         files=case.files,
@@ -185,7 +186,7 @@ def _structure_table(
     )
     if case.disagreement:
         for network, voxels in zip(case.networks, case.disagreement.voxels):
-            table[f"volume {network}"] = voxels * voxel_size
+            table[f"{MEMBER_VOLUME}{network}"] = voxels * voxel_size
     table = table.astype(float)
     table.insert(0, "name", list(labels.structures.values()))
     return table

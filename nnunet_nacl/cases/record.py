@@ -21,7 +21,7 @@ from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.record_file import decode_header, is_replaceable_record, read_arrays
 from nnunet_nacl.cases.record_key import FileKey, Key
 from nnunet_nacl.cases.sample import Sample
-from nnunet_nacl.cases.structure_values import ALWAYS, COUNTS, SHARES, WITH_TRUTH
+from nnunet_nacl.cases.structure_values import ALWAYS, COUNTS, MEMBER_VOLUME, SHARES, WITH_TRUTH
 from nnunet_nacl.estimators.recall import THRESHOLDS
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
@@ -209,7 +209,7 @@ def _make_structures(table: _StructureTable) -> pd.DataFrame:
     It is checked before, since a small file can ask for a frame of a million columns.
     """
     columns = table["columns"]
-    of_networks = [name for name in columns if name.startswith("volume ")]
+    of_networks = [name for name in columns if name.startswith(MEMBER_VOLUME)]
     others = columns.keys() - of_networks
     if not others <= ALWAYS.union(WITH_TRUTH) or len(of_networks) > _MAX_NETWORKS:
         raise ValueError("its columns are not those of this version")
@@ -267,7 +267,7 @@ def _check_record(record: CaseRecord) -> None:
 
 def _check_columns(record: CaseRecord) -> None:
     """ValueError where a record has not the columns of one with, or without, a ground truth."""
-    columns = {name for name in record.structures if not name.startswith("volume ")}
+    columns = {name for name in record.structures if not name.startswith(MEMBER_VOLUME)}
     expected = {"name", *ALWAYS}
     expected_of_scan = set(_SCAN_ALWAYS)
     if record.bins:

@@ -78,6 +78,9 @@ STRUCTURE_VALUES = {
 """By column of :func:`nnunet_nacl.cases.record.table`. There is ``volume FOLD`` of each network,
 too."""
 
+MEMBER_VOLUME = "volume "
+"""Begins the column with the volumes that one network of several segmented; its name follows."""
+
 WITH_TRUTH = tuple(name for name, value in STRUCTURE_VALUES.items() if value.needs_truth)
 """Columns that need a ground truth."""
 ALWAYS = frozenset(STRUCTURE_VALUES.keys() - set(WITH_TRUTH))

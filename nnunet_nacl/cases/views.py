@@ -67,8 +67,10 @@ class VoxelUncertainty:
     Arrays are in the axis order of nnU-Net's reader.
 
     Attributes:
-        images: (*spatial) float32 uncertainty images by name.
-        uncertainty: (*spatial) 1 minus the confidence of each voxel; 0 outside nnU-Net's crop.
+        images: (*spatial) float32 uncertainty images by name; ``confidence`` is that of the label
+            that the segmentation has.
+        uncertainty: (*spatial) 1 minus the confidence of each voxel, whatever its label; 0 outside
+            nnU-Net's crop.
         limits: Of each structure, see :func:`~nnunet_nacl.estimators.recall.sensitive_labels`;
             empty for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None
@@ -135,7 +137,7 @@ class VoxelUncertainty:
             self.sensitive[box] = sensitive_labels(raw, delivered, self.limits, labels.regions)
         self.uncertainty[where] = 1 - confidence(probs, regions=labels.regions)
         self.variance.add(where, probs)
-        if "confidence" in self.images:
+        if "confidence" in self.images:  # of the label that is delivered
             self.images["confidence"][where] = label_confidence(
                 probs, delivered, regions=labels.regions
             )

@@ -62,24 +62,26 @@ class StructureEstimate:
         predicted: ArrayLike,
         true: ArrayLike,
         patients: Sequence[Hashable],
-        voxel: float | None = None,
+        voxel_volume: float | None = None,
     ) -> StructureEstimate:
         """Learn from held-out cases.
 
         Args:
-            predicted: (n,) predicted Dice, or volumes if ``voxel`` is given. A case is left out
-                where this or its true value is NaN.
+            predicted: (n,) predicted Dice, or volumes if ``voxel_volume`` is given. A case is left
+                out where this or its true value is NaN.
             true: (n,) true values.
             patients: To whom each case belongs.
-            voxel: Volume of a voxel; None: the values are Dice.
+            voxel_volume: Of a voxel; None: the values are Dice.
         """
         predicted_value = np.asarray(predicted, float)
         true_value = np.asarray(true, float)
         is_known = ~np.isnan(predicted_value + true_value)
         difference = (true_value - predicted_value)[is_known]
-        scale = _scale_of_errors(predicted_value[is_known], voxel)
+        scale = _scale_of_errors(predicted_value[is_known], voxel_volume)
         owners = pd.Series(list(patients), dtype=object)[is_known]
-        return cls(difference=difference / scale, patient=pd.factorize(owners)[0], voxel=voxel)
+        return cls(
+            difference=difference / scale, patient=pd.factorize(owners)[0], voxel=voxel_volume
+        )
 
     @property
     def n_patients(self) -> int:
@@ -142,11 +144,11 @@ class StructureEstimate:
         return prediction
 
 
-def _scale_of_errors(predicted: np.ndarray, voxel: float | None) -> np.ndarray:
+def _scale_of_errors(predicted: np.ndarray, voxel_volume: float | None) -> np.ndarray:
     """What errors are relative to: 1 for Dice, the predicted volume plus a voxel for volumes."""
-    if voxel is None:
+    if voxel_volume is None:
         return np.ones_like(predicted)
-    return np.maximum(predicted, 0) + voxel
+    return np.maximum(predicted, 0) + voxel_volume
 
 
 def _weighted_quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
@@ -209,7 +211,10 @@ class EstimateCheck:
 
 
 def check_estimate(
-    predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
+    predicted: ArrayLike,
+    true: ArrayLike,
+    patients: Sequence[Hashable],
+    voxel_volume: float | None = None,
 ) -> EstimateCheck:
     """Predict each case by what the cases of other patients teach.
 
@@ -234,7 +239,7 @@ def check_estimate(
 
     folds = assign_cross_fit_folds(list(cases.patient))
     prediction = predict_intervals_out_of_fold(
-        cases.predicted, true_value, cases.patient, folds, voxel
+        cases.predicted, true_value, cases.patient, folds, voxel_volume
     )
     predicted_value, low, high = prediction.T
     weight = 1 / cases.patient.map(cases.patient.value_counts()).to_numpy()
@@ -258,7 +263,7 @@ def predict_intervals_out_of_fold(
     true: ArrayLike,
     patients: Sequence[Hashable] | pd.Series,
     folds: Sequence[Hashable],
-    voxel: float | None = None,
+    voxel_volume: float | None = None,
 ) -> np.ndarray:
     """Each case by what the cases of the other folds teach.
 
@@ -267,7 +272,7 @@ def predict_intervals_out_of_fold(
         true: (n,) true values.
         patients: To whom each case belongs.
         folds: Fold of each case.
-        voxel: Volume of a voxel; None: the values are Dice.
+        voxel_volume: Of a voxel; None: the values are Dice.
 
     Returns:
         (n, 3) as of :meth:`StructureEstimate.predict`.
@@ -278,7 +283,7 @@ def predict_intervals_out_of_fold(
 
     def predict(others: np.ndarray, left_out: np.ndarray) -> np.ndarray:
         estimate = StructureEstimate.fit(
-            predicted_value[others], true_value[others], owner[others].tolist(), voxel
+            predicted_value[others], true_value[others], owner[others].tolist(), voxel_volume
         )
         return estimate.predict(predicted_value[left_out])
 

@@ -99,7 +99,7 @@ def learn(
         ignore_label: A structure may be where nobody annotated it: then scores know nothing of
             presence.
     """
-    voxel = float(table.voxel_volume.median())
+    voxel_volume = float(table.voxel_volume.median())
     dice: dict[str, StructureEstimate] = {}
     dice_checks: dict[str, EstimateCheck] = {}
     volume: dict[str, StructureEstimate] = {}
@@ -112,8 +112,12 @@ def learn(
         # Not by `folds`: a check deals its own among the cases whose values are known.
         dice_checks[key] = check_estimate(predicted_dice, rows.Dice, owners)
         predicted_volume = _predicted_where_present(rows, "predicted_volume")
-        volume[key] = StructureEstimate.fit(predicted_volume, rows.true_volume, owners, voxel)
-        volume_checks[key] = check_estimate(predicted_volume, rows.true_volume, owners, voxel)
+        volume[key] = StructureEstimate.fit(
+            predicted_volume, rows.true_volume, owners, voxel_volume
+        )
+        volume_checks[key] = check_estimate(
+            predicted_volume, rows.true_volume, owners, voxel_volume
+        )
 
     if ignore_label:
         present = pd.Series(math.nan, table.index)

@@ -11,9 +11,9 @@ import pandas as pd
 
 from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.record import CaseRecord, table
+from nnunet_nacl.cases.structure_values import MEMBER_VOLUME
 from nnunet_nacl.estimators.scan_scores import structure_score
 from nnunet_nacl.worklist.aims import Aims
-from nnunet_nacl.worklist.list_files import MEMBER
 from nnunet_nacl.worklist.reasons import Reason, find_reasons, oddities_of_image, worst_first
 
 OF_SCAN = ["entropy", "confidence", "mutual_information", "n_members", "unit"]
@@ -130,7 +130,7 @@ def completed(
 
 def _volumes_of_members(structures: pd.DataFrame) -> pd.DataFrame:
     """The volumes that each of several networks segmented; no column where there is one network."""
-    columns = [column for column in structures if column.startswith(MEMBER)]
+    columns = [column for column in structures if column.startswith(MEMBER_VOLUME)]
     if len(columns) < 2:
         columns = []
     return structures[columns].astype(float)

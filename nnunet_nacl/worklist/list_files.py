@@ -9,6 +9,7 @@ import pandas as pd
 
 from nnunet_nacl.cases.findings import FINDINGS, findings_table
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.structure_values import MEMBER_VOLUME
 from nnunet_nacl.utilities.csv_text import CsvColumn, to_csv_text
 from nnunet_nacl.utilities.files import is_ours
 
@@ -22,8 +23,6 @@ STRUCTURES = "structures.csv"
 SCANS = "scans.csv"
 OUTCOME = "outcome.json"
 OUTCOME_PAGE = "outcome.html"
-MEMBER = "volume "
-"""Begins the column with the volumes that one network of several segmented; its name follows."""
 
 
 def page_of(case: str) -> str:
@@ -143,7 +142,7 @@ STRUCTURE_COLUMNS = {
         "largest_piece", "0 to 1", "Share of the voxels that the largest piece holds."
     ),
     "max_probability": CsvColumn("max_probability", "0 to 1", "The largest anywhere in the image."),
-    MEMBER: CsvColumn(
+    MEMBER_VOLUME: CsvColumn(
         "{size}_{unit} {fold}", "{unit}", "Segmented by one fold; a column for each of several."
     ),
 }
@@ -200,8 +199,8 @@ def structures_table(structures: pd.DataFrame) -> pd.DataFrame:
     Volumes of single networks have columns only where there are several networks.
     """
     columns = dict(STRUCTURE_COLUMNS)
-    column_of_members = columns.pop(MEMBER)
-    members = [column for column in structures if column.startswith(MEMBER)]
+    column_of_members = columns.pop(MEMBER_VOLUME)
+    members = [column for column in structures if column.startswith(MEMBER_VOLUME)]
     if len(members) > 1:
         columns |= dict.fromkeys(members, column_of_members)
 
@@ -222,7 +221,7 @@ def _file_columns(
     """
     file_names = {}
     for column, csv_column in columns.items():
-        fold = column.removeprefix(MEMBER)
+        fold = column.removeprefix(MEMBER_VOLUME)
         file_names[column] = csv_column.name.format(fold=fold, **placeholders)
     return table[list(file_names)].rename(columns=file_names)
 

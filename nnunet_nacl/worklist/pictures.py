@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,26 +38,19 @@ class _Channel(NamedTuple):
     file: Path
 
 
-class _Plane(NamedTuple):
-    """A slice through the least certain place: its name, PNG in base64, and width and height."""
-
-    name: str
-    png: str
-    size: tuple[int, int]
-
-
 class PlaceOnPage(NamedTuple):
     """The least certain place of a structure, as the page of a scan shows it.
 
     Attributes:
         number: Of its slice, from 1.
         ring: Where it is in that slice: shares of the width and of the height.
-        planes: Slices through it.
+        planes: Pictures through it, the values of a
+            :class:`~nnunet_nacl.cases.record.PlacePicture` each.
     """
 
     number: int
     ring: tuple[float, float]
-    planes: list[_Plane]
+    planes: list[tuple[str, str, tuple[int, int]]]
 
 
 def draw_scan(
@@ -99,12 +92,9 @@ def draw_scan(
                 for name, place in places.items():
                     planes[name].append(_draw_plane(case, image, place, other))
         pictures = _draw_page(case, uncertainty, image, places, planes)
-    pictures_of_list = {}
-    for name, (first_plane, *_) in planes.items():
-        pictures_of_list[name] = PlacePicture(first_plane.name, first_plane.png, first_plane.size)
     return replace(
         record,
-        places=pictures_of_list,
+        places={name: pictures_of_place[0] for name, pictures_of_place in planes.items()},
         image=str(channel.file.absolute()),
         pictures=pictures,
     )
@@ -124,7 +114,7 @@ def _find_first_channel(case: Case, dataset: Dataset) -> _Channel | None:
     return _Channel(for_pictures(channels[0]), files[0])
 
 
-def _draw_plane(case: Case, image: np.ndarray, place: tuple[int, ...], axis: int) -> _Plane:
+def _draw_plane(case: Case, image: np.ndarray, place: tuple[int, ...], axis: int) -> PlacePicture:
     """The slice across an axis through the least certain voxel."""
     place_in_slice = tuple(index for other, index in enumerate(place) if other != axis)
     is_place = np.zeros(np.delete(image.shape, axis), bool)
@@ -140,7 +130,7 @@ def _draw_plane(case: Case, image: np.ndarray, place: tuple[int, ...], axis: int
         mark=view.find(place),
     )
     png = encode_picture(picture, "PNG", optimize=True)
-    return _Plane(view.name(image.shape[axis]), png, picture.size)
+    return PlacePicture(view.name(image.shape[axis]), png, picture.size)
 
 
 def _draw_page(
@@ -148,7 +138,7 @@ def _draw_page(
     uncertainty: VoxelUncertainty,
     image: np.ndarray,
     places: Mapping[str, tuple[int, ...]],
-    planes: Mapping[str, list[_Plane]],
+    planes: Mapping[str, list[PlacePicture]],
 ) -> bytes:
     """The pictures of the page as JSON.
 
@@ -162,5 +152,6 @@ def _draw_page(
     axis = slicing_axis(case.geometry.spacing_mm)
     places_on_page = {}
     for (name, place), ring in zip(places.items(), rings):
-        places_on_page[name] = PlaceOnPage(place[axis] + 1, ring, planes[name])
+        stored_planes = [astuple(plane) for plane in planes[name]]
+        places_on_page[name] = PlaceOnPage(place[axis] + 1, ring, stored_planes)
     return json.dumps({**stack, "places": places_on_page}).encode()

@@ -211,7 +211,7 @@ def _fragmented_text(row: _NamedRow) -> str:
 
 
 def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a scan by score, then those without one by predicted Dice.
+    """Rows, of one or several scans, by score, then those without one by predicted Dice.
 
     Those of which neither is known are last.
     """

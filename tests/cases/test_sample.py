@@ -162,7 +162,7 @@ def test_a_sample_of_all_voxels_gives_what_measuring_gives(folder, is_identity):
 def sampler_of(folder: PredictionFolder) -> Callable[..., Sample]:
     """What draws samples of the folder's one case."""
     case = folder.case("case_00")
-    truth = case.read_truth(EvaluationSettings())
+    truth = case.prepare_truth(EvaluationSettings())
     if folder.labels.regions:
         target = pack((folder.labels.mask(truth.label_map, channel) for channel in (0, 1)), 2)
     else:

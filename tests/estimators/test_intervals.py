@@ -71,7 +71,7 @@ def test_nothing_learned_gives_nothing():
 
 def test_errors_of_volumes_are_relative_to_the_volume_and_a_voxel():
     predicted = np.array([1.5, 9.5] * 5)
-    estimate = StructureEstimate.fit(predicted, [1.7, 8.5] * 5, range(10), voxel=0.5)
+    estimate = StructureEstimate.fit(predicted, [1.7, 8.5] * 5, range(10), voxel_volume=0.5)
     # a tenth too much or too little; the mean of the others is 0.1 / 9 on the other side
     assert estimate.difference == pytest.approx([0.1, -0.1] * 5)
     end = 1.1 / 9
@@ -81,7 +81,7 @@ def test_errors_of_volumes_are_relative_to_the_volume_and_a_voxel():
 
 def test_a_voxel_without_volume_is_refused():
     with pytest.raises(ValueError, match="voxel must be a volume"):
-        StructureEstimate.fit([1.0], [1.0], [0], voxel=0.0)
+        StructureEstimate.fit([1.0], [1.0], [0], voxel_volume=0.0)
 
 
 def test_coverage_counts_the_ends_in_and_has_an_exact_interval():
