@@ -43,14 +43,13 @@ class JudgedScan:
 
     Attributes:
         structures: A row for each structure, see :func:`completed`; the index is the case.
-        reasons: The texts of all reasons to look at it, the strongest first, and what each is
-            about.
+        reasons: All reasons to look at it, the strongest first.
         unlike_p: How probable its image is among the calibration scans; NaN where nobody knows.
         unlike: What is odd about it then; empty for nothing.
     """
 
     structures: pd.DataFrame
-    reasons: Mapping[str, Reason]
+    reasons: list[Reason]
     unlike_p: float
     unlike: str
 
@@ -69,13 +68,13 @@ def judge_scan(record: CaseRecord, calibrator: Calibrator, aims: Aims) -> Judged
     return JudgedScan(structures, reasons[record.name], unlike_p, unlike)
 
 
-def structures_by_need(reasons: Mapping[str, Reason], structures: pd.DataFrame) -> list[str]:
+def structures_by_need(reasons: Iterable[Reason], structures: pd.DataFrame) -> list[str]:
     """Names of all structures of a scan, those first that need a look most.
 
     These are those that its reasons name, from the strongest reason on, then the others by their
     scores.
     """
-    names = [reason.structure for reason in reasons.values()]
+    names = [reason.structure for reason in reasons]
     names += worst_first(structures)["name"].tolist()
     return list(dict.fromkeys(name for name in names if name))
 

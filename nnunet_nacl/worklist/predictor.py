@@ -235,7 +235,7 @@ class Predictor:
             segmentation=case.segmentation,
             structures=judged.structures.set_index("name"),
             findings=record.findings,
-            reasons=list(judged.reasons),
+            reasons=[reason.text for reason in judged.reasons],
             flag=bool(judged.reasons) if self._aims.flags is not None else None,
             least_certain=next(iter(places.values()), ()),
             probabilities=probabilities,

@@ -27,13 +27,15 @@ _ABSENT = "a structure is probably absent"
 
 
 class Reason(NamedTuple):
-    """What a text of a reason is about.
+    """A reason to look at a scan.
 
     Attributes:
+        text: The reason in words.
         kind: In words that scans share, such as ``folds disagree``.
         structure: Name of the structure; empty where it is about the image.
     """
 
+    text: str
     kind: str
     structure: str = ""
 
@@ -74,33 +76,33 @@ def find_reasons(
     structures: pd.DataFrame,
     flags: Flags | None,
     *,
-    oddities: Mapping[str, Mapping[str, str]],
+    oddities: Mapping[str, Sequence[Reason]],
     may_be_in_pieces: Sequence[bool] | np.ndarray,
-) -> dict[str, dict[str, Reason]]:
-    """By scan the texts of all reasons to look at it, and what each is about.
+) -> dict[str, list[Reason]]:
+    """By scan all reasons to look at it, the strongest first.
 
-    The strongest comes first. A reason names the worst structure that it is about, of equals the
-    first, and says how many more there are.
+    A reason names the worst structure that it is about, of equals the first, and says how many more
+    there are.
 
     Args:
         structures: Rows of all scans, see :func:`~nnunet_nacl.worklist.judgement.completed`; the
             index is the case.
         flags: By which score scans are flagged; None: by none.
-        oddities: By case what is odd about the image, and the kind of each, see
-            :func:`oddities_of_image`; nothing is odd about those that are not named.
+        oddities: By case what is odd about the image, see :func:`oddities_of_image`; nothing is odd
+            about those that are not named.
         may_be_in_pieces: Of each row whether several components of its structure are no reason:
             they are findings, or the map knows that calibration scans have several, too.
     """
     is_reason = _find_kinds(structures, flags, np.asarray(may_be_in_pieces, bool))
     named = _name_rows(structures)
-    reasons: dict[str, dict[str, Reason]] = {case: {} for case in structures.index.unique()}
+    reasons: dict[str, list[Reason]] = {case: [] for case in structures.index.unique()}
 
     rows = named[is_reason.low_dice]
     _add_reasons(reasons, "predicted Dice is low", rows, "score", _low_dice_text)
     rows = named[is_reason.nothing_segmented]
     for row in _worst_rows(rows, "max_probability", ascending=False):
         text = f"nothing segmented (largest probability {row.largest_of_scan:.2f})"
-        reasons[row.Index][text] = Reason(_MISSED, row.name)
+        reasons[row.Index].append(Reason(text, _MISSED, row.name))
     rows = named[is_reason.missed]
     _add_reasons(reasons, _MISSED, rows, "present", _missed_text, ascending=False)
     rows = named[is_reason.absent]
@@ -108,8 +110,7 @@ def find_reasons(
     rows = named[is_reason.folds_disagree]
     _add_reasons(reasons, "folds disagree", rows, "members_dice", _disagreement_text)
     for case, reasons_of_case in reasons.items():
-        for text, kind in oddities.get(case, {}).items():
-            reasons_of_case[text] = Reason(kind)
+        reasons_of_case.extend(oddities.get(case, ()))
     rows = named[is_reason.fragmented]
     _add_reasons(reasons, "a structure is in pieces", rows, "largest_piece", _fragmented_text)
     return reasons
@@ -150,23 +151,23 @@ def _name_rows(structures: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def oddities_of_image(unlike: str, differences: Sequence[str]) -> dict[str, str]:
-    """What is odd about an image, and the kind of each.
+def oddities_of_image(unlike: str, differences: Sequence[str]) -> list[Reason]:
+    """What is odd about an image.
 
     Args:
         unlike: What is odd among the calibration scans; empty: nothing.
         differences: How it differs from the training's images.
     """
-    oddities = {}
+    oddities = []
     if unlike:
-        oddities[unlike] = "the image is unlike the calibration scans"
+        oddities.append(Reason(unlike, "the image is unlike the calibration scans"))
     for difference in differences:
-        oddities[difference] = "the image differs from the training images"
+        oddities.append(Reason(difference, "the image differs from the training images"))
     return oddities
 
 
 def _add_reasons(
-    reasons: Mapping[str, dict[str, Reason]],
+    reasons: Mapping[str, list[Reason]],
     kind: str,
     rows: pd.DataFrame,
     column: str,
@@ -179,7 +180,7 @@ def _add_reasons(
     for row in _worst_rows(rows, column, ascending=ascending):
         n_more = n_rows_by_case[row.Index] - 1
         more = f", and {n_more} more" if n_more else ""
-        reasons[row.Index][f"{text(row)}{more}"] = Reason(kind, row.name)
+        reasons[row.Index].append(Reason(f"{text(row)}{more}", kind, row.name))
 
 
 def _worst_rows(rows: pd.DataFrame, column: str, *, ascending: bool = True) -> Iterator[_NamedRow]:

@@ -21,7 +21,7 @@ from nnunet_nacl.worklist.judgement import (
     may_be_in_pieces,
     structures_by_need,
 )
-from nnunet_nacl.worklist.reasons import find_reasons, oddities_of_image, worst_first
+from nnunet_nacl.worklist.reasons import Reason, find_reasons, oddities_of_image, worst_first
 from nnunet_nacl.worklist.run import Run
 
 NEXT = 10
@@ -63,20 +63,21 @@ class ReviewList:
         """By kind of reason, in how many scans there is one."""
         n_scans_of_kind = Counter[str]()
         for reasons in self.scans.reasons:
-            kinds = [reason.kind for reason in reasons.values()]
+            kinds = [reason.kind for reason in reasons]
             n_scans_of_kind.update(dict.fromkeys(kinds, 1))
         return n_scans_of_kind
 
     def reasons(self, case: str) -> list[str]:
-        """The reasons of a scan, but for those of a kind that every one of several scans has.
+        """The texts of a scan's reasons, but for those of a kind that every one of several scans
+        has.
 
         The summary says these.
         """
         reasons = self.scans.reasons[case]
         n_scans = len(self.scans)
         if n_scans == 1:
-            return list(reasons)
-        return [text for text, reason in reasons.items() if self._kinds[reason.kind] < n_scans]
+            return _texts(reasons)
+        return _texts(reason for reason in reasons if self._kinds[reason.kind] < n_scans)
 
     def structures_by_need(self, case: str) -> list[str]:
         """Names of all structures of a scan, those first that need a look most."""
@@ -216,12 +217,12 @@ def _find_oddities(
     records: Iterable[CaseRecord],
     run: Run,
     unlike_batch: UnlikeBatch | None,
-) -> dict[str, dict[str, str]]:
-    """By case what is odd about its image, and the kind of each: beside its batch where that as a
-    whole is unlike."""
+) -> dict[str, list[Reason]]:
+    """By case what is odd about its image; beside its batch where that as a whole is unlike."""
     if unlike_batch is not None:
-        oddity = {"unlike the other scans of this batch": "the image is unlike the other scans"}
-        return dict.fromkeys(unlike_batch.stand_outs, oddity)
+        text = "unlike the other scans of this batch"
+        oddity = Reason(text, "the image is unlike the other scans")
+        return {case: [oddity] for case in unlike_batch.stand_outs}
     oddities = {}
     for record in records:
         differences = run.calibrator.quality.differences(record)
@@ -236,7 +237,7 @@ def _choose_scans(scans: pd.DataFrame, run: Run) -> None:
     # by a hash of their names: of more cases, most chosen ones stay so
     by_hash = sorted(sorted(without_flag), key=_hash_of_name)
     scans["is_random"] = scans.index.isin(by_hash[: run.aims.wanted.also])
-    why = ["; ".join(reasons) for reasons in scans.reasons]
+    why = ["; ".join(_texts(reasons)) for reasons in scans.reasons]
     scans["why"] = np.where(scans.is_random, "chosen by chance", np.array(why, object))
 
     pages = run.aims.wanted.pages
@@ -285,6 +286,10 @@ def _compare_batch(
         known, np.array(profiles), cases, patients, unlike_scans.two_sample
     )
     return unlike_scans, unlike_batch
+
+
+def _texts(reasons: Iterable[Reason]) -> list[str]:
+    return [reason.text for reason in reasons]
 
 
 def _hash_of_name(case: str) -> bytes:

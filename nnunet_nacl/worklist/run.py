@@ -173,7 +173,7 @@ class Run(Work):
         return Reported(
             structures=rows.to_dict("records"),
             is_flagged=bool(judged.reasons),
-            reasons=list(judged.reasons),
+            reasons=[reason.text for reason in judged.reasons],
             is_supported=not judged.unlike if is_known else None,
         )
 

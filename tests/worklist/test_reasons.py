@@ -39,7 +39,7 @@ def looked(*structures, flags=None, unlike="", differences=(), listed=(), **lear
         oddities={"case": oddities_of_image(unlike, differences)},
         may_be_in_pieces=rows["name"].isin(listed),
     )
-    return list(reasons_by_case["case"])
+    return [reason.text for reason in reasons_by_case["case"]]
 
 
 def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> None:
