@@ -100,7 +100,7 @@ def geometry_difference(
 
     Compares shape, spacing and, where the formats hold them, the directions of the axes and the
     origin. Differences that file formats introduce by rounding, and origins less than half a voxel
-    apart, are none.
+    apart, do not count.
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"

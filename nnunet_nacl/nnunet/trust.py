@@ -84,7 +84,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     is_zip = False
     try:
         open(path, "rb", opener=regular_only).close()
-        # PyTorch's form before 1.6 is none, and is read as a whole
+        # PyTorch's form before 1.6 is no archive, and is read as a whole
         is_zip = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(
             [(stand_in, name) for name, stand_in in _NUMBERS_OF_NUMPY.items()]
@@ -183,7 +183,7 @@ def _is_trainer(name: str) -> bool:
             trainer = recursive_find_trainer_class_by_name(name)
         # nnU-Net asserts it too, but assertions can be left out
         return issubclass(trainer, nnUNetTrainer)
-    except (AssertionError, TypeError):  # it is none, or no class
+    except (AssertionError, TypeError):  # there is no such trainer, or it is no class
         return False
 
 

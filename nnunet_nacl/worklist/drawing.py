@@ -200,7 +200,7 @@ def paint_structures(
             only goes on.
 
     Returns:
-        Two (rows, columns) uint8 arrays; colours count from 1, and 0 is none.
+        Two (rows, columns) uint8 arrays; colours count from 1, and 0 is no structure.
     """
     if label_map.ndim == 2 and not labels.regions:
         return _paint_classes(label_map, labels, width)
