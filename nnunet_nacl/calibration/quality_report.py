@@ -17,7 +17,7 @@ from nnunet_nacl.estimators.learned_quality import DICE_COLUMNS, PREDICTED_DICE_
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.utilities.json_types import Number, Share, doc
 
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+SHARES_LOOKED_AT = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Of the cases that are looked at."""
 
 
@@ -148,7 +148,7 @@ def confidence_scores(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def workload(confidence: ArrayLike, margin: ArrayLike) -> list[Look]:
-    """What looking at ``SHARES`` of the cases finds, the least trusted ones first.
+    """What looking at ``SHARES_LOOKED_AT`` of the cases finds, the least trusted ones first.
 
     Args:
         confidence: (n,) of each case, larger is better. NaN is looked at first; what is found among
@@ -165,7 +165,7 @@ def workload(confidence: ArrayLike, margin: ArrayLike) -> list[Look]:
     num_caught = np.append(0, expected_bad.cumsum())  # by the number of cases looked at
     num_bad = num_caught[-1]
     looks: list[Look] = []
-    for share in SHARES:
+    for share in SHARES_LOOKED_AT:
         n_cases = math.ceil(share * len(cases) - 1e-9)
         caught = float(num_caught[n_cases] / num_bad) if num_bad else math.nan
         looks.append({"looked_at": share, "n_cases": n_cases, "caught": caught})
