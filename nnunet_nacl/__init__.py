@@ -27,6 +27,7 @@ TYPE_CHECKING = False  # typing itself takes longer to import than Python may ta
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.calibrate import calibrate as calibrate
     from nnunet_nacl.calibration.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.calibration.tune import tune as tune
     from nnunet_nacl.comparison.compare import compare as compare
     from nnunet_nacl.comparison.evaluate import evaluate as evaluate
     from nnunet_nacl.losses import ACELoss as ACELoss
@@ -61,6 +62,7 @@ _MODULE_OF_NAME = {
     "predict": "nnunet_nacl.worklist.predict",
     "read_back": "nnunet_nacl.worklist.review",
     "review": "nnunet_nacl.worklist.review",
+    "tune": "nnunet_nacl.calibration.tune",
 }
 """The public names; a new one also stands in the block for type checkers above."""
 

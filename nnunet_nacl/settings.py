@@ -13,6 +13,8 @@ from os import PathLike
 from typing import Any, TypeVar
 
 FINAL = "checkpoint_final.pth"
+TUNED = "checkpoint_tuned.pth"
+"""What `nnunet_nacl tune` writes beside nnU-Net's own."""
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PAGES = ("flagged", "all", "none")
 _Settings = TypeVar("_Settings")
@@ -186,8 +188,8 @@ class FitSettings:
         training_cases: Also take cases that the networks were trained on. With images of one's own;
             the map notes it.
         output: File of the map (default: calibration_map.json in the folder of the model or the
-            predictions). Its name must end with .json; that it can be written is checked before the
-            work.
+            predictions, of another checkpoint calibration_map_NAME.json). Its name must end with
+            .json; that it can be written is checked before the work.
         num_processes: Cases at the same time.
     """
 
@@ -198,6 +200,31 @@ class FitSettings:
     any_age: bool = False
     training_cases: bool = False
     output: str | PathLike | None = None
+    num_processes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings:
+    """How a decision is learned for each structure.
+
+    Attributes:
+        structures: Structures that may get a bias of their own (default: all).
+        thresholds: Probability at which each structure is cut, by its name or nnU-Net's key. In
+            place of a choice: nothing is measured, and structures that are not named stay.
+        metric: dice (default), nnU-Net's mean over the cases where truth or labels have the
+            structure, or present, over the cases whose truth has it.
+        groups: As of :class:`ListSettings`.
+        any_age: Also take predictions that are older than the checkpoint.
+        training_cases: Also take cases that the networks were trained on. With images of one's own.
+        num_processes: Cases at the same time.
+    """
+
+    structures: Sequence[str] | None = None
+    thresholds: Mapping[str, float] | Sequence[str] | None = None
+    metric: str = "dice"
+    groups: str | None = None
+    any_age: bool = False
+    training_cases: bool = False
     num_processes: int = 1
 
 

@@ -22,6 +22,8 @@ from nnunetv2 import configuration as nnunets_configuration
 from torch import nn
 from tqdm import tqdm
 
+from nnunet_nacl.nnunet.class_layers import class_layers
+
 if TYPE_CHECKING:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -111,26 +113,6 @@ class FrequencyStart:
     def _log(self, line: str) -> None:
         if self._trainer.local_rank == 0:  # on other ranks nnU-Net would print the line once more
             self._trainer.print_to_log_file(line)
-
-
-def class_layers(network: nn.Module) -> list[str]:
-    """Names of the layers that make class channels, one for each resolution that is trained; none
-    where not known.
-
-    Networks beside nnU-Net's say it themselves: ``class_layer`` is the name of a convolution with
-    nothing after it.
-    """
-    from dynamic_network_architectures.architectures.primus import Primus
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-
-    if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
-        return [f"decoder.seg_layers.{index}" for index in range(len(network.decoder.seg_layers))]
-    class_layer = getattr(network, "class_layer", None)
-    if isinstance(class_layer, str):
-        return [class_layer]
-    if isinstance(network, Primus):  # ends in a transposed convolution
-        return [f"up_projection.decode.{len(network.up_projection.decode) - 1}"]
-    return []
 
 
 def count_labels_of_cases(

@@ -17,6 +17,7 @@ from nnunet_nacl.calibration.map_file import (
     APPLIED_FILE,
     MAP_FILE,
     check_output_map,
+    map_file_of,
     map_of_folds,
 )
 from nnunet_nacl.calibration.map_parts import MapQuality, Origin
@@ -125,7 +126,8 @@ def calibrate_cases(
     """The recipe of :func:`calibrate`, with its settings collected."""
     _check_given(given)
     check_bad(fit.bad, structures=fit.structures)
-    map_file = Path(fit.output or Path(given.model or given.predictions or "") / MAP_FILE)
+    map_name = MAP_FILE if given.model is None else map_file_of(network.checkpoint)
+    map_file = Path(fit.output or Path(given.model or given.predictions or "") / map_name)
     _check_output(map_file)
     with trusting(network.trust_checkpoint):
         cases = _choose_cases(given, network, fit, map_file)
@@ -183,7 +185,7 @@ def take_map(
     map_of_others = Path(calibration_map)
     with trusting(trust_checkpoint):
         Calibrator.of_model(TrainedModel.open(Path(model), folds, checkpoint), map_of_others)
-    path = Path(model) / MAP_FILE
+    path = Path(model) / map_file_of(checkpoint)
     check_output_map(path)
     write_atomically(path, map_of_others.read_text(encoding="utf-8"))
     return path
@@ -244,7 +246,8 @@ def _find_map_of_folds(cases: HeldOutCases, held_out: HeldOut) -> CalibrationMap
         return None
     checksums = dict(zip(model.folds, model.hashes))
     inference = cases.inference(held_out)
-    return map_of_folds(model.folder / MAP_FILE, held_out.labels, checksums, inference)
+    path = model.folder / map_file_of(model.checkpoint)
+    return map_of_folds(path, held_out.labels, checksums, inference)
 
 
 def _check_output(map_file: Path) -> None:

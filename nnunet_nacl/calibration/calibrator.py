@@ -23,6 +23,7 @@ from nnunet_nacl.calibration.map_file import (
     MAP_FILE,
     check_networks,
     check_structures,
+    map_file_of,
     map_path_of,
     read_applied_map_digest,
 )
@@ -35,6 +36,7 @@ from nnunet_nacl.estimators.recall import SensitiveAim
 from nnunet_nacl.nnunet.folders import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.settings import FINAL
 from nnunet_nacl.utilities.command_lines import calibrate_command
 from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.files import checksum
@@ -79,11 +81,13 @@ class Calibrator:
             UserError: A map that was given cannot be used; or the one in the folder is damaged, or
                 of another version, which is not taken for none.
         """
-        chosen = path or model.folder / MAP_FILE
-        if path is None and not chosen.is_file():
+        chosen = path or find_map(model)
+        if not chosen.is_file() and path is None:
+            other_checkpoint = None if model.checkpoint == FINAL else model.checkpoint
+            command = calibrate_command(model.folder, other_checkpoint)
             no_map = (
-                "not calibrated (no calibration_map.json): confidences and predicted Dice are the"
-                f" network's own. To calibrate them: `{calibrate_command(model.folder)}`"
+                f"not calibrated (no {chosen.name}): confidences and predicted Dice are the"
+                f" network's own. To calibrate them: `{command}`"
             )
             return cls(missing=(no_map,))
         calibration_map = CalibrationMap.load(chosen)
@@ -239,6 +243,21 @@ class Calibrator:
             "scope": self.calibration_map.origin.scope,
         }
         return encode(used)
+
+
+def find_map(model: TrainedModel) -> Path:
+    """The map of a model's checkpoint in its folder, whether it is there or not.
+
+    Earlier versions wrote the map of every checkpoint into calibration_map.json: it is that one
+    where its networks are these.
+    """
+    own = model.folder / map_file_of(model.checkpoint)
+    of_any = model.folder / MAP_FILE
+    if own == of_any or own.is_file() or not of_any.is_file():
+        return own
+    networks = dict(zip(model.folds, model.hashes))
+    known = CalibrationMap.load(of_any).origin.checkpoint_sha256
+    return of_any if networks.items() <= known.items() else own
 
 
 def _why_nothing_is_learned(path: Path, calibration_map: CalibrationMap) -> str:

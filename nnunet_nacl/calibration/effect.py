@@ -1,5 +1,5 @@
-"""What calibration changes on cases that the fit has not seen: values before and after, with
-intervals."""
+"""What calibration, or another decision, changes on cases that the fit has not seen: values before
+and after, with intervals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import NonNegativeInt
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.statistics import (
     Interval,
+    difference_of_means,
     mean_interval,
     percentile_interval,
     resamples,
@@ -29,10 +30,30 @@ _N_POOLED_BOOTSTRAP = 2_000
 class Change:
     """A value on cases that the fit has not seen; intervals are bootstrapped over patients."""
 
-    before: Annotated[Interval, doc("Of the network's probabilities.")]
-    after: Annotated[Interval, doc("Of the calibrated ones.")]
+    before: Annotated[Interval, doc("Of the network as it was trained.")]
+    after: Annotated[Interval, doc("Of the calibrated, or tuned, one.")]
     difference: Annotated[Interval, doc("After minus before.")]
     n: Annotated[NonNegativeInt, doc("Cases where both are defined.")]
+
+
+def changes_of_means(
+    before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str]
+) -> dict[str, Change]:
+    """As :func:`changes`, but each mean is over the cases where it is defined, as nnU-Net's."""
+    result: dict[str, Change] = {}
+    for name in before:
+        values_before = np.asarray(before[name], np.float64)
+        values_after = np.asarray(after[name], np.float64)
+        difference = difference_of_means(
+            values_before, values_after, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=patients
+        )
+        result[str(name)] = Change(
+            before=_mean_with_interval(values_before, patients),
+            after=_mean_with_interval(values_after, patients),
+            difference=difference,
+            n=int((~np.isnan(values_before) & ~np.isnan(values_after)).sum()),
+        )
+    return result
 
 
 def changes(

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.estimators.crossfit import PRIOR_FORM
+from nnunet_nacl.settings import FINAL
 from nnunet_nacl.utilities.errors import UserError, some
 from nnunet_nacl.utilities.files import check_writable, checksum
 from nnunet_nacl.utilities.json_files import decode, read_dict
@@ -22,6 +23,15 @@ APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: by which map, and the folder that it was applied to."""
 
 _MOST_SHOWN = 8  # structures in an error
+
+
+def map_file_of(checkpoint: str) -> str:
+    """Name of the map of a checkpoint in its model's folder: calibration_map_tuned.json of
+    checkpoint_tuned.pth, calibration_map.json of the final one."""
+    if checkpoint == FINAL:
+        return MAP_FILE
+    name = checkpoint.removeprefix("checkpoint_").removesuffix(".pth")
+    return MAP_FILE.replace(".json", f"_{name}.json")
 
 
 class _Applied(TypedDict):

@@ -27,7 +27,7 @@ from nnunet_nacl.cli.argument_names import option_of
 from nnunet_nacl.cli.options import HELP_WIDTH, check_environment, fill_paragraphs
 from nnunet_nacl.utilities.errors import UserError, describe, name_arguments, printable
 
-_NAMES = "calibrate compare demo doctor evaluate predict review trainers"
+_NAMES = "calibrate compare demo doctor evaluate predict review trainers tune"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
 
 DESCRIPTION = """\

@@ -142,6 +142,7 @@ def evaluate_cases(
             calibrator.log_odds_map,
             settings,
             with_sample=measures.predict,  # which `calibrate` needs
+            apart="" if calibrator.log_odds_map is None else "calibrated",
         )
         held_out = cases.measure(work, measures.num_processes)
 
@@ -311,7 +312,9 @@ def _choose_cases(
     if measures.predict:
         model = TrainedModel.open(Path(given.model), network.folds, network.checkpoint)
         return ValidationOfModel(model, on_present_device(network), anew=True), Calibrator()
-    cases = SavedCases.of_validation(Path(given.model), network.folds, measures.chill)
+    cases = SavedCases.of_validation(
+        Path(given.model), network.folds, network.checkpoint, measures.chill
+    )
     return cases, Calibrator()
 
 

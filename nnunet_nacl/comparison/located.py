@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.calibrator import Calibrator
-from nnunet_nacl.calibration.map_file import MAP_FILE, check_networks, check_structures
+from nnunet_nacl.calibration.map_file import check_networks, check_structures
 from nnunet_nacl.comparison.methods import ComparedMethod
 from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
@@ -56,7 +56,11 @@ def locate(
     found = _FoundModels("", {}, [])
     if models:
         found = _find_models(dataset or "", models, options)
-        folds, fold_notes = common_folds(found.dataset, found.folders, options)
+        present = {
+            method.name: measurable_folds(found.folders[method.name], method.checkpoint)
+            for method in models
+        }
+        folds, fold_notes = common_folds(found.dataset, present, options)
         notes += [*found.notes, *fold_notes]
     else:
         options = replace(options, plans="", configuration="")
@@ -126,13 +130,14 @@ def _find_models(
 
 
 def common_folds(
-    dataset: str, models: Mapping[str, Path], options: ComparisonSettings
+    dataset: str, present: Mapping[str, Sequence[str]], options: ComparisonSettings
 ) -> tuple[list[str], list[str]]:
     """The folds to compare, those asked for or all that are present, and notes about them.
 
+    ``present`` are the folds of each model that can be measured, by the method's name.
+
     UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
     """
-    present = {name: _measurable_folds(model) for name, model in models.items()}
     wanted = None if options.folds is None else [str(fold) for fold in options.folds]
     if not wanted:
         # fold_all holds the same cases as the folds: only on its own
@@ -167,11 +172,11 @@ def common_folds(
     )
 
 
-def _measurable_folds(model: Path) -> list[str]:
-    """Folds with a validation that can be measured, or was; fold_all last."""
+def measurable_folds(model: Path, checkpoint: str) -> list[str]:
+    """Folds with a validation of a checkpoint that can be measured, or was; fold_all last."""
     folds = []
     for fold, folder in folders.fold_folders(model).items():
-        if folders.is_measured(folders.validation_folder(folder)):
+        if folders.is_measured(folders.validation_folder(folder, checkpoint)):
             folds.append(fold)
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
@@ -183,7 +188,7 @@ def _open_model(
 
     UserError where it is of another data set, or has no maps for them.
     """
-    method = replace(method, folders=find_fold_folders(model, folds))
+    method = replace(method, folders=find_fold_folders(model, folds, method.checkpoint))
     trained_on = method.first.dataset.name
     if method.path is not None and trained_on != dataset:
         where = f"{trained_on}, not on {dataset}"
@@ -212,11 +217,12 @@ def _with_maps(model: ComparedMethod) -> ComparedMethod:
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
     """
     path = model.map_path
-    command = f"run `{calibrate_command(path.parent)}`"
+    other_checkpoint = None if model.checkpoint == folders.FINAL else model.checkpoint
+    command = f"run `{calibrate_command(path.parent, other_checkpoint)}`"
     if not path.is_file():
-        raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
+        raise UserError(f"{path.parent} has no {path.name}; {command}.")
     calibration_map = CalibrationMap.load(path)
-    checkpoints = {fold: path.parent / f"fold_{fold}" / folders.FINAL for fold in model.folders}
+    checkpoints = {fold: path.parent / f"fold_{fold}" / model.checkpoint for fold in model.folders}
     digests = {fold: checksum(file) for fold, file in checkpoints.items() if file.is_file()}
     check_networks(path, calibration_map, digests)
     check_structures(path, calibration_map, model.first.labels)

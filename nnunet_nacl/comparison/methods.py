@@ -10,11 +10,12 @@ from pathlib import Path
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.calibrator import Calibrator
-from nnunet_nacl.calibration.map_file import MAP_FILE
+from nnunet_nacl.calibration.map_file import map_file_of
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK_METHOD
 from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.settings import FINAL, TUNED
 from nnunet_nacl.utilities.errors import UserError
 
 _DEFAULT = " (default)"
@@ -23,6 +24,8 @@ DEFAULT_LABEL = f"Dice + CE{_DEFAULT}"
 CALIBRATED = "+calibrated"
 """What may follow a trainer's name: its predictions are compared as their calibration map leaves
 them."""
+TUNED_NETWORK = "+tuned"
+"""What may follow a trainer's name: its networks are those that `nnunet_nacl tune` wrote."""
 # the loss in the name of a trainer of this package, or of nnU-Net's own trainer
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
@@ -36,6 +39,7 @@ class ComparedMethod:
         label: What people read, unique too; empty before :func:`label_methods` has found one.
         trainer: The class name of a model's trainer; None for predictions, whatever made them.
         path: Of the model or the predictions; None finds the model in ``nnUNet_results``.
+        checkpoint: Of a model, whose validation cases are compared.
         calibrated: A model's predictions are compared as its calibration map leaves them.
         ranked: It takes part in tests, and can be called best; not if it knows the truth.
         folders: The predictions, by the fold that they validate, or ``""``.
@@ -48,6 +52,7 @@ class ComparedMethod:
     label: str
     trainer: str | None = None
     path: Path | None = None
+    checkpoint: str = FINAL
     calibrated: bool = False
     ranked: bool = True
     folders: Mapping[str, PredictionFolder] = field(default_factory=dict)
@@ -67,7 +72,7 @@ class ComparedMethod:
 
     @property
     def source(self) -> str:
-        """What no two may share, but for the map."""
+        """What no two may share, but for checkpoint and map."""
         if self.path is None:
             return self.trainer or ""
         return os.path.realpath(self.path)
@@ -80,7 +85,15 @@ class ComparedMethod:
     @property
     def map_path(self) -> Path:
         """Where a model's own map lies."""
-        return self.first.folder.parents[1] / MAP_FILE
+        return self.first.folder.parents[1] / map_file_of(self.checkpoint)
+
+    @property
+    def state(self) -> str:
+        """Whether it is tuned or calibrated, or ``as trained``."""
+        states = ["tuned"] if self.checkpoint == TUNED else []
+        if self.calibrated:
+            states.append("calibrated")
+        return ", ".join(states) or "as trained"
 
     def cases(self) -> dict[str, list[str]]:
         """By fold, names of the cases that can be measured, or were."""
@@ -110,10 +123,10 @@ def label_methods(
         label = method.label
         if not label:
             label = labels_of_trainers.get(method.source) or Path(method.source).name
-            if is_one_source:  # then its map is all that differs
-                label = "calibrated" if method.calibrated else "as trained"
-            elif method.calibrated:
-                label = f"{label.replace(_DEFAULT, '')}, calibrated"
+            if is_one_source:  # then its checkpoint or map is all that differs
+                label = method.state
+            elif method.state != "as trained":
+                label = f"{label.replace(_DEFAULT, '')}, {method.state}"
             label = _different(label, taken)
         labelled.append(replace(method, label=label, ranked=label not in unranked))
     _check_ranking(labelled, unranked)
@@ -127,10 +140,10 @@ def _check_methods_differ(methods: Sequence[ComparedMethod]) -> None:
             f"a comparison needs at least two trainers or folders, got {listed}; name another with"
             " [[methods:models]] or [[methods:folders]], or use `nnunet_nacl evaluate` for one."
         )
-    sources = set[tuple[str, bool]]()
+    sources = set[tuple[str, str]]()
     labels = set[str]()
     for method in methods:
-        source = (method.source, method.calibrated)
+        source = (method.source, method.state)
         if source in sources:
             raise UserError(
                 f"{method.argument} names {method.name} twice; name each trainer or folder once."
@@ -154,7 +167,7 @@ def read_method(text: str, is_model: bool | None = None) -> ComparedMethod:
     """What a text names: a trainer, a model's folder or a folder of predictions.
 
     ``LABEL=`` may stand before it. A trainer's name or the path of a model folder (one that holds
-    ``fold_X``) may have ``+calibrated`` behind it.
+    ``fold_X``) may have ``+tuned``, ``+calibrated`` or both behind it.
 
     Args:
         text: As it was given.
@@ -197,22 +210,26 @@ def _split_label(text: str) -> tuple[str, str]:
 
 
 def _read_model(name: str, label: str) -> ComparedMethod:
-    given = name.removesuffix(CALIBRATED)
     calibrated = name.endswith(CALIBRATED)
+    given = name.removesuffix(CALIBRATED)
+    checkpoint = TUNED if given.endswith(TUNED_NETWORK) else FINAL
+    given = given.removesuffix(TUNED_NETWORK)
     path = Path(given)
-    name = given.rstrip(os.sep)
-    if calibrated:
-        name += CALIBRATED
+    name = given.rstrip(os.sep) + name[len(given) :]
     is_path = os.sep in given or (path.is_dir() and bool(folders.fold_folders(path)))
     if not is_path:
-        return ComparedMethod(name, label, trainer=given, calibrated=calibrated)
+        return ComparedMethod(
+            name, label, trainer=given, checkpoint=checkpoint, calibrated=calibrated
+        )
     parts = path.resolve().name.split("__")
     if not path.is_dir() or len(parts) != 3 or not folders.fold_folders(path):
         raise UserError(
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds"
             " fold_0, ..., a trainer's name, or [[methods:folders]] for predictions."
         )
-    return ComparedMethod(name, label, trainer=parts[0], path=path, calibrated=calibrated)
+    return ComparedMethod(
+        name, label, trainer=parts[0], path=path, checkpoint=checkpoint, calibrated=calibrated
+    )
 
 
 def short_labels(trainers: Sequence[str]) -> list[str]:

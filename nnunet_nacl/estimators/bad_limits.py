@@ -57,7 +57,7 @@ def read_bad(
         return None
     limits = _limits_by_key(given, structures)
     named = structures if count is None else count
-    counted = {_find_key(name, structures, "structures") for name in named}
+    counted = {find_key(name, structures, "structures") for name in named}
     bad: dict[str, float] = {}
     without_limit: list[str] = []
     for key, name in structures.items():
@@ -82,7 +82,7 @@ def _limits_by_key(given: BadSpec, structures: Mapping[str, str]) -> dict[str, f
     """The Dice that is given of each structure, by nnU-Net's key, or of ``_ALL``."""
     limits: dict[str, float] = {}
     for name, value in _names_and_dice(given):
-        key = _find_key(name, structures, "bad") if name != _ALL else name
+        key = find_key(name, structures, "bad") if name != _ALL else name
         if not 0 < value <= 1:  # neither is NaN
             raise UserError(f"[[bad]] is a Dice, above 0 and up to 1, got {value:g}.")
         if key in limits:
@@ -94,7 +94,7 @@ def _limits_by_key(given: BadSpec, structures: Mapping[str, str]) -> dict[str, f
     return limits
 
 
-def _find_key(name: str, structures: Mapping[str, str], argument: str) -> str:
+def find_key(name: str, structures: Mapping[str, str], argument: str) -> str:
     """nnU-Net's key of a structure that has this name or key.
 
     UserError, which begins with the argument, for another.

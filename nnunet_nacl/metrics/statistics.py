@@ -104,6 +104,33 @@ def mean_interval(
     return Interval(mean, mean + low, mean + high)
 
 
+def difference_of_means(
+    before: ArrayLike, after: ArrayLike, *, n_bootstrap: int, seed: int, groups: Sequence[str]
+) -> Interval:
+    """Mean of ``after`` less that of ``before``, of the same cases, with its interval.
+
+    Each mean is over the cases where it is defined, which need not be the same: a structure that is
+    invented where there is none has a Dice of 0 in place of none. Groups, such as the patient of
+    each case, are drawn with all their cases, as in :func:`mean_interval`.
+    """
+    group_number = np.unique(np.asarray(groups), return_inverse=True)[1]
+    n_groups = int(group_number.max()) + 1
+    drawn = resamples(n_groups, n_bootstrap, seed)
+    means = []
+    drawn_means = []
+    for values in (np.asarray(before, float), np.asarray(after, float)):
+        is_defined = ~np.isnan(values)
+        sums = np.bincount(group_number, np.where(is_defined, values, 0), n_groups)
+        counts = np.bincount(group_number, is_defined, n_groups)
+        total = drawn @ counts
+        drawn_means.append(drawn @ sums / np.where(total > 0, total, np.nan))
+        means.append(nanmean(values))
+    difference = means[1] - means[0]
+    if n_groups == 1:
+        return Interval(difference, math.nan, math.nan)
+    return Interval(difference, *percentile_interval(drawn_means[1] - drawn_means[0]))
+
+
 def bin_accuracy_bands(
     count: np.ndarray, correct: np.ndarray, *, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -147,9 +147,9 @@ def fold_of(folder: Path) -> str | None:
 
 
 def validated_fold(folder: Path) -> str:
-    """The fold whose validation folder this is, by its place; empty for other folders."""
+    """The fold whose validation folder this is, of any checkpoint; empty for other folders."""
     path = Path(os.path.abspath(folder))
-    if path.name != "validation":
+    if not re.fullmatch("validation(_checkpoint_.*)?", path.name):
         return ""
     return fold_of(path.parent) or ""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings, Labels
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, find_record
+from nnunet_nacl.cases.record import CaseRecord, check_records, find_record
 from nnunet_nacl.estimators.unlike import CalibrationProfiles
 from nnunet_nacl.nnunet.folders import records_in
 from nnunet_nacl.nnunet.image_files import RERUN
@@ -119,9 +119,9 @@ def measure_folders(
 ) -> HeldOut:
     """The records of folders of predictions, of one or of several folds.
 
-    They lie in ``records`` in each folder; under a map in ``calibrated/records``, so that they do
-    not replace what was measured of the predictions as they are. What is wrong with one of several
-    folders costs only itself.
+    They lie in ``records`` in each folder, or apart (``Work.apart``), as those under a map, so that
+    they do not replace what was measured of the predictions as they are. What is wrong with one of
+    several folders costs only itself.
 
     Args:
         folders: By fold; a single one may have the empty name.
@@ -158,19 +158,12 @@ def _measure_folder(
     folder: PredictionFolder, work: Work, jobs: int, title: str
 ) -> dict[str, CaseRecord | Failed]:
     """The records of a folder; UserError, once for all cases, where it has no probabilities."""
-    records = _records_under(work, folder)
+    records = work.records_beside(folder.records)
     if not any(records.glob("*.npz")) and not any(folder.folder.glob("*.npz")):
         raise UserError(
             f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {RERUN}."
         )
     return dict(records_of(folder, work, records, jobs=jobs, title=title))
-
-
-def _records_under(work: Work, folder: PredictionFolder) -> Path:
-    """Where records of a folder lie; those under a map lie apart."""
-    if work.calibration is None:
-        return folder.records
-    return folder.folder / "calibrated" / RECORDS
 
 
 def _check_records(folders: Iterable[PredictionFolder], work: Work) -> None:
@@ -180,7 +173,7 @@ def _check_records(folders: Iterable[PredictionFolder], work: Work) -> None:
             names = folder.names
         except UserError:  # it has no cases, which is said when its turn comes
             continue
-        check_records(_records_under(work, folder), names)
+        check_records(work.records_beside(folder.records), names)
 
 
 def learn_profiles(

@@ -87,10 +87,11 @@ class SavedCases(HeldOutCases):
 
     @classmethod
     def of_validation(
-        cls, model: Path, folds: Sequence[str | int] | None, chill: bool
+        cls, model: Path, folds: Sequence[str | int] | None, checkpoint: str, chill: bool
     ) -> SavedCases:
-        """The validation folders of a model's folds; None: of all that have one."""
-        by_fold = find_fold_folders(model, folds)
+        """The validation folders of a model's folds and checkpoint; None: of all folds that have
+        one."""
+        by_fold = find_fold_folders(model, folds, checkpoint)
         return cls(name_of_folds(model, by_fold), by_fold, chill)
 
     def measure(self, work: Work, num_processes: int) -> HeldOut:
@@ -204,7 +205,8 @@ class ImagesOfModel(HeldOutCases):
         if not self.training_cases:
             _check_not_trained_on(source)
         held_out = HeldOut(source.labels, work.settings, problems=source.problems)
-        outcomes = records_of(source, work, self.records, jobs=num_processes, title="predicting")
+        records = work.records_beside(self.records)
+        outcomes = records_of(source, work, records, jobs=num_processes, title="predicting")
         held_out.add("", dict(outcomes))
         return held_out
 

@@ -135,6 +135,13 @@ class Network:
         disagreement = replace(disagreement, mutual_information=in_half_precision)
         return Logits(preprocessed.case, total.numpy(), disagreement)
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network of the first fold, on its device, as nnU-Net predicts with it."""
+        network = self._predictor.network
+        network.load_state_dict(self._weights[0])
+        return network.to(self._predictor.device).eval()
+
     def _member_sums(self) -> MemberSums:
         labels = self._model.labels
         manager = self._model.dataset.label_manager

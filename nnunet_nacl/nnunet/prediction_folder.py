@@ -270,21 +270,24 @@ def _record(folder: PredictionFolder, work: Work, name: str, nothing: None) -> C
 
 
 def find_fold_folders(
-    model: Path, folds: Sequence[str | int] | None = None
+    model: Path, folds: Sequence[str | int] | None = None, checkpoint: str = folders.FINAL
 ) -> dict[str, PredictionFolder]:
     """The validation folders of a model's folds by fold.
 
     Args:
         model: Its folder.
         folds: None: every numbered one that has such a folder, or fold_all.
+        checkpoint: The network in each fold whose validation is meant.
 
     Raises:
         UserError: A fold that is asked for has none, or there is none at all.
     """
-    chosen = folders.choose_folds(
-        model, lambda fold: folders.validation_folder(fold).is_dir(), "validation folder", folds
-    )
+    validation_folder = partial(folders.validation_folder, checkpoint=checkpoint)
+    what = "validation folder"
+    if checkpoint != folders.FINAL:
+        what = f"validation folder of {checkpoint} (`nnunet_nacl evaluate ... --predict` makes it)"
+    chosen = folders.choose_folds(model, lambda fold: validation_folder(fold).is_dir(), what, folds)
     opened = {}
     for fold in chosen:
-        opened[fold] = PredictionFolder.open(folders.validation_folder(model / f"fold_{fold}"))
+        opened[fold] = PredictionFolder.open(validation_folder(model / f"fold_{fold}"))
     return {fold: folder.with_expected(fold) for fold, folder in opened.items()}

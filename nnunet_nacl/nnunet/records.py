@@ -13,6 +13,7 @@ from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import files_of_case, pending_path
 from nnunet_nacl.cases.record import (
+    RECORDS,
     CaseRecord,
     check_records,
     find_record,
@@ -67,6 +68,8 @@ class Work:
         with_sample: Keep the sample that calibration is fitted to.
         output: Folder of the files that are written of a case; None where none are.
         replace_others: Replace what others wrote where these files go, too.
+        apart: Folder beside the records of the predictions as they are, in which those of this work
+            lie; empty: they take their place.
     """
 
     calibration: LogOddsMap | None = None
@@ -74,6 +77,11 @@ class Work:
     with_sample: bool = False
     output: Path | None = None
     replace_others: bool = False
+    apart: str = ""
+
+    def records_beside(self, records: Path) -> Path:
+        """Where records of this work lie, by the folder of those of the predictions as they are."""
+        return records.parent / self.apart / RECORDS if self.apart else records
 
     @property
     def key(self) -> dict[str, object]:

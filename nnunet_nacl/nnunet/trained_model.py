@@ -15,6 +15,8 @@ from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.folders import FINAL, choose_folds
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
+from nnunet_nacl.nnunet.tuned import check_not_stale
+from nnunet_nacl.settings import TUNED
 from nnunet_nacl.utilities.errors import UserError, first_line
 from nnunet_nacl.utilities.files import check_folder, checksum, is_file_name
 
@@ -76,7 +78,10 @@ class TrainedModel:
             return (fold_folder / checkpoint).exists()
 
         chosen = choose_folds(folder, has_checkpoint, checkpoint, folds)
-        paths = [folder / f"fold_{fold}" / checkpoint for fold in chosen]
+        fold_folders = [folder / f"fold_{fold}" for fold in chosen]
+        if checkpoint == TUNED:
+            check_not_stale(folder, fold_folders)
+        paths = [fold_folder / checkpoint for fold_folder in fold_folders]
         contents = [read_checkpoint(path) for path in paths]  # weights stay on the disk
         if not dataset.channel_names:
             raise UserError(

@@ -97,9 +97,8 @@ def plan_fold(
     if not anew:
         validation = _open_nnunets_validation(model, fold)
         if validation is not None:
-            outcomes = records_of(
-                validation, work, validation.records, jobs=jobs, title="measuring"
-            )
+            records = work.records_beside(validation.records)
+            outcomes = records_of(validation, work, records, jobs=jobs, title="measuring")
             kept = dict(outcomes)
             if any(isinstance(outcome, CaseRecord) for outcome in kept.values()):
                 return _plan_beside_validation(model, network, work, validation, kept)
@@ -152,7 +151,7 @@ def _predicted_before(
     source: ValidationCases, cases: Sequence[str], work: Work
 ) -> dict[str, CaseRecord | Failed]:
     """Records of cases that the same network has predicted in the same way, in an earlier run."""
-    found, _ = find_records(source, work, source.folder.records, cases)
+    found, _ = find_records(source, work, work.records_beside(source.folder.records), cases)
     earlier: dict[str, CaseRecord | Failed] = {}
     for case, record in found.items():
         if isinstance(record, CaseRecord) and record.made_by == source.made_by:
@@ -215,7 +214,7 @@ def _predict_validation_cases(
     outcomes = records_of(
         plan.source,
         work,
-        plan.source.folder.records,
+        work.records_beside(plan.source.folder.records),
         names=plan.cases_to_predict,
         jobs=jobs,
         again=True,

@@ -9,13 +9,27 @@ import shlex
 from pathlib import Path
 
 
-def calibrate_command(model: Path) -> str:
-    """The command that calibrates a model, by its folder, on its validation cases."""
+def calibrate_command(model: Path, checkpoint: str | None = None) -> str:
+    """The command that calibrates a model, by its folder, on its validation cases.
+
+    ``checkpoint`` is its file where it is not nnU-Net's final one.
+    """
+    return _model_command("calibrate", model, checkpoint)
+
+
+def tune_command(model: Path) -> str:
+    """The command that learns a decision for a model, by its folder."""
+    return _model_command("tune", model, None)
+
+
+def _model_command(command: str, model: Path, checkpoint: str | None) -> str:
     path = model.resolve()
     trainer, plans, configuration, *_ = [*path.name.split("__"), "", ""]
-    words = ["nnunet_nacl", "calibrate", *_model_options(path.parent.name, trainer, configuration)]
+    words = ["nnunet_nacl", command, *_model_options(path.parent.name, trainer, configuration)]
     if plans not in ("", "nnUNetPlans"):
         words += ["-p", plans]
+    if checkpoint is not None:
+        words += ["-chk", checkpoint]
     return shlex.join(words)
 
 

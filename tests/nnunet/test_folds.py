@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.comparison.located import common_folds
+from nnunet_nacl.comparison.located import common_folds, measurable_folds
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.settings import ComparisonSettings
+from nnunet_nacl.settings import FINAL, ComparisonSettings
 from tests.metrics.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
@@ -60,4 +60,6 @@ def test_copies_of_folds_are_left_out_by_every_command(model):
     assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
     assert TrainedModel.open(model.folder).folds == ("0", "1")  # for `calibrate` and --predict
     # for `compare`
-    assert common_folds("", {"one": model.folder}, ComparisonSettings()) == (["0", "1"], [])
+    assert common_folds(
+        "", {"one": measurable_folds(model.folder, FINAL)}, ComparisonSettings()
+    ) == (["0", "1"], [])

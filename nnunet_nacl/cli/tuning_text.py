@@ -1,0 +1,92 @@
+"""What `nnunet_nacl tune` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nnunet_nacl.calibration.effect import Change
+from nnunet_nacl.calibration.tune import ALL, TuneResult
+from nnunet_nacl.settings import TUNED
+from nnunet_nacl.utilities.command_lines import calibrate_command
+from nnunet_nacl.utilities.tables import number, text_of, wrap_text
+
+_TITLES = {
+    "Dice": "Dice",
+    "HD95_mm": "HD95 (mm)",
+    "missed": "missed",
+    "invented": "invented",
+    "volume": "volume / true",
+}
+_DECIMALS = {"HD95_mm": 2, "volume": 2}
+
+
+def tuning_text(result: TuneResult, written: Sequence[str]) -> str:
+    """A table of what the biases change, what was written, and what to do next."""
+    names = result.model.labels.structures
+    lines = []
+    if result.effect:
+        n_parts = len(result.biases_of_parts)
+        lines += [
+            f"{len(result.cases)} cases; each is measured with biases that were chosen without its"
+            " patient's part",
+            f"({n_parts} parts); intervals are 95 %",
+            text_of(_rows(result)),
+        ]
+        if result.metric == "present":
+            lines.append("  Dice: mean over the cases whose truth has the structure")
+    regions = result.model.labels.regions
+    for index, (key, bias) in enumerate(result.biases.items()):
+        lines.append(_decision_line(names[key], bias, result, index, regions))
+    if not written:
+        lines.append("argmax is as good for every structure: no network was written.")
+        return "\n".join(lines)
+    if result.effect:
+        change = result.effect[ALL]["NLL all"]
+        lines.append(
+            f"NLL of all voxels {number(change.before.mean, 4)} -> {number(change.after.mean, 4)}:"
+            " a bias decalibrates, so calibrate the tuned networks"
+        )
+    lines += [f"written: {path}" for path in written]
+    lines.append(f"next: {calibrate_command(result.model.folder, TUNED)}")
+    return "\n".join(lines)
+
+
+def _rows(result: TuneResult) -> list[dict[str, Any]]:
+    rows = []
+    for key, name in result.model.labels.structures.items():
+        for value, title in _TITLES.items():
+            change = result.effect[key][value]
+            if change.n or value == "Dice":
+                rows.append(_row(name, title, change, _DECIMALS.get(value, 3)))
+    return rows
+
+
+def _row(structure: str, title: str, change: Change, decimals: int) -> dict[str, Any]:
+    difference = change.difference
+    interval = f"[{number(difference.low, decimals)}, {number(difference.high, decimals)}]"
+    return {
+        "structure": structure,
+        "value": title,
+        "argmax": (change.before.mean, number(change.before.mean, decimals)),
+        "tuned": (change.after.mean, number(change.after.mean, decimals)),
+        "difference": (
+            difference.mean,
+            f"{number(difference.mean, decimals, '+')} {interval}",
+        ),
+    }
+
+
+def _decision_line(name: str, bias: float, result: TuneResult, index: int, regions: bool) -> str:
+    """Where a structure is cut, and how far parts of the cases agree on that."""
+    if not bias:
+        return f"{name}: argmax is as good"
+    threshold = result.thresholds[list(result.biases)[index]]
+    cut = f"cut at a probability of {threshold:.2f}"
+    if not regions and len(result.biases) > 1:
+        cut = f"cut against the background at {threshold:.2f}"
+    text = f"{name}: {cut} (bias {bias:+.2f}"
+    if result.biases_of_parts.size:
+        of_parts = result.biases_of_parts[:, index]
+        text += f"; chosen without one part {of_parts.min():+.2f} to {of_parts.max():+.2f}"
+    return wrap_text(f"{text})")
