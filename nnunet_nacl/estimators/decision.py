@@ -26,7 +26,7 @@ import numpy as np
 
 GRID: np.ndarray = np.arange(-160, 161) / 20
 """(G,) biases that are tried: -8 to 8."""
-ROUNDS = 2
+ROUNDS = 3
 """Of the coordinate ascent over structures."""
 
 
@@ -106,6 +106,16 @@ class SampledVoxels:
                 hits[other] = of_hits[-1] - of_hits[:-1]
         return self._dice_of_counts(hits, segmented)
 
+    def dice_of_shift(self, biases: np.ndarray) -> np.ndarray:
+        """(m, G) Dice of each structure where each bias of the grid is added to all: the most
+        probable structure stays, and how it competes with the background changes."""
+        odds = self.odds + biases[:, None]
+        first = np.searchsorted(GRID, -odds.max(0), side="right")
+        weights = self.weights * (np.arange(len(odds))[:, None] == odds.argmax(0))
+        segmented = [_cumulative(first, of_structure)[:-1] for of_structure in weights]
+        hits = [_cumulative(first, of_structure)[:-1] for of_structure in weights * self.is_true]
+        return self._dice_of_counts(np.stack(hits), np.stack(segmented))
+
     def _rivals(self, biases: np.ndarray, structure: int) -> tuple[np.ndarray, np.ndarray]:
         """(n,) which other structure is the most probable, -1 for the background; its odds."""
         n_voxels = self.odds.shape[1]
@@ -145,37 +155,43 @@ def choose_biases(
     """(m,) biases with the highest mean Dice, by coordinate ascent; 0 where argmax is as good.
 
     The mean is nnU-Net's: over the cases where a structure's Dice is defined, an invented structure
-    counting 0, then over structures.
+    counting 0, then over structures. Classes compete, so the ascent also moves all candidates
+    together, against the background.
 
     Args:
         cases: At least one.
         structures: Indices of those that may get a bias; None: all.
         only_present: Leave out cases whose truth lacks the structure.
     """
-    num_structures = len(cases[0].odds)
-    biases = np.zeros(num_structures)
-    order = range(num_structures) if structures is None else structures
+    candidates = list(range(len(cases[0].odds)) if structures is None else structures)
     is_left_out = np.stack([(case.true == 0) & only_present for case in cases])
-    for _ in range(ROUNDS if len(order) > 1 and not cases[0].regions else 1):
-        for structure in order:
-            dice = np.stack([case.dice(biases, structure) for case in cases])
-            dice[is_left_out] = np.nan
-            biases[structure] = GRID[_best(_mean_dice(dice))]
+    biases = np.zeros(len(cases[0].odds))
+
+    def best(dice: Sequence[np.ndarray]) -> float:
+        """The bias of the grid with the highest mean of (cases, m, G) Dice."""
+        return GRID[_best(_nanmean(_nanmean(np.where(is_left_out[..., None], np.nan, dice))))]
+
+    is_competing = not cases[0].regions and len(candidates) > 1
+    for _ in range(ROUNDS if is_competing else 1):
+        for structure in candidates:
+            biases[structure] = best([case.dice(biases, structure) for case in cases])
+        if is_competing and len(candidates) == len(biases):
+            biases += best([case.dice_of_shift(biases) for case in cases])
     return biases
 
 
-def _mean_dice(dice: np.ndarray) -> np.ndarray:
-    """(G,) mean over structures of the mean over cases, of (cases, m, G) Dice."""
-    is_defined = ~np.isnan(dice)
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is defined; NaN without any."""
+    is_defined = ~np.isnan(values)
     counts = is_defined.sum(0)
-    sums = np.where(is_defined, dice, 0).sum(0)
-    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-    measured = ~np.isnan(means)
-    return np.where(measured, means, 0).sum(0) / np.maximum(measured.sum(0), 1)
+    sums = np.where(is_defined, values, 0).sum(0)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 def _best(means: np.ndarray) -> int:
-    """Index of the highest mean; of equal ones that of the bias nearest to 0."""
+    """Index of the highest mean; of equal ones that of the bias nearest to 0, which is taken where
+    no mean is defined, too."""
+    means = np.nan_to_num(means, nan=-1)
     is_best = means >= means.max() - 1e-12
     return int(np.where(is_best, np.abs(GRID), np.inf).argmin())
 

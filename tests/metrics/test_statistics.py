@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.metrics.statistics import (
     bin_accuracy_bands,
+    difference_of_means,
     holm,
     mean_interval,
     paired_difference,
@@ -116,3 +117,17 @@ def test_a_patient_counts_by_the_mean_of_its_cases():
     assert found["rank_biserial"] == pytest.approx(19 / 21)
     interval = mean_interval(values, n_bootstrap=2000, seed=0, groups=groups)
     assert (found["low"], found["high"]) == (interval.low, interval.high)
+
+
+def test_means_may_be_over_other_cases_before_and_after():
+    before = [0.5, NAN, 0.7]
+    after = [0.6, 0.0, 0.9]  # the second structure was invented: it counts 0 now
+    groups = ["a", "b", "c"]
+    found = difference_of_means(before, after, groups=groups, **OPTIONS)
+    assert found.mean == pytest.approx(0.5 - 0.6)
+    assert found.low < found.mean < found.high
+    same = difference_of_means([0.5, 0.7], [0.6, 0.9], groups=["a", "b"], **OPTIONS)
+    paired = mean_interval([0.1, 0.2], **OPTIONS)
+    assert vars(same) == pytest.approx(vars(paired))
+    alone = difference_of_means(before, after, groups=["a"] * 3, **OPTIONS)
+    assert alone.mean == found.mean and math.isnan(alone.low)
