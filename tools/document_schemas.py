@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from nnunet_nacl.calibration import calibration_map
 from nnunet_nacl.comparison import calibration_report, comparison_report
+from nnunet_nacl.nnunet import tuned
 from nnunet_nacl.worklist import prediction_document
 from nnunet_nacl.worklist.outcome import document as outcome_document
 from tools.docstrings import as_markdown, described_attributes, text_before_sections
@@ -32,6 +33,7 @@ PUBLISHED = {
     "comparison": Document(comparison_report.ComparisonReport, comparison_report.SCHEMA_VERSION),
     "calibration_map": Document(calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
     "outcome": Document(outcome_document.Outcome, outcome_document.SCHEMA_VERSION),
+    "tuned": Document(tuned.TunedNetwork, tuned.SCHEMA_VERSION),
     "prediction": Document(
         prediction_document.PredictionRecord, prediction_document.SCHEMA_VERSION
     ),

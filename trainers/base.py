@@ -28,6 +28,7 @@ from torch import nn
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses import SegmentationLoss
+from nnunet_nacl.utilities.command_lines import tune_command
 from nnunet_nacl_trainers.calibration_log import CalibrationLog, measured_validation
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.halfway_decay import HalfwayDecay
@@ -413,6 +414,12 @@ class CalibrationTrainer(nnUNetTrainer):
         ``--npz``."""
         with measured_validation(self, self._checkpoint_of_weights):
             super().perform_actual_validation(save_probabilities)
+        if self.local_rank == 0 and (self.anneal_dice or not self.with_dice):
+            command = tune_command(Path(self.output_folder_base))
+            self.print_to_log_file(
+                "Labels are nnU-Net's argmax, which fits losses with a Dice term to the end. Where to"
+                f" cut after this one is learned once the folds are trained: {command}"
+            )
 
 
 def _digest(case: str) -> str:

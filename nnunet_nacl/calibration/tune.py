@@ -135,7 +135,7 @@ def tune_networks(given: GivenCases, network: NetworkSettings, wanted: TuneSetti
         patients = _read_patients(wanted, held_out)
         candidates = _channels_of(wanted, model.labels)
         while True:
-            chosen = _choose(held_out, patients, candidates, wanted)
+            chosen = choose(held_out, patients, candidates, only_present=wanted.metric == "present")
             decided = DecidedWork(settings=work.settings, biases=chosen.of_case)
             after = cases.measure(decided, wanted.num_processes)
             effect = measure_effect(held_out, after, patients, wanted.metric)
@@ -317,31 +317,45 @@ def _scores_of(records: Sequence[CaseRecord]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, eq=False)
-class _Chosen:
-    """Biases of all cases, of each part chosen without it, and of each case those of its part."""
+class ChosenBiases:
+    """What was chosen for each structure.
+
+    Attributes:
+        of_all: (structures,) on all cases.
+        of_part: (parts, structures) on the cases of all other parts.
+        of_case: By case, those of its part.
+    """
 
     of_all: np.ndarray
     of_part: np.ndarray
     of_case: Mapping[str, Sequence[float]]
 
 
-def _choose(
+def choose(
     held_out: HeldOut,
     patients: Mapping[str, str],
     candidates: Sequence[int],
-    wanted: TuneSettings,
-) -> _Chosen:
+    *,
+    only_present: bool = False,
+) -> ChosenBiases:
+    """Choose biases on all cases, and without each part of their patients.
+
+    Args:
+        held_out: The cases; each record has a sample.
+        patients: Of each case.
+        candidates: Indices of the structures that may get a bias.
+        only_present: As of :func:`~nnunet_nacl.estimators.decision.choose_biases`.
+    """
     names = list(held_out.records)
     voxels = {name: sampled_voxels(record) for name, record in held_out.records.items()}
     parts = assign_cross_fit_folds([patients[name] for name in names])
-    only_present = wanted.metric == "present"
     of_part = {}
     for part in sorted(set(parts)):
         others = [voxels[name] for name, of_name in zip(names, parts) if of_name != part]
         of_part[part] = choose_biases(others, candidates, only_present=only_present)
     of_case = {name: of_part[part].tolist() for name, part in zip(names, parts)}
     of_all = choose_biases(list(voxels.values()), candidates, only_present=only_present)
-    return _Chosen(of_all, np.stack(list(of_part.values())), of_case)
+    return ChosenBiases(of_all, np.stack(list(of_part.values())), of_case)
 
 
 def sampled_voxels(record: CaseRecord) -> SampledVoxels:

@@ -4,6 +4,8 @@ results.csv, a command for each part.
     python research/results/measure.py records -task TASK -work WORK [--outer]
     python research/results/measure.py learn calibration patients raters recall losses
         -task TASK -work WORK
+    python research/results/measure.py decisions -schedule SCHEDULE -losses LOSS ...
+        -task TASK -work WORK
     python research/results/measure.py scans
 
 TASK is the folder of the task: patients.json, outer_test.json and votes/. Networks are those of the
@@ -27,6 +29,7 @@ from typing import Any
 
 import torch
 from calibration_rows import PEERS, calibration_rows
+from decisions import decision_rows
 from few_patients import own_rows, patients_rows
 from losses import LOSSES, REFERENCE, SCHEDULE, losses_rows
 from marginal_ace import ace_rows
@@ -56,7 +59,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="+", choices=["records", *PARTS, "losses", "ace", "scans"], metavar="PART"
+        "parts",
+        nargs="+",
+        choices=["records", *PARTS, "losses", "ace", "decisions", "scans"],
+        metavar="PART",
     )
     parser.add_argument("-task", type=Path, help="folder of the task")
     parser.add_argument("-work", type=Path, help="folder for records")
@@ -137,6 +143,7 @@ def main() -> None:
         "records": partial(make_records, with_outer=args.outer),
         "losses": partial(losses_rows, schedule=args.schedule, losses=args.losses),
         "ace": partial(ace_rows, schedule=args.schedule, losses=args.losses),
+        "decisions": partial(decision_rows, schedule=args.schedule, losses=args.losses),
     }
     for part in args.parts:
         if part == "scans":
