@@ -23,7 +23,7 @@ PUBLIC = re.findall(
 )
 NOTEBOOK = ROOT / "docs" / "examples.ipynb"
 NUMBER = re.compile(r"\d+\.\d+")
-COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review", "Predictor")
+COMMANDS = ("evaluate", "compare", "calibrate", "tune", "predict", "review", "Predictor")
 NEED_FOLDERS = {getattr(nnunet_nacl, name).__module__ for name in COMMANDS}
 
 

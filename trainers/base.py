@@ -417,8 +417,8 @@ class CalibrationTrainer(nnUNetTrainer):
         if self.local_rank == 0 and (self.anneal_dice or not self.with_dice):
             command = tune_command(Path(self.output_folder_base))
             self.print_to_log_file(
-                "Labels are nnU-Net's argmax, which fits losses with a Dice term to the end. Where to"
-                f" cut after this one is learned once the folds are trained: {command}"
+                "Labels are nnU-Net's argmax, which fits losses with a Dice term to the end. After"
+                f" this one `{command}` learns where to cut, once the folds are trained."
             )
 
 

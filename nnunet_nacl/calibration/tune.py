@@ -103,11 +103,11 @@ def tune(
             checkpoint_tuned.pth lies there that `tune` did not write.
 
     Examples:
-        >>> result = tune(model_folder, device="cpu")
-        >>> result.biases  # by nnU-Net's key; 0 where argmax is as good
-        {'1': 0.0}
-        >>> result.write()  # nothing, since no structure gains
-        []
+        >>> result = tune(model_folder, thresholds={"1": 0.25}, device="cpu")  # no cases needed
+        >>> round(result.biases["1"], 2)  # added to the logit of the structure
+        1.1
+        >>> sorted({path.name for path in result.write()})
+        ['checkpoint_tuned.pth']
     """
     arguments = locals()
     return tune_networks(

@@ -30,6 +30,7 @@ _OPTIONS = {
     "previous_stage": "-prev_stage_predictions",
     "part": "-part_id",
     "allow_missing": "--allow-missing",
+    "thresholds": "-threshold",
     "training_cases": "--allow-training-cases",
     "allow_training_cases": "--allow-training-cases",
     "mirroring": "--disable_tta",

@@ -15,23 +15,20 @@ HELP = "learn the threshold of each structure that gives the best Dice, as a net
 
 _DESCRIPTION = f"""\
 Labels are nnU-Net's argmax, which fits networks that were trained with a Dice term. After another
-loss, such as NACL, CE or an annealed Dice term, the best place to cut is another one. This finds,
-for each structure, what added to its logit gives the highest mean Dice on cases that the networks
-were not trained on: a model's validation cases, or images of your own (-i -gt). What it changes is
-measured on other patients than it was chosen on; where Dice does not rise for certain, argmax
-stays.
+loss the best place to cut is another one. This finds, for each structure, what added to its logit
+gives the highest mean Dice on cases that the networks were not trained on: a model's validation
+cases, or images of your own (-i -gt). What it changes is measured on other patients than it was
+chosen on; where Dice does not rise for certain, argmax stays.
 
-Each fold gets {TUNED} beside its final checkpoint: the same network with another bias in its last
-layer, which `nnUNetv2_predict -chk {TUNED}` and every command here take. It is less calibrated:
-run `nnunet_nacl calibrate ... -chk {TUNED}` afterwards. Do not train on with it.
+Each fold gets {TUNED} beside its final checkpoint, the same network with another bias in
+its last layer, for -chk of `nnUNetv2_predict` and every command here. It is less calibrated: run
+`nnunet_nacl calibrate ... -chk {TUNED}` next.
 """
 
-_EPILOG = f"""\
+_EPILOG = """\
 examples:
   nnunet_nacl tune -d 31 -c 2d -tr nnUNetTrainerNACL
-  nnunet_nacl calibrate -d 31 -c 2d -tr nnUNetTrainerNACL -chk {TUNED}
-  nnUNetv2_predict -d 31 -c 2d -tr nnUNetTrainerNACL -chk {TUNED} -i images -o out
-  nnunet_nacl tune -d 28 -c 2d -tr nnUNetTrainerCE -thresholds Infarct=0.3
+  nnunet_nacl tune -d 28 -c 2d -tr nnUNetTrainerCE -threshold Infarct=0.3
 """
 
 
@@ -45,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     groups = {
         "the model": f"{options.MODEL} -m -chk",
         "the cases": "-i -gt -groups --allow-training-cases --any_age",
-        "the decision": "-structures -metric -thresholds",
+        "the decision": "-structures -metric -threshold",
         "how to run": f"{options.NETWORK} -np --trust_checkpoint --quiet",
     }
     changes: dict[str, str | options.OptionSettings] = {
@@ -55,14 +52,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "with images of your own: also take cases that the folds were trained on"
         ),
         "-structures": options.setting(TuneSettings, "structures", "NAME"),
-        "-metric": options.setting(TuneSettings, "metric", "METRIC", choices=("dice", "present")),
-        "-thresholds": options.setting(
+        "-metric": options.setting(
+            TuneSettings,
+            "metric",
+            "METRIC",
+            choices=("dice", "present"),
+            text="dice: nnU-Net's mean (default); present: over cases whose truth has the structure",
+        ),
+        "-threshold": options.setting(
             TuneSettings,
             "thresholds",
             "NAME=P",
             nargs="+",
-            text="cut these structures at a probability (against the background) of your own;"
-            " nothing is measured",
+            text="cut these structures at probabilities of your own; nothing is measured",
         ),
     }
     options.add_options(parser, groups, changes)

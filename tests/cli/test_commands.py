@@ -26,10 +26,11 @@ from nnunet_nacl.settings import (
     NetworkSettings,
     Output,
     ScanSettings,
+    TuneSettings,
 )
 from nnunet_nacl.utilities.errors import Message, UserError, name_arguments, named_together
 
-COMMANDS = ("evaluate", "compare", "calibrate", "predict", "review")
+COMMANDS = ("evaluate", "compare", "calibrate", "tune", "predict", "review")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -53,6 +54,7 @@ def test_its_help_names_every_argument_and_what_it_returns(name: str) -> None:
         Output,
         GivenCases,
         FitSettings,
+        TuneSettings,
         MeasureSettings,
         ComparisonSettings,
     ],
