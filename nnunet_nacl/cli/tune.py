@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "metric",
             "METRIC",
             choices=("dice", "present"),
-            text="dice: nnU-Net's mean (default); present: over cases whose truth has the structure",
+            text="dice: nnU-Net's mean (default); present: of cases whose truth has the structure",
         ),
         "-threshold": options.setting(
             TuneSettings,
