@@ -72,11 +72,11 @@ def test_a_setting_that_is_changed_is_checked_again():
         module(logits, target)
 
 
-def compile_and_compare(name, settings, label_space, spatial):
+def compile_and_compare(name, settings, label_space, spatial, backend="eager"):
     torch._dynamo.reset()
     logits, target, where = problem(label_space, spatial, seed=41)
     module = CASES[name].module(**settings, **where)
-    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
     logits = logits.float()
     expected = value_and_gradient(module, logits, target)
     assert_same(value_and_gradient(compiled, logits, target), expected)
@@ -91,6 +91,28 @@ def test_each_loss_is_one_graph_that_also_serves_a_batch_in_which_nothing_is_val
     value, gradient = value_and_gradient(compiled, torch.randn(2, 3, 5, 4), nothing_valid)
     assert value == 0
     assert not gradient.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
+@ALL_LOSSES
+def test_the_compiler_that_nnunet_uses_gives_the_same(name, settings, label_space):
+    """On the CPU it writes C++, on a GPU Triton."""
+    compile_and_compare(name, settings, label_space, (5, 6), backend="inductor")
+
+
+@pytest.mark.parametrize("spatial", [(5, 6), (4, 5, 6)], ids=["2D", "3D"])
+@pytest.mark.parametrize("label_space", ["classes", "classes_ignore", "regions", "regions_mask"])
+@ALL_LOSSES
+def test_nothing_is_read_from_the_device_or_moved_to_another(name, settings, label_space, spatial):
+    """Tensors on ``meta`` have no numbers: whoever asks for one, or mixes devices, fails."""
+    logits, target, where = problem(label_space, spatial, seed=43)
+    module = CASES[name].module(**settings, **where, check_labels=False)
+    logits = logits.float().to("meta").requires_grad_()
+    loss = module(logits, target.to("meta"))
+    loss.backward()
+    assert loss.device.type == logits.grad.device.type == "meta"
+    assert loss.shape == () and logits.grad.shape == logits.shape
 
 
 @pytest.mark.parametrize("name", ["nacl", "svls", "focal", "ace"])

@@ -9,7 +9,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
 from nnunet_nacl import losses
 from nnunet_nacl.losses import nacl
-from nnunet_nacl.methods import METHODS, Method
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, Method
 from nnunet_nacl.registration.tokens import TOKENS, Variant
 from nnunet_nacl_trainers.base import TrainingLoss
 from tests.losses.cases import other_settings
@@ -172,3 +172,26 @@ def test_the_loss_is_compiled_where_nnunet_compiles_and_names_a_label_that_is_no
     target[0, 0, 0, 0] = 9
     with pytest.raises(ValueError, match=r"label\(s\) 9, but the logits have classes 0 to 2"):
         loss(logits, target)
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize(
+    "trainer_name", [name for name in NAMED_TRAINERS if name != "nnUNetTrainer"]
+)
+def test_a_step_with_deep_supervision_reads_nothing_from_the_device(
+    prepared, trainer_name: str, label_space: str
+) -> None:
+    """Tensors on ``meta`` have no numbers; the labels of the first batch alone are read."""
+    trainer = prepared(trainer_name, label_space)
+    network = trainer.network.to("meta")
+    trainer.loss.loss._has_checked_labels = True
+    made = make_batch(label_space, 2, 0, shape=(16, 16))
+    logits = network(made["data"].to("meta"))
+    target = [
+        torch.zeros(scale.shape[:1] + made["target"].shape[1:2] + scale.shape[2:], device="meta")
+        for scale in logits
+    ]
+    loss = trainer.loss(logits, target)
+    loss.backward()
+    assert loss.device.type == "meta" and loss.shape == ()
+    assert all(weight.grad is not None for weight in network.parameters())
