@@ -278,7 +278,7 @@ def test_every_function_runs_and_every_table_has_its_values(
     run(measure, "learn", *measured.arguments, "-manufacturer", MAKER, "-name", "LIDC-GE")
     augmented = MODULES["tables"].AUGMENTED_SCHEDULE
     compared = ["-schedule", augmented, "-losses", "DiceCE", "DiceCE_anneal"]
-    run(measure, "losses", "ace", *measured.arguments, *compared)
+    run(measure, "losses", "ace", "decisions", *measured.arguments, *compared)
     of_maker = measured.copy_without("nodule_5")
     trained_on = ["-trained_on", MAKER, "-name", "LIDC-GE-networks", "--outer"]
     run(measure, "records", "learn", "recall", *of_maker, *trained_on)

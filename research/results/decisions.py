@@ -23,6 +23,8 @@ TUNED = "tuned"
 LEFT_OUT = "left-out parts"
 """Cases, as results.csv calls them: validation cases of all folds that every loss has, each with
 biases that were chosen without its patient's part."""
+OWN_CHANGE = f"{TUNED} less own {RAW}"
+"""A method: what the bias changes of a loss."""
 LOSSES = (REFERENCE, "DiceCE_anneal", "NACL", "CE")
 OF_STRUCTURE = ("Dice", "Dice where present", "HD95", "missed", "invented", "volume / true")
 OF_CASE = ("NLL all", "NLL predicted", "Brier all")
@@ -57,16 +59,13 @@ def decision_rows(study: Study, *, schedule: str, losses: Sequence[str] = LOSSES
             put([row], **keys, method=TUNED)
         for method in (RAW, TUNED):
             put(value_rows(values[loss, method], study), **keys, method=method)
-        for method, other_loss, other in (
-            (TUNED, loss, RAW),
-            (RAW, REFERENCE, RAW),
-            (TUNED, REFERENCE, RAW),
-            (TUNED, REFERENCE, TUNED),
-        ):
-            if (loss, method) != (other_loss, other):
-                title = f"{method} less {'own' if other_loss == loss else REFERENCE} {other}"
-                rows = difference_rows(values[loss, method], values[other_loss, other], study)
-                put(rows, **keys, method=title)
+        changes = difference_rows(values[loss, TUNED], values[loss, RAW], study)
+        put(changes, **keys, method=OWN_CHANGE)
+        if loss == REFERENCE:
+            continue
+        for method, other in ((RAW, RAW), (TUNED, RAW), (TUNED, TUNED)):
+            changes = difference_rows(values[loss, method], values[REFERENCE, other], study)
+            put(changes, **keys, method=f"{method} less {REFERENCE} {other}")
 
 
 def common_folds(study: Study, schedule: str, losses: Sequence[str]) -> list[str]:

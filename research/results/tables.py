@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from calibration_rows import PEERS
+from decisions import BIAS, LEFT_OUT, OWN_CHANGE, TUNED
+from decisions import LOSSES as DECIDED_LOSSES
 from few_patients import OWN_SIZES
 from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
 from marginal_ace import ACE, ACE_WITH_BACKGROUND, DICE
@@ -513,6 +516,51 @@ def equal_dice_table(values: Values) -> list[str]:
     return values.lines("loss", rows, columns)
 
 
+def decisions_table(values: Values) -> list[str]:
+    """Losses with argmax and with a bias of each structure, and what that changes beside nnU-Net's
+    own loss in the same cases."""
+    rows = values.table[(values.table.cases == LEFT_OUT) & (values.table.quantity == BIAS)]
+    lines: list[Line] = []
+    data_sets = rows.drop_duplicates(["dataset", "structure"])
+    for dataset, structure in zip(data_sets.dataset, data_sets.structure):
+        of_structure = rows[(rows.dataset == dataset) & (rows.structure == structure)]
+        lines.append(Line(f"{dataset}, {structure}, {of_structure.training.iloc[0]}"))
+        loss_of = {trainer: re.split(r"_\d+epochs", trainer)[0] for trainer in of_structure.trainer}
+        for trainer in sorted(loss_of, key=lambda name: DECIDED_LOSSES.index(loss_of[name])):
+            loss = loss_of[trainer]
+            keys = {"dataset": dataset, "structure": structure, "trainer": trainer}
+            lines.append(Line(loss_title(loss), {**keys, "cases": LEFT_OUT}))
+    columns = [
+        Column("patients (scans)", {"method": RAW, "quantity": "NLL all"}, "n"),
+        Column("bias", {"method": TUNED, "quantity": BIAS}, "2"),
+        Column("Dice, argmax", {"method": RAW, "quantity": "Dice"}, "3"),
+        Column("tuned", {"method": TUNED, "quantity": "Dice"}, "3"),
+        Column("tuned less argmax", {"method": OWN_CHANGE, "quantity": "Dice"}, "3i"),
+        Column(
+            "less nnU-Net's argmax",
+            {"method": f"{TUNED} less {REFERENCE} {RAW}", "quantity": "Dice"},
+            "3i?",
+        ),
+        Column(
+            "less nnU-Net's tuned",
+            {"method": f"{TUNED} less {REFERENCE} {TUNED}", "quantity": "Dice"},
+            "3i?",
+        ),
+        Column("missed", {"method": RAW, "quantity": "missed"}, "2?"),
+        Column("tuned", {"method": TUNED, "quantity": "missed"}, "2?"),
+        Column("invented", {"method": RAW, "quantity": "invented"}, "2?"),
+        Column("tuned", {"method": TUNED, "quantity": "invented"}, "2?"),
+        Column("NLL", {"method": RAW, "quantity": "NLL all"}, "4"),
+        Column(
+            "less nnU-Net's",
+            {"method": f"{RAW} less {REFERENCE} {RAW}", "quantity": "NLL all"},
+            "4i?",
+        ),
+        Column("tuned", {"method": TUNED, "quantity": "NLL all"}, "4"),
+    ]
+    return values.lines("loss", lines, columns)
+
+
 def equal_dice_line(name: str, loss: str, method: str) -> Line:
     """A line of the lung nodules for a loss with nnU-Net's augmentation."""
     keys = {"dataset": "LIDC", "trainer": f"{loss}_{AUGMENTED_SCHEDULE}", "cases": EACH_FOLD}
@@ -606,6 +654,7 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "recall": recall_table,
     "losses": losses_table,
     "equal_dice": equal_dice_table,
+    "decisions": decisions_table,
     "ace": ace_table,
     "data_sets": data_sets_table,
     "costs": costs_table,
