@@ -135,9 +135,13 @@ def write_tuned(fold_folder: Path, checkpoint: str, decision: Decision) -> Path:
     }
     with replacing(path) as temporary:
         try:
-            torch.save(content, temporary)
+            # an open file: by its name the same content would have another digest each time
+            with open(temporary, "xb") as file:
+                torch.save(content, file)
         except RuntimeError as error:  # PyTorch's words for a full disk
-            raise UserError(f"{path}: cannot be written ({first_line(error)}).") from None
+            raise UserError(
+                f"{path}: cannot be written; is the disk full? ({first_line(error)})"
+            ) from None
         # before the network gets its name: a run that is killed in between knows both as its own
         document["tuned_sha256"] = checksum(temporary)
         write_atomically(fold_folder / DESCRIPTION, to_json_text(document))

@@ -162,7 +162,11 @@ def test_all_but_bias_and_optimiser_stays(model):
 
 def test_files_of_others_are_not_replaced_and_its_own_are(model):
     write_threshold(model)
+    first = (model / "fold_0" / TUNED).read_bytes()
     write_threshold(model, 0.4)
+    assert (model / "fold_0" / TUNED).read_bytes() != first
+    write_threshold(model)
+    assert (model / "fold_0" / TUNED).read_bytes() == first  # so that its map stays its own
     shutil.copy(model / "fold_0" / "checkpoint_final.pth", model / "fold_1" / TUNED)
     with pytest.raises(UserError, match="was not written by `nnunet_nacl tune`"):
         write_threshold(model)
@@ -242,8 +246,8 @@ def test_a_layer_that_carries_no_decision_is_refused(model, monkeypatch, change,
 
 
 def test_a_full_disk_leaves_no_half_network(model, monkeypatch):
-    def fail(content, path):
-        Path(path).write_bytes(b"half")
+    def fail(content, file):
+        file.write(b"half")
         raise RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0")
 
     monkeypatch.setattr(torch, "save", fail)
