@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from nnunet_nacl import calibrate, evaluate
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.nnunet.folders import validated_fold
 from nnunet_nacl.utilities.errors import UserError
 
 
@@ -73,6 +75,20 @@ def test_a_models_folds_and_what_is_missing(make_validated):
     assert result.write() == [model.folder / "calibration.json"]
     of_fold = json.loads((model.validation(1) / "calibration.json").read_text())
     assert [case["case"] for case in of_fold["metric_per_case"]] == ["case_10"]
+
+
+def test_another_checkpoint_has_a_validation_of_its_own(make_validated):
+    model = make_validated(cases=2)
+    with pytest.raises(UserError, match="validation folder of checkpoint_best.pth"):
+        evaluate(model=model.folder, checkpoint="checkpoint_best.pth")
+    predicted = model.validation().with_name("validation_checkpoint_best")
+    shutil.copytree(model.validation(), predicted)
+    (predicted / "case_01.npz").unlink()
+    (predicted / "case_01.nii.gz").unlink()
+    result = evaluate(model=model.folder, checkpoint="checkpoint_best.pth", chill=True)
+    assert result.folder == predicted and list(result.scores.index) == ["case_00"]
+    assert validated_fold(predicted) == "0"
+    assert validated_fold(model.folder / "fold_0" / "validation_of_mine") == ""
 
 
 def test_through_a_map_the_table_has_intervals(make_validated):

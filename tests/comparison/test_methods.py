@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.comparison.methods import DEFAULT_LABEL, label_methods, read_method, short_labels
+from nnunet_nacl.settings import FINAL, TUNED
 from nnunet_nacl.utilities.errors import UserError
 
 
@@ -71,6 +72,18 @@ def test_a_folder_that_is_no_models_is_one_of_predictions(model_folder):
     methods = label_methods([read_method(text) for text in texts])
     assert [method.trainer for method in methods] == ["nnUNetTrainerCE", "nnUNetTrainerNACL", None]
     assert [method.label for method in methods] == ["CE", "NACL", "Test"]
+
+
+def test_a_tuned_model_is_another_method_than_the_one_it_was_made_from():
+    methods = read_models(
+        ["nnUNetTrainerCE", "nnUNetTrainerCE+tuned", "nnUNetTrainerNACL+tuned+calibrated"]
+    )
+    assert [method.label for method in methods] == ["CE", "CE, tuned", "NACL, tuned, calibrated"]
+    assert [method.trainer for method in methods] == ["nnUNetTrainerCE"] * 2 + ["nnUNetTrainerNACL"]
+    assert [method.checkpoint for method in methods] == [FINAL, TUNED, TUNED]
+    assert [method.calibrated for method in methods] == [False, False, True]
+    with pytest.raises(UserError, match="twice"):
+        read_models(["nnUNetTrainerCE+tuned", "nnUNetTrainerCE+tuned"])
 
 
 def test_a_calibrated_model_says_so_behind_its_label():
