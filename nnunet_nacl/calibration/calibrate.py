@@ -17,8 +17,8 @@ from nnunet_nacl.calibration.map_file import (
     APPLIED_FILE,
     MAP_FILE,
     check_output_map,
+    load_prior_map,
     map_file_of,
-    map_of_folds,
 )
 from nnunet_nacl.calibration.map_parts import MapQuality, Origin
 from nnunet_nacl.cases.groups import read_groups
@@ -135,9 +135,10 @@ def calibrate_cases(
 
         work = Work(settings=cases.kept_settings, with_sample=True)
         held_out = cases.measure(work, fit.num_processes)
+        # not before: only now the cases are known
         patients = read_groups(fit.groups, list(held_out.records)) if fit.groups else None
 
-        folds_map = _find_map_of_folds(cases, held_out)
+        folds_map = _find_prior_map(cases, held_out)
         fitted_map = fit_held_out(
             held_out,
             patients=patients,
@@ -192,8 +193,8 @@ def take_map(
 
 
 def _check_given(given: GivenCases) -> None:
-    """UserError for what does not go together, or is no folder: the check whether a map can be
-    written there would make it."""
+    """UserError for what does not go together, or is no folder. This comes first: the check whether
+    a map can be written would make a folder that is missing."""
     own_cases = given.images or given.predictions
     if given.images is not None and given.model is None:
         raise UserError("images need a model that predicts them; name one, or give predictions.")
@@ -238,7 +239,7 @@ def _open_predictions(given: GivenCases) -> SavedCases:
     return SavedCases(str(folder), {"": opened})
 
 
-def _find_map_of_folds(cases: HeldOutCases, held_out: HeldOut) -> CalibrationMap | None:
+def _find_prior_map(cases: HeldOutCases, held_out: HeldOut) -> CalibrationMap | None:
     """The map of a model's validation cases, towards which that of images is shrunk; None where
     there is none, or these are the cases."""
     model = cases.model
@@ -247,7 +248,7 @@ def _find_map_of_folds(cases: HeldOutCases, held_out: HeldOut) -> CalibrationMap
     checksums = dict(zip(model.folds, model.hashes))
     inference = cases.inference(held_out)
     path = model.folder / map_file_of(model.checkpoint)
-    return map_of_folds(path, held_out.labels, checksums, inference)
+    return load_prior_map(path, held_out.labels, checksums, inference)
 
 
 def _check_output(map_file: Path) -> None:

@@ -118,9 +118,7 @@ class Calibrator:
         is_applied = (predictions.folder / APPLIED_FILE).is_file()
         notes = check_same_networks(path, calibration_map, predictions)
         check_structures(path, calibration_map, predictions.labels)
-        if is_applied and read_applied_map_digest(predictions.folder).get("map_sha256") != checksum(
-            path
-        ):
+        if is_applied and read_applied_map_digest(predictions.folder) != checksum(path):
             raise UserError(
                 f"{predictions.folder} was calibrated by another map than {path}; give that one."
             )

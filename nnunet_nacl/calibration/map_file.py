@@ -88,11 +88,11 @@ def _structures_text(regions: bool, structures: Sequence[tuple[str, str]]) -> st
     return f"{kind} {some(key_and_name, _MOST_SHOWN)}"
 
 
-def map_of_folds(
+def load_prior_map(
     path: Path, labels: Labels, networks: Mapping[str, str], inference: Mapping[str, Any]
 ) -> CalibrationMap | None:
-    """What a model's validation cases taught, by the map in its folder; ``quality`` is None where
-    they taught no more than a map.
+    """The map towards which one of own cases is shrunk: that of a model's validation cases, by the
+    map in its folder. Its ``quality`` is None where they taught no more than a map.
 
     Where the map in the folder is of own cases by now, it still holds the map that it was shrunk
     towards, but nothing else that the validation cases taught. None where there is none, or it is
@@ -131,16 +131,12 @@ def check_output_map(path: Path) -> None:
         )
 
 
-def read_applied_map_digest(folder: Path) -> dict[str, str]:
-    """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its
-    files do not tell."""
+def read_applied_map_digest(folder: Path) -> str | None:
+    """SHA-256 of the map that a folder of predictions was calibrated by; None where its files do
+    not tell."""
     applied = folder / APPLIED_FILE
-    if not applied.is_file():
-        return {}
-    digest = read_dict(applied).get("map_sha256")
-    if not isinstance(digest, str):
-        return {}
-    return {"map_sha256": digest}
+    digest = read_dict(applied).get("map_sha256") if applied.is_file() else None
+    return digest if isinstance(digest, str) else None
 
 
 def map_path_of(folder: Path) -> Path | None:

@@ -273,7 +273,7 @@ class EvaluationResult:
         """
         for folder, of_fold in self.by_fold.items():
             of_fold.write(folder / FILE_NAME)
-        map_sha256 = read_applied_map_digest(self.folder).get("map_sha256")
+        map_sha256 = read_applied_map_digest(self.folder)
         self.evaluation.write(self.output, map_sha256, self._predicted_quality())
         written = [self.output]
         if self.csv:

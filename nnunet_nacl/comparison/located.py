@@ -176,7 +176,7 @@ def measurable_folds(model: Path, checkpoint: str) -> list[str]:
     """Folds with a validation of a checkpoint that can be measured, or was; fold_all last."""
     folds = []
     for fold, folder in folders.fold_folders(model).items():
-        if folders.is_measured(folders.validation_folder(folder, checkpoint)):
+        if folders.can_be_measured(folders.validation_folder(folder, checkpoint)):
             folds.append(fold)
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 

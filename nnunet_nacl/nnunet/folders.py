@@ -216,12 +216,12 @@ def validation_folder(fold: Path, checkpoint: str = FINAL) -> Path:
     predicted = predicted_folder(fold, checkpoint)
     if checkpoint != FINAL:
         return predicted
-    if is_measured(predicted) and not is_measured(validation):
+    if can_be_measured(predicted) and not can_be_measured(validation):
         return predicted
     return validation
 
 
-def is_measured(folder: Path) -> bool:
+def can_be_measured(folder: Path) -> bool:
     """Whether a folder of predictions has probabilities, or records of cases that had them."""
     return any(folder.glob("*.npz")) or any(records_in(folder).glob("*.npz"))
 

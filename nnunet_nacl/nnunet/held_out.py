@@ -167,7 +167,7 @@ def _measure_folder(
 
 
 def _check_records(folders: Iterable[PredictionFolder], work: Work) -> None:
-    """UserError, before any work, where a record would replace a file that is none."""
+    """UserError, before any work, where a record would replace a file that is no record."""
     for folder in folders:
         try:
             names = folder.names

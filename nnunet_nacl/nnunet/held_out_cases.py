@@ -33,7 +33,7 @@ class HeldOutCases(ABC):
     Attributes:
         dataset: Labels, files and reader.
         name: What they are called.
-        folders: Where records of theirs may lie; of predictions also these.
+        folders: Whose records tell how an earlier run measured them; of predictions also these.
         model: Whose networks predict them; None where that is not known.
         is_predicted_as_deployed: Whether they are predicted as new cases will be, and not each by
             the fold that was not trained on it.

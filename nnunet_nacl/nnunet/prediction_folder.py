@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunet_nacl.cases.case import (
     Case,
@@ -26,9 +25,6 @@ from nnunet_nacl.utilities.errors import UserError, one_line
 from nnunet_nacl.utilities.files import check_folder, is_file_name
 from nnunet_nacl.utilities.images import check_name
 from nnunet_nacl.utilities.json_files import read_dict
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

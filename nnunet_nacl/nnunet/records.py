@@ -184,8 +184,8 @@ def records_of(
         plan: What :func:`find_records` has found, where that was asked before.
 
     Raises:
-        UserError: Before any work: the record of a case would replace a file that is none, or none
-            can be written.
+        UserError: Before any work: the record of a case would replace a file that is no record, or
+            none can be written.
     """
     from tqdm import tqdm
 

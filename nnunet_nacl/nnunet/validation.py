@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.cases.record import CaseRecord, check_records, find_record, record_path
-from nnunet_nacl.nnunet.folders import FINAL, is_measured, predicted_folder
+from nnunet_nacl.nnunet.folders import FINAL, can_be_measured, predicted_folder
 from nnunet_nacl.nnunet.held_out import NNUNETS_OWN, HeldOut
 from nnunet_nacl.nnunet.predicted import ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -47,17 +47,17 @@ def measure_validation(
         UserError: A fold was predicted otherwise than the others, by another network, or cannot be
             predicted.
     """
-    plans = []
+    fold_plans = []
     for fold in model.folds:
         plan = plan_fold(model.of_fold(fold), network, work, jobs=jobs, anew=anew)
         _check_made_by(model.of_fold(fold), plan.kept, any_age)
-        plans.append(plan)
-    _check_one_kind_of_prediction(plans, network)
-    _announce(plans, model, network)
-    for plan in plans:
+        fold_plans.append(plan)
+    _check_one_kind_of_prediction(fold_plans, network)
+    _announce(fold_plans, model, network)
+    for plan in fold_plans:
         _check_files(plan)
     held_out = HeldOut(model.labels, work.settings)
-    for plan in plans:
+    for plan in fold_plans:
         _remove_predictions_of_others(plan)
         predicted = _predict_validation_cases(plan, work, jobs)
         held_out.add(plan.fold, plan.kept | predicted, plan.folder)
@@ -89,7 +89,8 @@ class FoldPlan:
 def plan_fold(
     model: TrainedModel, network: NetworkSettings, work: Work, *, jobs: int = 1, anew: bool = False
 ) -> FoldPlan:
-    """Find, or measure, the records of one fold of a model, and say which cases to predict.
+    """Find the records of one fold of a model, measure what nnU-Net left, and say which cases to
+    predict.
 
     Arguments are those of :func:`measure_validation`; the model has one fold.
     """
@@ -102,7 +103,7 @@ def plan_fold(
             kept = dict(outcomes)
             if any(isinstance(outcome, CaseRecord) for outcome in kept.values()):
                 return _plan_beside_validation(model, network, work, validation, kept)
-    source = ValidationCases(model, network, open_predicted(model, fold))
+    source = ValidationCases(model, network, make_predicted_folder(model, fold))
     earlier = _predicted_before(source, source.names, work)
     to_predict = [case for case in source.names if case not in earlier]
     return FoldPlan(fold, source.folder, earlier, source=source, cases_to_predict=to_predict)
@@ -123,7 +124,7 @@ def _plan_beside_validation(
             lost.add(case)
     if not lost:
         return FoldPlan(fold, validation, dict(kept), is_nnunets=True)
-    source = ValidationCases(model, network, open_predicted(model, fold))
+    source = ValidationCases(model, network, make_predicted_folder(model, fold))
     earlier = _predicted_before(source, sorted(lost), work)
     not_lost = {case: outcome for case, outcome in kept.items() if case not in lost}
     return FoldPlan(
@@ -139,7 +140,7 @@ def _plan_beside_validation(
 def _open_nnunets_validation(model: TrainedModel, fold: str) -> PredictionFolder | None:
     """nnU-Net's validation of a fold, that of its final checkpoint; None where nothing was kept."""
     validation = model.folder / f"fold_{fold}" / "validation"
-    if model.checkpoint != FINAL or not is_measured(validation):
+    if model.checkpoint != FINAL or not can_be_measured(validation):
         return None
     folder = PredictionFolder.open(validation)
     if folder.is_empty:  # of records alone, whose segmentations were deleted
@@ -159,10 +160,10 @@ def _predicted_before(
     return earlier
 
 
-def _check_one_kind_of_prediction(plans: Sequence[FoldPlan], network: NetworkSettings) -> None:
+def _check_one_kind_of_prediction(fold_plans: Sequence[FoldPlan], network: NetworkSettings) -> None:
     """UserError where nnU-Net has predicted some cases, and others would be predicted otherwise."""
-    predicted_here = [plan.fold for plan in plans if plan.source is not None]
-    has_both = predicted_here and any(plan.is_nnunets for plan in plans)
+    predicted_here = [plan.fold for plan in fold_plans if plan.source is not None]
+    has_both = predicted_here and any(plan.is_nnunets for plan in fold_plans)
     if has_both and network.inference != NNUNETS_OWN:
         raise UserError(
             f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(predicted_here)}"
@@ -171,9 +172,11 @@ def _check_one_kind_of_prediction(plans: Sequence[FoldPlan], network: NetworkSet
         )
 
 
-def _announce(plans: Sequence[FoldPlan], model: TrainedModel, network: NetworkSettings) -> None:
+def _announce(
+    fold_plans: Sequence[FoldPlan], model: TrainedModel, network: NetworkSettings
+) -> None:
     """Log that cases are predicted, which takes long."""
-    folds = [plan.fold for plan in plans if plan.cases_to_predict]
+    folds = [plan.fold for plan in fold_plans if plan.cases_to_predict]
     if folds:
         _LOG.info(
             "folds %s: there are neither probabilities nor records of this version by %s of all"
@@ -185,7 +188,7 @@ def _announce(plans: Sequence[FoldPlan], model: TrainedModel, network: NetworkSe
 
 
 def _check_files(plan: FoldPlan) -> None:
-    """UserError, before any work, where predicting would replace files of others."""
+    """UserError, before anything is predicted, where that would replace files of others."""
     if plan.source is None or not plan.cases_to_predict:
         return
     plan.source.check_files(plan.cases_to_predict)
@@ -254,7 +257,7 @@ def _check_made_by(
             )
 
 
-def open_predicted(model: TrainedModel, fold: str) -> PredictionFolder:
+def make_predicted_folder(model: TrainedModel, fold: str) -> PredictionFolder:
     """``fold_X/validation_<checkpoint>``, which is made.
 
     UserError where nobody knows the fold's cases.

@@ -121,7 +121,7 @@ def predict(
     return predict_scans(
         Path(model),
         Path(scans),
-        network=on_present_device(settings_of(NetworkSettings, arguments)),
+        network=settings_of(NetworkSettings, arguments),
         wanted=settings_of(ListSettings, arguments),
         reading=settings_of(ScanSettings, arguments),
         writing=settings_of(Output, arguments),
@@ -139,7 +139,8 @@ def predict_scans(
     writing: Output,
     calibration_map: str | PathLike | None = None,
 ) -> DeliveredScans:
-    """The recipe of :func:`predict`, with its settings collected and a device that is here."""
+    """The recipe of :func:`predict`, with its settings collected."""
+    network = on_present_device(network)
     with trusting(network.trust_checkpoint):
         trained = TrainedModel.open(model, network.folds, network.checkpoint)
         map_path = None if calibration_map is None else Path(calibration_map)

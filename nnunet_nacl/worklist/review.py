@@ -130,11 +130,14 @@ def review_folder(
 def _describe_predictions(folder: PredictionFolder, calibrator: Calibrator) -> dict[str, Any]:
     """What prediction.json says of predictions and map; UserError where they have no
     probabilities."""
-    place = folder.folder
-    if next(place.glob("*.npz"), None) is None:
-        raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
+    if next(folder.folder.glob("*.npz"), None) is None:
+        raise UserError(f"{folder.folder} holds no probabilities (*.npz); {RERUN}.")
+    predictions = {"folder": os.path.abspath(folder.folder)}
+    digest = read_applied_map_digest(folder.folder)
+    if digest is not None:
+        predictions["map_sha256"] = digest
     return {
-        "predictions": {"folder": os.path.abspath(place)} | read_applied_map_digest(place),
+        "predictions": predictions,
         "dataset": folder.dataset.name,
         "form": "least certain region of each voxel" if folder.labels.regions else "classes",
         "structures": folder.labels.structures,

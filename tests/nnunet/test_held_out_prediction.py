@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.calibrator import Calibrator
-from nnunet_nacl.calibration.map_file import map_of_folds
+from nnunet_nacl.calibration.map_file import load_prior_map
 from nnunet_nacl.calibration.map_parts import loaded_map
 from nnunet_nacl.cases.record import CaseRecord, find_record
 from nnunet_nacl.cli.main import main
@@ -241,4 +241,4 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
     networks = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     labels = PredictionFolder.open(model, need_reference=False).labels
-    assert map_of_folds(path, labels, networks, again["origin"]["inference"]) is None
+    assert load_prior_map(path, labels, networks, again["origin"]["inference"]) is None
