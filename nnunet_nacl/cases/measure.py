@@ -69,9 +69,7 @@ def measure(
     sums = CaseSums(case, truth, settings.n_bins)
     # Outside the network's crop all is background, which adds nothing to sums over structures.
     # Beside a truth the whole image counts: calibration is that of all voxels.
-    counted_box = None  # the whole image
-    if truth is None:
-        counted_box = probabilities.box
+    counted_box = probabilities.box if truth is None else None  # None: the whole image
     for where in probabilities.boxes(counted_box):
         probs, raw = probabilities.under(calibration, where)
         sums.add(where, probs, raw)

@@ -91,9 +91,10 @@ def few_cases(comparison: Comparison) -> list[str]:
     """A note where there are too few patients for a test."""
     if comparison.n_patients >= FEWEST_FOR_A_TEST:
         return []
-    intervals = "there are no intervals."
-    if comparison.n_patients > 1:
-        intervals = "intervals are too narrow to rely on."
+    are_intervals = comparison.n_patients > 1
+    intervals = (
+        "intervals are too narrow to rely on." if are_intervals else "there are no intervals."
+    )
     return [
         f"{comparison.name}: only {comparison.size}, fewer than {FEWEST_FOR_A_TEST}: no test is"
         f" made, and {intervals}"

@@ -207,9 +207,8 @@ class EvaluationResult:
         See :func:`~nnunet_nacl.comparison.structure_metrics.summarize_components`.
         """
         table = self.evaluation.table
-        structures = self.findings
-        if structures is None:
-            structures = fragmented_structures(table)
+        found_in_pieces = fragmented_structures(table)
+        structures = found_in_pieces if self.findings is None else self.findings
         return summarize_components(table, structures)
 
     @cached_property

@@ -63,8 +63,6 @@ def comparison_page(
 def _embedded(folder: Path, files: Sequence[str]) -> str:
     """The value of ``src`` for a figure: its SVG unless that is large, else its PNG."""
     by_suffix = {Path(name).suffix: folder / name for name in files}
-    suffix = ".svg"
-    if by_suffix[suffix].stat().st_size > _LARGEST_SVG:
-        suffix = ".png"
+    suffix = ".png" if by_suffix[".svg"].stat().st_size > _LARGEST_SVG else ".svg"
     content = base64.b64encode(by_suffix[suffix].read_bytes()).decode()
     return f"data:{_TYPES[suffix]};base64,{content}"

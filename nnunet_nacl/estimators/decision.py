@@ -92,9 +92,12 @@ class SampledVoxels:
         segmented = np.empty_like(hits)
         for other in range(len(self.odds)):
             own = other == structure
-            weights = self.weights if own else self.weights * (rival == other)
-            if self.regions and not own:
+            if own:
+                weights = self.weights
+            elif self.regions:
                 weights = self.weights * (self.odds[other] + biases[other] > 0)
+            else:
+                weights = self.weights * (rival == other)
             of_label = _cumulative(first, weights)
             of_hits = _cumulative(first, weights * self.is_true[other])
             if own:

@@ -261,9 +261,7 @@ def compute_shares(
     if neighborhood.padding == "background" and num_classes is not None:
         weights[:, 0] += neighborhood.outside_weight(spatial, like=weights)
     total = neighborhood.total_weight(spatial, valid, like=weights)
-    if valid is not None:
-        total = total[:, None]
-    return weights / total
+    return weights / (total if valid is None else total[:, None])
 
 
 def _find_membership(labels: Tensor, num_classes: int | None) -> Tensor:

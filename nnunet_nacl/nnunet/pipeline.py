@@ -38,9 +38,8 @@ def side_by_side(
 
     One process is this one.
     """
-    n_started = min(processes, len(cases))
-    if n_started == 1:
-        n_started = 0
+    n_useful = min(processes, len(cases))
+    n_started = n_useful if n_useful > 1 else 0
     return through(step, ((case, None) for case in cases), n_started, path_of)
 
 

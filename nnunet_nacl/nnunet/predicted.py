@@ -218,9 +218,7 @@ class NetworkSource(Source):
 
         While one case is predicted here, the next are read, and those before are worked on.
         """
-        exporters = self.exporters
-        if exporters == 0 and jobs > 1:
-            exporters = jobs
+        exporters = self.exporters or (jobs if jobs > 1 else 0)
         networks = Network(self.model, self.network)
         # lazy: the last step draws case by case
         named = ((name, None) for name in names)

@@ -55,9 +55,7 @@ def read_aims(
     Raises:
         UserError: The settings do not fit, or the map has not learned what they need.
     """
-    maps: tuple[str, ...] = ()
-    if wanted.maps is not None:
-        maps = choose_maps(wanted.maps, num_networks or 1)
+    maps = () if wanted.maps is None else choose_maps(wanted.maps, num_networks or 1)
     flags = _read_flags(wanted, labels, calibrator)
     recall = check_share(wanted.recall, "recall")
     sensitive = None

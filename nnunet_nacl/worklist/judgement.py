@@ -130,9 +130,7 @@ def completed(
 def _volumes_of_members(structures: pd.DataFrame) -> pd.DataFrame:
     """The volumes that each of several networks segmented; no column where there is one network."""
     columns = [column for column in structures if column.startswith(MEMBER_VOLUME)]
-    if len(columns) < 2:
-        columns = []
-    return structures[columns].astype(float)
+    return structures[columns if len(columns) > 1 else []].astype(float)
 
 
 def _add_learned(

@@ -149,9 +149,7 @@ class View:
     def flat(self, array: np.ndarray) -> np.ndarray:
         """What it shows of a slice that was cut already."""
         part = array[self.box]
-        if self.transpose:
-            part = part.T
-        return np.flip(part, self.flips)
+        return np.flip(part.T if self.transpose else part, self.flips)
 
     def find(self, voxel: Sequence[int]) -> tuple[int, int]:
         """Row and column of a voxel of the volume in what it shows."""

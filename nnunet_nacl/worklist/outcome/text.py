@@ -134,9 +134,8 @@ def _sentences_without_draw(
     chosen: Mapping[str, int], not_flagged: Mapping[str, int], n_scans: int
 ) -> list[str]:
     """What is known of bad scans without a flag where none that was chosen by chance is judged."""
-    remedy = "choose some by chance (`predict -also`)"
-    if chosen["n"]:
-        remedy = "judge those that were chosen by chance"
+    choose_some = "choose some by chance (`predict -also`)"
+    remedy = "judge those that were chosen by chance" if chosen["n"] else choose_some
     sentences = [f"How many bad scans are left unseen is not known: {remedy}."]
     n_bad = not_flagged["bad"]
     if n_bad:
