@@ -129,11 +129,11 @@ def tune_networks(given: GivenCases, network: NetworkSettings, wanted: TuneSetti
         if wanted.thresholds is not None:
             return TuneResult(model, layer, read_thresholds(wanted.thresholds, model.labels))
 
+        candidates = _channels_of(wanted, model.labels)
         cases = _choose_cases(given, network, wanted, model)
         work = Work(settings=cases.kept_settings, with_sample=True)
         held_out = cases.measure(work, wanted.num_processes)
         patients = _read_patients(wanted, held_out)
-        candidates = _channels_of(wanted, model.labels)
         while True:
             chosen = choose(held_out, patients, candidates, only_present=wanted.metric == "present")
             decided = DecidedWork(settings=work.settings, biases=chosen.of_case)
@@ -456,6 +456,11 @@ def read_thresholds(
         pairs = [(name, value) for name, _, value in (text.rpartition("=") for text in thresholds)]
     biases = dict.fromkeys(labels.structures, 0.0)
     for name, text in pairs:
+        if not name:
+            raise UserError(
+                f"[[thresholds]] {text}: STRUCTURE=P is expected, such as"
+                f" {next(iter(labels.structures.values()))}=0.3."
+            )
         key = find_key(name, labels.structures, "thresholds")
         try:
             threshold = float(text)
