@@ -78,7 +78,7 @@ def tune(
     to be told where to cut. The biases are chosen on cases that the networks were not trained on:
     a model's validation cases, or images of one's own. What they change is measured on cases of
     other patients than those that they were chosen on, and a structure whose Dice does not rise
-    for certain (95 % interval of the difference) keeps nnU-Net's argmax.
+    clearly (the 95 % interval of the difference reaches 0) keeps nnU-Net's argmax.
 
     :meth:`TuneResult.write` adds the biases to the last segmentation layer of the networks: as
     checkpoint_tuned.pth beside the final checkpoint, which every command of nnU-Net and of this
@@ -151,6 +151,7 @@ def tune_networks(given: GivenCases, network: NetworkSettings, wanted: TuneSetti
         biases_of_parts=chosen.of_part,
         effect=effect,
         cases=list(held_out.records),
+        n_patients=len(set(patients.values())),
         metric=wanted.metric,
         failed=held_out.problems | after.problems,
     )
@@ -172,6 +173,7 @@ class TuneResult:
             true one); by the empty key ``NLL all`` and ``NLL predicted``. Each case with biases
             that were chosen without its patient's part; empty for own thresholds.
         cases: Names of those that were chosen on.
+        n_patients: How many patients they are; each case is one where nothing else was said.
         metric: ``dice`` or ``present``; empty for own thresholds.
         failed: By name, why other cases could not be used.
     """
@@ -182,6 +184,7 @@ class TuneResult:
     biases_of_parts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     effect: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
     cases: Sequence[str] = ()
+    n_patients: int = 0
     metric: str = ""
     failed: Mapping[str, str] = field(default_factory=dict)
 
@@ -189,6 +192,12 @@ class TuneResult:
     def thresholds(self) -> dict[str, float]:
         """By nnU-Net's key, the probability against the background at which a structure is cut."""
         return {key: threshold_of_bias(bias) for key, bias in self.biases.items()}
+
+    @property
+    def earlier_networks(self) -> list[Path]:
+        """Tuned networks that an earlier run wrote, which stay where no structure gets a bias."""
+        folds = [self.model.folder / f"fold_{fold}" / TUNED for fold in self.model.folds]
+        return [path for path in folds if path.is_file()]
 
     @property
     def changes_labels(self) -> bool:
@@ -380,7 +389,7 @@ def sampled_voxels(record: CaseRecord) -> SampledVoxels:
 
 
 def _is_better(effect: Mapping[str, Mapping[str, Change]], labels: Labels, structure: int) -> bool:
-    """Whether the Dice of a structure rises for certain."""
+    """Whether the interval of the difference in a structure's Dice lies above 0."""
     key = list(labels.structures)[structure]
     return effect[key]["Dice"].difference.low > 0
 
@@ -399,10 +408,11 @@ def _check_given(given: GivenCases, network: NetworkSettings, wanted: TuneSettin
         raise UserError(f"[[metric]] is {' or '.join(METRICS)}, not {wanted.metric!r}.")
     if (given.images is None) != (given.labels is None):
         raise UserError("[[images]] and [[labels]] go together: images, and their ground truth.")
-    if wanted.thresholds is not None and (given.images or wanted.structures):
+    is_measured = given.images or wanted.structures or wanted.groups or wanted.metric != "dice"
+    if wanted.thresholds is not None and is_measured:
         raise UserError(
-            "[[thresholds]] are taken as they are: leave out [[images]], [[labels]] and"
-            " [[structures]]."
+            "[[thresholds]]: nothing is measured, so leave out [[images]], [[labels]],"
+            " [[structures]], [[groups]] and [[metric]]."
         )
 
 
@@ -455,6 +465,7 @@ def read_thresholds(
     else:
         pairs = [(name, value) for name, _, value in (text.rpartition("=") for text in thresholds)]
     biases = dict.fromkeys(labels.structures, 0.0)
+    named = set[str]()
     for name, text in pairs:
         if not name:
             raise UserError(
@@ -462,6 +473,9 @@ def read_thresholds(
                 f" {next(iter(labels.structures.values()))}=0.3."
             )
         key = find_key(name, labels.structures, "thresholds")
+        if key in named:
+            raise UserError(f"[[thresholds]] {name}: it is given twice; give one value.")
+        named.add(key)
         try:
             threshold = float(text)
         except ValueError:

@@ -18,7 +18,7 @@ Labels are nnU-Net's argmax, which fits networks that were trained with a Dice t
 loss the best place to cut is another one. This finds, for each structure, what added to its logit
 gives the highest mean Dice on cases that the networks were not trained on: a model's validation
 cases, or images of your own (-i -gt). What it changes is measured on other patients than it was
-chosen on; where Dice does not rise for certain, argmax stays.
+chosen on; where the 95 % interval of the gain reaches 0, argmax stays.
 
 Each fold gets {TUNED} beside its final checkpoint, the same network with another bias in
 its last layer, for -chk of `nnUNetv2_predict` and every command here. It is less calibrated: run

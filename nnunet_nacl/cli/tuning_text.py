@@ -28,9 +28,11 @@ def tuning_text(result: TuneResult, written: Sequence[str]) -> str:
     if result.effect:
         n_parts = len(result.biases_of_parts)
         lines += [
-            f"{len(result.cases)} cases; each is measured with biases that were chosen without its"
-            " patient's part",
-            f"({n_parts} parts); intervals are 95 %",
+            wrap_text(
+                f"{_size(result)}, in {n_parts} parts; each part is measured with biases that were"
+                " chosen on the others. Intervals are 95 %, over patients; that a structure was"
+                " kept for its interval makes it a little optimistic."
+            ),
             text_of(_rows(result)),
         ]
         if result.metric == "present":
@@ -39,7 +41,11 @@ def tuning_text(result: TuneResult, written: Sequence[str]) -> str:
     for index, (key, bias) in enumerate(result.biases.items()):
         lines.append(_decision_line(names[key], bias, result, index, regions))
     if not written:
-        lines.append("argmax is as good for every structure: no network was written.")
+        lines.append("argmax stays for every structure: no network was written.")
+        lines += [
+            f"still there, from an earlier run: {path}; remove it, or -chk {TUNED} cuts as it did"
+            for path in result.earlier_networks
+        ]
         return "\n".join(lines)
     if result.effect:
         change = result.effect[ALL]["NLL all"]
@@ -50,6 +56,13 @@ def tuning_text(result: TuneResult, written: Sequence[str]) -> str:
     lines += [f"written: {path}" for path in written]
     lines.append(f"next: {calibrate_command(result.model.folder, TUNED)}")
     return "\n".join(lines)
+
+
+def _size(result: TuneResult) -> str:
+    n_cases = len(result.cases)
+    if result.n_patients == n_cases:
+        return f"{n_cases} cases, each taken for a patient (-groups says otherwise)"
+    return f"{n_cases} cases of {result.n_patients} patients"
 
 
 def _rows(result: TuneResult) -> list[dict[str, Any]]:
@@ -80,7 +93,7 @@ def _row(structure: str, title: str, change: Change, decimals: int) -> dict[str,
 def _decision_line(name: str, bias: float, result: TuneResult, index: int, regions: bool) -> str:
     """Where a structure is cut, and how far parts of the cases agree on that."""
     if not bias:
-        return f"{name}: argmax is as good"
+        return f"{name}: argmax is as good" if result.effect else f"{name}: argmax stays"
     threshold = result.thresholds[list(result.biases)[index]]
     cut = f"cut at a probability of {threshold:.2f}"
     if not regions and len(result.biases) > 1:

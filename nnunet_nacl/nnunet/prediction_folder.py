@@ -15,14 +15,15 @@ from nnunet_nacl.cases.case import (
 )
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import SavedProbabilities
-from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record import CaseRecord, find_record
 from nnunet_nacl.nnunet import folders
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.records import Outcomes, Source, Work
+from nnunet_nacl.nnunet.tuned import check_tuned
 from nnunet_nacl.utilities.errors import UserError, one_line
-from nnunet_nacl.utilities.files import check_folder, is_file_name
+from nnunet_nacl.utilities.files import check_folder, checksum, is_file_name
 from nnunet_nacl.utilities.images import check_name
 from nnunet_nacl.utilities.json_files import read_dict
 
@@ -265,6 +266,22 @@ def _record(folder: PredictionFolder, work: Work, name: str, nothing: None) -> C
         raise UserError(f"{folder.path(name)}: {error}; predict this case again.") from None
 
 
+def _check_predicted_by(folder: PredictionFolder, checkpoint: Path) -> None:
+    """UserError where a record says that another network made its prediction than is there now, as
+    before it was tuned again."""
+    if not checkpoint.is_file():  # a model that was passed on without it
+        return
+    digest = checksum(checkpoint)
+    for path in sorted(folder.records.glob("*.npz")):
+        record = find_record(folder.records, path.stem)
+        if record is not None and record.made_by.get("checkpoint", digest) != digest:
+            raise UserError(
+                f"{folder.folder}: {record.name} was predicted by another network than"
+                f" {checkpoint}; predict again with `nnunet_nacl evaluate ... --predict` or"
+                " `nnunet_nacl calibrate`, and name it with [[checkpoint]]."
+            )
+
+
 def find_fold_folders(
     model: Path, folds: Sequence[str | int] | None = None, checkpoint: str = folders.FINAL
 ) -> dict[str, PredictionFolder]:
@@ -276,7 +293,8 @@ def find_fold_folders(
         checkpoint: The network in each fold whose validation is meant.
 
     Raises:
-        UserError: A fold that is asked for has none, or there is none at all.
+        UserError: A fold that is asked for has none, or there is none at all; or another network
+            than the checkpoint made what lies there.
     """
     validation_folder = partial(folders.validation_folder, checkpoint=checkpoint)
     what = "validation folder"
@@ -286,4 +304,8 @@ def find_fold_folders(
     opened = {}
     for fold in chosen:
         opened[fold] = PredictionFolder.open(validation_folder(model / f"fold_{fold}"))
+    if checkpoint != folders.FINAL:
+        check_tuned(model, checkpoint, [model / f"fold_{fold}" for fold in chosen])
+        for fold, folder in opened.items():
+            _check_predicted_by(folder, model / f"fold_{fold}" / checkpoint)
     return {fold: folder.with_expected(fold) for fold, folder in opened.items()}

@@ -15,8 +15,7 @@ from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.folders import FINAL, choose_folds
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
-from nnunet_nacl.nnunet.tuned import check_not_stale
-from nnunet_nacl.settings import TUNED
+from nnunet_nacl.nnunet.tuned import check_tuned
 from nnunet_nacl.utilities.errors import UserError, first_line
 from nnunet_nacl.utilities.files import check_folder, checksum, is_file_name
 
@@ -79,8 +78,7 @@ class TrainedModel:
 
         chosen = choose_folds(folder, has_checkpoint, checkpoint, folds)
         fold_folders = [folder / f"fold_{fold}" for fold in chosen]
-        if checkpoint == TUNED:
-            check_not_stale(folder, fold_folders)
+        check_tuned(folder, checkpoint, fold_folders)
         paths = [fold_folder / checkpoint for fold_folder in fold_folders]
         contents = [read_checkpoint(path) for path in paths]  # weights stay on the disk
         if not dataset.channel_names:

@@ -162,12 +162,25 @@ def check_replaceable(fold_folders: Sequence[Path]) -> None:
             )
 
 
-def check_not_stale(model: Path, fold_folders: Sequence[Path]) -> None:
-    """UserError where a fold's network was trained again after it was tuned.
+def check_tuned(model: Path, checkpoint: str, fold_folders: Sequence[Path]) -> None:
+    """UserError where a fold's network was trained again after it was tuned, or folds are cut at
+    different places: their mean would be cut at none of these.
 
-    Without tuned.json, or the network that was tuned, as in a model that was passed on, nothing is
-    known of that.
+    Of other checkpoints nothing is checked. Without tuned.json, or the network that was tuned, as
+    in a model that was passed on, nothing is known.
     """
+    if checkpoint != TUNED:
+        return
+    biases = {}
+    for folder in fold_folders:
+        if (folder / DESCRIPTION).is_file():
+            biases[folder.name] = read_dict(folder / DESCRIPTION).get("biases")
+    if any(of_fold != next(iter(biases.values())) for of_fold in biases.values()):
+        listed = ", ".join(f"{fold} {of_fold}" for fold, of_fold in biases.items())
+        raise UserError(
+            f"{model}: the folds have different biases ({listed}); tune all of them together:"
+            f" `{tune_command(model)}`, or choose [[folds]]."
+        )
     for folder in fold_folders:
         made = _read_made(folder)
         source = folder / made.get("checkpoint", "")

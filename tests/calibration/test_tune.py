@@ -183,6 +183,22 @@ def test_a_network_that_was_trained_again_makes_the_tuned_one_stale(model):
     assert TrainedModel.open(model, checkpoint=TUNED).folds == ("0", "1")
 
 
+def test_folds_that_are_cut_at_different_places_are_refused(model):
+    write_threshold(model)
+    nnunet_nacl.tune(model, thresholds={"1": 0.1}, folds=[1], device="cpu").write()
+    with pytest.raises(UserError, match="the folds have different biases"):
+        TrainedModel.open(model, checkpoint=TUNED)
+    assert TrainedModel.open(model, ["1"], TUNED).folds == ("1",)
+
+
+def test_an_earlier_network_is_named_where_argmax_stays(model, capsys):
+    write_threshold(model)
+    assert main(["tune", "-m", str(model), "-threshold", "1=0.5", "-device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("still there, from an earlier run") == 2
+    assert "argmax is as good" not in printed  # nothing was measured
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -190,10 +206,12 @@ def test_a_network_that_was_trained_again_makes_the_tuned_one_stale(model):
         ({"metric": "iou"}, "dice or present"),
         ({"thresholds": {"1": 1.5}}, "probability above 0 and below 1"),
         ({"thresholds": ["1=half"]}, "probability above 0 and below 1"),
+        ({"thresholds": ["1=0.3", "anterior=0.4"]}, "given twice"),
+        ({"groups": "case", "thresholds": {"1": 0.5}}, "nothing is measured"),
         ({"thresholds": ["0.3"]}, "STRUCTURE=P is expected, such as anterior=0.3"),
         ({"thresholds": {"liver": 0.5}}, "no such structure"),
         ({"structures": ["liver"]}, "no such structure"),
-        ({"structures": ["liver"], "thresholds": {"1": 0.5}}, "taken as they are"),
+        ({"structures": ["liver"], "thresholds": {"1": 0.5}}, "nothing is measured"),
         ({"images": "scans"}, "go together"),
     ],
 )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from nnunet_nacl import calibrate, evaluate
+from nnunet_nacl.cases.case import MadeBy
+from nnunet_nacl.cases.record import read_record, save_again
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet.folders import validated_fold
 from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import checksum
 
 
 def test_a_folders_numbers_are_those_of_the_command(make_validated):
@@ -87,6 +91,15 @@ def test_another_checkpoint_has_a_validation_of_its_own(make_validated):
     (predicted / "case_01.nii.gz").unlink()
     result = evaluate(model=model.folder, checkpoint="checkpoint_best.pth", chill=True)
     assert result.folder == predicted and list(result.scores.index) == ["case_00"]
+    checkpoint = predicted.with_name("checkpoint_best.pth")
+    checkpoint.write_bytes(b"the network that predicted")
+    path = predicted / "records" / "case_00.npz"
+    made_by = MadeBy(checkpoint=checksum(checkpoint))
+    save_again(replace(read_record(path), made_by=made_by), path)
+    assert evaluate(model=model.folder, checkpoint="checkpoint_best.pth", chill=True).scores.size
+    checkpoint.write_bytes(b"another one")
+    with pytest.raises(UserError, match="case_00 was predicted by another network than"):
+        evaluate(model=model.folder, checkpoint="checkpoint_best.pth", chill=True)
     assert validated_fold(predicted) == "0"
     assert validated_fold(model.folder / "fold_0" / "validation_of_mine") == ""
 
