@@ -170,8 +170,10 @@ class TuneResult:
         effect: By nnU-Net's key of each structure, what its bias changes of ``Dice``, ``HD95_mm``,
             ``missed`` (share of the cases with the structure in which nothing was segmented),
             ``invented`` (share of those without it in which something was) and ``volume`` (of the
-            true one); by the empty key ``NLL all`` and ``NLL predicted``. Each case with biases
-            that were chosen without its patient's part; empty for own thresholds.
+            true one); by the empty key ``Dice``, of a case's mean over structures, ``NLL all`` and
+            ``NLL predicted``. Dice is the mean of the cases where it is defined, as nnU-Net's; all
+            else is of the cases where it is defined before and after. Each case with biases that
+            were chosen without its patient's part; empty for own thresholds.
         cases: Names of those that were chosen on.
         n_patients: How many patients they are; each case is one where nothing else was said.
         metric: ``dice`` or ``present``; empty for own thresholds.
@@ -292,21 +294,28 @@ def measure_effect(
     of_case = [patients[case] for case in cases]
     records_before = [before.records[case] for case in cases]
     records_after = [after.records[case] for case in cases]
-    table_before = table(records_before)
-    table_after = table(records_after)
+    values_before = _values_by_structure(records_before, metric)
+    values_after = _values_by_structure(records_after, metric)
     effect: dict[str, dict[str, Change]] = {}
     for key in before.labels.structures:
-        effect[key] = changes_of_means(
-            _values_of_structure(table_before[table_before.key == key], metric),
-            _values_of_structure(table_after[table_after.key == key], metric),
-            of_case,
-        )
-    effect[ALL] = changes(_scores_of(records_before), _scores_of(records_after), of_case)
+        of_key_before = values_before.xs(key)
+        of_key_after = values_after.xs(key)
+        dice = changes_of_means(of_key_before[["Dice"]], of_key_after[["Dice"]], of_case)
+        others = of_key_before.columns.drop("Dice")
+        effect[key] = dice | changes(of_key_before[others], of_key_after[others], of_case)
+    effect[ALL] = changes_of_means(
+        values_before[["Dice"]].groupby("case", sort=False).mean(),
+        values_after[["Dice"]].groupby("case", sort=False).mean(),
+        of_case,
+    )
+    effect[ALL] |= changes(_scores_of(records_before), _scores_of(records_after), of_case)
     return effect
 
 
-def _values_of_structure(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row a case: see :attr:`TuneResult.effect`; NaN where a value is of no meaning."""
+def _values_by_structure(records: Sequence[CaseRecord], metric: str) -> pd.DataFrame:
+    """Rows by structure and case: see :attr:`TuneResult.effect`; NaN where a value is of no
+    meaning."""
+    rows = table(records).set_index(["key", "case"])
     is_present = rows.true_volume > 0
     is_segmented = rows.volume > 0
     return pd.DataFrame(
@@ -439,7 +448,8 @@ def _read_patients(wanted: TuneSettings, held_out: HeldOut) -> dict[str, str]:
     n_patients = len(set(patients.values()))
     if n_patients < FEWEST_PATIENTS:
         raise UserError(
-            f"{n_patients} patients are too few to learn a decision, it takes {FEWEST_PATIENTS};"
+            f"a decision is learned from {FEWEST_PATIENTS} patients at least, and the"
+            f" {len(held_out.records)} cases are of {n_patients} ([[groups]] says whose a case is);"
             f" add folds or cases, or give [[thresholds]].{list_problems(held_out.problems)}"
         )
     return patients

@@ -158,7 +158,7 @@ _OPTIONS: dict[str, OptionSettings] = {
     "-device": setting(NetworkSettings, "device", "DEVICE", choices=DEVICES),
     "-step_size": setting(NetworkSettings, "step_size", "S"),
     "--disable_tta": _switch(
-        "predict without mirroring: faster, but the calibration was fitted with it"
+        "predict without mirroring: faster, but maps and biases were learned with it"
     ),
     "-np": _count(
         "N",

@@ -83,13 +83,17 @@ def run(args: argparse.Namespace) -> int:
             options.settings_from(TuneSettings, args, num_processes=num_processes),
         )
     written = result.write()
-    _print_result(result, [str(path) for path in written])
+    _print_result(result, [str(path) for path in written], args)
     options.report_problems("tune", result.failed, "cases could not be used")
     return options.exit_status(result.failed)
 
 
-def _print_result(result: TuneResult, written: list[str]) -> None:
+def _print_result(result: TuneResult, written: list[str], args: argparse.Namespace) -> None:
     """What the biases change, where the networks lie, and in the last line what to do next."""
     from nnunet_nacl.cli.tuning_text import tuning_text
+    from nnunet_nacl.utilities.command_lines import calibrate_command
 
     print(tuning_text(result, written))
+    if written:
+        folder = result.model.folder
+        print(f"next: {calibrate_command(folder, TUNED, folds=args.f, groups=args.groups)}")

@@ -6,23 +6,37 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def calibrate_command(model: Path, checkpoint: str | None = None) -> str:
+def calibrate_command(
+    model: Path,
+    checkpoint: str | None = None,
+    *,
+    folds: Sequence[str] | None = None,
+    groups: str | None = None,
+) -> str:
     """The command that calibrates a model, by its folder, on its validation cases.
 
-    ``checkpoint`` is its file where it is not nnU-Net's final one.
+    ``checkpoint`` is its file where it is not nnU-Net's final one; ``folds`` and ``groups`` are
+    what the user gave.
     """
-    return _model_command("calibrate", model, checkpoint)
+    return _model_command("calibrate", model, checkpoint, folds, groups)
 
 
 def tune_command(model: Path) -> str:
     """The command that learns a decision for a model, by its folder."""
-    return _model_command("tune", model, None)
+    return _model_command("tune", model)
 
 
-def _model_command(command: str, model: Path, checkpoint: str | None) -> str:
+def _model_command(
+    command: str,
+    model: Path,
+    checkpoint: str | None = None,
+    folds: Sequence[str] | None = None,
+    groups: str | None = None,
+) -> str:
     path = model.resolve()
     trainer, plans, configuration, *_ = [*path.name.split("__"), "", ""]
     words = ["nnunet_nacl", command, *_model_options(path.parent.name, trainer, configuration)]
@@ -30,6 +44,10 @@ def _model_command(command: str, model: Path, checkpoint: str | None) -> str:
         words += ["-p", plans]
     if checkpoint is not None:
         words += ["-chk", checkpoint]
+    if folds is not None:
+        words += ["-f", *folds]
+    if groups is not None:
+        words += ["-groups", groups]
     return shlex.join(words)
 
 

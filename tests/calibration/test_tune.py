@@ -17,6 +17,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import TUNED
 from nnunet_nacl.utilities.errors import UserError
+from tests.metrics.models import make_trained
 from tests.nnunet.untrained import (
     CLASSES,
     calibrate,
@@ -25,7 +26,7 @@ from tests.nnunet.untrained import (
     segmentations,
     write_scan,
 )
-from tests.runs.folders import REGIONS
+from tests.runs.folders import REGIONS, Model, write_prediction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HIDDEN = (2.0, 3.0)
@@ -128,6 +129,45 @@ def test_a_cascade_is_cut_at_thresholds(tmp_path):
     assert differing_share(found, expected) < 0.003
 
 
+def hide_structure(model: Model, structure: int, bias: float) -> None:
+    """Saved validation cases whose logits of a structure are lower than those that fit."""
+    for path in model.folder.glob("fold_*/validation/*.npz"):
+        logits = np.log(np.load(path)["probabilities"])
+        logits[structure] -= bias
+        probs = np.exp(logits) / np.exp(logits).sum(0)
+        labels = probs.argmax(0).astype(np.uint8)
+        write_prediction(path.parent, path.stem, probs, labels, (2.0, 1.0, 0.5), ".nii.gz")
+
+
+def test_validation_cases_of_five_folds_teach_by_patient(tmp_path, monkeypatch, capsys):
+    model = make_trained(tmp_path / "nnunet", cases=4, folds=5, sharpness=3.0)
+    hide_structure(model, 2, 3.0)
+    for name, value in model.environment.items():
+        monkeypatch.setenv(name, value)
+    patients = tmp_path / "patients.json"
+    patients.write_text(
+        json.dumps({f"case_{fold}{i}": f"{fold}{i // 2}" for fold in range(5) for i in range(4)})
+    )
+    options = ["-structures", "posterior", "-metric", "present", "-groups", patients]
+    command = ["tune", "-d", "999", "-c", "3d_fullres", *options, "-device", "cpu", "-np", 1]
+    assert main([*map(str, command)]) == 0
+    printed = capsys.readouterr().out
+    assert "20 cases of 10 patients, in 10 parts" in printed
+    assert "with the structure in the truth." in printed
+    assert f"-chk {TUNED} -groups {patients}" in printed.splitlines()[-1]
+    for fold in range(5):
+        about = json.loads((model.folder / f"fold_{fold}" / "tuned.json").read_text())
+        assert about["biases"]["1"] == 0
+        assert about["biases"]["2"] == pytest.approx(3, abs=1.5)
+        change = {(row["structure"], row["value"]): row for row in about["changes"]}
+        assert change["2", "Dice"]["low"] > 0 and change["", "Dice"]["low"] > 0
+        # what is undefined before is left out after, too
+        assert change["2", "HD95_mm"]["after"] < change["2", "HD95_mm"]["before"]
+    patients.write_text("{}")
+    assert main([*map(str, command)]) == 2
+    assert "gives no patient for 20 cases" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def untuned(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"), folds=2)
@@ -220,9 +260,15 @@ def test_what_does_not_fit_is_refused(model, arguments, problem):
         nnunet_nacl.tune(model, device="cpu", **arguments)
 
 
+def test_networks_that_were_trained_on_all_cases_have_none_to_learn_from(model):
+    (model / "fold_0").rename(model / "fold_all")
+    with pytest.raises(UserError, match="fold all was trained on every case"):
+        nnunet_nacl.tune(model, folds=["all"], device="cpu")
+
+
 def test_few_patients_teach_no_decision(tmp_path):
     model, scans, truths = make_tunable(tmp_path, CLASSES, cases=4)
-    with pytest.raises(UserError, match="4 patients are too few"):
+    with pytest.raises(UserError, match="10 patients at least, and the 4 cases are of 4 "):
         nnunet_nacl.tune(model, scans, truths, device="cpu")
 
 
