@@ -66,7 +66,7 @@ def wait_for_slice(page, title: str) -> None:
 def wait_for_page(page, title: str) -> None:
     from playwright.sync_api import expect  # which is there where there is a browser
 
-    expect(page).to_have_title(title)
+    expect(page).to_have_title(title, timeout=30_000)  # milliseconds; machines of tests are busy
 
 
 def exported(page) -> list[dict[str, str]]:

@@ -55,6 +55,7 @@ const marks = (() => {
   };
   const STORAGE = "nnunet_nacl storage";
   const TOKEN = "nnunet_nacl token";
+  const SETTLED_MS = 200;
   const say = () => {
     for (const hint of document.querySelectorAll("[data-storage]")) {
       hint.hidden = hint.dataset.storage !== storage;
@@ -90,12 +91,13 @@ const marks = (() => {
     }
   };
   // Follows a link again that the next page went back from; where storage is shared, the reader went back.
-  const resume = () => {
+  const resume = async () => {
     const { following } = Object(history.state);
     if (!following) {
       return;
     }
     history.replaceState(null, "");
+    await new Promise((next) => setTimeout(next, SETTLED_MS)); // another process may just have written
     recall();
     if (storage !== "shared") {
       learn("apart");
@@ -122,7 +124,7 @@ const marks = (() => {
     const carried = new URLSearchParams({ token: token() ?? "" });
     if (storage === "apart" || storage === "refused") {
       carried.set("marks", text());
-    } else if (!event.ctrlKey && !event.metaKey && !event.shiftKey) { // else the page stays, in another tab or window
+    } else if (storage !== "shared" && !event.ctrlKey && !event.metaKey && !event.shiftKey) { // else the page stays, in another tab or window
       learn("unknown"); // the page that opens says so if it is shared
       history.replaceState({ following: pathOf(link) }, "");
     }
