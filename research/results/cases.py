@@ -338,7 +338,7 @@ def measure_folds(model: Path, work: Work, records: Path) -> None:
 
 
 def measure_images(
-    model: Path,
+    model: TrainedModel,
     work: Work,
     records: Path,
     images: Path,
@@ -346,9 +346,8 @@ def measure_images(
     cases: Sequence[str] | None = None,
 ) -> None:
     """Record the images of a folder, or some of them, predicted by the ensemble of all folds."""
-    trained_model = TrainedModel.open(model)
     settings = NetworkSettings(device="cpu")
-    source = Images.find(trained_model, settings, images, references=truth)
+    source = Images.find(model, settings, images, references=truth)
     if cases is not None:
         wanted = set(cases)
         source.scans = {case: source.scans[case] for case in source.names if case in wanted}

@@ -4,7 +4,7 @@ results.csv, a command for each part.
     python research/results/measure.py records -task TASK -work WORK [--outer]
     python research/results/measure.py learn calibration patients raters recall losses
         -task TASK -work WORK
-    python research/results/measure.py decisions -schedule SCHEDULE -losses LOSS ...
+    python research/results/measure.py decisions tuned -schedule SCHEDULE -losses LOSS ...
         -task TASK -work WORK
     python research/results/measure.py scans
 
@@ -38,6 +38,7 @@ from raters import raters_rows
 from recall_rows import recall_rows
 from scans import learn_scans, scan_rows
 from study import NetworksOfOneManufacturer, OneManufacturer, Study, make_records
+from tuned_networks import tuned_rows
 from weighted_limits import weighted_rows
 
 PARTS: dict[str, Callable[[Study], None]] = {
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="+",
-        choices=["records", *PARTS, "losses", "ace", "decisions", "scans"],
+        choices=["records", *PARTS, "losses", "ace", "decisions", "tuned", "scans"],
         metavar="PART",
     )
     parser.add_argument("-task", type=Path, help="folder of the task")
@@ -144,6 +145,7 @@ def main() -> None:
         "losses": partial(losses_rows, schedule=args.schedule, losses=args.losses),
         "ace": partial(ace_rows, schedule=args.schedule, losses=args.losses),
         "decisions": partial(decision_rows, schedule=args.schedule, losses=args.losses),
+        "tuned": partial(tuned_rows, schedule=args.schedule, losses=args.losses),
     }
     for part in args.parts:
         if part == "scans":

@@ -15,6 +15,7 @@ from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.folders import find_references, model_folder
 from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 CV, ENSEMBLE = "folds", "outer"
 """Kinds of cases, as results.csv calls them."""
@@ -307,9 +308,10 @@ def make_records(study: Study, *, with_outer: bool) -> None:
     measure_folds(model, work_of(study, CV), study.records(CV))
     if not with_outer:
         return
+    trained_model = TrainedModel.open(model)
     for image_set in study.image_sets():
         measure_images(
-            model,
+            trained_model,
             work_of(study, image_set.kind),
             study.records(image_set.kind),
             images=image_set.images,
