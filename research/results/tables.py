@@ -17,7 +17,20 @@ from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
 from marginal_ace import ACE, ACE_WITH_BACKGROUND, DICE
 from recall_rows import NNUNET
 from rows import KEYS
-from scans import ENTROPY, MEMBERS, ORDERS, PREDICTED
+from scans import (
+    AS_TRAINED,
+    AURC,
+    BEST,
+    BY_CHANCE,
+    ENTROPY,
+    EXCESS_AURC,
+    MEMBERS,
+    ORDERS,
+    PREDICTED,
+    PRESENCE,
+    PRESENT,
+    SEGMENTED,
+)
 from study import MAP, RAW
 from weighted_limits import (
     NO_INTERVAL,
@@ -213,6 +226,43 @@ def orders_table(values: Values) -> list[str]:
     keys = {"quantity": "flagged to find 0.9", "method": "{order}, bad below 0.5"}
     columns.append(Column("flagged to find 0.9, bad below 0.5", keys, "2i"))
     return values.lines("order", rows, columns)
+
+
+def areas_table(values: Values) -> list[str]:
+    """Areas under the risk-coverage curves of orders."""
+    lines = [
+        Line(f"lung nodules, {CASES[cases]} cases", {**STOCK, "cases": cases}) for cases in CASES
+    ]
+    lines += scanner_lines()
+    for cases, title in CASES.items():
+        keys = {**EARLIER, "dataset": "EMIDEC", "cases": cases}
+        lines.append(Line(f"EMIDEC, {title} cases", keys))
+    columns = [Column("patients (scans)", {"quantity": AURC, "method": PREDICTED}, "n")]
+    for order in (BEST, BY_CHANCE):
+        columns.append(Column(order, {"quantity": AURC, "method": order}, "3"))
+    columns.append(Column(PREDICTED, {"quantity": AURC, "method": PREDICTED}, "3i"))
+    columns.append(Column("its excess", {"quantity": EXCESS_AURC, "method": PREDICTED}, "3i"))
+    for order in (AS_TRAINED, ENTROPY, MEMBERS, PRESENCE):
+        keys = {"quantity": AURC, "method": f"{order} less {PREDICTED}"}
+        columns.append(Column(f"{order}, less predicted Dice", keys, "3i?"))
+    return values.lines("AURC", lines, columns)
+
+
+def members_table(values: Values) -> list[str]:
+    """Members' Dice beside predicted Dice, of all nodules and of some."""
+    lines = []
+    for which, suffix in (
+        ("all scans", ""),
+        (SEGMENTED, f", {SEGMENTED}"),
+        (PRESENT, f", {PRESENT}"),
+    ):
+        lines.append(Line(which, {**STOCK, "cases": "outer", "which": suffix}))
+    columns = [
+        Column("patients (scans)", {"quantity": f"{AURC}{{which}}", "method": PREDICTED}, "n")
+    ]
+    for order in (PREDICTED, MEMBERS, f"{MEMBERS} less {PREDICTED}"):
+        columns.append(Column(order, {"quantity": f"{AURC}{{which}}", "method": order}, "3i"))
+    return values.lines("AURC, lung nodules, test cases", lines, columns)
 
 
 def patients_table(values: Values) -> list[str]:
@@ -642,6 +692,8 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "readme": readme_table,
     "list": list_table,
     "orders": orders_table,
+    "areas": areas_table,
+    "members": members_table,
     "patients": patients_table,
     "scanners": scanners_table,
     "manufacturers": manufacturers_table,
