@@ -44,17 +44,10 @@ def aurc(confidence: ArrayLike, risk: ArrayLike) -> float:
 
     With r_k of :func:`selective_risks` it is the sum of (r_k + r_k+1) / 2n over k from 1 to n - 1.
     Where nothing orders the scans, as with one confidence for all, it is (n - 1) / n times their
-    mean risk. Arguments are those of :func:`selective_risks`.
+    mean risk. The least is that of ``-risk`` as the confidence; what an order has above it is its
+    E-AURC. Arguments are those of :func:`selective_risks`.
     """
     risks = selective_risks(confidence, risk)
     if len(risks) < 2:
         return math.nan
     return float(trapezoid(risks, dx=1 / len(risks)))
-
-
-def excess_aurc(confidence: ArrayLike, risk: ArrayLike) -> float:
-    """:func:`aurc` less that of the best order, in which the risk never falls; 0 is the least.
-
-    Geifman et al. call it E-AURC.
-    """
-    return aurc(confidence, risk) - aurc(-np.asarray(risk, float), risk)

@@ -121,20 +121,25 @@ def draw_orders(axes: Sequence[Axes]) -> None:
 def draw_risk_coverage(axes: Sequence[Axes]) -> None:
     """Mean 1 - Dice of the scans that an order trusts most, by the share that these are."""
     scans = read_csv("lidc_scans.csv")
+    colours = {
+        PREDICTED: "tab:blue",
+        ENTROPY: "tab:green",
+        MEMBERS: "tab:red",
+        PRESENCE: "tab:purple",
+        BEST: "0.5",
+    }
     for axis, (cases, title) in zip(axes, CASES.items()):
         own = scans[scans.cases == cases]
         if own.empty:
             continue
         orders = orders_of(own).dropna(subset="Dice")
+        orders[BEST] = orders.Dice
         risk = 1 - orders.Dice.to_numpy()
-        confidence_by_order = {BEST: -risk}
-        for name in (PREDICTED, ENTROPY, MEMBERS, PRESENCE):
-            if name in orders:
-                confidence_by_order[name] = orders[name].to_numpy()
         coverage = np.arange(1, len(risk) + 1) / len(risk)
-        for name, confidence in confidence_by_order.items():
-            color = "0.5" if name == BEST else None
-            axis.plot(coverage, selective_risks(confidence, risk), label=name, color=color)
+        for name, colour in colours.items():
+            if name in orders:  # no members before the ensemble
+                curve = selective_risks(orders[name], risk)
+                axis.plot(coverage, curve, color=colour, label=name)
         axis.axhline(risk.mean(), color="0.7", linewidth=1)
         axis.set(
             title=f"{title} cases",
@@ -143,7 +148,7 @@ def draw_risk_coverage(axes: Sequence[Axes]) -> None:
             ylim=(0, 0.6),
         )
     axes[0].set_ylabel("mean 1 - Dice of the scans kept")
-    axes[0].legend()
+    axes[0].legend(loc="lower right")
 
 
 @dataclass(frozen=True)

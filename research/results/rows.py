@@ -3,7 +3,8 @@
 A row is one value. What a row is of: `dataset`, `trainer` (without `nnUNetTrainer`),
 `configuration`, `training` (which folds), `cases` (`folds`: validation cases by single networks;
 `each fold`: the same, with a map of their own fold; `outer`: cases in no fold by the ensemble of
-the folds; or a scanner, whose cases the ensemble predicts), `method`, `structure` and `quantity`.
+the folds; `slices`: slices of the validation cases; or a scanner, whose cases the ensemble
+predicts), `method`, `structure` and `quantity`.
 Then its `value`, `low` and `high`, a 95 % interval over patients unless the quantity says
 otherwise, and how many patients and cases it is of. Rows of the same keys are replaced.
 """
