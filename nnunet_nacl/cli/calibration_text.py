@@ -34,10 +34,7 @@ _ORDERS = (
     "by entropy, by chance: scans to look at if the mean entropy, or nothing, orders them in place"
     " of the score."
 )
-_AREAS = (
-    "AURC (mean 1 - Dice of the scans that an order trusts most): {score} by score, {entropy} by"
-    " entropy, {chance} by chance, {best} at best."
-)
+_AREAS = "AURC (1 - Dice): {score} by score, {entropy} by entropy, {chance} by chance, {best} best"
 _TOO_FEW_BAD = (
     "Too few scans are bad to say how many must be looked at. `nnunet_nacl predict` takes a higher"
     " -bad, or, from 19 patients on, -miss 0.05: at most 5 % of all scans are bad and not flagged."
@@ -175,7 +172,7 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
     else:
         advice = _TOO_FEW_BAD
     areas = {order: number(area, 3) for order, area in order_areas(scores, bad).items()}
-    lines.append(wrap_text(_AREAS.format_map(areas)))
+    lines.append(_AREAS.format_map(areas))
     return "\n".join([*lines, *named_together(unknown), wrap_text(advice)])
 
 
