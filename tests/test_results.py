@@ -51,6 +51,8 @@ PARTS = (
     "weighted",
     "losses",
     "scans",
+    "slices",
+    "intervals",
 )
 
 
@@ -71,6 +73,50 @@ def test_a_statistic_is_that_of_scikit_learn_and_of_a_look_at_the_list() -> None
         0.3
     )
     assert MODULES["scans"].flagged_to_find(np.ones((1, 10)), trust, bad) == pytest.approx(0.6)
+
+
+def test_areas_of_draws_are_those_of_the_cases_that_were_drawn() -> None:
+    risk_coverage = import_module("nnunet_nacl.metrics.risk_coverage")
+    patients = ["a", "a", "b", "c", "c", "c"]
+    dice = np.array([0.9, 0.4, 0.7, 0.2, 0.8, 0.6])
+    trust = np.array([3.0, 1, 2, 2, 5, 0])
+    table = pd.DataFrame({"case": range(6), "patient": patients, "dice": dice, "volume": 1.0})
+    table = table.assign(
+        structure="lesion",
+        present=np.nan,
+        predicted_dice=trust,
+        predicted_dice_as_trained=trust,
+        entropy=trust,
+        members_dice=np.nan,
+    )
+    scans = MODULES["scans"]
+    areas = {(row["method"], row["quantity"]): row for row in scans.area_rows(table)}
+    best = risk_coverage.aurc(dice, 1 - dice)
+    row = areas[scans.PREDICTED, "AURC"]
+    assert row["value"] == pytest.approx(risk_coverage.aurc(trust, 1 - dice))
+    assert (row["n_patients"], row["n_cases"]) == (3, 6)
+    assert areas[scans.PREDICTED, "excess AURC"]["value"] == pytest.approx(row["value"] - best)
+    same = areas[f"{scans.AS_TRAINED} less {scans.PREDICTED}", "AURC"]
+    assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
+    assert areas[f"{scans.ENTROPY} less {scans.PREDICTED}", "AURC"]["value"] > 0
+    # patient a twice, b not at all, c once
+    drawn = [0, 0, 1, 1, 3, 4, 5]
+    weights = np.array([[2, 2, 0, 1, 1, 1]])
+    expected = risk_coverage.aurc(trust[drawn], 1 - dice[drawn])
+    assert scans.areas_of_draws(weights, trust, 1 - dice) == pytest.approx([expected])
+
+
+def test_with_one_scan_a_patient_intervals_are_those_of_mapie() -> None:
+    pytest.importorskip("mapie")
+    mapie_rows = MODULES["mapie_rows"]
+    rng = np.random.default_rng(0)
+    predicted = rng.random(60)
+    scans = pd.DataFrame({"predicted_dice": predicted, "patient": [str(i) for i in range(60)]})
+    scans["dice"] = np.clip(predicted - 0.05 + rng.normal(0, 0.1, 60), 0, 1)
+    learning, others = scans[:39], scans[39:]
+    ends = mapie_rows.jackknife_ends(learning, others)
+    expected = mapie_rows.ENDS[mapie_rows.MAPIE_SHIFT](learning, others)
+    assert ends == pytest.approx(expected) and (ends[:, 0] < ends[:, 1]).all()
 
 
 def test_the_error_of_calibrated_voxels_is_no_more_than_chance_left() -> None:
@@ -175,6 +221,40 @@ class EvenCalibrator:
         return log_probs.exp()
 
 
+class EvenController:
+    """In place of MAPIE's controller: all of a slice."""
+
+    def __init__(self, predict_function, risk, target_level, predict_params) -> None:
+        self.n_levels = len(target_level)
+        self.n_learned = 0
+
+    def compute_risks(self, probs: np.ndarray, truth: np.ndarray) -> None:
+        assert probs.shape[:2] == (len(truth), 1) and probs[0].size == truth[0].size
+        assert truth.any(1).all()
+        self.n_learned += len(truth)
+
+    def compute_best_predict_param(self) -> None:
+        assert self.n_learned > 0
+
+    def predict(self, probs: np.ndarray) -> np.ndarray:
+        return np.ones((len(probs), self.n_levels, *probs.shape[2:]), bool)
+
+
+class EvenRegressor:
+    """In place of MAPIE's regressor: its regressor's value, less and plus a tenth."""
+
+    def __init__(self, regressor, confidence_level, method, cv) -> None:
+        self.regressor = regressor
+
+    def fit_conformalize(self, predicted: np.ndarray, true: np.ndarray, groups) -> None:
+        assert len(groups) == len(predicted)
+        self.regressor.fit(predicted, true)
+
+    def predict_interval(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value = self.regressor.predict(predicted)
+        return value, np.stack([value - 0.1, value + 0.1], 1)[..., None]
+
+
 def other_scans() -> pd.DataFrame:
     """Twelve scans of another data set, six of them bad."""
     rng = np.random.default_rng(1)
@@ -254,6 +334,11 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setitem(
         sys.modules, "fiducio", SimpleNamespace(CDC=EvenCalibrator, CMSop=EvenCalibrator)
     )
+    monkeypatch.setitem(
+        sys.modules, "mapie.regression", SimpleNamespace(CrossConformalRegressor=EvenRegressor)
+    )
+    controller = SimpleNamespace(SemanticSegmentationController=EvenController)
+    monkeypatch.setitem(sys.modules, "mapie.risk_control", controller)
     other_scans().to_csv(results / "other_scans.csv", index=False)
     return study
 
@@ -310,6 +395,8 @@ def test_every_function_runs_and_every_table_has_its_values(
         "missed",
         "refused, share of draws",
         "AUROC",
+        "excess AURC",
+        "missed, mean over slices",
         "p of the batch, by scans",
         "NLL all, mean over draws",
         "effective calibration patients",

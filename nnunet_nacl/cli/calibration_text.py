@@ -11,7 +11,7 @@ from nnunet_nacl.calibration.fit import PREDICTED_DICE_ERROR
 from nnunet_nacl.calibration.map_parts import MapQuality
 from nnunet_nacl.calibration.quality_texts import detected_text, presence_text
 from nnunet_nacl.cases.case import MASK_NOTES
-from nnunet_nacl.estimators.flags import Flags, flag_costs
+from nnunet_nacl.estimators.flags import Flags, flag_costs, order_areas
 from nnunet_nacl.estimators.intervals import EstimateCheck
 from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.estimators.recall import RECALLS, LearnedRecall
@@ -34,6 +34,7 @@ _ORDERS = (
     "by entropy, by chance: scans to look at if the mean entropy, or nothing, orders them in place"
     " of the score."
 )
+_AREAS = "AURC (1 - Dice): {score} by score, {entropy} by entropy, {chance} by chance, {best} best"
 _TOO_FEW_BAD = (
     "Too few scans are bad to say how many must be looked at. `nnunet_nacl predict` takes a higher"
     " -bad, or, from 19 patients on, -miss 0.05: at most 5 % of all scans are bad and not flagged."
@@ -134,7 +135,7 @@ def _effect_text(calibration_map: CalibrationMap) -> str:
 
 def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> str:
     """What it costs to find nine of ten scans below each limit, or some share of those that the
-    user calls bad."""
+    user calls bad; and how well scans are ordered."""
     bad = None
     if flags is not None:
         bad = {key: flags.bad[name] for key, name in names.items() if name in flags.bad}
@@ -170,6 +171,8 @@ def _flag_costs_text(scores: ScanScores, names: Mapping[str, str], flags: Flags 
         lines += [heading, text_of(rows), wrap_text(_ORDERS)]
     else:
         advice = _TOO_FEW_BAD
+    areas = {order: number(area, 3) for order, area in order_areas(scores, bad).items()}
+    lines.append(_AREAS.format_map(areas))
     return "\n".join([*lines, *named_together(unknown), wrap_text(advice)])
 
 

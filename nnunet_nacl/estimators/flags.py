@@ -17,6 +17,7 @@ import pandas as pd
 
 from nnunet_nacl.estimators.risk_control import patients_needed, smallest_thresholds
 from nnunet_nacl.estimators.scan_scores import ScanScores
+from nnunet_nacl.metrics.risk_coverage import aurc
 from nnunet_nacl.metrics.statistics import percentile_interval, resamples
 from nnunet_nacl.utilities.errors import UserError, some
 from nnunet_nacl.utilities.json_types import doc
@@ -239,6 +240,34 @@ def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd
         all_below = dict.fromkeys(scores.score, limit)
         rows.append(_cost_of_flags(scores, all_below, DEFAULT_FIND, drawn))
     return pd.DataFrame(rows)
+
+
+def order_areas(scores: ScanScores, bad: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Area under the risk-coverage curve of the calibration scans, by name of the order.
+
+    The risk of a scan is 1 minus the lowest Dice of the structures that count
+    (:func:`~nnunet_nacl.metrics.risk_coverage.aurc`).
+
+    Args:
+        scores: The calibration scans.
+        bad: By key of each structure that counts, the Dice below which it is bad; None: all count.
+
+    Returns:
+        ``score``, ``entropy``, ``best`` (of the least area) and ``chance``; all are NaN with fewer
+        than two scans with a Dice.
+    """
+    limits = dict.fromkeys(scores.score, 0.0) if bad is None else bad
+    lowest_dice = np.fmin.reduce([np.array(scores.dice[key]) for key in limits])
+    confidence_by_order = {
+        "score": scores.score_scans(limits),
+        "entropy": -np.array(scores.entropy, float),
+        "best": lowest_dice,
+        "chance": np.zeros(len(lowest_dice)),
+    }
+    areas = {}
+    for order, confidence in confidence_by_order.items():
+        areas[order] = aurc(confidence, 1 - lowest_dice)
+    return areas
 
 
 def _cost_of_flags(

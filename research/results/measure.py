@@ -6,7 +6,8 @@ results.csv, a command for each part.
         -task TASK -work WORK
     python research/results/measure.py decisions tuned -schedule SCHEDULE -losses LOSS ...
         -task TASK -work WORK
-    python research/results/measure.py scans
+    python research/results/measure.py slices -task TASK -work WORK
+    python research/results/measure.py scans intervals
 
 TASK is the folder of the task: patients.json, outer_test.json and votes/. Networks are those of the
 nnUNet_* variables, trained by protocol.sh; WORK keeps records, so that a part is done again in
@@ -14,7 +15,8 @@ minutes. `records` measures the validation cases, with --outer also the cases in
 ensemble of all five. `learn` writes lidc_scans.csv, what `predict` would say of each scan; `scans`
 makes the rows on lists, orders and intervals from such files, and needs no networks. A task with a
 folder `shift` has images and labels of other scanners there; `unlike`, `own` and `weighted` are
-about these.
+about these. `slices` and `intervals` set MAPIE beside the package (mapie_rows.py): on slices of the
+validation cases, and on such tables of scans.
 With `-trained_on` the other scanners are those of all patients of other manufacturers.
 Each scan is judged by a map and limits that have not seen its patient.
 """
@@ -32,6 +34,7 @@ from calibration_rows import PEERS, calibration_rows
 from decisions import decision_rows
 from few_patients import own_rows, patients_rows
 from losses import LOSSES, REFERENCE, SCHEDULE, losses_rows
+from mapie_rows import interval_rows, slices_rows
 from marginal_ace import ace_rows
 from other_scanner import unlike_rows
 from raters import raters_rows
@@ -50,8 +53,11 @@ PARTS: dict[str, Callable[[Study], None]] = {
     "unlike": unlike_rows,
     "own": own_rows,
     "weighted": weighted_rows,
+    "slices": slices_rows,
 }
-"""Parts that need the records of the study, and no settings of their own."""
+"""Parts that need the study, and no settings of their own."""
+TABLE_PARTS: dict[str, Callable[[], None]] = {"scans": scan_rows, "intervals": interval_rows}
+"""Parts that need tables of scans alone."""
 
 
 def main() -> None:
@@ -62,7 +68,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="+",
-        choices=["records", *PARTS, "losses", "ace", "decisions", "tuned", "scans"],
+        choices=["records", *PARTS, "losses", "ace", "decisions", "tuned", *TABLE_PARTS],
         metavar="PART",
     )
     parser.add_argument("-task", type=Path, help="folder of the task")
@@ -118,7 +124,7 @@ def main() -> None:
         "--outer", action="store_true", help="open the cases in no fold and of other scanners"
     )
     args = parser.parse_args()
-    needs_study = set(args.parts) != {"scans"}
+    needs_study = not set(args.parts) <= TABLE_PARTS.keys()
     if needs_study and (args.task is None or args.work is None):
         parser.error("these parts need -task and -work")
     torch.set_num_threads(1)
@@ -148,8 +154,8 @@ def main() -> None:
         "tuned": partial(tuned_rows, schedule=args.schedule, losses=args.losses),
     }
     for part in args.parts:
-        if part == "scans":
-            scan_rows()
+        if part in TABLE_PARTS:
+            TABLE_PARTS[part]()
         else:
             measures[part](study)
 

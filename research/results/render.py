@@ -22,10 +22,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from rows import HERE, read_csv, results
-from scans import AS_TRAINED, ENTROPY, PREDICTED, orders_of
+from scans import AS_TRAINED, BEST, ENTROPY, MEMBERS, PREDICTED, PRESENCE, orders_of
 from study import MAP, RAW
 from tables import CASES, TABLES, Values
 
+from nnunet_nacl.metrics.risk_coverage import selective_risks
 from nnunet_nacl.utilities.files import write_atomically
 
 ROOT = HERE.parents[1]
@@ -117,6 +118,39 @@ def draw_orders(axes: Sequence[Axes]) -> None:
     axes[0].legend()
 
 
+def draw_risk_coverage(axes: Sequence[Axes]) -> None:
+    """Mean 1 - Dice of the scans that an order trusts most, by the share that these are."""
+    scans = read_csv("lidc_scans.csv")
+    colours = {
+        PREDICTED: "tab:blue",
+        ENTROPY: "tab:green",
+        MEMBERS: "tab:red",
+        PRESENCE: "tab:purple",
+        BEST: "0.5",
+    }
+    for axis, (cases, title) in zip(axes, CASES.items()):
+        own = scans[scans.cases == cases]
+        if own.empty:
+            continue
+        orders = orders_of(own).dropna(subset="Dice")
+        orders[BEST] = orders.Dice
+        risk = 1 - orders.Dice.to_numpy()
+        coverage = np.arange(1, len(risk) + 1) / len(risk)
+        for name, colour in colours.items():
+            if name in orders:  # no members before the ensemble
+                curve = selective_risks(orders[name], risk)
+                axis.plot(coverage, curve, color=colour, label=name)
+        axis.axhline(risk.mean(), color="0.7", linewidth=1)
+        axis.set(
+            title=f"{title} cases",
+            xlabel="share of scans kept, most trusted first",
+            xlim=(0, 1),
+            ylim=(0, 0.6),
+        )
+    axes[0].set_ylabel("mean 1 - Dice of the scans kept")
+    axes[0].legend(loc="lower right")
+
+
 @dataclass(frozen=True)
 class DrawnFigure:
     """A figure of the pages.
@@ -161,6 +195,7 @@ FIGURES = (
     DrawnFigure("results_raters", draw_raters, "lidc_curve_raters.csv"),
     DrawnFigure("results_patients", draw_patients, "lidc_curve_patients.csv"),
     DrawnFigure("results_list", draw_orders, "lidc_scans.csv"),
+    DrawnFigure("results_risk_coverage", draw_risk_coverage, "lidc_scans.csv"),
 )
 
 

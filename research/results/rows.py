@@ -3,7 +3,8 @@
 A row is one value. What a row is of: `dataset`, `trainer` (without `nnUNetTrainer`),
 `configuration`, `training` (which folds), `cases` (`folds`: validation cases by single networks;
 `each fold`: the same, with a map of their own fold; `outer`: cases in no fold by the ensemble of
-the folds; or a scanner, whose cases the ensemble predicts), `method`, `structure` and `quantity`.
+the folds; `slices`: slices of the validation cases; or a scanner, whose cases the ensemble
+predicts), `method`, `structure` and `quantity`.
 Then its `value`, `low` and `high`, a 95 % interval over patients unless the quantity says
 otherwise, and how many patients and cases it is of. Rows of the same keys are replaced.
 """
@@ -134,12 +135,29 @@ def statistic_row(
         *values: Of the cases.
         **keys: Of the row.
     """
+    patient_of_case = list(patients)
+    return drawn_row(statistic(draw_cases(patient_of_case), *values), patient_of_case, **keys)
+
+
+def draw_cases(patients: Iterable[str]) -> np.ndarray:
+    """(1 + draws, n) how often each case counts: once, then as often as its patient is drawn."""
     patient_of_case = number_patients(patients)
     n_patients = patient_of_case.max() + 1
     times_drawn = np.concatenate([np.ones((1, n_patients)), resamples(n_patients, DRAWS, 0)])
-    of_draw = statistic(times_drawn[:, patient_of_case], *values)
+    return times_drawn[:, patient_of_case]
+
+
+def drawn_row(of_draw: np.ndarray, patients: Iterable[str], **keys: str) -> Row:
+    """A value of cases as :func:`draw_cases` draws them, with its interval.
+
+    Args:
+        of_draw: (1 + draws,) the value.
+        patients: (n,) of each case.
+        **keys: Of the row.
+    """
+    patient_of_case = list(patients)
     low, high = percentile_interval(of_draw[1:])
-    counts = {"n_patients": n_patients, "n_cases": len(patient_of_case)}
+    counts = {"n_patients": len(set(patient_of_case)), "n_cases": len(patient_of_case)}
     return {**keys, "value": of_draw[0], "low": low, "high": high, **counts}
 
 

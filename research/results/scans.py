@@ -9,8 +9,10 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from cases import Aim
-from rows import Row, mean_row, put, read_csv, statistic_row, write_csv
+from rows import Row, draw_cases, drawn_row, mean_row, put, read_csv, statistic_row, write_csv
 from study import MAP, Study
+
+from nnunet_nacl.metrics.risk_coverage import aurc
 
 LIMITS = (0.5, 0.6, 0.7)
 """Dice below which a scan is bad."""
@@ -76,9 +78,14 @@ PRESENT_AND_PREDICTED = "presence x predicted Dice"
 AS_TRAINED = "predicted Dice, as trained"
 ENTROPY = "entropy"
 TWO_RANKS = "mean of two ranks"
-ORDERS = (PREDICTED, PRESENT_AND_PREDICTED, AS_TRAINED, ENTROPY, TWO_RANKS)
+PRESENCE = "presence"
+ORDERS = (PREDICTED, PRESENT_AND_PREDICTED, PRESENCE, AS_TRAINED, ENTROPY, TWO_RANKS)
 MEMBERS = "members' Dice"
 """Order by the Dice between the members of an ensemble."""
+BEST, BY_CHANCE = "best order", "by chance"
+AURC, EXCESS_AURC = "AURC", "excess AURC"
+SEGMENTED = "segmented scans"
+PRESENT = "segmented scans that have the structure"
 
 
 def scan_rows() -> None:
@@ -92,6 +99,7 @@ def scan_rows() -> None:
                 scans = scans.rename(columns={"flagged": f"-find 0.9 -bad {scans.bad.iloc[0]:g}"})
             common = {column: str(key) for column, key in zip(SET, keys)}
             rows = [*list_rows(scans), *order_rows(scans), *interval_rows(scans)]
+            rows += [*area_rows(scans), *agreement_rows(scans)]
             put(rows, **common, structure="")
 
 
@@ -134,6 +142,8 @@ def orders_of(rows: pd.DataFrame) -> pd.DataFrame:
         AS_TRAINED: np.where(segmented, rows.predicted_dice_as_trained, 1 - present),
         "Dice": rows.dice,
     }
+    if rows.present.notna().any():  # else every scan has every structure
+        columns[PRESENCE] = np.where(segmented, present, 1 - present)
     by_case = pd.DataFrame(columns, index=rows.index).groupby(rows["case"], sort=False).min()
     first = rows.groupby("case", sort=False)[["patient", "entropy"]].first()
     by_case[ENTROPY] = -first.entropy.fillna(np.inf)  # nothing segmented: first
@@ -188,6 +198,78 @@ def auroc(weights: np.ndarray, trust: np.ndarray, bad: np.ndarray) -> np.ndarray
     sums = np.einsum("db,bg,dg->d", weights[:, bad], less, weights[:, ~bad], optimize=True)
     pairs = weights[:, bad].sum(1) * weights[:, ~bad].sum(1)
     return sums / np.where(pairs, pairs, np.nan)
+
+
+def area_rows(
+    rows: pd.DataFrame, orders: Sequence[str] = (*ORDERS, MEMBERS), which: str = ""
+) -> Iterator[Row]:
+    """Area under the risk-coverage curve of each order, of the best one and without any; its excess
+    over the best one, and the area less that of predicted Dice. Scans without a Dice are left out.
+
+    Args:
+        rows: A row for each scan and structure.
+        orders: Which orders, where the scans have them.
+        which: Words for the quantity's name, where these are some of a set's scans.
+    """
+    which = f", {which}" if which else ""
+    scans = orders_of(rows).dropna(subset="Dice")
+    risk = 1 - scans.Dice.to_numpy()
+    weights = draw_cases(scans.patient)
+    areas = {BEST: areas_of_draws(weights, -risk, risk)}
+    areas[BY_CHANCE] = areas_of_draws(weights, np.zeros(len(risk)), risk)
+    for order in orders:
+        if order in scans:
+            areas[order] = areas_of_draws(weights, scans[order].to_numpy(), risk)
+    for order, area in areas.items():
+        yield drawn_row(area, scans.patient, method=order, quantity=AURC + which)
+        if order == BEST:
+            continue
+        excess = area - areas[BEST]
+        yield drawn_row(excess, scans.patient, method=order, quantity=EXCESS_AURC + which)
+        if order not in (BY_CHANCE, PREDICTED):
+            method = f"{order} less {PREDICTED}"
+            difference = area - areas[PREDICTED]
+            yield drawn_row(difference, scans.patient, method=method, quantity=AURC + which)
+
+
+def areas_of_draws(weights: np.ndarray, trust: np.ndarray, risk: np.ndarray) -> np.ndarray:
+    """(draws,) area under the risk-coverage curve. Arguments are those of :func:`auroc`, with the
+    risk of each scan."""
+    counts = weights.astype(int)
+    return np.array([aurc(np.repeat(trust, each), np.repeat(risk, each)) for each in counts])
+
+
+def agreement_rows(rows: pd.DataFrame) -> Iterator[Row]:
+    """What the order by the Dice between members tells where a structure is not in every scan: of
+    the scans that have it, and beside its volume. Nothing of other sets, or without members."""
+    is_one_structure = rows.structure.nunique() == 1
+    scans = orders_of(rows)
+    if not is_one_structure or MEMBERS not in scans or (rows.true_volume > 0).all():
+        return
+    is_segmented = rows.volume > 0
+    is_present = rows.true_volume > 0
+    orders = (PREDICTED, ENTROPY, MEMBERS)
+    yield from area_rows(rows[is_segmented], orders, SEGMENTED)
+    yield from area_rows(rows[is_segmented & is_present], orders, PRESENT)
+    segmented = rows[is_segmented].set_index("case")
+    for order in orders:
+        trust = scans.loc[segmented.index, order]
+        yield {
+            "method": order,
+            "quantity": f"rank correlation with volume, {SEGMENTED}",
+            "value": trust.corr(segmented.volume, method="spearman"),
+            "n_patients": segmented.patient.nunique(),
+            "n_cases": len(segmented),
+        }
+    for limit in limits_of(rows):
+        is_bad = rows.dice < limit
+        if is_bad.any():
+            yield mean_row(
+                ~is_present[is_bad],
+                rows.patient[is_bad],
+                method=f"bad below {limit:g}",
+                quantity="bad scans without the structure",
+            )
 
 
 def flagged_to_find(

@@ -14,10 +14,24 @@ from decisions import BIAS, LEFT_OUT, OWN_CHANGE, TUNED
 from decisions import LOSSES as DECIDED_LOSSES
 from few_patients import OWN_SIZES
 from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
+from mapie_rows import ENDS, JACKKNIFE, MAPIE_GRIDS, SLICES
 from marginal_ace import ACE, ACE_WITH_BACKGROUND, DICE
 from recall_rows import NNUNET
 from rows import KEYS
-from scans import ENTROPY, MEMBERS, ORDERS, PREDICTED
+from scans import (
+    AS_TRAINED,
+    AURC,
+    BEST,
+    BY_CHANCE,
+    ENTROPY,
+    EXCESS_AURC,
+    MEMBERS,
+    ORDERS,
+    PREDICTED,
+    PRESENCE,
+    PRESENT,
+    SEGMENTED,
+)
 from study import MAP, RAW
 from weighted_limits import (
     NO_INTERVAL,
@@ -213,6 +227,43 @@ def orders_table(values: Values) -> list[str]:
     keys = {"quantity": "flagged to find 0.9", "method": "{order}, bad below 0.5"}
     columns.append(Column("flagged to find 0.9, bad below 0.5", keys, "2i"))
     return values.lines("order", rows, columns)
+
+
+def areas_table(values: Values) -> list[str]:
+    """Areas under the risk-coverage curves of orders."""
+    lines = [
+        Line(f"lung nodules, {CASES[cases]} cases", {**STOCK, "cases": cases}) for cases in CASES
+    ]
+    lines += scanner_lines()
+    for cases, title in CASES.items():
+        keys = {**EARLIER, "dataset": "EMIDEC", "cases": cases}
+        lines.append(Line(f"EMIDEC, {title} cases", keys))
+    columns = [Column("patients (scans)", {"quantity": AURC, "method": PREDICTED}, "n")]
+    for order in (BEST, BY_CHANCE):
+        columns.append(Column(order, {"quantity": AURC, "method": order}, "3"))
+    columns.append(Column(PREDICTED, {"quantity": AURC, "method": PREDICTED}, "3i"))
+    columns.append(Column("its excess", {"quantity": EXCESS_AURC, "method": PREDICTED}, "3i"))
+    for order in (AS_TRAINED, ENTROPY, MEMBERS, PRESENCE):
+        keys = {"quantity": AURC, "method": f"{order} less {PREDICTED}"}
+        columns.append(Column(f"{order}, less predicted Dice", keys, "3i?"))
+    return values.lines("AURC", lines, columns)
+
+
+def members_table(values: Values) -> list[str]:
+    """Members' Dice beside predicted Dice, of all nodules and of some."""
+    lines = []
+    for which, suffix in (
+        ("all scans", ""),
+        (SEGMENTED, f", {SEGMENTED}"),
+        (PRESENT, f", {PRESENT}"),
+    ):
+        lines.append(Line(which, {**STOCK, "cases": "outer", "which": suffix}))
+    columns = [
+        Column("patients (scans)", {"quantity": f"{AURC}{{which}}", "method": PREDICTED}, "n")
+    ]
+    for order in (PREDICTED, MEMBERS, f"{MEMBERS} less {PREDICTED}"):
+        columns.append(Column(order, {"quantity": f"{AURC}{{which}}", "method": order}, "3i"))
+    return values.lines("AURC, lung nodules, test cases", lines, columns)
 
 
 def patients_table(values: Values) -> list[str]:
@@ -442,6 +493,39 @@ def recall_table(values: Values) -> list[str]:
     return values.lines("labels", rows, columns)
 
 
+def mapie_intervals_table(values: Values) -> list[str]:
+    """Intervals of Dice by the package and by MAPIE."""
+    lines = []
+    for cases, title in CASES.items():
+        lines.append(Line(f"lung nodules, {title} cases", {**STOCK, "cases": cases}))
+    for cases in CASES:
+        lines.append(Line(SCANNERS[cases], {**BREAST, "cases": cases}))
+    columns = [Column("patients (scans)", {"quantity": "width of Dice", "method": JACKKNIFE}, "n")]
+    for name, quantity, kind in (
+        ("holds the true Dice", "coverage of Dice", "3i"),
+        ("width", "width of Dice", "3"),
+    ):
+        for method in ENDS:
+            keys = {"quantity": quantity, "method": method}
+            columns.append(Column(f"{name}, {method}", keys, kind))
+    return values.lines("90 % intervals of Dice", lines, columns)
+
+
+def mapie_slices_table(values: Values) -> list[str]:
+    """Labels that miss less by the package and by MAPIE."""
+    methods = [NNUNET]
+    for recall in RECALLS:
+        methods += [f"-recall {recall}", *(f"{name}, recall {recall}" for name in MAPIE_GRIDS)]
+    lines = [Line(name, {**STOCK, "cases": SLICES, "method": name}) for name in methods]
+    columns = [
+        Column("missed, patients", {"quantity": "missed"}, "3i"),
+        Column("missed, slices", {"quantity": "missed, mean over slices"}, "3i"),
+        Column("times larger (median)", {"quantity": "times larger, median"}, "2"),
+        Column("false voxels (median)", {"quantity": "false voxels, median"}, "0"),
+    ]
+    return values.lines("labels of slices", lines, columns)
+
+
 def losses_table(values: Values) -> list[str]:
     """Losses as trained and with a map, and two differences in words."""
     trained = [loss for loss in LOSSES if (values.table.trainer == f"{loss}_{SCHEDULE}").any()]
@@ -611,7 +695,7 @@ def data_sets_table(values: Values) -> list[str]:
         "true Dice in its interval": "coverage of Dice",
         "true volume in its interval": "coverage of volume",
     }
-    columns += quantity_columns(intervals, "2")
+    columns += quantity_columns(intervals, "2", method=MAP)
     for name, quantity, digits in (
         ("NLL", "NLL all", "4"),
         ("pooled ECE", "pooled ECE predicted", "3"),
@@ -642,6 +726,8 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "readme": readme_table,
     "list": list_table,
     "orders": orders_table,
+    "areas": areas_table,
+    "members": members_table,
     "patients": patients_table,
     "scanners": scanners_table,
     "manufacturers": manufacturers_table,
@@ -652,6 +738,8 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "own_short": own_short_table,
     "calibration": calibration_table,
     "recall": recall_table,
+    "mapie_intervals": mapie_intervals_table,
+    "mapie_slices": mapie_slices_table,
     "losses": losses_table,
     "equal_dice": equal_dice_table,
     "decisions": decisions_table,

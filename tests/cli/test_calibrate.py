@@ -17,6 +17,7 @@ import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.estimators.flags import order_areas
 from nnunet_nacl.estimators.log_odds_map import map_from_tables
 from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.json_files import read_dict
@@ -90,6 +91,10 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert "from 19 patients on, -miss 0.05" in printed
     assert "flags such scans" not in printed
     document = map_of(model)
+    scores = CalibrationMap.load(model.folder / "calibration_map.json").quality.learned.scores
+    score, entropy, best, chance = order_areas(scores).values()
+    of_orders = f"{score:.3f} by score, {entropy:.3f} by entropy, {chance:.3f} by chance"
+    assert f"AURC (1 - Dice): {of_orders}, {best:.3f} best" in printed
     fitted = document["fitted"]
     origin = document["origin"]
     assert document["quality"]["learned"]["as_deployed"] is False

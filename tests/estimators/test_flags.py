@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.estimators.flags import FINDS, Flags, flag_costs
+from nnunet_nacl.estimators.flags import FINDS, Flags, flag_costs, order_areas
 from nnunet_nacl.estimators.scan_scores import ScanScores
 from nnunet_nacl.utilities.errors import UserError
 
@@ -145,3 +145,22 @@ def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():
     assert costs.flagged.tolist() == [(20 - missed) / 40 for missed in allowed]
     assert set(costs.share_bad) == {0.5}
     assert set(flag_costs(scores).share_bad) == {1.0}
+
+
+def test_areas_of_orders_are_of_the_lowest_dice_of_the_structures_that_count():
+    # the structure that is in no truth and no label, NaN, does not count; scores order the scans
+    # well, entropy the wrong way round
+    scores = ScanScores(
+        score={"1": [0.9, 0.8, 0.3], "3": [0.9, 0.2, 0.7]},
+        dice={"1": [1.0, 0.8, 0.6], "3": [math.nan, 0.2, 0.8]},
+        entropy=[0.9, 0.2, 0.5],
+        patient=np.arange(3),
+        always=["1"],
+    )
+    # risks 0, .8, .4 and scores .9, .2, .3: the means of those kept are 0, .2, .4
+    areas = order_areas(scores)
+    assert areas["score"] == areas["best"] == pytest.approx((0.1 + 0.3) / 3)
+    assert areas["entropy"] == pytest.approx((0.7 + 0.5) / 3)
+    assert areas["chance"] == pytest.approx(2 * 0.4 / 3)
+    # risks 0, .2, .4 of the first structure alone, in the order of its scores
+    assert order_areas(scores, {"1": 0.5})["score"] == pytest.approx((0.05 + 0.15) / 3)
