@@ -6,6 +6,8 @@ results.csv, a command for each part.
         -task TASK -work WORK
     python research/results/measure.py decisions tuned -schedule SCHEDULE -losses LOSS ...
         -task TASK -work WORK
+    python research/results/measure.py heart -schedule SCHEDULE -losses LOSS ...
+        -published TABLE -task TASK -work WORK [--outer]
     python research/results/measure.py slices -task TASK -work WORK
     python research/results/measure.py scans intervals
 
@@ -33,6 +35,7 @@ import torch
 from calibration_rows import PEERS, calibration_rows
 from decisions import decision_rows
 from few_patients import own_rows, patients_rows
+from heart import heart_rows
 from losses import LOSSES, REFERENCE, SCHEDULE, losses_rows
 from mapie_rows import interval_rows, slices_rows
 from marginal_ace import ace_rows
@@ -68,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="+",
-        choices=["records", *PARTS, "losses", "ace", "decisions", "tuned", *TABLE_PARTS],
+        choices=["records", *PARTS, "losses", "ace", "decisions", "tuned", "heart", *TABLE_PARTS],
         metavar="PART",
     )
     parser.add_argument("-task", type=Path, help="folder of the task")
@@ -107,6 +110,9 @@ def main() -> None:
         default=LOSSES,
         metavar="LOSS",
         help=f"to compare, {REFERENCE} with each other one (default: {' '.join(LOSSES)})",
+    )
+    parser.add_argument(
+        "-published", type=Path, help="table of published values of each volume (heart)"
     )
     manufacturers = parser.add_mutually_exclusive_group()
     manufacturers.add_argument(
@@ -152,6 +158,13 @@ def main() -> None:
         "ace": partial(ace_rows, schedule=args.schedule, losses=args.losses),
         "decisions": partial(decision_rows, schedule=args.schedule, losses=args.losses),
         "tuned": partial(tuned_rows, schedule=args.schedule, losses=args.losses),
+        "heart": partial(
+            heart_rows,
+            schedule=args.schedule,
+            losses=args.losses,
+            published=args.published,
+            with_outer=args.outer,
+        ),
     }
     for part in args.parts:
         if part in TABLE_PARTS:

@@ -49,6 +49,7 @@ SCAN_TABLES = (
     "lidcge_scans.csv",
     "lidcgenetworks_scans.csv",
     "busbra_scans.csv",
+    "acdc_scans.csv",
     "other_scans.csv",
 )
 """Of this folder: of each study what `predict` would say of each scan, and of earlier ones."""
