@@ -465,6 +465,11 @@ def calibration_table(values: Values) -> list[str]:
         rows.append(Line(f"{title} cases"))
         methods = (RAW, MAP, "temperature", *PEERS)
         rows += [Line(method, {**STOCK, "cases": cases, "method": method}) for method in methods]
+        for training in ("first training",):
+            keys = {**STOCK, "cases": f"{cases}, {training}"}
+            rows += [
+                Line(f"{method}, {training}", {**keys, "method": method}) for method in (RAW, MAP)
+            ]
     columns = [
         Column("NLL, segmented", {"quantity": "NLL predicted"}, "2i"),
         Column("NLL, all", {"quantity": "NLL all"}, "4"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from calibration_rows import effect_rows
 from cases import Aim, Cases, Learned, measure_images, read_cases
 from decisions import BIAS, TUNED, case_values, common_folds, difference_rows, value_rows
 from losses import REFERENCE
@@ -78,11 +79,15 @@ def tuned_rows(study: Study, *, schedule: str, losses: Sequence[str]) -> None:
             learned = network.folds.learn(list(network.folds.records))
             with_map = {RAW: MAP, TUNED: TUNED_MAP}[method]
             for kind, cases in network.images.items():
-                under_map = [under(record, learned.map) for record in cases.records.values()]
-                values[loss, method, kind] = case_values(list(cases.records.values()))
+                as_predicted = list(cases.records.values())
+                under_map = [under(record, learned.map) for record in as_predicted]
+                values[loss, method, kind] = case_values(as_predicted)
                 values[loss, with_map, kind] = case_values(under_map)
-                rows = list_quantities(cases, learned, study.bad)
-                put(rows, **keys, cases=cases_of_study(kind), method=method)
+                of_kind = {**keys, "cases": cases_of_study(kind)}
+                rows = effect_rows(method, as_predicted, study.patient)
+                rows += effect_rows(with_map, under_map, study.patient)
+                put(rows, **of_kind)
+                put(list_quantities(cases, learned, study.bad), **of_kind, method=method)
         for (of_loss, method, kind), table in values.items():
             if of_loss != loss:
                 continue
