@@ -13,6 +13,9 @@ from calibration_rows import PEERS
 from decisions import BIAS, LEFT_OUT, OWN_CHANGE, TUNED
 from decisions import LOSSES as DECIDED_LOSSES
 from few_patients import OWN_SIZES
+from heart import ACE as HEART_ACE
+from heart import DICE as HEART_DICE
+from heart import MEAN, SINGLE
 from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
 from mapie_rows import ENDS, JACKKNIFE, MAPIE_GRIDS, SLICES
 from marginal_ace import ACE, ACE_WITH_BACKGROUND, DICE
@@ -33,6 +36,7 @@ from scans import (
     SEGMENTED,
 )
 from study import MAP, RAW
+from tuned_networks import TUNED_MAP, cases_of_study
 from weighted_limits import (
     NO_INTERVAL,
     NO_RECALL,
@@ -67,6 +71,8 @@ AUGMENTED_SCHEDULE = "25epochs_100iters_adam"
 """Of the losses that are compared with nnU-Net's augmentation."""
 ACE_SCHEDULE = "100epochs_50iters"
 """Of the losses that are compared by marginal ACE."""
+STRUCTURE_OF = {"LIDC": "nodule", "BUS-BRA": "lesion"}
+"""Of the data sets whose tuned networks are tested."""
 LIMITS = {"EMIDEC": "0.3", "ACDC": "0.8", "Hippocampus": "0.8", "DRIVE": "0.75"}
 CASES = {"outer": "test", "folds": "cross-validation"}
 NOT_SHOWN = "not shown"
@@ -650,6 +656,93 @@ def decisions_table(values: Values) -> list[str]:
     return values.lines("loss", lines, columns)
 
 
+def tuned_table(values: Values) -> list[str]:
+    """Tuned networks of all validation cases on test cases and other scanners, with maps, and what
+    lists make of them."""
+    rows = values.table[
+        values.table.cases.str.endswith(cases_of_study("")) & (values.table.quantity == "AUROC")
+    ]
+    lines: list[Line] = []
+    for dataset, kind in rows[["dataset", "cases"]].drop_duplicates().itertuples(index=False):
+        short = kind.removesuffix(cases_of_study(""))
+        title = {"outer": "test cases", **OTHER_SCANNERS}.get(short, short)
+        lines.append(Line(f"{dataset}, {title}"))
+        of_kind = rows[(rows.dataset == dataset) & (rows.cases == kind)]
+        loss_of = {trainer: re.split(r"_\d+epochs", trainer)[0] for trainer in of_kind.trainer}
+        for trainer in sorted(loss_of, key=lambda name: DECIDED_LOSSES.index(loss_of[name])):
+            keys = {"dataset": dataset, "trainer": trainer, "cases": kind}
+            keys |= {"structure": STRUCTURE_OF[dataset], "own": loss_of[trainer]}
+            lines.append(Line(loss_title(loss_of[trainer]), keys))
+    of_list = {"structure": ""}
+    against_argmax = f"{TUNED} less {REFERENCE} {RAW}"
+    against_tuned = f"{TUNED} less {REFERENCE} {TUNED}"
+    map_against_map = f"{MAP} less {REFERENCE} {MAP}"
+    columns = [
+        Column("patients (scans)", {"method": RAW, "quantity": "NLL all"}, "n"),
+        Column("Dice, argmax", {"method": RAW, "quantity": "Dice"}, "3"),
+        Column("tuned", {"method": TUNED, "quantity": "Dice"}, "3?"),
+        Column(
+            "tuned less argmax",
+            {"method": "tuned less {own} as trained", "quantity": "Dice"},
+            "3i?",
+        ),
+        Column("less nnU-Net's argmax", {"method": against_argmax, "quantity": "Dice"}, "3i?"),
+        Column("less nnU-Net's tuned", {"method": against_tuned, "quantity": "Dice"}, "3i?"),
+        Column("missed", {"method": RAW, "quantity": "missed"}, "2?"),
+        Column("tuned", {"method": TUNED, "quantity": "missed"}, "2?"),
+        Column("NLL with a map", {"method": MAP, "quantity": "NLL all"}, "4"),
+        Column("less nnU-Net's", {"method": map_against_map, "quantity": "NLL all"}, "4i?"),
+        Column("tuned, with its map", {"method": TUNED_MAP, "quantity": "NLL all"}, "4?"),
+    ]
+    for name, quantity in (("AUROC", "AUROC"), ("found", "found"), ("flagged", "flagged")):
+        columns.append(Column(name, {**of_list, "method": RAW, "quantity": quantity}, "2?"))
+        columns.append(Column("tuned", {**of_list, "method": TUNED, "quantity": quantity}, "2?"))
+    return values.lines("loss", lines, columns)
+
+
+def heart_table(values: Values) -> list[str]:
+    """Dice and ACE of the official test set of the heart, beside published values."""
+    lines = [Line("published, one network each")]
+    published = values.table[
+        (values.table.dataset == "ACDC") & (values.table.method == "published")
+    ]
+    for name in dict.fromkeys(published.trainer):
+        keys = {"dataset": "ACDC", "trainer": name, "cases": "outer", "method": "published"}
+        lines.append(Line(name, keys))
+    losses = ("DiceCE", "DiceCE_anneal", "NACL", "DiceACE")
+    for cases, title in ((SINGLE, "here, single networks"), ("outer", "here, five-fold ensemble")):
+        lines.append(Line(title))
+        for loss in losses:
+            for method, suffix in ((RAW, ", as trained"), (MAP, ", with a map")):
+                keys = {
+                    "dataset": "ACDC",
+                    "trainer": f"{loss}_{AUGMENTED_SCHEDULE}",
+                    "cases": cases,
+                }
+                is_there = (values.table.dataset == "ACDC") & (
+                    values.table.trainer == keys["trainer"]
+                )
+                if (is_there & (values.table.cases == cases)).any():
+                    lines.append(Line(loss_title(loss) + suffix, {**keys, "method": method}))
+    soft = "{method} less published soft mL1-ACE"
+    columns = [
+        Column("patients (volumes)", {"structure": MEAN, "quantity": HEART_ACE}, "n"),
+        Column("Dice", {"structure": MEAN, "quantity": HEART_DICE}, "3i"),
+        Column("ACE", {"structure": MEAN, "quantity": HEART_ACE}, "3i"),
+        Column(
+            "ACE less soft mL1-ACE",
+            {"structure": MEAN, "quantity": HEART_ACE, "method": soft},
+            "3i?",
+        ),
+        Column("Dice less it", {"structure": MEAN, "quantity": HEART_DICE, "method": soft}, "3i?"),
+    ]
+    for structure in ("RV", "MLV", "LVC"):
+        columns.append(
+            Column(f"ACE {structure}", {"structure": structure, "quantity": HEART_ACE}, "3")
+        )
+    return values.lines("loss", lines, columns)
+
+
 def equal_dice_line(name: str, loss: str, method: str) -> Line:
     """A line of the lung nodules for a loss with nnU-Net's augmentation."""
     keys = {"dataset": "LIDC", "trainer": f"{loss}_{AUGMENTED_SCHEDULE}", "cases": EACH_FOLD}
@@ -688,8 +781,11 @@ def data_sets_table(values: Values) -> list[str]:
         rows.append(Line(f"{title} cases"))
         rows.append(Line("LIDC", {**STOCK, "cases": cases, "limit": "0.5"}))
         for dataset, limit in LIMITS.items():
+            trainer = (
+                {"trainer": f"{REFERENCE}_{AUGMENTED_SCHEDULE}"} if dataset == "ACDC" else EARLIER
+            )
             rows.append(
-                Line(dataset, {**EARLIER, "dataset": dataset, "cases": cases, "limit": limit})
+                Line(dataset, {**trainer, "dataset": dataset, "cases": cases, "limit": limit})
             )
     columns = [Column("patients (scans)", {"quantity": "NLL all", "method": MAP}, "n")]
     columns += quantity_columns(
@@ -748,6 +844,8 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "losses": losses_table,
     "equal_dice": equal_dice_table,
     "decisions": decisions_table,
+    "tuned": tuned_table,
+    "heart": heart_table,
     "ace": ace_table,
     "data_sets": data_sets_table,
     "costs": costs_table,
