@@ -266,7 +266,7 @@ def judge_validation(held_out: HeldOut, patients: Mapping[str, str]) -> pd.DataF
         calibration_map = fit_held_out(learning, patients=patients_of_others)
         calibrator = Calibrator(calibration_map=calibration_map)
         records = [held_out.records[name] for name in names if part_of_case[name] == part]
-        under_map = [under(record, calibrator.log_odds_map) for record in records]
+        under_map = [under(record, calibration_map.calibration()) for record in records]
         tables.append(judge(records, under_map, calibrator, patients, CV))
     return pd.concat(tables)
 
