@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,6 @@ from nnunet_nacl.cases.measure import measure, under
 from nnunet_nacl.cases.record import CaseRecord, read_record, record_path, table
 from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
-from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.held_out import HeldOut
 from nnunet_nacl.nnunet.held_out_cases import ValidationOfModel
 from nnunet_nacl.nnunet.records import Work
@@ -117,7 +116,6 @@ def heart_rows(
                     change = values[method] - other
                     put(value_rows(change, study), **keys, method=f"{method} less {title}")
         if loss == REFERENCE:
-            scans = [judge_validation(held_out, patients)]
             as_trained = list(held_out.records.values())
             maps = calibration_map.part_maps
             left_out = [under(record, maps[record.name]) for record in as_trained]
@@ -126,11 +124,9 @@ def heart_rows(
                 [as_trained] = test[ENSEMBLE][RAW]
                 [under_map] = test[ENSEMBLE][MAP]
                 put_effect(study, trainer, ENSEMBLE, as_trained, under_map)
-                scans.append(judge(as_trained, under_map, calibrator, study.patient, ENSEMBLE))
-                put_groups(study, trainer, scans[-1])
-            keys = keys_of(study, trainer, "")
-            keys.pop("cases")
-            write_csv(study.file("scans"), pd.concat(scans).assign(**keys))
+                scans = judge(as_trained, under_map, calibrator, study.patient)
+                put_groups(study, trainer, scans)
+                write_csv(study.file("scans"), scans.assign(**keys_of(study, trainer, ENSEMBLE)))
 
 
 def put_effect(
@@ -252,33 +248,14 @@ def value_rows(values: pd.DataFrame, study: Study) -> Iterator[Row]:
             yield mean_row(rows[quantity], patients, exact=False, **keys)
 
 
-def judge_validation(held_out: HeldOut, patients: Mapping[str, str]) -> pd.DataFrame:
-    """What `predict` would say of each validation case, with what the others' patients teach."""
-    names = list(held_out.records)
-    part_of_case = dict(zip(names, assign_cross_fit_folds([patients[name] for name in names])))
-    tables = []
-    for part in sorted(set(part_of_case.values())):
-        others = {name: held_out.records[name] for name in names if part_of_case[name] != part}
-        learning = replace(
-            held_out, records=others, fold={name: held_out.fold[name] for name in others}
-        )
-        patients_of_others = {name: patients[name] for name in others}
-        calibration_map = fit_held_out(learning, patients=patients_of_others)
-        calibrator = Calibrator(calibration_map=calibration_map)
-        records = [held_out.records[name] for name in names if part_of_case[name] == part]
-        under_map = [under(record, calibration_map.calibration()) for record in records]
-        tables.append(judge(records, under_map, calibrator, patients, CV))
-    return pd.concat(tables)
-
-
 def judge(
     as_trained: Sequence[CaseRecord],
     under_map: Sequence[CaseRecord],
     calibrator: Calibrator,
     patient: Mapping[str, str],
-    cases: str,
 ) -> pd.DataFrame:
-    """A row a case and structure; the columns are those of other_scans.csv."""
+    """What `predict` would say of each case: a row a case and structure; the columns are those of
+    other_scans.csv."""
     learned = calibrator.quality.learned
     if learned is None or calibrator.calibration_map is None:
         raise ValueError("nothing was learned of Dice.")
@@ -295,7 +272,6 @@ def judge(
     scans = pd.DataFrame(columns).rename(columns=COLUMNS)
     case = rows["case"].to_numpy()
     return scans.assign(
-        cases=cases,
         case=case,
         patient=[patient[name] for name in case],
         bad=BAD,
