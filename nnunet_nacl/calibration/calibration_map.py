@@ -252,15 +252,10 @@ class CalibrationMap:
             UserError: There is no such form, all cases are of one patient, or conditional maps of
                 so many structures take too much memory.
         """
-        if form not in ("auto", *FORMS):
-            raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
+        check_form(form)
         cases = list(voxels)
         groups = [patients[case] if patients else case for case in cases]
-        if len(set(groups)) < 2:
-            raise UserError(
-                f"all cases belong to one patient, {one_line(groups[0])}: nothing is left to"
-                " test on."
-            )
+        check_patients(groups)
         training_folds = [folds[case] for case in cases] if folds else None
         parts = assign_cross_fit_folds(groups, training_folds)
         regions = voxels[cases[0]].regions
@@ -376,10 +371,15 @@ class CalibrationMap:
         path = Path(path)
         content = read_dict(path)
         version = content.get("schema_version")
+        if version is None:
+            raise UserError(
+                f"{path} is no calibration map; give the calibration_map.json of this model, which"
+                " `nnunet_nacl calibrate` writes."
+            )
         if version != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: schema version {version!r}, this version of nnunet_nacl reads"
-                f" {SCHEMA_VERSION}; run nnunet_nacl calibrate again, or remove it."
+                f"{path}: schema version {version!r:.20}, this version of nnunet_nacl reads"
+                f" {SCHEMA_VERSION}; run `nnunet_nacl calibrate` again."
             )
         fix = "calibrate again, or give its calibration_map.json"
         return decode(cls, content, f"{path}: not a map of `nnunet_nacl calibrate`", fix=fix)
@@ -415,6 +415,21 @@ class CalibrationMap:
     def learned(self) -> LearnedQuality | None:
         """What was learned about Dice and volumes; None for nothing."""
         return None if self.quality is None else self.quality.learned
+
+
+def check_form(form: str) -> None:
+    """UserError where there is no such form of a map."""
+    if form not in ("auto", *FORMS):
+        raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
+
+
+def check_patients(patients: Sequence[str]) -> None:
+    """UserError where all cases, of which these are the patients, are of one."""
+    if len(set(patients)) < 2:
+        raise UserError(
+            f"all cases belong to one patient, {one_line(patients[0])}: nothing is left to test"
+            " on; give cases of others, or correct [[groups]]."
+        )
 
 
 def _name_structures(

@@ -384,7 +384,7 @@ def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> None:
     for path in reports:
         if path.is_file() and path.stat().st_size and "metric_per_case" not in read_dict(path):
             raise UserError(
-                f"{path}: not a calibration.json, and would be lost; remove it or choose"
+                f"{path}: not a calibration.json, and would be lost; move it away, or choose"
                 " another [[output]]."
             )
 

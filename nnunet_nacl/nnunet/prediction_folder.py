@@ -150,9 +150,9 @@ class PredictionFolder(Source):
         if not is_file_name(case):
             return f"{npz}: no folder can have the name {case!r}; rename the case."
         if reference is not None and not reference.is_file():
-            return f"{reference}: no ground truth of this case; add it or remove the prediction."
+            return f"{reference}: no ground truth of this case; add it, or move the case away."
         if self.expected is not None and case not in self.expected:
-            return f"{npz} is not in the validation split of this fold; remove what others left."
+            return f"{npz} is not in the validation split of this fold; move it away."
         return ""
 
     @property
