@@ -28,7 +28,8 @@ from nnunet_nacl.calibration.map_file import (
     read_applied_map_digest,
 )
 from nnunet_nacl.calibration.map_parts import MapQuality, UsedMap
-from nnunet_nacl.cases.record import RECORDS, find_record
+from nnunet_nacl.cases.record import find_record
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.estimators.presence import LearnedPresence

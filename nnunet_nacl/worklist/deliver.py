@@ -13,8 +13,8 @@ import pandas as pd
 
 from nnunet_nacl.calibration.map_file import APPLIED_FILE
 from nnunet_nacl.cases.ownership import check_no_others, read_pending
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, record_path
-from nnunet_nacl.cases.record_file import is_record
+from nnunet_nacl.cases.record import CaseRecord, check_records, record_path
+from nnunet_nacl.cases.record_file import RECORDS, is_record
 from nnunet_nacl.cases.views import FRACTIONAL
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.nnunet.output import MAPS_FOLDER, SENSITIVE, claim_output, open_output

@@ -8,7 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.record import RECORDS, record_path
+from nnunet_nacl.cases.record import record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.utilities.errors import UserError

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
-from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_record, record_path
+from nnunet_nacl.cases.record import PlacePicture, read_record, record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.utilities.command_lines import editor_lines
 from nnunet_nacl.worklist import pages as module
