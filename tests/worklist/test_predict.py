@@ -14,7 +14,7 @@ from tests.nnunet.untrained import predict as by_command
 from tests.review_tables import read_list
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RUN = {"created", "command", "run", "problems"}
+RUN = {"created", "command", "run", "problems", "files"}
 
 
 @pytest.fixture
