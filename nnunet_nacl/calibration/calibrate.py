@@ -243,12 +243,16 @@ def _check_known(cases: HeldOutCases, groups: str | None) -> None:
 def _open_predictions(given: GivenCases) -> SavedCases:
     """A folder of predictions; UserError where they are calibrated already."""
     folder = Path(given.predictions or "")
-    _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", folder)
     if (folder / APPLIED_FILE).is_file():
         raise UserError(f"{folder} is calibrated already; give the folder that it was made from.")
     opened = PredictionFolder.open(
-        folder, given.labels, dataset_json=given.dataset_json, plans=given.plans_json
+        folder,
+        given.labels,
+        dataset_json=given.dataset_json,
+        plans=given.plans_json,
+        need_probabilities=True,
     )
+    _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", folder)
     return SavedCases(str(folder), {"": opened})
 
 

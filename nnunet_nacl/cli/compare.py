@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from functools import partial
 from pathlib import Path
@@ -144,9 +145,14 @@ def _check_options(args: argparse.Namespace) -> None:
             "a comparison needs at least two: -d DATASET -c CONFIGURATION -tr TRAINER TRAINER, -tr"
             " MODEL_FOLDER MODEL_FOLDER, or -i PREDICTIONS PREDICTIONS -gt LABELS."
         )
-    by_name = [name for flag, name in args.methods if flag == "-tr" and os.sep not in name]
-    if by_name and not (args.d and args.c) and not all(map(os.path.isdir, by_name)):
+    trainers = []
+    for flag, text in args.methods:
+        name = text.partition("=")[2] or text
+        path = re.sub(r"(\+tuned)?(\+calibrated)?$", "", name)
+        if flag == "-tr" and os.sep not in path and not os.path.isdir(path):
+            trainers.append(path)
+    if trainers and not (args.d and args.c):
         raise UserError(
-            f"-tr {by_name[0]} is found by its data set and configuration: add -d DATASET -c"
+            f"-tr {trainers[0]} is found by its data set and configuration: add -d DATASET -c"
             " CONFIGURATION, such as -d 4 -c 3d_fullres, or give the folders of the models."
         )

@@ -28,8 +28,8 @@ HELP = "measure segmentation and calibration of a validated model or of a folder
 
 _DESCRIPTION = """\
 Measures how well predictions segment (Dice, HD95, ASSD), and how far their confidence can be
-trusted (ECE, CECE, ACE, MCE, NLL, Brier score) on seven masks: a trained model's validation cases
-(-d -c), or a folder of predictions (-i -gt). All of it is in calibration.json.
+trusted (ECE, NLL, Brier score and others): a trained model's validation cases, or a folder of
+predictions (-i -gt).
 """
 
 _EPILOG = """\

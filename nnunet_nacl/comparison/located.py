@@ -215,7 +215,11 @@ def _open_folder(method: ComparedMethod, options: ComparisonSettings) -> Compare
     """
     path = method.path or Path()
     folder = PredictionFolder.open(
-        path, options.labels, dataset_json=options.dataset_json, plans=options.plans_json
+        path,
+        options.labels,
+        dataset_json=options.dataset_json,
+        plans=options.plans_json,
+        need_probabilities=True,
     )
     calibrator = Calibrator.that_was_applied(folder)
     return replace(method, folders={folders.validated_fold(path): folder}, calibrator=calibrator)

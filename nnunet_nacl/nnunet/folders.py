@@ -12,7 +12,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.settings import FINAL
-from nnunet_nacl.utilities.errors import UserError, some
+from nnunet_nacl.utilities.errors import UserError, describe, some
 from nnunet_nacl.utilities.json_files import decode, read_dict, read_json
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
@@ -50,9 +50,7 @@ def list_folder(folder: Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not os.path.isdir(folder / name))
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be listed ({error.strerror}); change its permissions."
-        ) from None
+        raise UserError(describe(error, folder)) from None
 
 
 def read_above(
@@ -234,18 +232,23 @@ def choose_folds(
     else:  # fold_all holds the same cases as the folds
         chosen = [fold for fold in present if fold != "all"]
     if not chosen:
-        raise UserError(
-            f"{model} has no fold with a {what}; finish a training, or name another checkpoint with"
-            " [[checkpoint]]."
-        )
+        raise UserError(f"{model} has no fold with a {what}; {_checkpoints_in(model)}.")
     for fold in chosen:
         if fold not in present:
-            raise UserError(
-                f"{model / f'fold_{fold}'} has no {what}; there are the folds"
-                f" {', '.join(present) or '(none)'}. Train it, or choose others with"
-                " [[folds]] or [[checkpoint]]."
-            )
+            instead = _checkpoints_in(model)
+            if present:
+                instead = f"train it, or give [[folds={' '.join(present)}]]"
+            raise UserError(f"{model / f'fold_{fold}'} has no {what}; {instead}.")
     return tuple(chosen)
+
+
+def _checkpoints_in(model: Path) -> str:
+    """The checkpoints of a model's folds, in words that end in what to type."""
+    names = {path.name for folder in fold_folders(model).values() for path in folder.glob("*.pth")}
+    if not names:
+        return "train one, or name another model"
+    given = [f"[[checkpoint={name}]]" for name in sorted(names)]
+    return f"finish a training, or give {some(given, separator=' or ')}"
 
 
 def predicted_folder(fold: Path, checkpoint: str) -> Path:

@@ -53,6 +53,7 @@ class PredictionFolder(Source):
         dataset_json: str | os.PathLike | None = None,
         plans: str | os.PathLike | None = None,
         need_reference: bool = True,
+        need_probabilities: bool = False,
     ) -> PredictionFolder:
         """Find what belongs to a folder of predictions.
 
@@ -62,6 +63,8 @@ class PredictionFolder(Source):
             dataset_json: File; None looks in the folder and up to two levels above.
             plans: File; None looks there, too.
             need_reference: Whether the ground truth is looked for.
+            need_probabilities: Whether a folder without probabilities, or records of them, is
+                refused, before anything else is looked for.
 
         Raises:
             UserError: A folder or file is missing or unreadable.
@@ -69,6 +72,8 @@ class PredictionFolder(Source):
         folder = Path(folder)
         check_folder(folder, "the predictions")
         check_name(folder)
+        if need_probabilities and not folders.can_be_measured(folder):
+            raise UserError(f"{folder} holds no probabilities (*.npz); {RERUN}.")
         dataset = Dataset.open(folder, dataset_json, plans)
         references = None
         if reference_folder is not None:

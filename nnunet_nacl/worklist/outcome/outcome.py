@@ -18,7 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.estimators.intervals import coverage
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.utilities.errors import some
+from nnunet_nacl.utilities.errors import UserError, some
 from nnunet_nacl.utilities.json_files import decode, read_dict
 from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES_FOLDER
 from nnunet_nacl.worklist.outcome.corrections import Correction, Corrections, read_corrections
@@ -113,6 +113,11 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
 
 
 def _read_list(output: Path) -> _Listed:
+    if not (output / DOCUMENT).is_file():
+        raise UserError(
+            f"{output} holds no list ({DOCUMENT}); give the output folder of `nnunet_nacl predict`"
+            " or `nnunet_nacl review`."
+        )
     document = read_dict(output / DOCUMENT)
     source = f"{output}: not an output folder of this version"
     return decode(_Listed, document, source, fix="make its list again")
