@@ -39,7 +39,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import FINAL
 from nnunet_nacl.utilities.command_lines import calibrate_command
-from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.errors import UserError, some
 from nnunet_nacl.utilities.files import checksum
 from nnunet_nacl.utilities.json_files import encode, read_dict
 
@@ -209,6 +209,31 @@ class Calibrator:
                 " ones."
             )
         return caveats
+
+    @property
+    def uninformative(self) -> list[str]:
+        """Which predicted values are no warning: on the calibration cases they were no closer to
+        the true ones than the mean of these."""
+        if self.quality.learned is None or self.calibration_map is None:
+            return []
+        names = self.calibration_map.names
+        texts = []
+        for kind, word, unit, consequence in (
+            ("dice", "Dice", "", "it orders scans, and says little of how good one is"),
+            ("volume", "volume", self.quality.unit, "one outside its interval is not named"),
+        ):
+            checks = self.quality.learned.no_better(kind)
+            if not checks:
+                continue
+            errors = []
+            for key, check in checks.items():
+                of_mean = f"{check.error_of_constant:.3g} {unit}".strip()
+                errors.append(f"{names[key]} (off by {check.error:.3g}, the mean by {of_mean})")
+            texts.append(
+                f"Predicted {word} was no closer to the true one than the mean of the calibration"
+                f" cases: {some(errors)}; {consequence}."
+            )
+        return texts
 
     def other_inference(self, inference: Mapping[str, Any]) -> list[str]:
         """A note where networks predict otherwise (``step_size``, ``mirroring``) than when the map

@@ -285,7 +285,7 @@ def _write_list(
     waiting = [name for name in source.names if name not in done and name not in failed]
     failed = dict(sorted((failed | _unusable(source)).items()))
 
-    notes = list(run.notes)
+    notes = [*run.notes, *run.calibrator.uninformative]
     if "predictions" in run.document:  # of `review`; `predict` has them in its notes
         notes += run.calibrator.caveats(done)
     finished = replace(
