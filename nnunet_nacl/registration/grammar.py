@@ -150,24 +150,22 @@ def _with_advice(problem: str, variant: Variant, parts: Sequence[str]) -> str:
     return f"{problem}; `nnunet_nacl trainers` has the grammar"
 
 
-def grammar(method: str | None = None) -> str:
-    """The grammar as text for people, of one method or of all."""
-    head = f"{PREFIX}[Dice]{method or 'METHOD'}(_token)*"
-    if method is None:
-        head += f", METHOD one of {', '.join(METHODS)}"
-    lines = [head, "Tokens in this order, 'p' for the decimal point, defaults left out:"]
+def grammar() -> str:
+    """The grammar as text for people."""
+    lines = [
+        f"{PREFIX}[Dice]METHOD(_token)*, METHOD one of {', '.join(METHODS)}",
+        "Tokens in this order, 'p' for the decimal point, defaults left out:",
+    ]
     for token in TOKENS:
-        if method is None or token.fits(method):
-            lines.append(f"  {token.form:<14} {token.meaning}{_defaults_in_words(token, method)}")
+        lines.append(f"  {token.form:<14} {token.meaning}{_defaults_in_words(token)}")
     lines.append(f"Example: {PREFIX}NACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam")
     return "\n".join(lines)
 
 
-def _defaults_in_words(token: Token, method: str | None) -> str:
-    """What the grammar adds to the meaning of a token: its default by method, and for all methods
-    which have it."""
-    methods = (method,) if method is not None else token.methods
-    defaults = {name: token.default_for(name) for name in methods}
+def _defaults_in_words(token: Token) -> str:
+    """What the grammar adds to the meaning of a token: its default by method, and which methods
+    have it."""
+    defaults = {name: token.default_for(name) for name in token.methods}
     numbers = {name: f"{number:g}" for name, number in defaults.items() if number is not None}
     words = ""
     if len(set(numbers.values())) == 1:
@@ -175,6 +173,6 @@ def _defaults_in_words(token: Token, method: str | None) -> str:
     elif numbers:
         by_method = [f"{name} {number}" for name, number in numbers.items()]
         words = f" (default {', '.join(by_method)})"
-    if method is None and token.attribute is None:
-        words += f" [{', '.join(methods)}]"
+    if token.attribute is None:
+        words += f" [{', '.join(token.methods)}]"
     return words

@@ -1,4 +1,4 @@
-"""Trainer names: one name for every variant, and an error with the grammar for everything that only
+"""Trainer names: one name for every variant, and an error in one line for everything that only
 looks like one."""
 
 from __future__ import annotations
