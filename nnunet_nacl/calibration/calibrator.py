@@ -218,9 +218,10 @@ class Calibrator:
             return []
         names = self.calibration_map.names
         texts = []
+        volume_text = "a segmented volume outside its interval is not named"
         for kind, word, unit, consequence in (
             ("dice", "Dice", "", "it orders scans, and says little of how good one is"),
-            ("volume", "volume", self.quality.unit, "one outside its interval is not named"),
+            ("volume", "volume", self.quality.unit, volume_text),
         ):
             checks = self.quality.learned.no_better(kind)
             if not checks:
