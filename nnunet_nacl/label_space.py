@@ -7,10 +7,13 @@ that marks the ignored voxels.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_TOLERANCE = 1e-2  # of sums of probabilities in half precision
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,11 @@ class LabelSpace:
                 spatial axes.
             target: (B, 1, *spatial) or (B, *spatial) for classes; (B, R, *spatial) for regions, or
                 (B, R + 1, *spatial), whose last channel is 1 where a voxel is ignored; any type.
-            check_labels: Whether to look for labels that are no class. This reads the target back
-                from the device, so training loops do it for their first batch only. It is left out
-                while torch.compile traces.
-            names: What the caller calls the two, for errors of labels.
+            check_labels: Whether to look for labels that are no class, and to warn of logits that
+                are a softmax's output. This reads values back from the device, so training loops do
+                it for their first batch only. It is left out while torch.compile traces.
+            names: What the caller calls the two, for errors of labels; logits of another name may
+                be probabilities.
 
         Raises:
             ValueError: Shapes do not fit, logits are no floats, or a label is no class.
@@ -84,6 +88,9 @@ class LabelSpace:
                 f" one to three spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
             )
         look_at_labels = check_labels and not torch.compiler.is_compiling()
+        name_of_logits, _ = names
+        if look_at_labels and not self.regions and name_of_logits == "logits":
+            _warn_of_probabilities(logits.detach())
         if self.regions:
             return _read_regions(logits, signed(target), look_at_labels, names)
         return self._read_classes(logits, signed(target), look_at_labels, names)
@@ -104,9 +111,11 @@ class LabelSpace:
         has_channel = target.ndim == logits.ndim and target.shape[1] == 1
         labels = target[:, 0] if has_channel else target
         if tuple(labels.shape) != (batch_size, *spatial):
+            is_one_hot = target.shape == logits.shape
             raise ValueError(
                 f"target must have shape {(batch_size, 1, *spatial)} or {(batch_size, *spatial)}"
-                f" for logits of shape {tuple(logits.shape)}, got {tuple(target.shape)}."
+                f" for logits of shape {tuple(logits.shape)}, got {tuple(target.shape)}"
+                f"{'; of one-hot labels give target.argmax(1)' if is_one_hot else ''}."
             )
         labels = _widen(labels, num_classes, self.ignore_label)
         if check_labels:
@@ -115,6 +124,19 @@ class LabelSpace:
             return Target(labels, valid=None)
         valid = labels != self.ignore_label
         return Target(torch.where(valid, labels, 0), valid)
+
+
+def _warn_of_probabilities(logits: Tensor) -> None:
+    """Warn, once in a process, of logits that went through a softmax: a loss would take a second
+    one, and train to something else unseen."""
+    if logits.numel() == 0 or not 0 <= logits.min() <= logits.max() <= 1:
+        return
+    if ((logits.float().sum(1) - 1).abs() < _TOLERANCE).all():
+        warnings.warn(
+            "these logits lie in [0, 1] and sum to 1 in every voxel, as a softmax gives them; give"
+            " the network's output before the softmax.",
+            stacklevel=2,
+        )
 
 
 def signed(labels: Tensor) -> Tensor:

@@ -76,8 +76,8 @@ def get_trainer(name: str) -> type[CalibrationTrainer] | None:
     """The trainer class of a name, always the same one; None if it is none of ours.
 
     Raises:
-        ValueError: The name begins as one of ours, but a token of it is wrong; the message holds
-        the grammar.
+        ValueError: The name begins as one of ours, but a token of it is wrong; the message ends in
+        the name that was probably meant.
 
     """
     variant = parse(name)

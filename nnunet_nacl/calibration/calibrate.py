@@ -9,10 +9,10 @@ from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, check_form
 from nnunet_nacl.calibration.calibration_result import CalibrationResult
 from nnunet_nacl.calibration.calibrator import Calibrator
-from nnunet_nacl.calibration.fit import fit_held_out
+from nnunet_nacl.calibration.fit import check_enough, fit_held_out
 from nnunet_nacl.calibration.map_file import (
     APPLIED_FILE,
     MAP_FILE,
@@ -126,16 +126,17 @@ def calibrate_cases(
     """The recipe of :func:`calibrate`, with its settings collected."""
     _check_given(given)
     check_bad(fit.bad, structures=fit.structures)
+    check_form(fit.form)
     map_name = MAP_FILE if given.model is None else map_file_of(network.checkpoint)
     map_file = Path(fit.output or Path(given.model or given.predictions or "") / map_name)
     _check_output(map_file)
     with trusting(network.trust_checkpoint):
         cases = _choose_cases(given, network, fit, map_file)
         bad = read_bad(fit.bad, cases.dataset.labels.structures, fit.structures)
+        _check_known(cases, fit.groups)
 
         work = Work(settings=cases.kept_settings, with_sample=True)
         held_out = cases.measure(work, fit.num_processes)
-        # not before: only now the cases are known
         patients = read_groups(fit.groups, list(held_out.records)) if fit.groups else None
 
         folds_map = _find_prior_map(cases, held_out)
@@ -227,15 +228,31 @@ def _choose_cases(
     )
 
 
+def _check_known(cases: HeldOutCases, groups: str | None) -> None:
+    """UserError, before hours of work, where there are too few cases or patients, or the map that
+    theirs is shrunk towards is damaged."""
+    names, problems = cases.find()
+    if names:  # else whoever measures them says what is wrong
+        check_enough(names, read_groups(groups, names), problems)
+    if cases.model is not None and cases.is_predicted_as_deployed:
+        path = cases.model.folder / map_file_of(cases.model.checkpoint)
+        if path.is_file():
+            CalibrationMap.load(path)
+
+
 def _open_predictions(given: GivenCases) -> SavedCases:
     """A folder of predictions; UserError where they are calibrated already."""
     folder = Path(given.predictions or "")
-    _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", folder)
     if (folder / APPLIED_FILE).is_file():
         raise UserError(f"{folder} is calibrated already; give the folder that it was made from.")
     opened = PredictionFolder.open(
-        folder, given.labels, dataset_json=given.dataset_json, plans=given.plans_json
+        folder,
+        given.labels,
+        dataset_json=given.dataset_json,
+        plans=given.plans_json,
+        need_probabilities=True,
     )
+    _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", folder)
     return SavedCases(str(folder), {"": opened})
 
 

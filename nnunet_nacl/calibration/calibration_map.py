@@ -6,7 +6,7 @@ A file that was made by hand may lack whatever has a default. Keys may be added 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -39,7 +39,7 @@ from nnunet_nacl.estimators.voxels import Voxels
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.metrics.inputs import read_array, read_probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
-from nnunet_nacl.utilities.errors import UserError, one_line, some
+from nnunet_nacl.utilities.errors import UserError, one_line, shorten, some
 from nnunet_nacl.utilities.files import to_json_text, write_atomically
 from nnunet_nacl.utilities.json_files import decode, encode, read_dict
 
@@ -62,7 +62,7 @@ class Probabilities:
     calibrated: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CalibrationMap:
     """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for
     whom it holds.
@@ -100,6 +100,13 @@ class CalibrationMap:
     def __post_init__(self) -> None:
         self._check_maps()
         self._check_structures_of_tables()
+
+    def __repr__(self) -> str:
+        """In one line, whatever it holds."""
+        kind = "regions" if self.regions else "classes"
+        names = shorten(some(list(self.names.values())), 80)
+        n_cases = len(self.fitted.part_of)
+        return f"CalibrationMap(form={self.form!r}, {kind}={names!r}, cases={n_cases})"
 
     def _check_maps(self) -> None:
         if self.form not in self.maps:
@@ -155,10 +162,10 @@ class CalibrationMap:
     @classmethod
     def fit(
         cls,
-        probabilities: Sequence[np.ndarray],
-        labels: Sequence[np.ndarray],
+        probabilities: Iterable[np.ndarray],
+        labels: Iterable[np.ndarray],
         *,
-        groups: Sequence[Hashable] | None = None,
+        groups: Iterable[Hashable] | None = None,
         names: Sequence[str] | None = None,
         form: str = "auto",
         regions: bool = False,
@@ -200,8 +207,11 @@ class CalibrationMap:
             >>> bool(0.7 < calibrated.max() < 0.9)  # right in 80 % of the voxels
             True
         """
+        probabilities = list(probabilities)
+        labels = list(labels)
         num_cases = len(labels)
-        if len(probabilities) != num_cases or (groups is not None and len(groups) != num_cases):
+        patient_of_case = None if groups is None else list(groups)
+        if len(probabilities) != num_cases or len(patient_of_case or labels) != num_cases:
             raise ValueError(
                 f"one label map, and group, is needed for each of {len(probabilities)} cases."
             )
@@ -215,7 +225,9 @@ class CalibrationMap:
         voxels = {}
         for number, (probs, truth) in enumerate(zip(arrays, label_arrays)):
             voxels[f"case {number}"] = sample_arrays(probs, truth, regions).voxels()
-        patients = dict(zip(voxels, map(str, groups))) if groups is not None else None
+        patients = None
+        if patient_of_case is not None:
+            patients = dict(zip(voxels, map(str, patient_of_case)))
         return cls.fit_voxels(voxels, structures, form=form, patients=patients)[0]
 
     @classmethod
@@ -252,15 +264,10 @@ class CalibrationMap:
             UserError: There is no such form, all cases are of one patient, or conditional maps of
                 so many structures take too much memory.
         """
-        if form not in ("auto", *FORMS):
-            raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
+        check_form(form)
         cases = list(voxels)
         groups = [patients[case] if patients else case for case in cases]
-        if len(set(groups)) < 2:
-            raise UserError(
-                f"all cases belong to one patient, {one_line(groups[0])}: nothing is left to"
-                " test on."
-            )
+        check_patients(groups)
         training_folds = [folds[case] for case in cases] if folds else None
         parts = assign_cross_fit_folds(groups, training_folds)
         regions = voxels[cases[0]].regions
@@ -376,10 +383,15 @@ class CalibrationMap:
         path = Path(path)
         content = read_dict(path)
         version = content.get("schema_version")
+        if version is None:
+            raise UserError(
+                f"{path} is no calibration map; give the calibration_map.json of this model, which"
+                " `nnunet_nacl calibrate` writes."
+            )
         if version != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: schema version {version!r}, this version of nnunet_nacl reads"
-                f" {SCHEMA_VERSION}; run nnunet_nacl calibrate again, or remove it."
+                f"{path}: schema version {version!r:.20}, this version of nnunet_nacl reads"
+                f" {SCHEMA_VERSION}; run `nnunet_nacl calibrate` again."
             )
         fix = "calibrate again, or give its calibration_map.json"
         return decode(cls, content, f"{path}: not a map of `nnunet_nacl calibrate`", fix=fix)
@@ -415,6 +427,21 @@ class CalibrationMap:
     def learned(self) -> LearnedQuality | None:
         """What was learned about Dice and volumes; None for nothing."""
         return None if self.quality is None else self.quality.learned
+
+
+def check_form(form: str) -> None:
+    """UserError where there is no such form of a map."""
+    if form not in ("auto", *FORMS):
+        raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
+
+
+def check_patients(patients: Sequence[str]) -> None:
+    """UserError where all cases, of which these are the patients, are of one."""
+    if len(set(patients)) < 2:
+        raise UserError(
+            f"all cases belong to one patient, {one_line(patients[0])}: nothing is left to test"
+            " on; give cases of others, or correct [[groups]]."
+        )
 
 
 def _name_structures(

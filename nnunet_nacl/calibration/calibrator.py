@@ -28,7 +28,8 @@ from nnunet_nacl.calibration.map_file import (
     read_applied_map_digest,
 )
 from nnunet_nacl.calibration.map_parts import MapQuality, UsedMap
-from nnunet_nacl.cases.record import RECORDS, find_record
+from nnunet_nacl.cases.record import find_record
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.estimators.presence import LearnedPresence
@@ -38,7 +39,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import FINAL
 from nnunet_nacl.utilities.command_lines import calibrate_command
-from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.errors import UserError, some
 from nnunet_nacl.utilities.files import checksum
 from nnunet_nacl.utilities.json_files import encode, read_dict
 
@@ -208,6 +209,32 @@ class Calibrator:
                 " ones."
             )
         return caveats
+
+    @property
+    def uninformative(self) -> list[str]:
+        """Which predicted values are no warning: on the calibration cases they were no closer to
+        the true ones than the mean of these."""
+        if self.quality.learned is None or self.calibration_map is None:
+            return []
+        names = self.calibration_map.names
+        texts = []
+        volume_text = "a segmented volume outside its interval is not named"
+        for kind, word, unit, consequence in (
+            ("dice", "Dice", "", "it orders scans, and says little of how good one is"),
+            ("volume", "volume", self.quality.unit, volume_text),
+        ):
+            checks = self.quality.learned.no_better(kind)
+            if not checks:
+                continue
+            errors = []
+            for key, check in checks.items():
+                of_mean = f"{check.error_of_constant:.3g} {unit}".strip()
+                errors.append(f"{names[key]} (off by {check.error:.3g}, the mean by {of_mean})")
+            texts.append(
+                f"Predicted {word} was no closer to the true one than the mean of the calibration"
+                f" cases: {some(errors)}; {consequence}."
+            )
+        return texts
 
     def other_inference(self, inference: Mapping[str, Any]) -> list[str]:
         """A note where networks predict otherwise (``step_size``, ``mirroring``) than when the map

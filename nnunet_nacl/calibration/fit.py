@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import pandas as pd
 
-from nnunet_nacl.calibration.calibration_map import FEWEST_CASES, CalibrationMap
+from nnunet_nacl.calibration.calibration_map import FEWEST_CASES, CalibrationMap, check_patients
 from nnunet_nacl.calibration.effect import Change, changes, pooled_changes
 from nnunet_nacl.calibration.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASKS
@@ -56,11 +57,7 @@ def fit_held_out(
         UserError: There are fewer than ``FEWEST_CASES`` cases, or all are of one patient.
     """
     records = held_out.records
-    if len(records) < FEWEST_CASES:
-        raise UserError(
-            f"{len(records)} held-out cases are too few to calibrate, it takes {FEWEST_CASES}; add"
-            f" folds or cases.{list_problems(held_out.problems)}"
-        )
+    check_enough(list(records), patients, held_out.problems)
     calibration_map, part_maps = CalibrationMap.fit_voxels(
         {case: record.sample.voxels() for case, record in records.items() if record.sample},
         held_out.labels.structures,
@@ -77,6 +74,27 @@ def fit_held_out(
     quality = _learn_quality(before, after, calibration_map, patients, as_deployed, held_out)
     fitted = replace(calibration_map.fitted, effect=effect, detected=detected_in(table(before)))
     return replace(calibration_map, quality=quality, fitted=fitted)
+
+
+def check_enough(
+    cases: Sequence[str],
+    patients: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """UserError where there are fewer than ``FEWEST_CASES`` cases, or all are of one patient.
+
+    Args:
+        cases: Their names.
+        patients: Patient of each; None: each case its own.
+        problems: By name, why there are no others.
+    """
+    if len(cases) < FEWEST_CASES:
+        raise UserError(
+            f"{len(cases)} held-out cases are too few to calibrate, it takes {FEWEST_CASES}; add"
+            f" folds or cases.{list_problems(problems)}"
+        )
+    if patients is not None:
+        check_patients([patients[case] for case in cases])
 
 
 def _measure_effect(

@@ -32,6 +32,9 @@ from nnunet_nacl.utilities.files import (
 )
 from nnunet_nacl.utilities.json_files import decode
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on any usual file system."""
+
 Digests = dict[str, list[FileKey]]
 """By file name in a folder, with / between names, all that runs have written there."""
 
@@ -207,8 +210,8 @@ def files_of_case(
     """The files of a case in a folder of segmentations.
 
     They are known by its record, of any version, and its pending record. Whoever made these may
-    have put anything into them: a file must lie in the folder and be named for the case, or lie in
-    a folder of its name.
+    have put anything into them: a file must lie in the folder and be named for the case and no
+    other, or lie in a folder of its name; what has no name that a file can have is passed over.
     """
     pending = pending_path(records, case)
     known: Digests = {
@@ -234,8 +237,25 @@ def _files_in_record(path: Path) -> dict[str, FileKey]:
     return {file_name.replace(os.sep, "/"): key for file_name, key in files.items()}
 
 
+def is_damaged(record: Path) -> bool:
+    """Whether the record of a case lies there, and cannot be read: nobody knows then what a run has
+    written of it."""
+    try:
+        read_header(record)
+    except FileNotFoundError:
+        return False
+    except Exception:  # NumPy and JSON raise anything on broken bytes
+        return True
+    return False
+
+
 def _is_named_for(case: str, file_name: str) -> bool:
     path = PurePosixPath(file_name)
     if path.is_absolute() or ".." in path.parts or "\0" in file_name:
         return False
-    return path.name.startswith(case) or path.parent.name == case
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        return False
+    if len(path.parts) == 1:  # scan_1.nii.gz is of another case than scan
+        return path.name.startswith(f"{case}.")
+    # DICOM objects, and the sensitive labels of regions, have names behind the case's
+    return path.name.startswith((f"{case}.", f"{case}_")) or path.parent.name == case

@@ -30,9 +30,6 @@ from nnunet_nacl.utilities.files import replacing, to_json_text
 from nnunet_nacl.utilities.json_files import decode
 from nnunet_nacl.utilities.json_types import Number, Size
 
-RECORDS = "records"
-"""Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
-
 FORMAT = 3
 """Raise it when a number changes for the same files, or the file holds something else."""
 

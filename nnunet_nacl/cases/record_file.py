@@ -18,6 +18,9 @@ import numpy as np
 
 from nnunet_nacl.utilities.files import regular_only
 
+RECORDS = "records"
+"""Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
+
 # of all arrays together: a small file can promise more than memory holds
 _MAX_ARRAY_BYTES = 1 << 28
 _MAX_HEADER_BYTES = 1 << 24  # 3 MB for 120 structures of 100 components each

@@ -69,10 +69,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used, or the figure could not be
     written."""
+    model = _model(args)
+    num_processes = options.number_of_processes(args.np)
     from nnunet_nacl.calibration.calibrate import calibrate_cases
 
-    num_processes = options.number_of_processes(args.np)
-    model = _model(args)
     if args.map and model:
         return _take_map(args, model)
     given = options.settings_from(
@@ -117,18 +117,18 @@ def _model(args: argparse.Namespace) -> Path | None:
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
     if args.d is None and args.m is None and args.i is None:
         raise UserError(
-            "name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS)."
+            "name a model (-d DATASET -c CONFIGURATION, or -m FOLDER), or a folder of predictions"
+            " (-i FOLDER -gt LABELS)."
         )
     if args.i is not None and args.gt is None and not args.map:
         raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
-    if args.m is not None and (args.d is not None or args.i is None):
-        raise UserError(
-            "-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d"
-            " and -c."
-        )
+    if args.gt is not None and args.i is None:
+        raise UserError("-gt LABELS is the ground truth of -i FOLDER: give that, too.")
     if args.m is None and args.d is None:
         if args.map:
-            raise UserError("-map goes with a model (-d); for a folder: `nnunet_nacl review -map`.")
+            raise UserError(
+                "-map goes with a model (-d or -m); for a folder: `nnunet_nacl review -map`."
+            )
         return None
     return options.model_of(args)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shlex
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from nnunet_nacl.cli.options import (
     settings_from,
 )
 from nnunet_nacl.settings import ComparisonSettings
+from nnunet_nacl.utilities.errors import UserError
 
 HELP = (
     "compare trainers, ensembles or any predictions on the same cases: tables, statistics and"
@@ -105,6 +108,7 @@ def _pair_with_flag(flag: str, text: str) -> tuple[str, str]:
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through
     UserError."""
+    _check_options(args)
     from nnunet_nacl.cli.comparison_text import comparison_text
     from nnunet_nacl.comparison.compare import compare_methods
     from nnunet_nacl.comparison.methods import read_method
@@ -132,3 +136,23 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(f"page: {written.page} ({written.page.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """UserError for what is missing, before anything heavy is loaded."""
+    if len(args.methods) < 2:
+        raise UserError(
+            "a comparison needs at least two: -d DATASET -c CONFIGURATION -tr TRAINER TRAINER, -tr"
+            " MODEL_FOLDER MODEL_FOLDER, or -i PREDICTIONS PREDICTIONS -gt LABELS."
+        )
+    trainers = []
+    for flag, text in args.methods:
+        name = text.partition("=")[2] or text
+        path = re.sub(r"(\+tuned)?(\+calibrated)?$", "", name)
+        if flag == "-tr" and os.sep not in path and not os.path.isdir(path):
+            trainers.append(path)
+    if trainers and not (args.d and args.c):
+        raise UserError(
+            f"-tr {trainers[0]} is found by its data set and configuration: add -d DATASET -c"
+            " CONFIGURATION, such as -d 4 -c 3d_fullres, or give the folders of the models."
+        )

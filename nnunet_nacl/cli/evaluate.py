@@ -28,8 +28,8 @@ HELP = "measure segmentation and calibration of a validated model or of a folder
 
 _DESCRIPTION = """\
 Measures how well predictions segment (Dice, HD95, ASSD), and how far their confidence can be
-trusted (ECE, CECE, ACE, MCE, NLL, Brier score) on seven masks: a trained model's validation cases
-(-d -c), or a folder of predictions (-i -gt). All of it is in calibration.json.
+trusted (ECE, NLL, Brier score and others): a trained model's validation cases, or a folder of
+predictions (-i -gt).
 """
 
 _EPILOG = """\
@@ -41,12 +41,14 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | -i PREDICTIONS -gt LABELS) [options]"
+    parser.usage = (
+        "%(prog)s (-d DATASET -c CONFIGURATION | -m FOLDER | -i PREDICTIONS -gt LABELS) [options]"
+    )
     parser.description = fill_paragraphs(_DESCRIPTION)
     parser.epilog = fill_paragraphs(_EPILOG)
     groups = {
         "a folder of predictions": "-i -gt -map -djfile -pfile --chill",
-        "a model's validation cases": f"{MODEL} --predict -chk {NETWORK}",
+        "a model's validation cases": f"{MODEL} -m --predict -chk {NETWORK}",
         "what to measure": "-bins -dilated -boundary -bad -structures -findings",
         "the output, and how to run": "-o --csv -np --trust_checkpoint --quiet",
     }
@@ -72,10 +74,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     _check_options(args)
+    model = None if args.i is not None else model_of(args)
     from nnunet_nacl.cli.evaluation_text import evaluation_text
     from nnunet_nacl.comparison.evaluate import evaluate_cases
 
-    model = model_of(args) if args.d is not None else None
     result = evaluate_cases(
         settings_from(GivenCases, args, model=model, images=None),
         settings_from(NetworkSettings, args),
@@ -91,17 +93,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """UserError where they do not go together."""
-    if args.map and args.d is not None:
+    names_model = args.d is not None or args.m is not None
+    if args.map and names_model:
         raise UserError(
             "-map is for a folder of predictions (-i); for a model's own validation cases"
             " `nnunet_nacl compare -tr TRAINER+calibrated` predicts Dice."
         )
-    if args.predict and args.d is None:
-        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
-    if (args.d is None) == (args.i is None):
+    if args.predict and not names_model:
+        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION, or -m FOLDER.")
+    if names_model == (args.i is not None):
         raise UserError(
-            "name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i"
-            " PREDICTIONS)."
+            "name a model (-d DATASET -c CONFIGURATION, or -m FOLDER) or a folder of predictions"
+            " (-i PREDICTIONS -gt LABELS)."
         )
     if (args.i is None) != (args.gt is None):
         raise UserError(

@@ -7,8 +7,8 @@ from typing import Any
 
 from nnunet_nacl.cases.findings import FINDINGS
 from nnunet_nacl.nnunet.output import MAPS_FOLDER, SENSITIVE
-from nnunet_nacl.utilities.errors import one_line, some
-from nnunet_nacl.utilities.tables import text_of
+from nnunet_nacl.utilities.errors import one_line, shorten, some
+from nnunet_nacl.utilities.tables import LONGEST_NAME, text_of
 from nnunet_nacl.worklist.deliver import NOT_YET, DeliveredScans
 from nnunet_nacl.worklist.list_files import PAGE, PAGES_FOLDER, REVIEW, SCANS, STRUCTURES
 from nnunet_nacl.worklist.prediction_document import RESEARCH
@@ -101,7 +101,7 @@ def _table_text(listed: ReviewList) -> str:
         for number, structure in enumerate(of_scan, 1):
             cell = _cell_text(structure, not listed.is_supported(str(scan.Index)))
             if is_many:
-                row[f"worst {number}"] = f"{structure.name} {cell}"
+                row[f"worst {number}"] = f"{shorten(structure.name, LONGEST_NAME)} {cell}"
             else:
                 row[structure.name] = cell
         rows.append(row)

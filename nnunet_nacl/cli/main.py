@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import nnunet_nacl
 from nnunet_nacl.cli.argument_names import option_of
@@ -50,10 +50,20 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=34, width=width)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers what cannot be read in one line, and not with a screen of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        if not message.endswith((".", "?")):
+            message += f"; `{self.prog} -h` says what to type."
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for a command line; where it begins with a subcommand that one's module alone is
     imported."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "nnunet_nacl",
         description=fill_paragraphs(DESCRIPTION),
         epilog=EPILOG,

@@ -224,16 +224,21 @@ def add_options(
 
 def model_of(args: argparse.Namespace) -> Path:
     """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none
-    such."""
-    from nnunet_nacl.nnunet.folders import model_folder
+    such.
 
-    given = getattr(args, "m", None)
-    if (given is None) == (args.d is None):
-        raise UserError("name the model: -d DATASET -c CONFIGURATION, or -m FOLDER.")
-    if given is not None:
-        return Path(given)
+    It imports no PyTorch: called first, it says in half a second what is missing.
+    """
+    if (args.m is None) == (args.d is None):
+        once = "" if args.d is None else " once"
+        raise UserError(f"name the model{once}: -d DATASET -c CONFIGURATION, or -m FOLDER.")
+    if args.m is not None:
+        if not Path(args.m).is_dir():
+            raise UserError(f"-m {args.m}: no such folder; give TRAINER__PLANS__CONFIGURATION.")
+        return Path(args.m)
     if args.c is None:
         raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+    from nnunet_nacl.nnunet.folders import model_folder
+
     return model_folder(args.d, args.tr, args.p, args.c)
 
 

@@ -84,6 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
+    model = model_of(args)
     from nnunet_nacl.cli.list_text import delivered_text
     from nnunet_nacl.nnunet.predicted import on_present_device
     from nnunet_nacl.worklist.predict import predict_scans
@@ -94,7 +95,6 @@ def run(args: argparse.Namespace) -> int:
         num_readers=_processes(args, "npp"),
         num_exporters=_processes(args, "nps"),
     )
-    model = model_of(args)
     network = on_present_device(settings_from(NetworkSettings, args))
     _set_threads(network.device)
     also = whole_number(args.also, "-also", "", 1) or 0

@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if bool(args.back) != bool(args.marks or args.corrected):
         raise UserError(
-            "-back OUT, the folder of a list, goes with -marks FILE or -corrected FOLDER, or both."
+            "-back OUT, the folder of a list, goes with -marks marks.csv, which its pages save, or"
+            " -corrected FOLDER, of corrected labels, or both."
         )
     if args.back:
         if args.o:
@@ -142,7 +143,11 @@ def _review(args: argparse.Namespace) -> int:
     wanted = settings_from(ListSettings, args, also=also)
     with work_can_be_stopped("case"):
         folder = PredictionFolder.open(
-            args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False
+            args.i,
+            dataset_json=args.djfile,
+            plans=args.pfile,
+            need_reference=False,
+            need_probabilities=True,
         )
         delivered = review_folder(folder, wanted, output, args.map)
     print_not_counted(args, delivered.bad, delivered.structure_names)

@@ -72,10 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tunes; exit status 1 if some cases could not be used."""
+    model = options.model_of(args)
+    num_processes = options.number_of_processes(args.np)
     from nnunet_nacl.calibration.tune import tune_networks
 
-    num_processes = options.number_of_processes(args.np)
-    model = options.model_of(args)
     with options.work_can_be_stopped("case"):
         result = tune_networks(
             options.settings_from(GivenCases, args, model=model, images=args.i, labels=args.gt),

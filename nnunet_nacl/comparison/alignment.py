@@ -9,7 +9,8 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.cases.measure import under
-from nnunet_nacl.cases.record import RECORDS, CaseRecord
+from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.comparison.comparison import Comparison, Estimates
 from nnunet_nacl.comparison.located import LocatedComparison
 from nnunet_nacl.comparison.methods import ComparedMethod

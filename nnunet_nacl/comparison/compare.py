@@ -16,7 +16,7 @@ from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.comparison_report import comparison_to_json
 from nnunet_nacl.comparison.headline import Headline, make_headlines
-from nnunet_nacl.comparison.located import LocatedComparison, locate
+from nnunet_nacl.comparison.located import LocatedComparison, data_set_of, locate
 from nnunet_nacl.comparison.methods import (
     ComparedMethod,
     label_methods,
@@ -112,6 +112,7 @@ def compare_methods(
     methods: Sequence[ComparedMethod], options: ComparisonSettings, output: Path | None
 ) -> ComparisonResult:
     """The recipe of :func:`compare`, of methods that are read and with its settings collected."""
+    options = _with_those_of_folders(methods, options)
     _check_arguments(methods, options)
     check_bad(options.bad, structures=options.structures)
     labelled = label_methods(methods, options.unranked)
@@ -235,6 +236,23 @@ class ComparisonResult:
         )
 
 
+def _with_those_of_folders(
+    methods: Sequence[ComparedMethod], options: ComparisonSettings
+) -> ComparisonSettings:
+    """With data set, configuration and plans of the first model where all are given as folders, as
+    far as they are not named."""
+    paths = [method.path for method in methods if method.is_model]
+    if not paths or None in paths:
+        return options
+    folder = Path(paths[0] or "")
+    _, plans, configuration = folder.resolve().name.split("__")
+    if not options.configuration:
+        options = replace(options, configuration=configuration, plans=plans)
+    if not options.datasets:
+        options = replace(options, datasets=[data_set_of(folder)])
+    return options
+
+
 def _check_arguments(methods: Sequence[ComparedMethod], options: ComparisonSettings) -> None:
     """UserError for what can be wrong with the arguments alone."""
     has_model = any(method.is_model for method in methods)
@@ -243,8 +261,9 @@ def _check_arguments(methods: Sequence[ComparedMethod], options: ComparisonSetti
     files_of_folders = (options.labels, options.dataset_json, options.plans_json)
     if has_model and not (options.datasets and options.configuration):
         raise UserError(
-            "[[methods:models]] needs [[datasets]] and [[configuration]], such as [[datasets=4]]"
-            " [[configuration=3d_fullres]]."
+            "a trainer of [[methods:models]] is found by [[datasets]] and [[configuration]]: add,"
+            " for example, [[datasets=4]] [[configuration=3d_fullres]], or give the folders of the"
+            " models."
         )
     if has_folder and len(options.datasets) > 1:
         raise UserError(

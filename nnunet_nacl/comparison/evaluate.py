@@ -326,6 +326,7 @@ def _open_predictions(
         given.labels,
         dataset_json=given.dataset_json,
         plans=given.plans_json,
+        need_probabilities=True,
     ).with_expected()
     name = str(folder.folder)
     calibrator = Calibrator()
@@ -362,7 +363,8 @@ def _evaluation_settings(dataset: Dataset, measures: MeasureSettings) -> Evaluat
             boundary_mm=default.boundary_mm if boundary_mm is None else boundary_mm,
         )
     except ValueError as error:
-        raise UserError(str(error)) from None
+        argument, _, problem = str(error).partition(" ")
+        raise UserError(f"[[{argument}]] {problem}") from None
 
 
 def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> None:
@@ -384,7 +386,7 @@ def _check_output(report: Path, folders: Sequence[Path], csv: bool) -> None:
     for path in reports:
         if path.is_file() and path.stat().st_size and "metric_per_case" not in read_dict(path):
             raise UserError(
-                f"{path}: not a calibration.json, and would be lost; remove it or choose"
+                f"{path}: not a calibration.json, and would be lost; move it away, or choose"
                 " another [[output]]."
             )
 

@@ -11,6 +11,7 @@ from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.calibration.map_file import check_networks, check_structures
 from nnunet_nacl.comparison.methods import ComparedMethod
 from nnunet_nacl.nnunet import folders
+from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.settings import ComparisonSettings
 from nnunet_nacl.utilities.command_lines import calibrate_command
@@ -107,7 +108,11 @@ def _find_models(
         path = method.path
         if path is None:
             path = folders.model_folder(
-                dataset, method.trainer or "", options.plans, options.configuration
+                dataset,
+                method.trainer or "",
+                options.plans,
+                options.configuration,
+                folder_argument="[[methods:models=FOLDER]]",
             )
         model_folders[method.name] = path
     notes = []
@@ -120,13 +125,18 @@ def _find_models(
     if by_name:
         name = by_name[0].parent.name
     else:
-        name = model_folders[methods[0].name].resolve().parent.name
+        name = data_set_of(model_folders[methods[0].name])
         if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
             raise UserError(
                 f"[[datasets]] {dataset}, but the model folders belong to {name}; name that"
                 " data set."
             )
     return _FoundModels(name, model_folders, notes)
+
+
+def data_set_of(model: Path) -> str:
+    """The name of the data set that a model was trained on, wherever its folder lies."""
+    return Dataset.open(model).name or model.resolve().parent.name
 
 
 def common_folds(
@@ -205,7 +215,11 @@ def _open_folder(method: ComparedMethod, options: ComparisonSettings) -> Compare
     """
     path = method.path or Path()
     folder = PredictionFolder.open(
-        path, options.labels, dataset_json=options.dataset_json, plans=options.plans_json
+        path,
+        options.labels,
+        dataset_json=options.dataset_json,
+        plans=options.plans_json,
+        need_probabilities=True,
     )
     calibrator = Calibrator.that_was_applied(folder)
     return replace(method, folders={folders.validated_fold(path): folder}, calibrator=calibrator)

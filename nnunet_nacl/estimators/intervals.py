@@ -209,6 +209,12 @@ class EstimateCheck:
     width: Size
     n: NonNegativeInt
 
+    @property
+    def is_no_better(self) -> bool:
+        """Whether the mean of the other patients is as close to the true values; False where that
+        is not known."""
+        return self.error >= self.error_of_constant
+
 
 def check_estimate(
     predicted: ArrayLike,

@@ -68,6 +68,12 @@ class LearnedQuality:
                 f"scores.score.{key}: {n_scores} scans have a score, {n_predicted} were predicted."
             )
 
+    def no_better(self, kind: str) -> dict[str, EstimateCheck]:
+        """The checks of the structures of which the predicted ``dice``, or ``volume``, was no
+        closer to the true one than the mean of the calibration cases."""
+        checks = self.checks.get(kind, {})
+        return {key: check for key, check in checks.items() if check.is_no_better}
+
     def predict_dice(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table of other cases than it was learned from, with the columns of ``DICE_COLUMNS``.
 

@@ -21,7 +21,8 @@ import torch
 
 from nnunet_nacl.cases.case import MadeBy
 from nnunet_nacl.cases.probabilities import Box, CaseProbabilities, common_box, counted_from
-from nnunet_nacl.cases.record import RECORDS, check_records, is_replaceable_record, record_path
+from nnunet_nacl.cases.record import check_records, is_replaceable_record, record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work

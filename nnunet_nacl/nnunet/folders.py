@@ -10,9 +10,9 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.cases.record import RECORDS
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.settings import FINAL
-from nnunet_nacl.utilities.errors import UserError, first_line, some
+from nnunet_nacl.utilities.errors import UserError, describe, some
 from nnunet_nacl.utilities.json_files import decode, read_dict, read_json
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
@@ -50,9 +50,7 @@ def list_folder(folder: Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not os.path.isdir(folder / name))
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be listed ({error.strerror}); change its permissions."
-        ) from None
+        raise UserError(describe(error, folder)) from None
 
 
 def read_above(
@@ -110,32 +108,79 @@ def splits_of(dataset_name: str | None) -> list[Split]:
     return decode(list[Split], read_json(path), path, fix="restore it")
 
 
-def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
-    """nnU-Net's folder of a trained model; UserError if it is not there."""
+def model_folder(
+    dataset: str | int,
+    trainer: str,
+    plans: str,
+    configuration: str,
+    folder_argument: str = "[[model=FOLDER]]",
+) -> Path:
+    """nnU-Net's folder of a trained model.
+
+    Args:
+        dataset: Name or number of the data set.
+        trainer: Name of the trainer.
+        plans: Name of the plans.
+        configuration: Name of the configuration.
+        folder_argument: What takes a model's folder in place of all these, as a mark of a message.
+
+    Raises:
+        UserError: There is no such data set or model; the message names those that there are.
+    """
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
     results = os.environ.get("nnUNet_results")
     if not results:
         raise UserError(
-            "the environment variable nnUNet_results is not set; nnU-Net's documentation says what"
-            " it is."
+            "the environment variable nnUNet_results is not set; type"
+            " `export nnUNet_results=FOLDER`, with the folder that holds Dataset001_..., or give"
+            f" {folder_argument}."
         )
     try:
         folder = Path(get_output_folder(dataset, trainer, plans, configuration))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        # unknown or ambiguous data set, in several sentences
-        data_sets = sorted(path.name for path in Path(results).glob("Dataset*"))
-        problem = first_line(error).partition(". ")[0]
-        raise UserError(
-            f"data set {dataset!r}: {problem}; nnUNet_results has {some(data_sets) or 'none'}. Give"
-            " one of these."
-        ) from None
+    except (RuntimeError, ValueError, AssertionError) as error:  # unknown or ambiguous data set
+        problem = f"there is no data set {dataset}"
+        if "More than one" in str(error):
+            problem = f"several data sets have the number {dataset}"
+        raise UserError(f"{problem}; {_data_sets_in(results)}.") from None
+    if not folder.parent.is_dir():
+        raise UserError(f"{folder.parent}: no such data set; {_data_sets_in(results)}.")
     if not folder.is_dir():
-        models = sorted(entry.name for entry in folder.parent.glob("*__*"))
         raise UserError(
-            f"{folder}: no such model; there are {', '.join(models) or 'none'} in {folder.parent}."
+            f"{folder.parent.name} has no model {folder.name};"
+            f" {_models_in(folder, trainer, plans, configuration)}."
         )
     return folder
+
+
+def _data_sets_in(results: str) -> str:
+    """The data sets that have models, in words that end in what to type."""
+    names = sorted(path.name for path in Path(results).glob("Dataset[0-9][0-9][0-9]_*"))
+    if not names:
+        return f"{results} has none: correct nnUNet_results, or train a model"
+    given = [f"[[datasets={int(name[7:10])}]] ({name})" for name in names]
+    return f"nnUNet_results has {some(given)}"
+
+
+def _models_in(missing: Path, trainer: str, plans: str, configuration: str) -> str:
+    """The models that a data set has in place of a missing one, in words that end in what to
+    type."""
+    models = []
+    for path in sorted(missing.parent.glob("*__*__*")):
+        parts = path.name.split("__")
+        if len(parts) != 3:
+            continue
+        given = []
+        for mark, part, asked in zip(
+            ("methods:models", "plans", "configuration"), parts, (trainer, plans, configuration)
+        ):
+            if part != asked:
+                given.append(f"[[{mark}={part}]]")
+        models.append(" ".join(given))
+    if not models:
+        return f"{missing.parent} has none: train one with `nnUNetv2_train`"
+    fewest_changes_first = sorted(models, key=lambda model: model.count("[["))
+    return f"type {some(fewest_changes_first, separator=', or ')}"
 
 
 def fold_of(folder: Path) -> str | None:
@@ -187,18 +232,23 @@ def choose_folds(
     else:  # fold_all holds the same cases as the folds
         chosen = [fold for fold in present if fold != "all"]
     if not chosen:
-        raise UserError(
-            f"{model} has no fold with a {what}; finish a training, or name another checkpoint with"
-            " [[checkpoint]]."
-        )
+        raise UserError(f"{model} has no fold with a {what}; {_checkpoints_in(model)}.")
     for fold in chosen:
         if fold not in present:
-            raise UserError(
-                f"{model / f'fold_{fold}'} has no {what}; there are the folds"
-                f" {', '.join(present) or '(none)'}. Train it, or choose others with"
-                " [[folds]] or [[checkpoint]]."
-            )
+            instead = _checkpoints_in(model)
+            if present:
+                instead = f"train it, or give [[folds={' '.join(present)}]]"
+            raise UserError(f"{model / f'fold_{fold}'} has no {what}; {instead}.")
     return tuple(chosen)
+
+
+def _checkpoints_in(model: Path) -> str:
+    """The checkpoints of a model's folds, in words that end in what to type."""
+    names = {path.name for folder in fold_folders(model).values() for path in folder.glob("*.pth")}
+    if not names:
+        return "train one, or name another model"
+    given = [f"[[checkpoint={name}]]" for name in sorted(names)]
+    return f"finish a training, or give {some(given, separator=' or ')}"
 
 
 def predicted_folder(fold: Path, checkpoint: str) -> Path:

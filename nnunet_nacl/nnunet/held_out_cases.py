@@ -3,12 +3,14 @@ predictions, a model's validation cases, or images that its networks predict."""
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings, InferenceSettings
@@ -44,6 +46,13 @@ class HeldOutCases(ABC):
     folders: Sequence[Path]
     model: TrainedModel | None
     is_predicted_as_deployed = True
+
+    @abstractmethod
+    def find(self) -> tuple[list[str], dict[str, str]]:
+        """Before anything is measured: names of the cases, and by name why there are no others.
+
+        Some cases may turn out to be damaged. Both are empty where nothing is known.
+        """
 
     @abstractmethod
     def measure(self, work: Work, num_processes: int) -> HeldOut:
@@ -94,6 +103,16 @@ class SavedCases(HeldOutCases):
         by_fold = find_fold_folders(model, folds, checkpoint)
         return cls(name_of_folds(model, by_fold), by_fold, chill)
 
+    def find(self) -> tuple[list[str], dict[str, str]]:
+        """Those of the predictions; a folder without any is left to :meth:`measure`."""
+        names: list[str] = []
+        problems: dict[str, str] = {}
+        for folder in self.by_fold.values():
+            with contextlib.suppress(UserError):
+                names += folder.names
+                problems |= folder.problems
+        return names, problems
+
     def measure(self, work: Work, num_processes: int) -> HeldOut:
         """The records of all cases."""
         return measure_folders(
@@ -127,15 +146,26 @@ class ValidationOfModel(HeldOutCases):
         self.dataset = self.model.dataset
         self.name = name_of_folds(self.model.folder, self.model.folds)
         self.folders = [find_folder(fold, self.model.checkpoint) for fold in folds]
-
-    def measure(self, work: Work, num_processes: int) -> HeldOut:
-        """The records of all cases, predicted where nothing was kept; UserError for fold_all."""
         if "all" in self.model.folds and not self.anew:
             raise UserError(
                 "fold all was trained on every case, its validation cases too: nothing is held out."
                 " Name trained folds, such as 0 1 2 3 4, or give images of your own with their"
                 " ground truth."
             )
+
+    def find(self) -> tuple[list[str], dict[str, str]]:
+        """Those of the splits, and where a fold has none there those of its validation."""
+        splits = splits_of(self.dataset.name)
+        names: list[str] = []
+        for fold, folder in zip(self.model.folds, self.folders):
+            if fold != "all" and int(fold) < len(splits):
+                names += splits[int(fold)]["val"]
+            elif folder.is_dir():
+                names += PredictionFolder.open(folder).names
+        return names, {}
+
+    def measure(self, work: Work, num_processes: int) -> HeldOut:
+        """The records of all cases, predicted where nothing was kept."""
         held_out = measure_validation(
             self.model,
             self.network,
@@ -179,9 +209,9 @@ class ImagesOfModel(HeldOutCases):
         self.name = str(self.images)
         self.folders = [self.model.folder]
 
-    def measure(self, work: Work, num_processes: int) -> HeldOut:
-        """Predict and measure the images that have a label map; what an earlier run finished is
-        kept.
+    @cached_property
+    def _source(self) -> Images:
+        """The images that have a label map.
 
         UserError where the model is a cascade, no image has a label map, or folds were trained on
         some of the cases.
@@ -204,6 +234,16 @@ class ImagesOfModel(HeldOutCases):
         _leave_out_unlabelled(source)
         if not self.training_cases:
             _check_not_trained_on(source)
+        return source
+
+    def find(self) -> tuple[list[str], dict[str, str]]:
+        """Those of the images that have a label map."""
+        return list(self._source.names), self._source.problems
+
+    def measure(self, work: Work, num_processes: int) -> HeldOut:
+        """Predict and measure the images that have a label map; what an earlier run finished is
+        kept."""
+        source = self._source
         held_out = HeldOut(source.labels, work.settings, problems=source.problems)
         records = work.records_beside(self.records)
         outcomes = records_of(source, work, records, jobs=num_processes, title="predicting")

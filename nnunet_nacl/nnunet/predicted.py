@@ -68,6 +68,17 @@ def on_present_device(settings: NetworkSettings) -> NetworkSettings:
     return replace(settings, device=find_device(settings.device))
 
 
+def check_network(model: TrainedModel, settings: NetworkSettings) -> None:
+    """UserError, before any work, where a model cannot predict in this way: its trainer is not
+    here, or of others and not trusted, or a setting is out of range."""
+    if not 0 < settings.step_size <= 1:
+        raise UserError(
+            "[[step_size]] is a share of the patch, above 0 and at most 1; got"
+            f" {settings.step_size}."
+        )
+    check_names({"trainer_name": model.trainer}, f"checkpoint of {model.folder}")
+
+
 class Network:
     """The networks of a model's folds, built by nnU-Net.
 
@@ -84,12 +95,7 @@ class Network:
     def __init__(self, model: TrainedModel, settings: NetworkSettings) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-        if not 0 < settings.step_size <= 1:
-            raise UserError(
-                "[[step_size]] is a share of the patch, above 0 and at most 1; got"
-                f" {settings.step_size}."
-            )
-        check_names({"trainer_name": model.trainer}, f"checkpoint of {model.folder}")
+        check_network(model, settings)
         try:
             with quiet():
                 predictor = nnUNetPredictor(

@@ -53,6 +53,7 @@ class PredictionFolder(Source):
         dataset_json: str | os.PathLike | None = None,
         plans: str | os.PathLike | None = None,
         need_reference: bool = True,
+        need_probabilities: bool = False,
     ) -> PredictionFolder:
         """Find what belongs to a folder of predictions.
 
@@ -62,6 +63,8 @@ class PredictionFolder(Source):
             dataset_json: File; None looks in the folder and up to two levels above.
             plans: File; None looks there, too.
             need_reference: Whether the ground truth is looked for.
+            need_probabilities: Whether a folder without probabilities, or records of them, is
+                refused, before anything else is looked for.
 
         Raises:
             UserError: A folder or file is missing or unreadable.
@@ -69,6 +72,8 @@ class PredictionFolder(Source):
         folder = Path(folder)
         check_folder(folder, "the predictions")
         check_name(folder)
+        if need_probabilities and not folders.can_be_measured(folder):
+            raise UserError(f"{folder} holds no probabilities (*.npz); {RERUN}.")
         dataset = Dataset.open(folder, dataset_json, plans)
         references = None
         if reference_folder is not None:
@@ -150,9 +155,9 @@ class PredictionFolder(Source):
         if not is_file_name(case):
             return f"{npz}: no folder can have the name {case!r}; rename the case."
         if reference is not None and not reference.is_file():
-            return f"{reference}: no ground truth of this case; add it or remove the prediction."
+            return f"{reference}: no ground truth of this case; add it, or move the case away."
         if self.expected is not None and case not in self.expected:
-            return f"{npz} is not in the validation split of this fold; remove what others left."
+            return f"{npz} is not in the validation split of this fold; move it away."
         return ""
 
     @property

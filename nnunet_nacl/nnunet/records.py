@@ -12,14 +12,8 @@ from typing import NamedTuple
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import files_of_case, pending_path
-from nnunet_nacl.cases.record import (
-    RECORDS,
-    CaseRecord,
-    check_records,
-    find_record,
-    record_path,
-    save_again,
-)
+from nnunet_nacl.cases.record import CaseRecord, check_records, find_record, record_path, save_again
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cases.record_key import (
     FileKey,
     Key,

@@ -17,7 +17,7 @@ from nnunet_nacl.dicom.series import find_series, image_of_series, most_common_o
 from nnunet_nacl.nnunet.dataset import Dataset
 from nnunet_nacl.nnunet.folders import find_references, list_folder
 from nnunet_nacl.nnunet.image_files import channels_apart, read_images
-from nnunet_nacl.nnunet.predicted import NetworkSource
+from nnunet_nacl.nnunet.predicted import NetworkSource, check_network
 from nnunet_nacl.nnunet.preprocessing import Logits, Preprocessed, preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import NetworkSettings, ScanSettings
@@ -82,6 +82,7 @@ class Images(NetworkSource):
                 stake.
         """
         check_folder(folder, "the images")
+        check_network(model, network)
         dataset = model.dataset
         names = list_folder(folder)
         scans: dict[str, tuple[Path, ...]] = {}

@@ -7,6 +7,7 @@ found must be of the kind that is meant, and come from where such things come fr
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import pydoc
 import re
@@ -22,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.registration import TRAINERS_PACKAGE
+from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
 from nnunet_nacl.registration.lookup import registered_trainers
-from nnunet_nacl.utilities.errors import UserError, describe, first_line
+from nnunet_nacl.utilities.errors import UserError, describe, first_line, some
 from nnunet_nacl.utilities.files import is_file_name, regular_only
 from nnunet_nacl.utilities.images import quiet
 from nnunet_nacl.utilities.json_files import decode
@@ -174,6 +175,7 @@ def _is_layer(name: str) -> bool:
 
 
 def _is_trainer(name: str) -> bool:
+    """Whether a name is that of a trainer; UserError where nnU-Net finds no class of that name."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -183,8 +185,24 @@ def _is_trainer(name: str) -> bool:
             trainer = recursive_find_trainer_class_by_name(name)
         # nnU-Net asserts it too, but assertions can be left out
         return issubclass(trainer, nnUNetTrainer)
-    except (AssertionError, TypeError):  # there is no such trainer, or it is no class
+    except (AssertionError, TypeError):  # it is no class, or one of another kind
         return False
+    except Exception as error:  # files of others are imported, which may raise anything
+        why = "" if "Could not find" in str(error) else f" ({first_line(error)})"
+        raise UserError(
+            f"trainer {name}: found neither in nnU-Net, nor in an installed package, nor in"
+            f" {_users_folders()}{why}; install the package that has it, or set"
+            f" {ENVIRONMENT_VARIABLE} to the folder that holds it."
+        ) from None
+
+
+def _users_folders() -> str:
+    """The folders in which nnU-Net looks for trainers, but for ours, in words."""
+    value = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    folders = [folder for folder in value.split(os.pathsep) if folder not in ("", bridge_folder())]
+    if not folders:
+        return f"{ENVIRONMENT_VARIABLE}, which names no folder of yours"
+    return f"the folders of {ENVIRONMENT_VARIABLE} ({some(folders)})"
 
 
 def _is_of_nnunet(package: str, name: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nnunet_nacl.cases.record import CaseRecord, check_records, find_record, record_path
 from nnunet_nacl.nnunet.folders import FINAL, can_be_measured, predicted_folder
 from nnunet_nacl.nnunet.held_out import NNUNETS_OWN, HeldOut
-from nnunet_nacl.nnunet.predicted import ValidationCases
+from nnunet_nacl.nnunet.predicted import ValidationCases, check_network
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, find_records, records_of
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -53,6 +53,8 @@ def measure_validation(
         _check_made_by(model.of_fold(fold), plan.kept, any_age)
         fold_plans.append(plan)
     _check_one_kind_of_prediction(fold_plans, network)
+    if any(plan.cases_to_predict for plan in fold_plans):
+        check_network(model, network)
     _announce(fold_plans, model, network)
     for plan in fold_plans:
         _check_files(plan)

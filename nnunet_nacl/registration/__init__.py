@@ -16,8 +16,9 @@ for a class of that name in its own package, then in each folder that the enviro
 4. **A name with tokens is read** (``grammar.py``; the tokens stand in ``tokens.py``).
    ``nnUNetTrainerNACL_lambda0p2_100epochs`` is a known trainer and settings: ``lambda0p2`` is a
    setting of the loss, ``100epochs`` an attribute of the trainer's class. A name of ours that
-   cannot be read is an error that shows the grammar (``grammar.py`` says what is wrong); any
-   other name is left to nnU-Net, whose search goes on.
+   cannot be read, or one that nearly is a trainer's, is an error in one line that ends in the name
+   to type (``suggestions.py`` guesses it, by meaning first); any other name is left to nnU-Net,
+   whose search goes on.
 5. **The class** stands in ``nnunet_nacl_trainers`` (the folder ``trainers/`` of the sources):
    ``nacl.py`` holds ``class nnUNetTrainerNACL``, whose attribute ``loss_class`` is ``NACLLoss`` of
    ``nnunet_nacl/losses/nacl.py``. For a name with tokens that package makes a subclass of it

@@ -10,11 +10,16 @@ imported.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK_NAME
+from nnunet_nacl.registration.suggestions import (
+    describe_defaults,
+    explain_part,
+    guess_variant,
+    spell,
+)
 from nnunet_nacl.registration.tokens import MAX_NAME_LENGTH, TOKENS, Token, TokenValue, Variant
 
 _PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
@@ -27,8 +32,8 @@ def parse(name: str) -> Variant | None:
 
     Raises:
         ValueError: The method is ours, but a token is unknown, misplaced, repeated, a default, not
-            for this method or out of range, or the name is too long. The message holds the grammar;
-            its last line, where there is one, the name that was probably meant.
+            for this method or out of range, or the name is too long. The message is one line, and
+            ends in the name that was probably meant, or the command that prints the grammar.
 
     """
     match = _METHOD_PATTERN.match(name)
@@ -50,18 +55,16 @@ def parse(name: str) -> Variant | None:
     tokens = [token for token in TOKENS if token.fits(method, with_dice)]
     values, unread_part = _read_in_order(parts, tokens)
     variant = Variant(method, with_dice, values)
-    problem = _explain_unread(unread_part) if unread_part is not None else None
+    problem = None
+    if unread_part is not None:
+        problem = _explain_unread(unread_part, variant)
     if problem is None:
         problem = _find_bad_value(variant)
     if problem is None:
         problem = _find_needless_part(parts, variant)
     if problem is None:
         return variant
-    message = f"trainer name {name!r}: {problem}.\n{grammar(method)}"
-    advice = _suggest_name(variant, parts, tokens)
-    if advice is not None:
-        message = f"{message}\n{advice}"
-    raise ValueError(message)
+    raise ValueError(f"trainer name {name!r}: {_with_advice(problem, variant, parts)}")
 
 
 def _read_in_order(
@@ -84,9 +87,9 @@ def _read_in_order(
     return values, None
 
 
-def _explain_unread(part: str) -> str:
+def _explain_unread(part: str, variant: Variant) -> str:
     """What is wrong with a part of a name that is no token where it stands."""
-    problem = f"{part!r} is no token of it, or stands twice or in the wrong place"
+    problem = explain_part(part, variant.method, variant.with_dice)
     if part in _PAPERS_NETWORKS:
         problem += (
             "; `pip install ./research/paper` in the sources of nnunet_nacl has trainers of that"
@@ -133,79 +136,36 @@ def _find_needless_part(parts: Sequence[str], variant: Variant) -> str | None:
     return None
 
 
-def _suggest_name(variant: Variant, parts: Sequence[str], tokens: Sequence[Token]) -> str | None:
-    """One line with the name that was probably meant by the parts; None if that cannot be told."""
-    values: dict[str, TokenValue] = {}
-    defaults = []
-    for part in parts:
-        guess = _guess_token(part, tokens)
-        if guess is None:
-            return None
-        token, value = guess
-        if values.get(token.form, value) != value:
-            return None  # two values of one token
-        if value == token.default_for(variant.method):
-            defaults.append(token.describe(value))
-        else:
-            values[token.form] = value
-    meant = Variant(variant.method, variant.with_dice, values)
-    if _find_bad_value(meant) is not None or len(meant.name) > MAX_NAME_LENGTH:
-        return None
-    name = meant.name
-    if name == STOCK_NAME:
-        name = PREFIX
-    if not defaults:
-        return f"Did you mean {name}?"
-    verb_phrase = "is the default" if len(defaults) == 1 else "are defaults"
-    return f"{' and '.join(defaults)} {verb_phrase} and left out of names: use {name}"
+def _with_advice(problem: str, variant: Variant, parts: Sequence[str]) -> str:
+    """What is wrong with the parts of a name, and what to type."""
+    guess = guess_variant(variant.method, variant.with_dice, parts)
+    if guess is not None:
+        meant, defaults = describe_defaults(guess)
+        if _find_bad_value(meant) is None and len(meant.name) <= MAX_NAME_LENGTH:
+            if not defaults:
+                return f"{problem}; did you mean {spell(meant)}?"
+            verb_phrase = "is the default" if len(defaults) == 1 else "are defaults"
+            listed = " and ".join(defaults)
+            return f"{listed} {verb_phrase}, which names leave out; type {spell(meant)}"
+    return f"{problem}; `nnunet_nacl trainers` has the grammar"
 
 
-def _guess_token(part: str, tokens: Sequence[Token]) -> tuple[Token, TokenValue] | None:
-    """The token that a part of a name probably means, and its value: ``lambda0.20`` is lambda,
-    0.2."""
-    for token in tokens:
-        value = token.read(part.lower())
-        if value is not None:
-            return token, value
-    match = re.fullmatch(r"([a-z]*)([0-9]*(?:[.,p][0-9]+)?)([a-z]*)", part.lower())
-    if match is None:
-        return None
-    number = match[2].replace("p", ".").replace(",", ".")
-    tokens_by_word: dict[str, Token] = {}
-    for token in tokens:
-        if token.has_number == bool(number):
-            tokens_by_word |= dict.fromkeys(token.words, token)
-    closest = difflib.get_close_matches(match[1] + match[3], tokens_by_word, n=1, cutoff=0.7)
-    if not closest:
-        return None
-    token = tokens_by_word[closest[0]]
-    if not token.has_number:
-        return token, closest[0]
-    # Written and read again, the number is of the token's type; <n> refuses 2.5, and 0.
-    value = token.read(token.write(float(number)))
-    if value is None:
-        return None
-    return token, value
-
-
-def grammar(method: str | None = None) -> str:
-    """The grammar as text for people, of one method or of all."""
-    head = f"{PREFIX}[Dice]{method or 'METHOD'}(_token)*"
-    if method is None:
-        head += f", METHOD one of {', '.join(METHODS)}"
-    lines = [head, "Tokens in this order, 'p' for the decimal point, defaults left out:"]
+def grammar() -> str:
+    """The grammar as text for people."""
+    lines = [
+        f"{PREFIX}[Dice]METHOD(_token)*, METHOD one of {', '.join(METHODS)}",
+        "Tokens in this order, 'p' for the decimal point, defaults left out:",
+    ]
     for token in TOKENS:
-        if method is None or token.fits(method):
-            lines.append(f"  {token.form:<14} {token.meaning}{_defaults_in_words(token, method)}")
+        lines.append(f"  {token.form:<14} {token.meaning}{_defaults_in_words(token)}")
     lines.append(f"Example: {PREFIX}NACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam")
     return "\n".join(lines)
 
 
-def _defaults_in_words(token: Token, method: str | None) -> str:
-    """What the grammar adds to the meaning of a token: its default by method, and for all methods
-    which have it."""
-    methods = (method,) if method is not None else token.methods
-    defaults = {name: token.default_for(name) for name in methods}
+def _defaults_in_words(token: Token) -> str:
+    """What the grammar adds to the meaning of a token: its default by method, and which methods
+    have it."""
+    defaults = {name: token.default_for(name) for name in token.methods}
     numbers = {name: f"{number:g}" for name, number in defaults.items() if number is not None}
     words = ""
     if len(set(numbers.values())) == 1:
@@ -213,6 +173,6 @@ def _defaults_in_words(token: Token, method: str | None) -> str:
     elif numbers:
         by_method = [f"{name} {number}" for name, number in numbers.items()]
         words = f" (default {', '.join(by_method)})"
-    if method is None and token.attribute is None:
-        words += f" [{', '.join(methods)}]"
+    if token.attribute is None:
+        words += f" [{', '.join(token.methods)}]"
     return words

@@ -7,19 +7,19 @@ copy, so that it compares and pickles.
 
 from __future__ import annotations
 
-import difflib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 
-from nnunet_nacl.methods import PREFIX
-from nnunet_nacl.registration import ENTRY_POINT_GROUP, TRAINERS_PACKAGE
+from nnunet_nacl.methods import PREFIX, STOCK_NAME
+from nnunet_nacl.registration import ENTRY_POINT_GROUP, ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE
 from nnunet_nacl.registration.class_files import find_users_class_file
 from nnunet_nacl.registration.grammar import parse
-
-_LOG = logging.getLogger(__name__)
-_hinted_names: set[str] = set()
+from nnunet_nacl.registration.suggestions import (
+    describe_defaults,
+    guess_trainer,
+    guess_variant,
+)
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def resolve(name: str) -> type:
     """The trainer class of a name that `-tr` was given, or that a checkpoint recorded.
 
     Raises:
-        AttributeError: No such name: nnU-Net's search goes on. Of one that is close, standard error
-        says so once.
-        ValueError: The method is one of ours, a token of the name is not; the message holds the
-        grammar.
+        AttributeError: No such name: nnU-Net's search goes on.
+        ValueError: The method is one of ours, a token of the name is not; or the name is close to
+        one that there is, and in no folder that nnU-Net searches next. The message ends in what to
+        type, and is the last that nnU-Net prints.
         ImportError: The name is known, but its package cannot be imported.
 
     """
@@ -76,7 +76,12 @@ def resolve(name: str) -> type:
         is_ours = False  # nnU-Net finds the user's class in a folder that it searches after ours
     if is_ours:
         return _load_from_grammar(name)
-    _hint_at_similar_name(name, [trainer.name for trainer in trainers])
+    similar = suggest(name, [trainer.name for trainer in trainers])
+    if similar is not None and find_users_class_file(name, behind_bridge=True) is None:
+        raise ValueError(
+            f"there is no trainer {name} in nnU-Net, an installed package or a folder of"
+            f" {ENVIRONMENT_VARIABLE}; did you mean {similar}?"
+        )
     raise AttributeError(f"no installed package provides a trainer named {name!r}")
 
 
@@ -94,45 +99,25 @@ def _load_from_grammar(name: str) -> type:
     return trainer
 
 
-def _hint_at_similar_name(name: str, known_names: Sequence[str]) -> None:
-    """Say once what a mistyped name may mean; nothing of a class that nnU-Net is about to find."""
-    if name in _hinted_names:
-        return
-    similar = suggest(name, known_names)
-    if similar is None or find_users_class_file(name, behind_bridge=True) is not None:
-        return
-    _hinted_names.add(name)
-    message = "nnunet_nacl: no installed package provides a trainer named %r; did you mean %r?"
-    _LOG.warning(message, name, similar)
-
-
 def suggest(name: str, known_names: Sequence[str]) -> str | None:
     """The known trainer that a mistyped name most likely means, with the tokens that follow it, or
-    None.
-
-    Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none
-    of ours. Who puts letters before a known name, as in `nnUNetTrainerMyNACL`, has not mistyped it.
-
-    """
-    base, underscore, tokens = name.partition("_")
-    typed = base.lower().removeprefix(PREFIX.lower())
-    names_by_ending = {}
-    for known_name in known_names:
-        ending = known_name.removeprefix(PREFIX).lower()
-        is_extended = typed != ending and typed.endswith(ending)
-        if known_name.startswith(PREFIX) and not is_extended:
-            names_by_ending[ending] = known_name
-    closest = difflib.get_close_matches(typed, names_by_ending, n=1, cutoff=0.7)
-    if not closest:
+    None."""
+    base, _, tokens = name.partition("_")
+    trainer = guess_trainer(base, known_names)
+    if trainer is None:
         return None
-    trainer = names_by_ending[closest[0]]
-    try:
-        with_tokens = parse(trainer + underscore + tokens)
-    except ValueError:
-        return trainer
-    if with_tokens is None:
-        return trainer
-    return trainer + underscore + tokens
+    suggested = trainer
+    if tokens:
+        try:
+            variant = parse(f"{trainer}_{tokens}")
+        except ValueError:
+            loss = trainer.removeprefix(PREFIX)
+            method = loss.removeprefix("Dice")
+            guess = guess_variant(method, method != loss, tokens.split("_"))
+            variant = None if guess is None else describe_defaults(guess)[0]
+        if variant is not None:
+            suggested = variant.name
+    return PREFIX if suggested == STOCK_NAME else suggested
 
 
 def registered_trainers() -> list[RegisteredTrainer]:

@@ -104,7 +104,7 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
         what: What could not be done with ``path``, such as "cannot be written".
     """
     named = path if what or error.filename is None else error.filename
-    prefix = _shorten(f"{one_line(str(named))}: ") if named is not None else ""
+    prefix = shorten(f"{one_line(str(named))}: ", _MOST_LETTERS) if named is not None else ""
     reason = error.strerror or str(error)
     fix = _FIXES.get(error.errno or 0, "check the path and the disk")
     if what:
@@ -113,11 +113,11 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
     return f"{prefix}{reason}; {fix}."
 
 
-def _shorten(text: str) -> str:
-    """Leaves out the middle of a text that would fill a screen."""
-    if len(text) <= _MOST_LETTERS:
+def shorten(text: str, most: int) -> str:
+    """Leaves out the middle of a text of more than ``most`` letters, which would fill a screen."""
+    if len(text) <= most:
         return text
-    half = _MOST_LETTERS // 2
+    half = most // 2
     return f"{text[:half]}...{text[-half:]}"
 
 

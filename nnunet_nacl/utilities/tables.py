@@ -9,11 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_nacl.utilities.errors import shorten
+
 Rows = Sequence[Mapping[str, Any]]
 """Cells by the name of their column: texts, numbers, and pairs of a number and its text."""
 
 TERMINAL_WIDTH = 80
 """Characters of a line that every terminal shows whole."""
+LONGEST_NAME = 60
+"""Letters of a name in a terminal's table; of longer ones the middle is left out."""
 _MOST_NAMES = 10
 _DISTANCES = ("HD95", "ASSD")
 """How names of columns with distances in mm begin."""
@@ -77,7 +81,9 @@ def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
         texts = rows
     else:
         _, texts = frames(rows, decimals)
+    texts = texts.rename(columns=lambda name: shorten(str(name), LONGEST_NAME))
     names = list(texts.columns[:keys])
+    texts = texts.assign(**{name: _shorten_names(texts[name]) for name in names})
     indexed = texts.set_index(names)
     if keys == 1:  # the heading of the only name stands in the line of the others
         indexed = indexed.rename_axis(index=None, columns=names[0])
@@ -85,6 +91,10 @@ def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
     widths = {name: len(name) + 1 for name in indexed.columns if " " in name}
     lines = indexed.to_string(col_space=widths).splitlines()
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _shorten_names(names: pd.Series) -> pd.Series:
+    return names.map(lambda name: shorten(str(name), LONGEST_NAME))
 
 
 def wrap_text(text: str) -> str:

@@ -18,7 +18,9 @@ from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.files import regular_only
 
 _STATED_DELIMITER = re.compile(r'"?sep=(.)"?\s*')
-_HEADER_OF_OUR_TABLES = re.compile("(?:img_path|mask_path|run|rank|case|mark)([;\t])")
+_HEADER_OF_OUR_TABLES = re.compile(
+    "(?:img_path|mask_path|run|rank|case|mark)([;\t])", re.IGNORECASE
+)
 
 
 class CsvLine(NamedTuple):

@@ -12,17 +12,22 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_nacl.calibration.map_file import APPLIED_FILE
-from nnunet_nacl.cases.ownership import check_no_others, read_pending
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, record_path
-from nnunet_nacl.cases.record_file import is_record
+from nnunet_nacl.cases.ownership import check_no_others, is_damaged, read_pending
+from nnunet_nacl.cases.record import CaseRecord, check_records, record_path
+from nnunet_nacl.cases.record_file import RECORDS, is_record
 from nnunet_nacl.cases.views import FRACTIONAL
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.nnunet.output import MAPS_FOLDER, SENSITIVE, claim_output, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import RecordPlan, Source, find_records, records_of
-from nnunet_nacl.utilities.errors import Failed, UserError, list_problems, one_line
+from nnunet_nacl.utilities.errors import Failed, UserError, list_problems, one_line, some
 from nnunet_nacl.utilities.files import locked, to_json_text, write_atomically
-from nnunet_nacl.worklist.list_files import DOCUMENT, files_of_list, remove_list
+from nnunet_nacl.worklist.list_files import (
+    edited_files,
+    files_of_list,
+    remove_list,
+    write_document,
+)
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.prediction_document import prediction_document
 from nnunet_nacl.worklist.review_list import ReviewList, review_list
@@ -207,9 +212,9 @@ def _open_run(source: Source, run: Run) -> Iterator[RecordPlan]:
         no_longer_there: list[str] = []
         if isinstance(source, PredictionFolder):
             no_longer_there = _cases_of_others(records, set(names))
-        _check_files(run, plan.to_do, no_longer_there)
-        claim_output(output, run.dataset, run.claim)
-        with locked(_list_lock(output)):
+        with locked(_list_lock(output)):  # another part may write one
+            _check_files(run, plan.to_do, no_longer_there)
+            claim_output(output, run.dataset, run.claim)
             remove_list(output)
         # which a run wrote, or open_output would have refused it
         (output / APPLIED_FILE).unlink(missing_ok=True)
@@ -226,18 +231,29 @@ def _check_files(run: Run, to_do: Collection[str], no_longer_there: Iterable[str
 
     So it is where a record would be written over a file that is no record.
     """
-    check_records(run.output / RECORDS, to_do)
+    records = run.output / RECORDS
+    check_records(records, to_do)
     others: list[Path] = []
+    if not run.replace_others:
+        others += edited_files(run.output)
+    unknown: list[str] = []
     for name in to_do:
         files = run.files_of(name)
-        others += files.in_the_way({*run.file_names(name), *files.known_names})
+        in_the_way = files.in_the_way({*run.file_names(name), *files.known_names})
+        if in_the_way and is_damaged(record_path(records, name)):
+            unknown.append(str(record_path(records, name)))
+        else:
+            others += in_the_way
     for name in no_longer_there:
         files = run.files_of(name)
         others += files.others(files.known_names)
-    check_no_others(
-        sorted(others),
-        "move them away, choose another [[output]], or replace them with [[overwrite=True]]",
-    )
+    instead = "move them away, choose another [[output]], or replace them with [[overwrite=True]]"
+    if unknown:
+        raise UserError(
+            f"{some(unknown)}: damaged, so that nobody knows whether files of these scans were"
+            f" changed since; {instead}."
+        )
+    check_no_others(sorted(others), instead)
 
 
 def _cases_of_others(records: Path, names: set[str]) -> list[str]:
@@ -269,7 +285,7 @@ def _write_list(
     waiting = [name for name in source.names if name not in done and name not in failed]
     failed = dict(sorted((failed | _unusable(source)).items()))
 
-    notes = list(run.notes)
+    notes = [*run.notes, *run.calibrator.uninformative]
     if "predictions" in run.document:  # of `review`; `predict` has them in its notes
         notes += run.calibrator.caveats(done)
     finished = replace(
@@ -281,7 +297,7 @@ def _write_list(
     listed = review_list(done.values(), finished)
     lost_pages = write_list(listed)
     document = prediction_document(listed, failed, waiting)
-    write_atomically(run.output / DOCUMENT, to_json_text(document))
+    write_document(run.output, document)
     return listed, lost_pages
 
 

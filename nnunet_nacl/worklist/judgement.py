@@ -101,7 +101,8 @@ def completed(
     """The rows of structures with what a map has learned of them, and their scores.
 
     :data:`~nnunet_nacl.worklist.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN
-    where nothing is known. ``number`` counts the structures of a scan from 0.
+    where nothing is known. ``is_volume_a_warning`` says whether predicted volumes were closer to
+    the true ones than their mean; ``number`` counts the structures of a scan from 0.
 
     Args:
         structures: See :func:`~nnunet_nacl.cases.record.table`.
@@ -115,6 +116,7 @@ def completed(
         volume_min=volumes.min(axis=1),
         volume_max=volumes.max(axis=1),
         volume_sd=volumes.std(axis=1),
+        is_volume_a_warning=False,
     )
     for key, rows_of_structure in rows.groupby("key", sort=False):
         is_always = _add_learned(rows, str(key), rows_of_structure, calibrator)
@@ -151,6 +153,7 @@ def _add_learned(
     same_unit = rows_of_structure[rows_of_structure.unit == calibrator.quality.unit]
     volumes = learned.volume[key].predict(same_unit.predicted_volume)
     rows.loc[same_unit.index, ["volume_low", "volume_high"]] = volumes[:, 1:]
+    rows.loc[same_unit.index, "is_volume_a_warning"] = key not in learned.no_better("volume")
     if calibrator.presence is not None:
         present = calibrator.presence.present_probability(key, same_unit)
         rows.loc[same_unit.index, "present"] = present

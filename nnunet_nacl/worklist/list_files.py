@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pydantic import InstanceOf
 
 from nnunet_nacl.cases.findings import FINDINGS, findings_table
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record_key import digest_of
 from nnunet_nacl.cases.structure_values import MEMBER_VOLUME
 from nnunet_nacl.utilities.csv_text import CsvColumn, to_csv_text
-from nnunet_nacl.utilities.files import is_ours
+from nnunet_nacl.utilities.errors import UserError
+from nnunet_nacl.utilities.files import is_ours, to_json_text, write_atomically
+from nnunet_nacl.utilities.json_files import decode, read_dict
 
 DOCUMENT = "prediction.json"
 PAGE = "index.html"
@@ -44,6 +50,46 @@ def remove_list(output: Path) -> None:
     for name in (OUTCOME, OUTCOME_PAGE, *files_of_list(cases)):
         if is_ours(output / name):
             (output / name).unlink(missing_ok=True)
+
+
+def write_document(output: Path, document: Mapping[str, Any]) -> None:
+    """Write prediction.json, last of a list, with the digest of each of the list's files.
+
+    Its own is that of all else that it says.
+    """
+    digests = {}
+    for name in files_of_list(document["scans"]):
+        if (output / name).is_file():
+            digests[name] = digest_of(output / name)
+    digests[DOCUMENT] = _digest_of_content(document)
+    write_atomically(output / DOCUMENT, to_json_text({**document, "files": digests}))
+
+
+def edited_files(output: Path) -> list[Path]:
+    """Files of an earlier list that are no longer as it wrote them.
+
+    None where nothing is known of it: prediction.json is missing or damaged, or of a version that
+    kept no digests.
+    """
+    try:
+        document = read_dict(output / DOCUMENT)
+        digests = decode(dict[InstanceOf[str], str], document.pop("files"), output)
+    except (UserError, KeyError):
+        return []
+    edited = []
+    for name in files_of_list(document.get("scans", {})):
+        path = output / name
+        if name not in digests or not path.is_file():
+            continue
+        digest = _digest_of_content(document) if name == DOCUMENT else digest_of(path)
+        if digest != digests[name]:
+            edited.append(path)
+    return edited
+
+
+def _digest_of_content(document: Mapping[str, Any]) -> str:
+    """Of what a document says, however its lines are broken."""
+    return hashlib.blake2b(to_json_text(dict(document)).encode(), digest_size=16).hexdigest()
 
 
 # Columns of the tables by those of the list; a new one is a row here, and its value in the record.

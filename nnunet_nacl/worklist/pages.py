@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_pictures, record_path
+from nnunet_nacl.cases.record import PlacePicture, read_pictures, record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.utilities.command_lines import editor_lines
 from nnunet_nacl.utilities.files import write_atomically
 from nnunet_nacl.utilities.rendering import render_page, write_page

@@ -125,6 +125,15 @@ class PredictionRecord(TypedDict):
         Annotated[str, doc("Of review: classes, or the least certain region of each voxel.")]
     ]
     structures: NotRequired[Annotated[dict[str, str], doc("Of review: names by nnU-Net's keys.")]]
+    files: NotRequired[
+        Annotated[
+            dict[str, str],
+            doc(
+                "Digest (BLAKE2b, 16 bytes) of each file of the list, by which the next run knows"
+                " what was changed since; of prediction.json that of all other keys."
+            ),
+        ]
+    ]
 
 
 def prediction_document(

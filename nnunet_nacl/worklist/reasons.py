@@ -56,6 +56,7 @@ class StructureRow(Protocol):
     predicted_volume: float
     volume_low: float
     volume_high: float
+    is_volume_a_warning: bool
 
 
 class _NamedRow(StructureRow, Protocol):
@@ -242,7 +243,8 @@ def volume_text(value: float) -> str:
 def volumes_text(row: StructureRow, *, is_supported: bool) -> str:
     """``segmented 2 ml, predicted 2.5 ml (1 to 3)``: the prediction where its interval is known.
 
-    A segmented volume outside that interval is named, where intervals hold (``is_supported``).
+    A segmented volume outside that interval is named, where intervals hold (``is_supported``) and
+    predicted volumes were closer to true ones than their mean.
     """
     unit = row.unit.replace("mm2", "mm²")
     text = f"segmented {volume_text(row.volume)} {unit}"
@@ -252,7 +254,7 @@ def volumes_text(row: StructureRow, *, is_supported: bool) -> str:
     high = volume_text(row.volume_high)
     text += f", predicted {volume_text(row.predicted_volume)} {unit} ({low} to {high})"
     is_inside = row.volume_low <= row.volume <= row.volume_high
-    if is_supported and not is_inside:
+    if is_supported and row.is_volume_a_warning and not is_inside:
         text += "; the segmented volume lies outside this interval"
     return text
 

@@ -94,7 +94,11 @@ def review(
     writing = settings_of(Output, arguments)
     with trusting(trust_checkpoint):
         folder = PredictionFolder.open(
-            predictions, dataset_json=dataset_json, plans=plans_json, need_reference=False
+            predictions,
+            dataset_json=dataset_json,
+            plans=plans_json,
+            need_reference=False,
+            need_probabilities=True,
         )
         return review_folder(folder, wanted, writing, calibration_map)
 

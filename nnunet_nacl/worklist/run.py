@@ -16,7 +16,8 @@ from nnunet_nacl.calibration.calibrator import Calibrator
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import OwnedFiles, files_of_case
-from nnunet_nacl.cases.record import RECORDS, CaseRecord
+from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cases.views import FRACTIONAL, VoxelUncertainty, names_of_images, plain_name
 from nnunet_nacl.dicom.output import DicomMaker, Reported
 from nnunet_nacl.estimators.log_odds_map import LogOddsMap

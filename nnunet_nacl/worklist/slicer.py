@@ -116,7 +116,7 @@ def cases_of_images(folder: Path, cases: Collection[str], ending: str) -> dict[s
         for column in columns:
             if column not in row:
                 raise UserError(
-                    f"{path}: a row has no {column}; restore its columns, or remove the file."
+                    f"{path}: a row has no {column}; restore its columns, or move the file away."
                 )
         mask = name_of_path(row["mask_path"])
         case_of_image[name_of_path(row["img_path"])] = mask.removesuffix(ending)

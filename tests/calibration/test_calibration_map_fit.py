@@ -130,6 +130,19 @@ def test_confidence_is_the_calibrated_probability_of_the_networks_label_for_arra
     np.testing.assert_array_equal(made.confidence(probs), expected)
 
 
+def test_generators_are_read_and_a_map_is_shown_in_one_line():
+    probabilities, truths = cases(False)
+    patients = [f"patient {i}" for i in range(len(truths))]
+    read = CalibrationMap.fit(iter(probabilities), iter(truths), groups=iter(patients))
+    listed = CalibrationMap.fit(probabilities, truths, groups=patients)
+    assert read.maps == listed.maps and read.fitted.groups == listed.fitted.groups
+    assert repr(read) == (
+        f"CalibrationMap(form={read.form!r}, classes='structure 1, structure 2', cases=6)"
+    )
+    long = CalibrationMap.fit(probabilities, truths, names=["a" * 5000, "b\n"])
+    assert len(repr(long)) < 200 and "\n" not in repr(long)
+
+
 def test_where_tables_of_labels_are_too_large_a_temperature_can_be_fitted(monkeypatch):
     monkeypatch.setattr(map_parts, "MOST_COEFFICIENTS", 100)  # a map of two structures has 24
     probabilities, truths = cases(False)

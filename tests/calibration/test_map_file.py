@@ -76,7 +76,11 @@ def tables(slopes) -> dict:
     [
         (
             {"schema_version": 5},
-            "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$",
+            "schema version 5, .* reads 6; run `nnunet_nacl calibrate` again.$",
+        ),
+        (
+            {"schema_version": None},  # as a file of others, such as dataset.json
+            "is no calibration map; give the calibration_map.json of this model, which",
         ),
         (
             {"form": "shift"},

@@ -112,7 +112,16 @@ def test_a_broken_npz_is_not_taken_for_another_broken_one(output):
 
 
 @pytest.mark.parametrize(
-    "place", ["../scan.txt", "{output}/scan.txt", "dataset.json", "maps/other/x", "scan\0"]
+    "place",
+    [
+        "../scan.txt",
+        "{output}/scan.txt",
+        "dataset.json",
+        "maps/other/x",
+        "scan\0",
+        "scan_1.nii.gz",  # of another scan
+        f"scan.{'x' * 5000}",  # which no file can be called
+    ],
 )
 def test_a_record_that_was_edited_makes_no_file_ours(output, place):
     place = place.format(output=output)

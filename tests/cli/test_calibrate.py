@@ -249,7 +249,7 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     of_others = {"origin": {"checkpoint_sha256": {"1": "0" * 64}}}
     for change, message in (
         (of_others, "fitted to other networks than those of fold 1"),
-        ({"schema_version": 1}, "calibrate again"),
+        ({"schema_version": 1}, "run `nnunet_nacl calibrate` again"),
     ):
         write_json(tmp_path / "ours.json", content | change)
         capsys.readouterr()

@@ -99,6 +99,7 @@ def test_options_are_made_where_python_leaves_documentation_out(monkeypatch) -> 
 def test_errors_name_arguments_in_python_and_options_on_a_command_line(
     tmp_path: Path, capsys
 ) -> None:
+    (tmp_path / "case.npz").touch()
     with pytest.raises(
         UserError, match=f"^{tmp_path}: no dataset.json .* give it with dataset_json.$"
     ):

@@ -28,7 +28,9 @@ def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
 def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, trainers=[NAMES[0], "nnUNetTrainerXYZ"]) == 2
-    assert "there are nnUNetTrainerCE__" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "has no model nnUNetTrainerXYZ__nnUNetPlans__" in said
+    assert "; type -tr nnUNetTrainerCE, or -tr nnUNetTrainerNACL" in said
     assert compare("-o", out, "-unranked", "Truth") == 2
     assert "-unranked Truth: not among those compared" in capsys.readouterr().err
     assert compare("-o", out, "-findings", "lesion") == 2
@@ -140,8 +142,7 @@ def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
     data = json.loads((out / "comparison.json").read_text())
     assert [entry["label"] for entry in data["trainers"]] == ["A", "B", "Dice + CE (default)"]
     assert {row["reference"] for row in data["statistics"]} == {str(folder)}
-    assert (
-        main(["compare", *words, "-o", str(out)]) == 2 and "-tr needs -d" in capsys.readouterr().err
-    )
+    assert main(["compare", *words, "-o", str(out)]) == 2
+    assert "add -d DATASET -c CONFIGURATION" in capsys.readouterr().err
     assert main(["compare", *words[:3], "-f", "0", "-o", str(out)]) == 2
     assert "-f chooses folds of -tr" in capsys.readouterr().err

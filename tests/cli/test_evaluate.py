@@ -50,12 +50,12 @@ def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     [
         ((), "name a model"),
         (("-i", "a"), "-gt LABELS go together"),
-        (("-d", "999", "-c", "2d"), "nnUNetTrainer__nnUNetPlans__3d_fullres"),
+        (("-d", "999", "-c", "2d"), "no model nnUNetTrainer__nnUNetPlans__2d; type -c 3d_fullres"),
         (
             ("-d", "999", "-c", "3d_fullres", "-bins", str(10**12)),
-            "from 1 to 10,000, got 1000000000000",
+            "-bins must be an integer from 1 to 10,000, got 1000000000000",
         ),
-        (("-d", "999", "-c", "3d_fullres", "-boundary", "nan"), "boundary_mm"),
+        (("-d", "999", "-c", "3d_fullres", "-boundary", "nan"), "-boundary must be"),
         (
             ("-d", "999", "-c", "3d_fullres", "-findings", "lesion"),
             "there is no structure 'lesion' to find; there are anterior, posterior",

@@ -142,6 +142,21 @@ def test_targets_of_another_shape_are_named(name, regions, shapes):
             CASES[name].function(LOGITS, torch.zeros(shape), regions=regions)
 
 
+def test_one_hot_labels_are_answered_with_argmax():
+    with pytest.raises(ValueError, match=r"got \(2, 3, 4, 5\); of one-hot labels give target.argm"):
+        losses.nacl(LOGITS, torch.zeros(2, 3, 4, 5))
+
+
+def test_probabilities_in_place_of_logits_are_warned_of_where_labels_are_checked(recwarn):
+    probs = torch.randn(2, 3, 4, 5).softmax(1)
+    losses.nacl(probs, LABELS, check_labels=False)
+    losses.nacl(probs - 0.1, LABELS)  # these sum to another number
+    losses.nacl(probs, REGIONS, regions=True)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="give the network's output before the softmax"):
+        losses.nacl(probs.half(), LABELS)
+
+
 @ALL_LOSSES
 def test_logits_without_spatial_axes_or_with_four_are_named(name):
     for spatial in ((), (2, 2, 2, 2)):

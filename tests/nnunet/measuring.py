@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings
-from nnunet_nacl.cases.record import RECORDS, CaseRecord
+from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.comparison.evaluation import Evaluation
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, records_of

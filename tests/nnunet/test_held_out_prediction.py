@@ -183,9 +183,9 @@ def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, pre
         "2 of 3 cases were used to train these folds: scan_0, scan_1"
         in capsys.readouterr().err.replace(" and", ",")
     )
-    # too few to calibrate, but predicted
-    assert calibrate(model, scans, truths, "--allow-training-cases") == 2
-    assert sorted(predicted) == ["scan_0", "scan_1", "scan_2"]
+    # they are too few, which is said before they are predicted
+    assert calibrate(model, scans, truths, "--allow-training-cases") == 2 and not predicted
+    assert "3 held-out cases are too few to calibrate, it takes 5" in capsys.readouterr().err
 
 
 def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):

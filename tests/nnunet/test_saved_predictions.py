@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -284,6 +285,37 @@ def test_files_of_others_at_places_of_a_case_are_refused_before_any_work(
         return  # a document, which is known by its mark
     assert main([*command, "--overwrite"]) == 0
     assert not (out / place).exists() or (out / place).read_bytes() != b"mine"
+
+
+def test_what_was_edited_in_a_list_is_refused_unless_it_is_overwritten(predict, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["review", "-i", str(predict(cases=2)), "-o", str(out), "-np", "1", "-pages", "all"]
+    assert main(command) == 0 and main([*command, "-findings"]) == 0  # nothing was edited
+    places = ["index.html", "review.csv", "structures.csv", "review/case_0.html"]
+    for place in places:
+        (out / place).write_text((out / place).read_text() + "mine")
+        assert refused(command, out, capsys, place)
+        assert main([*command, "--overwrite"]) == 0
+        assert not (out / place).read_text().endswith("mine")
+    document = read_dict(out / "prediction.json")
+    (out / "prediction.json").write_text(json.dumps(document))  # which says the same
+    assert main(command) == 0
+    (out / "prediction.json").write_text(json.dumps(document | {"notes": ["mine"]}))
+    assert refused(command, out, capsys, "prediction.json")
+
+
+def test_a_damaged_record_is_named_and_not_the_files_of_its_scan(predict, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["review", "-i", str(predict(cases=2)), "-o", str(out), "-np", "1"]
+    assert main(command) == 0
+    record = out / "records" / "case_0.npz"
+    record.write_bytes(record.read_bytes()[:60] + b"x" * 500)
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"{record}: damaged, so that nobody knows whether files of these scans were" in said
+    assert "case_0.nii.gz" not in said
+    assert main([*command, "--overwrite"]) == 0
 
 
 def test_a_file_at_the_name_of_a_new_case_is_refused(predict, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -154,23 +155,34 @@ def bridge() -> ModuleType:
         ("nnUNetTrainerfocal_gamma2", "nnUNetTrainerFocal_gamma2"),
         ("nnUNetTrainerTheir_20epochs", "nnUNetTrainerTheirs"),
         ("nnUNetTrainerDiceTopK10Loss", None),
+        ("nnUNetTrainerNACLDice", "nnUNetTrainerDiceNACL"),
+        ("nnUNetTrainerNACLDice_lambda0.2", "nnUNetTrainerDiceNACL_lambda0p2"),
+        ("nnUNetTrainerNALC_lr3", "nnUNetTrainerNACL"),
+        ("nnUNetTrainerDice", "nnUNetTrainer"),
+        ("nnUNetTrainerDice_100epochs", "nnUNetTrainerDiceCE_100epochs"),
+        ("nnUNetTrainerDice_lr3", "nnUNetTrainer"),
+        ("nnUNetTrainerCrossEntropy", "nnUNetTrainerCE"),
     ],
 )
 def test_a_near_miss_is_recognised(name: str, meant: str | None) -> None:
     assert lookup.suggest(name, KNOWN) == meant
 
 
-def test_a_near_miss_is_hinted_at_once_and_other_names_are_passed_over_silently(
-    bridge: ModuleType, caplog
+def test_a_near_miss_is_the_last_that_is_said_and_other_names_are_passed_over(
+    bridge: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # asked for by no other test
-    for name in ("nnUNetTrainerNALC", "nnUNetTrainerNALC", "SomethingElse"):
-        assert not hasattr(bridge, name)
-    assert caplog.text.count("did you mean") == 1
+    message = "no trainer nnUNetTrainerNALC in .*; did you mean nnUNetTrainerNACL\\?$"
+    with pytest.raises(ValueError, match=message):
+        hasattr(bridge, "nnUNetTrainerNALC")
+    assert not hasattr(bridge, "SomethingElse")
+    # a class of the user's, in a folder that nnU-Net searches next
+    (tmp_path / "mine.py").write_text("class nnUNetTrainerNALC: pass\n")
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([bridge_folder(), str(tmp_path)]))
+    assert not hasattr(bridge, "nnUNetTrainerNALC")
 
 
 def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
-    with pytest.raises(ValueError, match="Tokens in this order"):
+    with pytest.raises(ValueError, match="its size must be odd"):
         hasattr(bridge, "nnUNetTrainerNACL_k4")
 
 

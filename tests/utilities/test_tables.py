@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.comparison.table import Table
-from nnunet_nacl.utilities.tables import frames, ten_worst
+from nnunet_nacl.utilities.tables import frames, ten_worst, text_of
 
 
 def table(rows, **more) -> Table:
@@ -51,6 +51,13 @@ def test_numbers_are_shown_short_and_written_in_full():
     assert made.rows()[1][1] == ("-", None, "")
     wider = table(rows, csv=pd.DataFrame({"all": [1.5]}))
     assert wider.to_csv() == '"all"\n1.5\n'
+
+
+def test_a_name_that_would_fill_the_terminal_is_shortened_in_its_middle():
+    name = f"begin{'x' * 500}end"
+    lines = text_of([{"case": name, name: 0.5}, {"case": "short", name: 0.25}]).splitlines()
+    assert max(map(len, lines)) < 140
+    assert all("begin" in line and "end" in line for line in lines[:2])
 
 
 def test_the_ten_worst_by_their_worst_row_in_their_order():

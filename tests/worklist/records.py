@@ -64,10 +64,16 @@ class Interval:
         return np.column_stack([values, *(np.full(len(values), end) for end in self.ends)])
 
 
-def calibrator(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), always=()):
-    """What a map may have learned of two structures; ``present`` by key, else nothing."""
+def calibrator(
+    dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), always=(), no_better=()
+):
+    """What a map may have learned of two structures; ``present`` by key, else nothing.
+
+    ``no_better`` are keys of those whose predicted values are no closer than their mean.
+    """
     keys = [str(i) for i in range(1, 130)]
     learned = SimpleNamespace(as_deployed=True, scores=SimpleNamespace(always=always))
+    learned.no_better = lambda kind: dict.fromkeys(no_better)
     learned.dice, learned.volume = (
         dict.fromkeys(keys, Interval(*dice)),
         dict.fromkeys(keys, Interval(*volume)),

@@ -8,7 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.record import RECORDS, record_path
+from nnunet_nacl.cases.record import record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.utilities.errors import UserError
@@ -199,7 +200,11 @@ def test_bad_scans_that_are_known_are_the_least_that_is_said(made, tmp_path):
     (output / "-f.nii.gz").rename(output / "f.nii.gz")
     write_image(delivered(), back / "c.nii.gz", SPACING_MM)
     write_image(half(), back / "f.nii.gz", SPACING_MM)  # Dice 2/3, below 0.8
-    outcome = read_outcome(output, [marks_of(tmp_path, e="reject", a="reject")], back)
+    outcome = read_outcome(output, [marks_of(tmp_path, e="reject", a="reject", b="")], back)
+    assert (
+        outcome.warnings[0]
+        == "the files of marks name scans without a mark, which do not count: b."
+    )
     # c alone was drawn, and is good; e and f are bad and were not drawn, a is flagged
     assert outcome.groups["other"] == {"n": 3, "looked_at": 3, "changed": 2, "judged": 3, "bad": 2}
     assert outcome.unseen == pytest.approx(2 / 6)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
-from nnunet_nacl.cases.record import RECORDS, PlacePicture, read_record, record_path
+from nnunet_nacl.cases.record import PlacePicture, read_record, record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.estimators.flags import Flags
 from nnunet_nacl.utilities.command_lines import editor_lines
 from nnunet_nacl.worklist import pages as module
@@ -94,6 +95,8 @@ def test_a_segmented_volume_outside_its_interval_is_named():
     assert after_a.startswith("; the segmented volume lies outside this interval")
     assert not after_odd.startswith(";"), "which does not hold for a scan that is unlike"
     assert "segmented 2 mm²" in outside.text
+    known = calibrator(volume=(2.1, 3.0), no_better=("1",))
+    assert "segmented volume lies outside" not in Page(review_page(list_of(records, known))).text
     at_the_end = Page(review_page(list_of(records[:1], calibrator(volume=(1.0, 2.0)))))
     assert "segmented volume lies outside" not in at_the_end.text
 

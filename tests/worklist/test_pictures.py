@@ -19,7 +19,8 @@ from PIL import Image
 
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry, slicing_axis
-from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.cases.record import read_pictures, record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cases.views import VoxelUncertainty
 from nnunet_nacl.metrics.voxel_uncertainty import VarianceByBlock
 from nnunet_nacl.nnunet.preprocessing import for_pictures

@@ -14,7 +14,7 @@ from tests.nnunet.untrained import predict as by_command
 from tests.review_tables import read_list
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RUN = {"created", "command", "run", "problems"}
+RUN = {"created", "command", "run", "problems", "files"}
 
 
 @pytest.fixture
@@ -51,6 +51,10 @@ def test_scans_are_segmented_and_listed_as_by_the_command(tmp_path, model, capfd
     )
     assert capfd.readouterr().out == ""
     assert document(tmp_path / "out") == document(tmp_path / "by_command")
+    # of the map's cases every volume is twice the predicted one; predicted Dice is off by a tenth
+    (warning,) = [note for note in result.notes if "no closer to the true one" in note]
+    assert warning.startswith("Predicted volume was no closer") and "anterior (off by " in warning
+    assert warning.endswith("; a segmented volume outside its interval is not named.")
     expected = segmentations(tmp_path / "by_command")
     assert all(
         (found == expected[case]).all() for case, found in segmentations(tmp_path / "out").items()

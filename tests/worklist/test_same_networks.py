@@ -8,7 +8,8 @@ import pytest
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.calibrator import check_same_networks
-from nnunet_nacl.cases.record import RECORDS, record_path
+from nnunet_nacl.cases.record import record_path
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.estimators.log_odds_map import map_from_tables
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

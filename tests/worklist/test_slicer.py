@@ -101,6 +101,7 @@ def test_ratings_become_marks_and_the_last_row_counts(folders, tmp_path):
     assert read_marks([annotations, ours], CASES, named, "7") == {
         "b, c": "reject",
         "a_mask": "reject",
+        "plain": "",
     }
     assert read_marks([ours, annotations], CASES, named, None)["b, c"] == "ok"
 
@@ -143,6 +144,9 @@ def test_what_a_spreadsheet_saved_is_read_and_other_columns_are_refused(
         ),
         ('sep=;\ncase;mark;note\nplain;ok;"a\n"plain";"ok";""\n', "line 3 cannot be read as CSV"),
         ("\ncase,mark,mark\nplain,ok,reject\n", "line 2: the column mark stands twice"),
+        ("\n", "marks.csv holds no marks; mark scans on the pages"),
+        ("case,mark\n", "marks.csv holds no marks; mark scans on the pages"),
+        ("scan,verdict\nplain,ok\n", "first line, scan,verdict, is neither a header with"),
     ],
 )
 def test_other_files_are_errors_that_name_them(tmp_path, text, message):
@@ -159,6 +163,7 @@ def test_other_files_are_errors_that_name_them(tmp_path, text, message):
         b"sep=;\r\nrun;case;mark\r\n7;plain;ok\r\n",
         "run\tcase\tmark\r\n7\tplain\tok\r\n".encode("utf-16"),
         "\ufeffcase,note,note,mark\nplain,a,b,ok\n".encode(),  # nobody reads notes
+        b"Case; MARK\nplain;ok\n",
     ],
 )
 def test_what_spreadsheets_save_is_read(tmp_path, content):

@@ -12,7 +12,8 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.record import RECORDS, find_record
+from nnunet_nacl.cases.record import find_record
+from nnunet_nacl.cases.record_file import RECORDS
 from nnunet_nacl.cases.record_key import file_key
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

@@ -18,6 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.estimators.intervals import coverage
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.utilities.errors import UserError, some
 from nnunet_nacl.utilities.json_files import decode, read_dict
 from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES_FOLDER
 from nnunet_nacl.worklist.outcome.corrections import Correction, Corrections, read_corrections
@@ -70,6 +71,13 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     folder = PredictionFolder.open(output, need_reference=False)
     images = cases_of_images(output / PAGES_FOLDER, groups, folder.dataset.file_ending)
     mark_of_case = read_marks(marks, groups, images, listed.get("run"))
+    without_mark = [case for case, mark in mark_of_case.items() if not mark]
+    warnings = []
+    if without_mark:
+        warnings.append(
+            "the files of marks name scans without a mark, which do not count:"
+            f" {some(without_mark)}."
+        )
     corrections = Corrections()
     if corrected is not None:
         files = corrected_files(corrected, groups, images, folder.dataset.file_ending)
@@ -99,12 +107,17 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         unseen=unseen.share,
         unseen_upper=unseen.upper,
         predicted=_check_predicted(structure_rows(cases)),
-        warnings=corrections.warnings,
+        warnings=warnings + corrections.warnings,
         cases=cases,
     )
 
 
 def _read_list(output: Path) -> _Listed:
+    if not (output / DOCUMENT).is_file():
+        raise UserError(
+            f"{output} holds no list ({DOCUMENT}); give the output folder of `nnunet_nacl predict`"
+            " or `nnunet_nacl review`."
+        )
     document = read_dict(output / DOCUMENT)
     source = f"{output}: not an output folder of this version"
     return decode(_Listed, document, source, fix="make its list again")
