@@ -121,7 +121,7 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], row: str) -> dict[
     from nnunetv2.inference import export_prediction
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.cases.record import RECORDS
+    from nnunet_nacl.cases.record_file import RECORDS
     from nnunet_nacl.nnunet import records
     from nnunet_nacl.nnunet.export import MeasuredExport
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

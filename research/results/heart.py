@@ -1,8 +1,8 @@
 """The official test set of the heart (ACDC, patients 101 to 150) beside published values (part
 `heart`).
 
-Networks of patients 1 to 100 predict it, alone and as the five-fold ensemble, as trained and under
-the map of their validation cases. Of each volume and structure the marginal average calibration
+Networks of patients 1 to 100 predict it, one alone and as the five-fold ensemble, as trained and
+under the map of their validation cases. Of each volume and structure the marginal average calibration
 error (ACE) has 20 equal bins, without the background, as in Barfoot et al. (arXiv 2506.03942), with
 whose values it is compared volume by volume. Of nnU-Net's loss also what `predict` would say of
 each scan: acdc_scans.csv.
@@ -39,8 +39,8 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.settings import NetworkSettings
 from nnunet_nacl.worklist.judgement import completed
 
-SINGLE = "outer, single networks"
-"""Cases, as results.csv calls them: of each case the mean over the networks of the folds."""
+SINGLE = "outer, network of fold 0"
+"""Cases, as results.csv calls them: the same, by a single network as the published ones are."""
 ACE = "ACE of the structure"
 ACE_WITH_BORDER = "ACE of the structure, with a border"
 DICE = "Dice"
@@ -121,8 +121,8 @@ def heart_rows(
             left_out = [under(record, maps[record.name]) for record in as_trained]
             put_effect(study, trainer, CV, as_trained, left_out)
             if test:
-                [as_trained] = test[ENSEMBLE][RAW]
-                [under_map] = test[ENSEMBLE][MAP]
+                as_trained = test[ENSEMBLE][RAW]
+                under_map = test[ENSEMBLE][MAP]
                 put_effect(study, trainer, ENSEMBLE, as_trained, under_map)
                 scans = judge(as_trained, under_map, calibrator, study.patient)
                 put_groups(study, trainer, scans)
@@ -187,29 +187,25 @@ def validation_of(study: Study, trainer: str) -> HeldOut:
 
 def measure_test(
     study: Study, trainer: str, calibrator: Calibrator
-) -> dict[str, dict[str, list[list[CaseRecord]]]]:
-    """By cases and method the records of the test set: once of the ensemble, and of single networks
-    once for each fold."""
-    results: dict[str, dict[str, list[list[CaseRecord]]]] = {}
-    folds_of = {ENSEMBLE: [list("01234")], SINGLE: [[fold] for fold in "01234"]}
+) -> dict[str, dict[str, list[CaseRecord]]]:
+    """By cases and method the records of the test set, of the ensemble and of a single network."""
+    results: dict[str, dict[str, list[CaseRecord]]] = {}
     images = study.images_of_dataset(ENSEMBLE, study.outer_names)
-    for cases, networks in folds_of.items():
-        results[cases] = {RAW: [], MAP: []}
-        for folds in networks:
-            work = study.work / trainer / f"test_{''.join(folds)}"
-            measured = WithMap(settings=SETTINGS, other=calibrator.log_odds_map, mapped=work / MAP)
-            model = TrainedModel.open(study.model(trainer), folds)
-            measure_images(model, measured, work / RAW, images.images, images.truth, images.cases)
-            for method in (RAW, MAP):
-                records = [read_record(record_path(work / method, n)) for n in study.outer_names]
-                results[cases][method].append(records)
+    for cases, folds in ((ENSEMBLE, "01234"), (SINGLE, "0")):
+        work = study.work / trainer / f"test_{folds}"
+        measured = WithMap(settings=SETTINGS, other=calibrator.log_odds_map, mapped=work / MAP)
+        model = TrainedModel.open(study.model(trainer), list(folds))
+        measure_images(model, measured, work / RAW, images.images, images.truth, images.cases)
+        results[cases] = {}
+        for method in (RAW, MAP):
+            paths = [record_path(work / method, name) for name in study.outer_names]
+            results[cases][method] = [read_record(path) for path in paths]
     return results
 
 
-def values_of_cases(of_networks: Sequence[Sequence[CaseRecord]]) -> pd.DataFrame:
-    """A row a case and structure, means over networks."""
-    tables = [values_of(record) for records in of_networks for record in records]
-    return with_mean(pd.concat(tables).groupby(["case", "structure"], sort=False).mean())
+def values_of_cases(records: Sequence[CaseRecord]) -> pd.DataFrame:
+    """A row a case and structure, and one of each case's mean."""
+    return with_mean(pd.concat([values_of(record) for record in records]))
 
 
 def values_of(record: CaseRecord) -> pd.DataFrame:

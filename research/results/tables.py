@@ -710,7 +710,7 @@ def heart_table(values: Values) -> list[str]:
         keys = {"dataset": "ACDC", "trainer": name, "cases": "outer", "method": "published"}
         lines.append(Line(name, keys))
     losses = ("DiceCE", "DiceCE_anneal", "NACL", "DiceACE")
-    for cases, title in ((SINGLE, "here, single networks"), ("outer", "here, five-fold ensemble")):
+    for cases, title in ((SINGLE, "here, network of fold 0"), ("outer", "here, five-fold ensemble")):
         lines.append(Line(title))
         for loss in losses:
             for method, suffix in ((RAW, ", as trained"), (MAP, ", with a map")):
