@@ -2,10 +2,10 @@
 `heart`).
 
 Networks of patients 1 to 100 predict it, one alone and as the five-fold ensemble, as trained and
-under the map of their validation cases. Of each volume and structure the marginal average calibration
-error (ACE) has 20 equal bins, without the background, as in Barfoot et al. (arXiv 2506.03942), with
-whose values it is compared volume by volume. Of nnU-Net's loss also what `predict` would say of
-each scan: acdc_scans.csv.
+under the map of their validation cases. Of each volume and structure the marginal average
+calibration error (ACE) has 20 equal bins, without the background, as in Barfoot et al. (arXiv
+2506.03942), with whose values it is compared volume by volume. Of nnU-Net's loss also what
+`predict` would say of each scan: acdc_scans.csv.
 """
 
 from __future__ import annotations
