@@ -616,10 +616,10 @@ def decisions_table(values: Values) -> list[str]:
     own loss in the same cases."""
     rows = values.table[(values.table.cases == LEFT_OUT) & (values.table.quantity == BIAS)]
     lines: list[Line] = []
-    data_sets = rows.drop_duplicates(["dataset", "structure"])
-    for dataset, structure in zip(data_sets.dataset, data_sets.structure):
-        of_structure = rows[(rows.dataset == dataset) & (rows.structure == structure)]
-        lines.append(Line(f"{dataset}, {structure}, {of_structure.training.iloc[0]}"))
+    for (dataset, structure, training), of_structure in rows.groupby(
+        ["dataset", "structure", "training"], sort=False
+    ):
+        lines.append(Line(f"{dataset}, {structure}, {training}"))
         loss_of = {trainer: re.split(r"_\d+epochs", trainer)[0] for trainer in of_structure.trainer}
         for trainer in sorted(loss_of, key=lambda name: DECIDED_LOSSES.index(loss_of[name])):
             loss = loss_of[trainer]
@@ -710,7 +710,8 @@ def heart_table(values: Values) -> list[str]:
         keys = {"dataset": "ACDC", "trainer": name, "cases": "outer", "method": "published"}
         lines.append(Line(name, keys))
     losses = ("DiceCE", "DiceCE_anneal", "NACL", "DiceACE")
-    for cases, title in ((SINGLE, "here, network of fold 0"), ("outer", "here, five-fold ensemble")):
+    titles = {SINGLE: "here, network of fold 0", "outer": "here, five-fold ensemble"}
+    for cases, title in titles.items():
         lines.append(Line(title))
         for loss in losses:
             for method, suffix in ((RAW, ", as trained"), (MAP, ", with a map")):
