@@ -411,13 +411,10 @@ def own_columns(means: Mapping[str, str], kind: str) -> list[Column]:
     return quantity_columns(quantities, kind)
 
 
-REFUSED_FLAGS = "-find 0.9 -bad 0.7 refused, share of draws"
-
-
 def own_table(values: Values) -> list[str]:
     """What a map of few patients of another scanner gives."""
     refused = {
-        "`-find 0.9` refused": REFUSED_FLAGS,
+        "`-find 0.9` refused": "-find 0.9 -bad 0.7 refused, share of draws",
         "`-recall 0.9` refused": "-recall 0.9 refused, share of draws",
     }
     means = {
@@ -435,21 +432,6 @@ def own_table(values: Values) -> list[str]:
         *own_columns(losses, "3"),
     ]
     return values.lines("calibration patients", own_lines(values), columns)
-
-
-def own_short_table(values: Values) -> list[str]:
-    """For a group that must decide how many cases to label: what a map of few patients gives."""
-    means = {
-        "found of the bad": "found",
-        "flagged": "flagged",
-        "true Dice in its interval": "true Dice in its interval",
-        "missed by `-recall 0.9`": "missed",
-    }
-    columns = [
-        *quantity_columns({"`-find 0.9` refused": REFUSED_FLAGS}, "2"),
-        *own_columns(means, "2"),
-    ]
-    return values.lines("labelled patients", own_lines(values), columns)
 
 
 def calibration_table(values: Values) -> list[str]:
@@ -729,7 +711,6 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "unlike": unlike_table,
     "weighted": weighted_table,
     "own": own_table,
-    "own_short": own_short_table,
     "calibration": calibration_table,
     "recall": recall_table,
     "mapie_intervals": mapie_intervals_table,
