@@ -27,6 +27,7 @@ from tests.runs.lung_nodules import (
     MAKER,
     OTHER_SCANNER,
     OUTER_CASES,
+    PATIENTS,
     SCANNER_CASES,
     VALIDATION_CASES,
     make_small_study,
@@ -326,6 +327,7 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULES["few_patients"], "N_DRAWS", 2)
     monkeypatch.setattr(MODULES["few_patients"], "OWN_SIZES", (6,))
     monkeypatch.setattr(MODULES["few_patients"], "N_OWN_DRAWS", 2)
+    monkeypatch.setattr(import_module("nnunet_nacl.calibration.tune"), "FEWEST_PATIENTS", 5)
     for name in ("other_scanner", "weighted_limits"):
         monkeypatch.setattr(MODULES[name], "learn_profiles", profiles_like_none)
     monkeypatch.setattr(MODULES["weighted_limits"], "FOLDS", 3)
@@ -364,6 +366,13 @@ def test_every_function_runs_and_every_table_has_its_values(
     augmented = MODULES["tables"].AUGMENTED_SCHEDULE
     compared = ["-schedule", augmented, "-losses", "DiceCE", "DiceCE_anneal"]
     run(measure, "losses", "ace", "decisions", *measured.arguments, *compared)
+    tested = [*measured.arguments, "-schedule", augmented, "-losses", "DiceCE"]
+    run(measure, "tuned", *tested)
+    groups = dict.fromkeys(PATIENTS.values(), "ill")
+    (measured.task / "groups.json").write_text(json.dumps(groups), encoding="utf-8")
+    published = pd.DataFrame({"case": list(OUTER_CASES), "dice_nodule": 0.5, "ace_nodule": 0.1})
+    published.assign(loss="published").to_csv(tmp_path / "published.csv", index=False)
+    run(measure, "heart", *tested, "-published", str(tmp_path / "published.csv"), "--outer")
     of_maker = measured.copy_without("nodule_5")
     trained_on = ["-trained_on", MAKER, "-name", "LIDC-GE-networks", "--outer"]
     run(measure, "records", "learn", "recall", *of_maker, *trained_on)

@@ -156,9 +156,11 @@ def keys_of(study: Study, trainer: str, cases: str) -> dict[str, str]:
 def published_values(path: Path) -> dict[str, pd.DataFrame]:
     """By loss a row a case and structure."""
     values = {}
-    for loss, rows in pd.read_csv(path).groupby("loss", sort=False):
+    table_of_losses = pd.read_csv(path)
+    dice_columns = [name for name in table_of_losses if name.startswith("dice_")]
+    for loss, rows in table_of_losses.groupby("loss", sort=False):
         columns = {}
-        for name in ("RV", "MLV", "LVC"):
+        for name in (column.removeprefix("dice_") for column in dice_columns):
             columns[name] = rows.set_index("case")[[f"dice_{name}", f"ace_{name}"]].set_axis(
                 [DICE, ACE], axis=1
             )
@@ -261,7 +263,7 @@ def judge(
     rows = rows.assign(
         network_dice=network.predicted_dice.to_numpy(), network_entropy=network.entropy.to_numpy()
     )
-    flags = Flags.of(learned.scores, dict.fromkeys(names, BAD), names, find=0.9)
+    flags = Flags.of(learned.scores, dict.fromkeys(names, BAD), names)  # nine of ten
     threshold = -np.inf if flags.threshold is None else flags.threshold
     is_flagged = ~(rows.groupby("case").score.min() > threshold)
     columns = {name: rows[name].to_numpy() for name in COLUMNS}
