@@ -372,7 +372,8 @@ def test_every_function_runs_and_every_table_has_its_values(
     (measured.task / "groups.json").write_text(json.dumps(groups), encoding="utf-8")
     published = pd.DataFrame({"case": list(OUTER_CASES), "dice_nodule": 0.5, "ace_nodule": 0.1})
     published.assign(loss="published").to_csv(tmp_path / "published.csv", index=False)
-    run(measure, "heart", *tested, "-published", str(tmp_path / "published.csv"), "--outer")
+    of_published = ["-name", "ACDC", "-published", str(tmp_path / "published.csv")]
+    run(measure, "heart", *tested, *of_published, "--outer")
     of_maker = measured.copy_without("nodule_5")
     trained_on = ["-trained_on", MAKER, "-name", "LIDC-GE-networks", "--outer"]
     run(measure, "records", "learn", "recall", *of_maker, *trained_on)
