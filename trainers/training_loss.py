@@ -53,8 +53,27 @@ class TrainingLoss(nn.Module):
         mask = None if read_target.valid is None else read_target.valid[:, None]
         return dc(logits, labels, loss_mask=mask)
 
+    def describe(self) -> str:
+        """The terms with all their settings, in one line."""
+        voxelwise = " ".join(repr(_uncompiled(self.voxelwise)).split())
+        if self.dc is None:
+            return voxelwise
+        dice = _uncompiled(self.dc)
+        settings = []
+        for name, value in vars(dice).items():  # nnU-Net's Dice loss does not show its settings
+            is_private = name.startswith("_") or name == "training"  # those are PyTorch's
+            if isinstance(value, bool | int | float) and not is_private:
+                settings.append(f"{name}={value!r}")
+        weighted = f"{self.weight_dice:g} * {type(dice).__name__}({', '.join(settings)})"
+        return f"{voxelwise} + {weighted}"
+
     def extra_repr(self) -> str:
         """Shown in nnU-Net's debug.json."""
         if self.dc is None:
             return ""
         return f"weight_dice={self.weight_dice}"
+
+
+def _uncompiled(module: nn.Module) -> nn.Module:
+    """The module itself, out of what torch.compile wraps it in."""
+    return getattr(module, "_orig_mod", module)
