@@ -29,11 +29,15 @@ from torch import nn
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses import SegmentationLoss
 from nnunet_nacl.utilities.command_lines import tune_command
-from nnunet_nacl_trainers.calibration_log import CalibrationLog, measured_validation
+from nnunet_nacl_trainers.calibration_log import (
+    CalibrationLog,
+    errors_logged,
+    measured_validation,
+)
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.halfway_decay import HalfwayDecay
 from nnunet_nacl_trainers.seeds import make_seeds, seed_process
-from nnunet_nacl_trainers.training_loss import TrainingLoss
+from nnunet_nacl_trainers.training_loss import TrainingLoss, describe_loss
 
 LossSetting = float | int | str | tuple[int, ...]
 
@@ -368,7 +372,8 @@ class CalibrationTrainer(nnUNetTrainer):
         """Also logs the loss, and sets a new network's last biases where there is no Dice term."""
         super().on_train_start()
         if self.local_rank == 0:  # on other ranks nnU-Net would print the line once more
-            self.print_to_log_file(self._describe_loss())
+            with errors_logged(self.print_to_log_file, "the loss cannot be described", set()):
+                self.print_to_log_file(self._describe_loss())
         if self.frequency_start is not None:
             self.frequency_start.on_train_start()
 
@@ -386,7 +391,7 @@ class CalibrationTrainer(nnUNetTrainer):
         annealed = (
             "; the weight of the Dice term falls to 0 by half-time" if self.anneal_dice else ""
         )
-        return f"Loss: {loss.describe()}{annealed}{scales}"
+        return f"Loss: {describe_loss(loss)}{annealed}{scales}"
 
     def on_train_epoch_start(self) -> None:
         """Also sets this epoch's weight of the Dice term where it is annealed."""

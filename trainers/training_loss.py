@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses import SegmentationLoss
 
 
 class TrainingLoss(nn.Module):
@@ -53,20 +54,6 @@ class TrainingLoss(nn.Module):
         mask = None if read_target.valid is None else read_target.valid[:, None]
         return dc(logits, labels, loss_mask=mask)
 
-    def describe(self) -> str:
-        """The terms with all their settings, in one line."""
-        voxelwise = " ".join(repr(_uncompiled(self.voxelwise)).split())
-        if self.dc is None:
-            return voxelwise
-        dice = _uncompiled(self.dc)
-        settings = []
-        for name, value in vars(dice).items():  # nnU-Net's Dice loss does not show its settings
-            is_private = name.startswith("_") or name == "training"  # those are PyTorch's
-            if isinstance(value, bool | int | float) and not is_private:
-                settings.append(f"{name}={value!r}")
-        weighted = f"{self.weight_dice:g} * {type(dice).__name__}({', '.join(settings)})"
-        return f"{voxelwise} + {weighted}"
-
     def extra_repr(self) -> str:
         """Shown in nnU-Net's debug.json."""
         if self.dc is None:
@@ -74,6 +61,24 @@ class TrainingLoss(nn.Module):
         return f"weight_dice={self.weight_dice}"
 
 
-def _uncompiled(module: nn.Module) -> nn.Module:
-    """The module itself, out of what torch.compile wraps it in."""
-    return getattr(module, "_orig_mod", module)
+def describe_loss(loss: nn.Module) -> str:
+    """The loss of one scale with all its settings, in one line; also nnU-Net's own."""
+    if not isinstance(loss, TrainingLoss):
+        return _describe(loss)
+    voxelwise = _describe(loss.voxelwise)
+    if loss.dc is None:
+        return voxelwise
+    return f"{voxelwise} + {loss.weight_dice:g} * {_describe(loss.dc)}"
+
+
+def _describe(module: nn.Module) -> str:
+    module = getattr(module, "_orig_mod", module)  # out of what torch.compile wraps it in
+    if isinstance(module, SegmentationLoss):
+        return " ".join(repr(module).split())
+    settings = []  # nnU-Net's losses do not show theirs
+    for name, value in vars(module).items():
+        is_private = name.startswith("_") or name == "training"  # those are PyTorch's
+        if isinstance(value, bool | int | float | str) and not is_private:
+            settings.append(f"{name}={value!r}")
+    settings += [f"{name}={_describe(part)}" for name, part in module.named_children()]
+    return f"{type(module).__name__}({', '.join(settings)})"

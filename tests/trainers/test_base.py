@@ -70,6 +70,10 @@ NACL = (
     " padding='valid', prior_scale=1.0)"
 )
 DICE = "MemoryEfficientSoftDiceLoss(do_bg=False, batch_dice=True, smooth=1e-05, ddp=False)"
+STOCK = (
+    "DC_and_CE_loss(weight_dice=1, weight_ce=1, ce=RobustCrossEntropyLoss(reduction='mean',"
+    f" ignore_index=-100, label_smoothing=0.0), dc={DICE})"
+)
 SCALES = "; weights of the deep supervision: 0.667, 0.333, 0"
 
 
@@ -83,6 +87,7 @@ SCALES = "; weights of the deep supervision: 0.667, 0.333, 0"
             False,
             f"{NACL} + 1 * {DICE}; the weight of the Dice term falls to 0 by half-time{SCALES}",
         ),
+        ("DiceCE_8epochs", True, f"{STOCK}{SCALES}"),  # it is nnU-Net's own loss
     ],
 )
 def test_the_log_of_a_training_names_the_loss_with_all_settings_in_one_line(
