@@ -200,7 +200,7 @@ def check_users_trainer(name: str, path: Path, find_trainer: Callable[[str], typ
                 found_class.check_attributes()
     except (Exception, SystemExit) as error:  # it imports all that lies in the user's folders
         return Check(WARN, name, _in_a_line(error), f"correct {path}")
-    # The module's name: nnU-Net forgets the modules of such folders again, and with them their files.
+    # By the module's name: nnU-Net forgets the modules of such folders, and with them their files.
     package, _, _ = found_class.__module__.partition(".")
     if package in ("nnunetv2", TRAINERS_PACKAGE):
         found = f"is in {path}, but nnU-Net finds that of {package}"

@@ -104,12 +104,14 @@ class ReviewList:
         """What holds in a batch unlike the calibration scans, as of another scanner; else empty."""
         if self.unlike_batch is None:
             return ""
+        of_reports = ""
+        if self.run.dicom is not None:
+            of_reports = " DICOM reports were written scan by scan and do not say this."
         return (
             f"These scans differ from the calibration scans ({self.unlike_batch.differences}),"
             " as scans of another scanner do. Predicted Dice still orders them, as far as we have"
             " seen; intervals of Dice and volume do not hold, and sensitive labels may miss"
-            " more than their"
-            " aim."
+            f" more than their aim.{of_reports}"
         )
 
     @property
@@ -182,9 +184,7 @@ class ReviewList:
             return ""
         n = len(self.may_be_bad)
         have = "scan without a flag has" if n == 1 else "scans without a flag have"
-        return (
-            f"{n} {have} an interval that reaches below a bad Dice: {_WHY_NO_FLAG}."
-        )
+        return f"{n} {have} an interval that reaches below a bad Dice: {_WHY_NO_FLAG}."
 
     def text_of_unflagged(self, case: str) -> str:
         """What the page of a scan without a flag says of that."""

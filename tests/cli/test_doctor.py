@@ -13,7 +13,6 @@ from nnunet_nacl.registration import bridge_folder
 from nnunet_nacl.registration.lookup import registered_trainers
 from tests.environments import Environment
 
-
 _OWN_TRAINER = """\
 from nnunet_nacl_trainers import nnUNetTrainerNACL
 
