@@ -60,7 +60,7 @@ def calibration_text(calibration_map: CalibrationMap, flags: Flags | None = None
     if quality.learned is not None:
         parts.append(_flag_costs_text(quality.learned.scores, names, flags))
     if quality.recall:
-        parts.append(_recall_costs_text(quality.recall, names))
+        parts.append(recall_costs_text(quality.recall, names))
     if quality.presence is not None:
         parts.append(presence_text(quality.presence, names))
     return "\n\n".join(filter(None, parts))
@@ -180,7 +180,7 @@ def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
-def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
+def recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
     """What sensitive labels cost: a line for each structure, or for those that nnU-Net's
     labels miss most of."""
     rows = []

@@ -97,8 +97,8 @@ def right_and_wrong(changes_of_nll: Mapping[str, str], outcome: ListOutcome | No
             ``improved``, ``got worse`` or ``did not clearly change``, as `calibrate` says it.
         outcome: How the list did; None where the truth of its scans is unknown.
     """
-    right = []
-    wrong = []
+    right: list[str] = []
+    wrong: list[str] = []
     for change in dict.fromkeys(changes_of_nll.values()):
         losses = [loss for loss in changes_of_nll if changes_of_nll[loss] == change]
         sentence = (
