@@ -29,11 +29,15 @@ from torch import nn
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses import SegmentationLoss
 from nnunet_nacl.utilities.command_lines import tune_command
-from nnunet_nacl_trainers.calibration_log import CalibrationLog, measured_validation
+from nnunet_nacl_trainers.calibration_log import (
+    CalibrationLog,
+    errors_logged,
+    measured_validation,
+)
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.halfway_decay import HalfwayDecay
 from nnunet_nacl_trainers.seeds import make_seeds, seed_process
-from nnunet_nacl_trainers.training_loss import TrainingLoss
+from nnunet_nacl_trainers.training_loss import TrainingLoss, describe_loss
 
 LossSetting = float | int | str | tuple[int, ...]
 
@@ -365,10 +369,29 @@ class CalibrationTrainer(nnUNetTrainer):
         return [case for case in training_cases if case in kept_cases], validation_cases
 
     def on_train_start(self) -> None:
-        """Also sets a new network's last biases where there is no Dice term."""
+        """Also logs the loss, and sets a new network's last biases where there is no Dice term."""
         super().on_train_start()
+        if self.local_rank == 0:  # on other ranks nnU-Net would print the line once more
+            with errors_logged(self.print_to_log_file, "the loss cannot be described", set()):
+                self.print_to_log_file(self._describe_loss())
         if self.frequency_start is not None:
             self.frequency_start.on_train_start()
+
+    def _describe_loss(self) -> str:
+        """The loss with all its settings, in one line."""
+        loss = self.loss
+        annealed = ""
+        if self.anneal_dice:
+            annealed = "; the weight of the Dice term falls to 0 by half-time"
+        scales = ""
+        if isinstance(loss, DeepSupervisionWrapper):
+            weights = ", ".join(f"{weight:.3g}" for weight in loss.weight_factors)
+            scales = f"; weights of the deep supervision: {weights}"
+            loss = loss.loss
+        annealed = (
+            "; the weight of the Dice term falls to 0 by half-time" if self.anneal_dice else ""
+        )
+        return f"Loss: {describe_loss(loss)}{annealed}{scales}"
 
     def on_train_epoch_start(self) -> None:
         """Also sets this epoch's weight of the Dice term where it is annealed."""
@@ -391,6 +414,11 @@ class CalibrationTrainer(nnUNetTrainer):
         """Also logs calibration."""
         super().on_validation_epoch_end(val_outputs)
         self.calibration_log.on_validation_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        """Also draws calibration, beside nnU-Net's progress.png."""
+        super().on_epoch_end()
+        self.calibration_log.on_epoch_end()
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written beside and then renamed: a killed job leaves the old one or

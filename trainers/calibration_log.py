@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import torch
 import torch.distributed as dist
+from matplotlib.ticker import MaxNLocator
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunets_module
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.metrics import BinStats, count_masks, ece, nll
+from nnunet_nacl.utilities import layout
 
 ECE_KEY = "val_ece_foreground"
 """Name in nnU-Net's logger: expected calibration error of the true foreground of the validation
@@ -29,6 +31,9 @@ batches."""
 NLL_KEY = "val_nll"
 """Name in nnU-Net's logger: negative log likelihood of all valid voxels of the validation
 batches."""
+
+PROGRESS_FIGURE = "progress_calibration.png"
+"""Name of the figure of both by epoch, which lies beside nnU-Net's progress.png."""
 
 _EXPORT = "export_prediction_from_logits"
 """Name of the function that nnU-Net's validation hands to its workers. ``measured_validation``
@@ -83,6 +88,15 @@ class CalibrationLog:
                     f"ECE of the foreground {values[ECE_KEY]:.4f}, NLL {values[NLL_KEY]:.4f}"
                 )
 
+    def on_epoch_end(self) -> None:
+        """Draw the values of all epochs."""
+        if self._trainer.local_rank != 0:
+            return
+        with self._errors_logged():
+            values_by_key = self._trainer.logger.local_logger.my_fantastic_logging
+            path = Path(self._trainer.output_folder, PROGRESS_FIGURE)
+            draw_progress(values_by_key[ECE_KEY], values_by_key[NLL_KEY], path)
+
     def _gather_stats(self) -> list[tuple[BinStats, BinStats] | None]:
         """Sums of the epoch by rank, None where a rank has none: of the true foreground, and of all
         valid voxels."""
@@ -112,6 +126,24 @@ def _highest_resolution(outputs: Tensor | list[Tensor]) -> Tensor:
     if isinstance(outputs, Tensor):
         return outputs
     return outputs[0]
+
+
+@layout.figure_settings()
+def draw_progress(eces: Sequence[float], nlls: Sequence[float], path: Path) -> None:
+    """Draw both values of each epoch, one panel below the other; NaN is a gap."""
+    body, panels = layout.new_panels(2, (8, 2.6), columns=1, sharex=True)
+    labels = ("ECE, true foreground", "NLL, all voxels")
+    for axes, label, values in zip(panels, labels, (eces, nlls)):
+        # with a marker, since a value between two gaps has no line
+        axes.plot(range(len(values)), values, color=layout.BLUE, lw=1.2, marker=".", markersize=3)
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+    panels[-1].set_xlabel("epoch")
+    panels[-1].set_xlim(-0.5, len(eces) - 0.5)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    title = "Calibration on the validation batches of each epoch"
+    layout.write_figure(body, path, title=title, notes=["Lower is better."])
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses import SegmentationLoss
 
 
 class TrainingLoss(nn.Module):
@@ -58,3 +59,26 @@ class TrainingLoss(nn.Module):
         if self.dc is None:
             return ""
         return f"weight_dice={self.weight_dice}"
+
+
+def describe_loss(loss: nn.Module) -> str:
+    """The loss of one scale with all its settings, in one line; also nnU-Net's own."""
+    if not isinstance(loss, TrainingLoss):
+        return _describe(loss)
+    voxelwise = _describe(loss.voxelwise)
+    if loss.dc is None:
+        return voxelwise
+    return f"{voxelwise} + {loss.weight_dice:g} * {_describe(loss.dc)}"
+
+
+def _describe(module: nn.Module) -> str:
+    module = getattr(module, "_orig_mod", module)  # out of what torch.compile wraps it in
+    if isinstance(module, SegmentationLoss):
+        return " ".join(repr(module).split())
+    settings = []  # nnU-Net's losses do not show theirs
+    for name, value in vars(module).items():
+        is_private = name.startswith("_") or name == "training"  # those are PyTorch's
+        if isinstance(value, bool | int | float | str) and not is_private:
+            settings.append(f"{name}={value!r}")
+    settings += [f"{name}={_describe(part)}" for name, part in module.named_children()]
+    return f"{type(module).__name__}({', '.join(settings)})"

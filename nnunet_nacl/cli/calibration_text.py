@@ -17,7 +17,7 @@ from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.estimators.recall import RECALLS, LearnedRecall
 from nnunet_nacl.estimators.risk_control import patients_needed
 from nnunet_nacl.estimators.scan_scores import ScanScores
-from nnunet_nacl.utilities.errors import named_together
+from nnunet_nacl.utilities.errors import named_together, some
 from nnunet_nacl.utilities.tables import number, ten_worst, text_of, wrap_text
 
 _SHOWN = (
@@ -60,7 +60,7 @@ def calibration_text(calibration_map: CalibrationMap, flags: Flags | None = None
     if quality.learned is not None:
         parts.append(_flag_costs_text(quality.learned.scores, names, flags))
     if quality.recall:
-        parts.append(_recall_costs_text(quality.recall, names))
+        parts.append(recall_costs_text(quality.recall, names))
     if quality.presence is not None:
         parts.append(presence_text(quality.presence, names))
     return "\n\n".join(filter(None, parts))
@@ -180,10 +180,11 @@ def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
-def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
+def recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
     """What sensitive labels cost: a line for each structure, or for those that nnU-Net's
     labels miss most of."""
     rows = []
+    whys = []
     for key, name in names.items():
         of_structure = learned.get(key, LearnedRecall())
         missed = of_structure.missed[-1] if of_structure.missed else math.nan
@@ -191,14 +192,19 @@ def _recall_costs_text(learned: Mapping[str, LearnedRecall], names: Mapping[str,
         for recall in RECALLS:
             row[f"-recall {recall:g}"] = _recall_cell(of_structure, recall)
         row["patients"] = str(of_structure.n_patients)
+        refused = [of_structure.why_not(recall) for recall in RECALLS]
+        if any(refused):
+            whys.append(f"{name}: {next(filter(None, refused))}")
         rows.append(row)
     shown, more = ten_worst(rows, "structure", lambda row: row["found now"])
     heading = "Sensitive labels, which find at least this share of a structure's voxels:"
     legend = (
         "found now: share of the voxels that nnU-Net's labels find. x 1.5, 200: labels that find"
         " the asked share are 1.5 times as large, and have 200 false voxels more (medians over"
-        " scans). -: not available. `nnunet_nacl predict -recall 0.9` writes such labels."
+        " scans). `nnunet_nacl predict -recall 0.9` writes such labels."
     )
+    if whys:
+        legend += f" -: not available ({some(whys, separator='; ')})."
     return "\n".join([heading, text_of(shown, decimals=2), *more, wrap_text(legend)])
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import nnunet_nacl
 from nnunet_nacl.cli.options import exit_status
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
+from nnunet_nacl.registration.class_files import find_users_trainers
 from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers
 
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
@@ -111,6 +112,8 @@ def _checks() -> Iterator[Check]:
         with_tokens = RegisteredTrainer(_VARIANT, f"{TRAINERS_PACKAGE}:{_VARIANT}", "nnunet_nacl")
         for trainer in [*registered_trainers(), with_tokens]:
             yield check_trainer(trainer, find_trainer)
+        for name, path in find_users_trainers().items():
+            yield check_users_trainer(name, path, find_trainer)
     for variable in _FOLDERS:
         yield _check_folder(variable)
     yield _check_torch()
@@ -185,6 +188,24 @@ def check_trainer(trainer: RegisteredTrainer, find_trainer: Callable[[str], type
             f"rename one, or take its folder out of {ENVIRONMENT_VARIABLE}",
         )
     return Check(OK, trainer.name, f"is in {_file_of(found_class)}")
+
+
+def check_users_trainer(name: str, path: Path, find_trainer: Callable[[str], type]) -> Check:
+    """Whether nnU-Net's own look-up finds the class of this file in a folder of the user's, and
+    whether its attributes have possible values."""
+    try:
+        with _nothing_printed():
+            found_class = find_trainer(name)
+            if hasattr(found_class, "check_attributes"):
+                found_class.check_attributes()
+    except (Exception, SystemExit) as error:  # it imports all that lies in the user's folders
+        return Check(WARN, name, _in_a_line(error), f"correct {path}")
+    # By the module's name: nnU-Net forgets the modules of such folders, and with them their files.
+    package, _, _ = found_class.__module__.partition(".")
+    if package in ("nnunetv2", TRAINERS_PACKAGE):
+        found = f"is in {path}, but nnU-Net finds that of {package}"
+        return Check(WARN, name, found, "rename one")
+    return Check(OK, name, f"is in {path}, of {ENVIRONMENT_VARIABLE}")
 
 
 def _file_of(trainer: type) -> str:

@@ -32,15 +32,19 @@ VIRTUAL_BRAINS_BATCH = 4
 """Slices in a batch of virtual brains."""
 
 _EPOCH_ENDED = re.compile(r"^.*Epoch time: ", re.MULTILINE)
+_TRAINING_DONE = "Training done."
+"""What nnU-Net prints between training and validation."""
+_CASE_PREDICTED = re.compile(r": predicting (\S+) *$", re.MULTILINE)
 _EPOCHS_OF_NAME = re.compile(r"_(\d+)epochs")
 _STOCK_EPOCHS = 1000
 
 BEGIN = """\
 Everything goes to {folder}; this takes {how_long}. Ctrl-C stops it: the same command goes on.
 The commands are listed in {commands} there, and logs/ holds what they print.
-Train: steps 1 and 2. Calibrate: steps 3 and 4. Check new scans: step 5."""
+Train: steps 1 and 2. Calibrate: steps 3 and 4. Check new scans: step 5. Where to cut: step 6."""
 END = """\
-The demo trained networks (steps 1 and 2), calibrated them (3 and 4) and checked new scans (5).
+The demo trained networks (steps 1 and 2), calibrated them (3 and 4), checked new scans (5) and
+learned where to cut (6).
 One short training per loss only shows the steps; do not rank losses by it."""
 NEXT = """\
 Next: `nnunet_nacl demo --data TASK_FOLDER` takes the same steps on a task of the Medical
@@ -76,6 +80,7 @@ class Demo:
             calibrated = self._calibrate()
             comparison_page = self._compare(calibrated)
             list_page = self._predict(calibrated[0]) if calibrated else None
+            self._tune(calibrated)
             print("Open in a browser:")
             if list_page is not None:
                 print(f"  new scans, those to look at first: {list_page}")
@@ -117,8 +122,8 @@ class Demo:
         if plan.is_virtual:
             _print_step(
                 1,
-                "Train: data, virtual brains (a template, not patients); half of those that no"
-                " network is trained on are noisy",
+                "Train: data, virtual brains (a template, not patients); half have a lesion, and a"
+                " quarter of those that no network is trained on are noisy",
             )
         else:
             _print_step(1, f"Train: data, {plan.task}")
@@ -192,8 +197,9 @@ class Demo:
                 continue
             words = ["nnUNetv2_train", plan.dataset, plan.configuration, fold, "-tr", trainer]
             words += ["-device", plan.device]
-            # nnU-Net's own trainers leave no records of validation cases
-            if parse(trainer) is None:
+            # nnU-Net's own trainers leave no records of validation cases, and tuning would predict
+            # them once more
+            if parse(trainer) is None or _is_tuned(trainer):
                 words.append("--npz")
             if any(folder.glob("checkpoint_*.pth")):
                 words.append("--c")
@@ -209,22 +215,39 @@ class Demo:
             self._train_together(commands[start : start + at_once])
 
     def _train_together(self, named_commands: Sequence[tuple[str, list[str]]]) -> None:
-        """Trains networks at the same time, with a bar over their epochs."""
+        """Trains networks at the same time, with a bar over their epochs, then over the cases that
+        they validate on."""
         commands = [self._make_logged(name, words) for name, words in named_commands]
         self._list_commands([list(command.words) for command in commands])
         before = [_count_epochs(command.log) for command in commands]  # of an earlier, stopped run
         epochs = sum(_number_of_epochs(command.words) for command in commands)
-        with tqdm(total=epochs, initial=sum(before), desc="training", unit="epoch") as bar:
+        num_cases = sum(self._count_validation_cases(command.words[3]) for command in commands)
+        bars = [tqdm(total=epochs, initial=sum(before), desc="training", unit="epoch")]
 
-            def show_epochs() -> None:
-                done = min(epochs, sum(_count_epochs(command.log) for command in commands))
-                bar.update(done - bar.n)
+        def show_progress() -> None:
+            done = min(epochs, sum(_count_epochs(command.log) for command in commands))
+            if len(bars) == 1:
+                bars[0].update(done - bars[0].n)
                 if done == epochs:
-                    bar.set_description("trained; nnU-Net validates")
+                    bars[0].close()
+                    bars.append(tqdm(total=num_cases, desc="nnU-Net validates", unit="case"))
+            if len(bars) == 2:
+                validated = sum(_count_validated(command.log) for command in commands)
+                bars[1].update(min(num_cases, validated) - bars[1].n)
 
-            run_together(commands, self.plan.environment, show_epochs)
+        try:
+            run_together(commands, self.plan.environment, show_progress)
+        finally:
+            bars[-1].close()
         for command in commands:
             _done_file(command.log).touch()
+
+    def _count_validation_cases(self, fold: str) -> int:
+        """Cases that nnU-Net validates a fold on; fold all validates on those it trains on."""
+        splits = read_json(self.plan.preprocessed / "splits_final.json")
+        if fold == "all":
+            return len({*splits[0]["train"], *splits[0]["val"]})
+        return len(splits[int(fold)]["val"])
 
     def _calibrate(self) -> list[str]:
         """Calibrates each model on its validation cases; the trainers of which that could be
@@ -278,6 +301,20 @@ class Demo:
         for line in [*flagged, *first_scans]:
             print(f"   {line}")
         return output / LIST_PAGE
+
+    def _tune(self, trainers: Sequence[str]) -> None:
+        """Learns where to cut networks whose loss has no Dice term."""
+        for trainer in filter(_is_tuned, trainers):
+            _print_step(6, f"Where to cut: the best threshold of each structure for {trainer}")
+            name = f"tune_{trainer}"
+            options = [*self._model_options(trainer), "-device", self.plan.device]
+            try:
+                self._run_if_not_done(name, "nnunet_nacl", "tune", *options)
+            except UserError as error:
+                print(f"{error.marked}\nIt goes on without it.")  # too few cases, perhaps
+                continue
+            for line in self._read_log_from(name, "structure "):
+                print(f"   {line}")
 
     def _right_and_wrong(self, list_page: Path | None) -> str:
         """Two sentences on the whole; of the new scans only where their truth is at hand."""
@@ -347,6 +384,13 @@ def _loss_name(trainer: str) -> str:
     return trainer.removeprefix(PREFIX).partition("_")[0]
 
 
+def _is_tuned(trainer: str) -> bool:
+    """Whether the trainer's loss has no Dice term to the end, so that argmax may not be the best
+    cut."""
+    variant = parse(trainer)
+    return variant is not None and not variant.with_dice
+
+
 def _done_file(log: Path) -> Path:
     """The file that says that the command of this log has ended well."""
     return log.with_suffix(".done")
@@ -357,6 +401,14 @@ def _count_epochs(log: Path) -> int:
     if not log.is_file():
         return 0
     return len(_EPOCH_ENDED.findall(log.read_text(errors="replace")))
+
+
+def _count_validated(log: Path) -> int:
+    """Cases of the validation that runs, by the log of a training."""
+    if not log.is_file():
+        return 0
+    _, _, validation = log.read_text(errors="replace").rpartition(_TRAINING_DONE)
+    return len(_CASE_PREDICTED.findall(validation))
 
 
 def _number_of_epochs(words: Sequence[str]) -> int:

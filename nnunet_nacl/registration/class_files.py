@@ -21,10 +21,7 @@ def find_class_file(name: str, folder: Path) -> Path | None:
     """
     importing_file = None
     for path in _module_files(folder):
-        try:
-            statements = ast.parse(path.read_bytes()).body
-        except (OSError, SyntaxError, ValueError):  # nnU-Net's own import of it says what is wrong
-            continue
+        statements = _statements(path)
         if name in _defined_classes(statements):
             return path
         if importing_file is None and name in _imported_names(statements):
@@ -51,15 +48,43 @@ def find_users_class_file(name: str, *, behind_bridge: bool = False) -> Path | N
     ``behind_bridge`` looks only into the folders that nnU-Net searches after the bridge folder.
 
     """
+    for folder in _users_folders(behind_bridge=behind_bridge):
+        path = find_class_file(name, folder)
+        if path is not None:
+            return path
+    return None
+
+
+def find_users_trainers() -> dict[str, Path]:
+    """By name the file of each trainer in a folder of ``nnUNet_extTrainer``, in nnU-Net's order.
+
+    A class counts as a trainer by what the file says: its name, or that of a class that it changes,
+    holds "Trainer". The first of a name counts.
+
+    """
+    trainers: dict[str, Path] = {}
+    for folder in _users_folders():
+        for path in _module_files(folder):
+            for statement in _statements(path):
+                if isinstance(statement, ast.ClassDef) and _is_trainer(statement):
+                    trainers.setdefault(statement.name, path)
+    return trainers
+
+
+def _is_trainer(definition: ast.ClassDef) -> bool:
+    names = [definition.name, *map(ast.unparse, definition.bases)]
+    return any("Trainer" in name for name in names)
+
+
+def _users_folders(*, behind_bridge: bool = False) -> Iterator[Path]:
+    """The folders of ``nnUNet_extTrainer`` that exist, the bridge folder apart, or those behind
+    it."""
     folders = os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)
     if behind_bridge and bridge_folder() in folders:
         folders = folders[folders.index(bridge_folder()) + 1 :]
     for folder in folders:
         if folder.strip() and folder != bridge_folder() and os.path.isdir(folder):
-            path = find_class_file(name, Path(folder))
-            if path is not None:
-                return path
-    return None
+            yield Path(folder)
 
 
 def our_trainers_folder() -> Path | None:
@@ -81,6 +106,14 @@ def _module_files(folder: Path) -> Iterator[Path]:
     for module in modules:
         if module.ispkg:
             yield from _module_files(folder / module.name)
+
+
+def _statements(path: Path) -> list[ast.stmt]:
+    """Those at the top of a module; none where it cannot be read."""
+    try:
+        return ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):  # nnU-Net's own import of it says what is wrong
+        return []
 
 
 def _defined_classes(statements: list[ast.stmt]) -> set[str]:

@@ -240,6 +240,7 @@ class Strip:
     Attributes:
         dots: Of all scans, flagged ones first.
         limit: Value and place of the limit of predicted Dice that flags; None where there is none.
+        bad: The same of the Dice below which a scan is bad.
         ticks: Place of each tick, by its text.
         height: Of all dots.
         is_less_bad: Whether values are predicted Dice minus the Dice below which it is bad, since
@@ -248,6 +249,7 @@ class Strip:
 
     dots: list[Dot]
     limit: tuple[float, float] | None
+    bad: tuple[float, float] | None
     ticks: dict[str, float]
     height: float
     is_less_bad: bool
@@ -284,13 +286,16 @@ def make_strip(listed: ReviewList) -> Strip:
         n_below * step,
     )
     limit = None
+    bad = None
     if listed.has_limit:
         value = limit_of_score + dice_of_zero
         limit = (value, _position_across(value, lowest))
+        bad = (dice_of_zero, _position_across(dice_of_zero, lowest))
     ticks = np.linspace(lowest, 1, 6).round(1).tolist()
     return Strip(
         dots=list(dots),
         limit=limit,
+        bad=bad,
         ticks={f"{tick:g}": _position_across(tick, lowest) for tick in ticks},
         height=step * n_below.max() + 2 * _DOT,
         is_less_bad=len(limits_of_bad) > 1,

@@ -27,6 +27,9 @@ from nnunet_nacl.worklist.run import Run
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
 
+_WHY_NO_FLAG = "such a Dice is possible there, but not so likely that the aim needs a flag"
+"""Why a scan whose interval reaches below a bad Dice has none."""
+
 _OF_WORST = ["score", "predicted_dice", "dice_low", "dice_high"]
 """Columns that a scan has of its worst structure."""
 
@@ -101,12 +104,14 @@ class ReviewList:
         """What holds in a batch unlike the calibration scans, as of another scanner; else empty."""
         if self.unlike_batch is None:
             return ""
+        of_reports = ""
+        if self.run.dicom is not None:
+            of_reports = " DICOM reports were written scan by scan and do not say this."
         return (
             f"These scans differ from the calibration scans ({self.unlike_batch.differences}),"
             " as scans of another scanner do. Predicted Dice still orders them, as far as we have"
             " seen; intervals of Dice and volume do not hold, and sensitive labels may miss"
-            " more than their"
-            " aim."
+            f" more than their aim.{of_reports}"
         )
 
     @property
@@ -160,6 +165,34 @@ class ReviewList:
         """Whether a limit of predicted Dice flags scans."""
         flags = self.run.aims.flags
         return flags is not None and flags.threshold is not None
+
+    @cached_property
+    def may_be_bad(self) -> set[str]:
+        """Scans without a flag whose interval reaches below a bad Dice; none where intervals do not
+        hold."""
+        if self.run.aims.bad is None:
+            return set()
+        limits = self.structures["name"].map(self.run.aims.bad)
+        reaching = self.structures.index[self.structures.dice_low < limits]
+        without_flag = self.scans.index[~self.scans.is_flagged.to_numpy(bool)]
+        return {case for case in without_flag.intersection(reaching) if self.is_supported(case)}
+
+    @property
+    def may_be_bad_text(self) -> str:
+        """Why these have no flag; empty where there are none, or where no limit flags."""
+        if not self.has_limit or not self.may_be_bad:
+            return ""
+        n = len(self.may_be_bad)
+        have = "scan without a flag has" if n == 1 else "scans without a flag have"
+        return f"{n} {have} an interval that reaches below a bad Dice: {_WHY_NO_FLAG}."
+
+    def text_of_unflagged(self, case: str) -> str:
+        """What the page of a scan without a flag says of that."""
+        if not self.has_limit:
+            return self.aim
+        if case in self.may_be_bad:
+            return f"Not flagged, though an interval reaches below a bad Dice: {_WHY_NO_FLAG}."
+        return "Not flagged."
 
     @property
     def has_members(self) -> bool:

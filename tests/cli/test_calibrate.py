@@ -16,9 +16,11 @@ import SimpleITK as sitk
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
+from nnunet_nacl.cli.calibration_text import recall_costs_text
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.estimators.flags import order_areas
 from nnunet_nacl.estimators.log_odds_map import map_from_tables
+from nnunet_nacl.estimators.recall import THRESHOLDS, LearnedRecall
 from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.json_files import read_dict
 from tests.metrics.models import make_trained, map_to_json
@@ -330,3 +332,19 @@ def test_a_structure_that_no_case_has_is_named_and_stays_as_the_prior_map_has_it
     for value in ("predicted_dice_low", "predicted_volume_low_ml", "present_probability"):
         assert {row[f"ghost {value}"] for row in rows} == {""}
     assert all(row["s1 predicted_dice_low"] for row in rows)
+
+
+def test_sensitive_labels_that_cannot_be_had_say_why():
+    size = len(THRESHOLDS) + 1
+    few = LearnedRecall(
+        n_patients=5,
+        missed=[0.0] * (size - 1) + [0.3],
+        times_larger=[2.0] * size,
+        false_voxels=[10.0] * size,
+    )
+    text = recall_costs_text({"1": few}, {"1": "infarct", "2": "scar"})
+    [row] = [line for line in text.splitlines() if line.startswith("infarct")]
+    assert row.split()[-3:] == ["-", "-", "5"]
+    legend = " ".join(text.split())
+    assert "-: not available (infarct: it takes 9 calibration patients who have it, there" in legend
+    assert "; scar: no calibration patient has it)." in legend

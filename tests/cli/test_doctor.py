@@ -13,6 +13,13 @@ from nnunet_nacl.registration import bridge_folder
 from nnunet_nacl.registration.lookup import registered_trainers
 from tests.environments import Environment
 
+_OWN_TRAINER = """\
+from nnunet_nacl_trainers import nnUNetTrainerNACL
+
+class {}(nnUNetTrainerNACL):
+    loss_settings = {{"penalty_weight": {}}}
+"""
+
 
 def test_without_nnunet_it_says_how_to_install_it(wheel_environment: Environment) -> None:
     result = wheel_environment.command("doctor")
@@ -28,7 +35,12 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(
 ) -> None:
     if not registered_trainers():
         pytest.skip("needs this package to be installed in the running Python")
-    monkeypatch.setenv("nnUNet_extTrainer", f"/mine{os.pathsep}{bridge_folder()}")
+    users = tmp_path / "trainers"
+    (users / "sub").mkdir(parents=True)
+    (users / "sub" / "__init__.py").touch()
+    (users / "sub" / "mine.py").write_text(_OWN_TRAINER.format("nnUNetTrainerNACL_ours", 0.3))
+    folders = os.pathsep.join(["/mine", str(users), bridge_folder()])
+    monkeypatch.setenv("nnUNet_extTrainer", folders)
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(variable, str(tmp_path))
     assert main(["doctor"]) == 0
@@ -36,10 +48,23 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(
     assert not any(word in printed for word in ("FAIL", "WARN", "->"))
     for trainer in registered_trainers():
         assert trainer.name in printed
+    assert re.search(rf"OK +nnUNetTrainerNACL_ours +is in {users}/sub/mine.py, of", printed)
     files = re.findall(r"nnUNetTrainer(?:Dice)?(?:NACL|NACL_lambda0p2) +is in (\S+)", printed)
     assert {Path(file).parts[-2:] for file in files} == {("trainers", "nacl.py")} and len(
         files
     ) == 3
+    (users / "wrong.py").write_text(_OWN_TRAINER.format("nnUNetTrainerNACL_wrong", -1))
+    copied = "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+    (users / "copied.py").write_text(f"{copied}class nnUNetTrainer_20epochs(nnUNetTrainer): pass\n")
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"WARN +nnUNetTrainerNACL_wrong +ValueError: .* -1.*\n +-> correct", printed)
+    assert re.search(
+        r"WARN +nnUNetTrainer_20epochs +is in .*copied.py, but nnU-Net finds that of nnunetv2",
+        printed,
+    )
+    for name in ("wrong.py", "copied.py"):
+        (users / name).unlink()
     (tmp_path / "later-1.dist-info").mkdir()
     scripts = "[console_scripts]\nnnUNetv2_train_pretrained = later:main\n"
     (tmp_path / "later-1.dist-info" / "entry_points.txt").write_text(scripts)

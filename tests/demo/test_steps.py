@@ -123,24 +123,44 @@ def test_nnunet_builds_the_small_network_and_all_else_is_the_parents(tmp_path):
         assert getattr(small, name) == getattr(planned, name)
 
 
-def test_epochs_of_a_training_are_counted_in_its_log(tmp_path, monkeypatch):
+def test_the_bar_counts_epochs_and_then_the_cases_of_the_validation_that_runs(
+    tmp_path, monkeypatch
+):
     plan = plan_demo(str(tmp_path), trainers=["nnUNetTrainerNACL_3epochs"], device="cpu")
+    plan.preprocessed.mkdir(parents=True)
+    splits = [{"train": ["a", "b"], "val": ["c", "d", "e"]}]
+    (plan.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    epoch = "2026-01-01: Epoch {}\n2026-01-01: Epoch time: 1.0 s\n"
+    stopped = "2026-01-01: Training done. \n2026-01-01: predicting c \n2026-01-01: predicting d \n"
+    contents = [
+        "".join(map(epoch.format, range(2))),
+        epoch.format(2) + stopped,
+        "2026-01-01: Training done. \n2026-01-01: predicting c \n",
+        "2026-01-01: predicting d \n",
+    ]
     shown = []
 
     def run(commands, environment, while_waiting):
-        for command in commands:
-            command.log.parent.mkdir(parents=True)
-            command.log.write_text(
-                "".join(f"2026-01-01: Epoch {n}\nEpoch time: 1.0 s\n" for n in range(2))
-            )
-        while_waiting()
+        [command] = commands
+        command.log.parent.mkdir(parents=True)
+        for content in contents:
+            with open(command.log, "a") as log:
+                log.write(content)
+            while_waiting()
 
     class Bar(steps.tqdm):
         def update(self, n=1):
-            shown.append((n, self.total))
+            super().update(n)
+            shown.append((self.desc, self.n, self.total))
 
     monkeypatch.setattr(steps, "run_together", run)
     monkeypatch.setattr(steps, "tqdm", Bar)
     Demo(plan).train()
-    assert shown == [(2, 3)]
+    assert shown == [
+        ("training", 2, 3),
+        ("training", 3, 3),
+        ("nnU-Net validates", 2, 3),
+        ("nnU-Net validates", 1, 3),
+        ("nnU-Net validates", 2, 3),
+    ]
     assert "-tr nnUNetTrainerNACL_3epochs" in (tmp_path / "commands.sh").read_text()

@@ -48,11 +48,11 @@ def test_what_went_wrong_is_said_beside_what_went_right():
     )
     right, wrong = right_and_wrong({"A": "improved", "B": "got worse"}, outcome).splitlines()
     assert right == (
-        "Right: NLL of A improved through calibration (by its 95 % interval); 0 of 4 good new scans"
+        "Right: NLL of A through calibration: better (by its 95 % interval); 0 of 4 good new scans"
         " are flagged."
     )
     assert wrong == (
-        "Wrong: NLL of B got worse through calibration (by its 95 % interval); 3 of 4 bad new scans"
+        "Wrong: NLL of B through calibration: worse (by its 95 % interval); 3 of 4 bad new scans"
         " are flagged; 14 of 16 true Dice lie in their 90 % intervals."
     )
     assert right_and_wrong({"A": "improved"}, None).endswith(

@@ -21,6 +21,7 @@ from nnunet_nacl import losses
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
 from nnunet_nacl.registration.lookup import registered_trainers
 from nnunet_nacl_trainers import get_trainer
+from tests.trainers.epochs import log_of, start, write_segmentations
 from tests.trainers.plans import DATASET
 
 STOCK_SETTINGS = (
@@ -61,6 +62,43 @@ def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: i
         rates.append(group["lr"])
         assert trainer.lr_scheduler.get_last_lr() == rates[-1:]
     assert rates == pytest.approx([1e-3] * first_low + [1e-4] * (num_epochs - first_low))
+
+
+NACL = (
+    "NACLLoss(ignore_label=None, regions=False, penalty_weight=0.2, kernel_size=(5, 5),"
+    " prior='mean', sigma=1.0, penalty='l2', space='logits', class_reduction='mean',"
+    " padding='valid', prior_scale=1.0)"
+)
+DICE = "MemoryEfficientSoftDiceLoss(do_bg=False, batch_dice=True, smooth=1e-05, ddp=False)"
+STOCK = (
+    "DC_and_CE_loss(weight_dice=1, weight_ce=1, ce=RobustCrossEntropyLoss(reduction='mean',"
+    f" ignore_index=-100, label_smoothing=0.0), dc={DICE})"
+)
+SCALES = "; weights of the deep supervision: 0.667, 0.333, 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled", "loss"),
+    [
+        ("NACL_lambda0p2_k5_l2", False, f"{NACL}{SCALES}"),
+        ("DiceNACL_lambda0p2_k5_l2", True, f"{NACL} + 1 * {DICE}{SCALES}"),
+        (
+            "DiceNACL_anneal_lambda0p2_k5_l2_8epochs",
+            False,
+            f"{NACL} + 1 * {DICE}; the weight of the Dice term falls to 0 by half-time{SCALES}",
+        ),
+        ("DiceCE_8epochs", True, f"{STOCK}{SCALES}"),  # it is nnU-Net's own loss
+    ],
+)
+def test_the_log_of_a_training_names_the_loss_with_all_settings_in_one_line(
+    make_trainer, nnunet_folders, name: str, compiled: bool, loss: str
+) -> None:
+    write_segmentations(nnunet_folders, "classes")
+    trainer = make_trainer(f"nnUNetTrainer{name}")
+    trainer._do_i_compile = lambda: compiled
+    start(trainer)
+    (line,) = [line for line in log_of(trainer).splitlines() if "Loss:" in line]
+    assert line.partition("Loss: ")[2].strip() == loss
 
 
 def test_a_checkpoint_is_replaced_only_by_a_complete_one(

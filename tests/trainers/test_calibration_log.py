@@ -3,8 +3,10 @@ a training."""
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +121,29 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(
         "WARNING: calibration in a training, which goes on: RuntimeError: injected with a second"
         " line" in log
     )
+
+
+def test_the_values_of_all_epochs_are_drawn_and_a_failing_drawing_stops_nothing(
+    prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = prepared(NAME)
+    data = batches()
+    run_epoch(trainer, data, data)
+    figure = Path(trainer.output_folder, calibration_log.PROGRESS_FIGURE)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    drawn = []
+
+    def fail_after_noting(*arguments) -> None:
+        drawn.append(copy.deepcopy(arguments))
+        raise OSError("no space left")
+
+    monkeypatch.setattr(calibration_log, "draw_progress", fail_after_noting)
+    for _ in range(2):
+        run_epoch(trainer, data, data)
+    values = logged(trainer)
+    assert drawn == [(values[ECE_KEY][:n], values[NLL_KEY][:n], figure) for n in (2, 3)]
+    assert trainer.current_epoch == 3
+    assert log_of(trainer).count("WARNING") == 1 and "OSError: no space left" in log_of(trainer)
 
 
 def test_a_validation_that_was_broken_off_is_not_counted_twice(prepared) -> None:

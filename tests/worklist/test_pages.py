@@ -117,6 +117,9 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     places = [(float(dot["cx"][:-1]), float(dot["cy"])) for dot in dots]
     low, high = (float(page.all("line")[0][end][:-1]) for end in ("x1", "x2"))
     assert limit == f"{low + 0.5 * (high - low)}%"
+    [bad] = [line["x1"] for line in page.all("line") if line.get("class") == "bad"]
+    assert float(bad[:-1]) == pytest.approx(low + 0.6 * (high - low))
+    assert "The dotted line is the Dice below which a scan is bad, 0.6: the limit" in page.text
     assert not page.faults
     assert len(set(places)) == 6
     left = [dot["class"] for dot, (x, _) in zip(dots, places) if low < x < float(limit[:-1])]
@@ -128,7 +131,20 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
         "f has no score"
     )
     without = Page(review_page(list_of(records)))
-    assert not [line for line in without.all("line") if line.get("class") == "limit"]
+    assert not [line for line in without.all("line") if line.get("class") in ("limit", "bad")]
+
+
+@pytest.mark.parametrize(("low", "reaches"), [(0.59, True), (0.6, False)])
+def test_a_scan_without_a_flag_whose_interval_reaches_below_a_bad_dice_says_why(low, reaches):
+    records = [record("flagged", structure(0.4)), record("b", structure(0.7))]
+    records.append(record("odd", structure(0.7), profile=(1.0,)))
+    flags = flags_of({"s0": 0.6}, threshold=-0.1)
+    listed = list_of(records, calibrator((low, 0.9)), flags)
+    assert listed.may_be_bad == ({"b"} if reaches else set())
+    said = "1 scan without a flag has an interval that reaches below a bad Dice: such a Dice is"
+    assert (said in Page(review_page(listed)).text) == reaches
+    of_scan = "Not flagged, though an interval reaches" if reaches else "Not flagged."
+    assert listed.text_of_unflagged("b").startswith(of_scan)
 
 
 def least_certain_voxel(probs: np.ndarray) -> np.ndarray:

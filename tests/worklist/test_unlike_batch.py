@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,12 @@ def test_page_and_terminal_begin_with_what_holds_and_with_the_remedy(elsewhere):
     lines = delivered_text(delivered, "scan", with_slicer=False).splitlines()
     assert lines[0] == f"{elsewhere.elsewhere_text} {elsewhere.remedy_text}"
     assert remedy in lines[0]
+
+
+def test_it_says_that_dicom_reports_do_not_say_it(elsewhere):
+    said = "DICOM reports were written scan by scan and do not say this."
+    with_dicom = replace(elsewhere, run=replace(elsewhere.run, dicom=object()))
+    assert with_dicom.elsewhere_text == f"{elsewhere.elsewhere_text} {said}"
 
 
 def test_no_interval_of_another_scanner_is_drawn_as_supported(elsewhere):
