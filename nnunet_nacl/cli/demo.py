@@ -14,8 +14,8 @@ HELP = (
 _DESCRIPTION = """\
 Trains nnU-Net's loss (Dice + CE) and NACL on the same data, calibrates both, compares how far
 their confidence can be trusted, predicts new scans, and learns where to cut NACL's probabilities.
-Every step is a command of nnU-Net's or of this package, and commands.sh lists them. It ends with two pages to open: the list of new
-scans, those to look at first on top, and the comparison.
+Every step is a command of nnU-Net's or of this package, and commands.sh lists them. It ends with
+two pages to open: the list of new scans, those to look at first on top, and the comparison.
 
 Without --data the data are made here: virtual brains from the ICBM152 template (a template, not
 patients). Half have a lesion, and a quarter of the scans that are not trained on are noisy: the
