@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.statistics import VERDICT_TEXTS
 from nnunet_nacl.worklist.list_files import REVIEW, STRUCTURES
 
 _LEAST_COVERAGE = 0.9
@@ -86,20 +87,17 @@ def right_and_wrong(changes_of_nll: Mapping[str, str], outcome: ListOutcome | No
 
     Args:
         changes_of_nll: By loss, what calibration did to the NLL where something is segmented:
-            ``improved``, ``got worse`` or ``did not clearly change``.
+            one of :data:`~nnunet_nacl.metrics.statistics.VERDICT_TEXTS`.
         outcome: How the list did; None where the truth of its scans is unknown.
     """
     right = []
     wrong = []
     for change in dict.fromkeys(changes_of_nll.values()):
         losses = [loss for loss in changes_of_nll if changes_of_nll[loss] == change]
-        sentence = (
-            f"NLL of {' and '.join(losses)} {change} through calibration (by its 95 % interval)"
+        is_better = change == VERDICT_TEXTS["better"]
+        _choose(right, wrong, is_better).append(
+            f"NLL of {' and '.join(losses)} through calibration: {change}"
         )
-        if change == "improved":
-            right.append(sentence)
-        else:
-            wrong.append(sentence)
     if outcome is not None:
         found_all = outcome.n_bad_flagged == outcome.n_bad
         _choose(right, wrong, found_all).append(

@@ -88,7 +88,7 @@ def test_an_earlier_comparisons_files_go(tmp_path):
     write(tmp_path, make_comparison(TRAINERS))
     assert not any(path.exists() for path in earlier)
     assert all(path.exists() for path in mine)
-    assert (tmp_path / "tables/discrimination.csv").exists()
+    assert (tmp_path / "tables/segmentation.csv").exists()
 
 
 def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
@@ -165,7 +165,7 @@ def test_a_comparison_that_was_killed_can_be_made_again(tmp_path):
     check_output_folder(tmp_path, [comparison])
     other = make_comparison(TRAINERS, name="Dataset002_Made", seed=2)
     write(tmp_path, comparison, other)
-    assert not (tmp_path / "tables" / "discrimination.csv").exists()
+    assert not (tmp_path / "tables" / "segmentation.csv").exists()
     assert not (tmp_path / "comparison.pending.json").exists()
 
 
