@@ -232,6 +232,6 @@ def _differences_in_words(rows: pd.DataFrame, reference: str) -> str:
         parts.append(f"{title} is {verdict} with {' and '.join(labels)}")
     if parts:
         return f"By tests against {reference}: {'; '.join(parts)}."
-    if (rows["verdict"] == "untested").all():
+    if rows["verdict"].isin(["untested", "equal"]).all():
         return f"No test was made ({reference} is the reference)."
     return f"No test shows a difference ({reference} is the reference)."

@@ -86,7 +86,7 @@ def with_copies() -> Comparison:
     records = comparison.records["nnUNetTrainerNACL+calibrated"]
     for name, other in zip(("nnUNetTrainerNACL", "nnUNetTrainerNACL+calibrated"), (2.0, 2.5)):
         for i, record in enumerate(comparison.records[name]):
-            calibrated = make_record(record.name, np.random.default_rng([1, i]), other)
+            calibrated = make_record(record.name, np.random.default_rng([0, i]), other)
             comparison.records[name][i] = replace(record, bins=calibrated.bins)
     assert records[0].structures.equals(comparison.records["nnUNetTrainerNACL"][0].structures)
     return comparison

@@ -91,6 +91,21 @@ def test_an_earlier_comparisons_files_go(tmp_path):
     assert (tmp_path / "tables/segmentation.csv").exists()
 
 
+def test_tables_that_an_earlier_version_wrote_under_other_names_go(tmp_path):
+    comparison = make_comparison(TRAINERS)
+    path = write(tmp_path, comparison)
+    earlier = tmp_path / "tables" / "discrimination.csv"
+    (tmp_path / "tables" / "segmentation.csv").rename(earlier)
+    data = json.loads(path.read_text())
+    data["files"]["tables/discrimination.csv"] = data["files"].pop("tables/segmentation.csv")
+    data["schema_version"] = 4
+    path.write_text(json.dumps(data))
+    check_output_folder(tmp_path, [comparison])
+    write(tmp_path, comparison)
+    assert not earlier.exists()
+    assert (tmp_path / "tables" / "segmentation.csv").exists()
+
+
 def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     folder = tmp_path / "out"
     precious = tmp_path / "precious.txt"
