@@ -244,7 +244,8 @@ class MeasureSettings:
         bad: As of :class:`ListSettings`.
         structures: As of :class:`ListSettings`.
         findings: Structures whose connected parts, such as lesions, are counted (no name: all;
-            default: those with several in the truth of some case).
+            default: those of lesions: structures that have several in the truth of some case and
+            are absent from another).
         chill: Accept that cases of the ground truth have no prediction.
         output: The report, a .json file (default: calibration.json beside what is measured). That
             it can be written is checked before the work.

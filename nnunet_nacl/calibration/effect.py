@@ -19,8 +19,10 @@ from nnunet_nacl.metrics.statistics import (
     mean_interval,
     percentile_interval,
     resamples,
+    sign_flip_p,
+    verdict_of,
 )
-from nnunet_nacl.utilities.json_types import doc
+from nnunet_nacl.utilities.json_types import Number, doc
 
 _N_BOOTSTRAP = 10_000
 _N_POOLED_BOOTSTRAP = 2_000
@@ -34,12 +36,26 @@ class Change:
     after: Annotated[Interval, doc("Of the calibrated, or tuned, one.")]
     difference: Annotated[Interval, doc("After minus before.")]
     n: Annotated[NonNegativeInt, doc("Cases where both are defined.")]
+    p: Annotated[
+        Number,
+        doc(
+            "Two-sided, of the sign-flip test of the difference over patients, not corrected for"
+            " the number of values; null where none was made."
+        ),
+    ] = math.nan
+
+    @property
+    def verdict(self) -> str:
+        """What the test shows of a value of which lower is better, a key of
+        :data:`~nnunet_nacl.metrics.statistics.VERDICT_TEXTS`."""
+        return verdict_of(self.difference.mean, self.p)
 
 
 def changes_of_means(
     before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str]
 ) -> dict[str, Change]:
-    """As :func:`changes`, but each mean is over the cases where it is defined, as nnU-Net's."""
+    """As :func:`changes`, but each mean is over the cases where it is defined, as nnU-Net's;
+    without a test, which takes pairs."""
     result: dict[str, Change] = {}
     for name in before:
         values_before = np.asarray(before[name], np.float64)
@@ -63,7 +79,8 @@ def changes(
 
     ``patients`` has the patient of each case; None: each case is a patient of its own. A case
     without one of the two values does not count; what is not defined, as the interval of one
-    patient, is NaN.
+    patient, is NaN. The difference is tested as in a comparison, by
+    :func:`~nnunet_nacl.metrics.statistics.sign_flip_p`.
     """
     result: dict[str, Change] = {}
     for name in before:
@@ -73,11 +90,15 @@ def changes(
         values_before = values_before[is_defined]
         values_after = values_after[is_defined]
         groups = np.asarray(patients)[is_defined].tolist() if patients is not None else None
+        differences = values_after - values_before
+        patient_of_pair = np.arange(len(differences)) if groups is None else groups
+        by_patient = pd.Series(differences).groupby(patient_of_pair)
         result[str(name)] = Change(
             before=_mean_with_interval(values_before, groups),
             after=_mean_with_interval(values_after, groups),
-            difference=_mean_with_interval(values_after - values_before, groups),
+            difference=_mean_with_interval(differences, groups),
             n=int(is_defined.sum()),
+            p=sign_flip_p(by_patient.sum(), seed=0),
         )
     return result
 

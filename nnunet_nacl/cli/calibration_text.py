@@ -17,6 +17,7 @@ from nnunet_nacl.estimators.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.estimators.recall import RECALLS, LearnedRecall
 from nnunet_nacl.estimators.risk_control import patients_needed
 from nnunet_nacl.estimators.scan_scores import ScanScores
+from nnunet_nacl.metrics.statistics import VERDICT_TEXTS
 from nnunet_nacl.utilities.errors import named_together, some
 from nnunet_nacl.utilities.tables import number, ten_worst, text_of, wrap_text
 
@@ -75,17 +76,12 @@ def verdict(calibration_map: CalibrationMap) -> str:
         return f"{number(change.before.mean)} -> {number(change.after.mean)}"
 
     accuracy = number(effect["accuracy predicted"].before.mean)  # which no map changes
-    difference = effect["NLL predicted"].difference
-    clearly = "did not clearly change"
-    if difference.low > 0:
-        clearly = "got worse"
-    elif difference.high < 0:
-        clearly = "improved"
+    verdict_of_nll = VERDICT_TEXTS[effect["NLL predicted"].verdict]
     return (
         f"Where nnU-Net segments, {accuracy} of the voxels are right; mean confidence"
         f" {before_and_after('confidence')}, pooled ECE {before_and_after('pooled ECE')}. NLL"
-        f" {before_and_after('NLL')} ({clearly}), Brier {before_and_after('Brier')}. Each case was"
-        " calibrated by a map that has not seen it; labels are unchanged."
+        f" {before_and_after('NLL')} ({verdict_of_nll}), Brier {before_and_after('Brier')}. Each"
+        " case was calibrated by a map that has not seen it; labels are unchanged."
     )
 
 

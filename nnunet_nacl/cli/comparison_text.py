@@ -8,13 +8,12 @@ from nnunet_nacl.calibration.quality_texts import WITHOUT_BAD
 from nnunet_nacl.comparison.compare import ComparisonResult
 from nnunet_nacl.comparison.file_names import STATISTICS, file_of_table
 from nnunet_nacl.comparison.headline import (
-    NO_DIFFERENCE,
     Headline,
     LeadingDifference,
     MethodHeadline,
     VerdictCounts,
 )
-from nnunet_nacl.comparison.table import NOT_TESTED
+from nnunet_nacl.metrics.statistics import VERDICT_TEXTS
 from nnunet_nacl.utilities.tables import text_of
 
 _WIDTH = 80
@@ -48,24 +47,27 @@ def _lines_of_method(method: MethodHeadline, reference: str) -> list[str]:
     for difference in method.leading:
         lines.append(_wrapped(f"  {difference.title:<{width}}  ", _difference_text(difference)))
     rows = [_counts_row(counts) for counts in method.counts]
-    return [*lines, textwrap.indent(text_of(rows), "  ")]
+    lines.append(textwrap.indent(text_of(rows), "  "))
+    if method.worse:
+        lines.append(_wrapped("  ", method.worse))
+    return lines
 
 
 def _difference_text(difference: LeadingDifference) -> str:
-    outcome = difference.outcome_text
-    if difference.why_unconfirmed:
-        outcome += f" ({difference.why_unconfirmed})"
+    verdict = difference.verdict_text
+    if difference.remark:
+        verdict += f" ({difference.remark})"
     means = f"{difference.mean_reference} -> {difference.mean}"
-    return f"{outcome}: {means} ({difference.difference})"
+    return f"{verdict}: {means} ({difference.difference})"
 
 
 def _counts_row(counts: VerdictCounts) -> dict[str, str | int]:
     row: dict[str, str | int] = {"tests": counts.kind, "": counts.n_tests}
-    for verdict in ("better", "worse", "mixed"):
-        row[verdict] = counts.by_verdict[verdict]
-    row[NO_DIFFERENCE] = counts.no_difference_text
+    for verdict in ("better", "worse"):
+        row[VERDICT_TEXTS[verdict]] = counts.by_verdict[verdict]
+    row[VERDICT_TEXTS["none"]] = counts.no_difference_text
     if counts.by_verdict["untested"]:
-        row[NOT_TESTED] = counts.by_verdict["untested"]
+        row[VERDICT_TEXTS["untested"]] = counts.by_verdict["untested"]
     return row
 
 

@@ -170,7 +170,7 @@ _OPTIONS: dict[str, OptionSettings] = {
 }
 COUNTED_FINDINGS = (
     "structures whose connected parts, such as lesions, are counted (no name: all; default: those"
-    " with several in the truth of some case)"
+    " that have several in the truth of some case and are absent from another)"
 )
 """Help of -findings where there is a ground truth."""
 MODEL = "-d -c -tr -p -f"

@@ -17,21 +17,26 @@ from nnunet_nacl.comparison.located import LocatedComparison
 from nnunet_nacl.comparison.structure_metrics import (
     COMPONENT_METRICS,
     OVERLAP_METRICS,
-    fragmented_structures,
+    lesion_structures,
 )
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
-from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
+from nnunet_nacl.metrics.statistics import (
+    ALPHA,
+    PairedDifference,
+    holm,
+    paired_difference,
+    smallest_sign_flip_p,
+    verdict_of,
+    without_noise,
+)
 
-ALPHA = 0.05
-VERDICTS = ("better", "worse", "mixed", "none", "untested")
-"""What a test can show."""
 # of a comparison's statistics; a folder of predictions is a "trainer" there, too
 _COLUMNS_OF_TESTS = ("dataset", "column", "family", "trainer", "reference")
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
 """Those of a mask that tables explain in words."""
 LEADING_COLUMNS = ("NLL:predicted", "Brier:predicted", "NLL:all", "Dice", "HD95_mm")
 """What is told first of every comparison: proper scores on masks known in use, then overlap and
-distance."""
+distance. Their tests are a family of their own, and every other test is exploratory."""
 PAPER_COLUMNS = ("ECE:foreground", "CECE_mean:foreground")
 """The paper's calibration errors, whose tests are a family."""
 BY_TRUTH = "\u2020"
@@ -41,11 +46,14 @@ BY_TRUTH_MEANING = (
     " calibration has an error there, and what is better or worse there need not be so in use."
 )
 
+LEADING = "leading"
+"""Family of the tests of the leading columns."""
 FAMILY_TITLES = {
-    "discrimination": "overlap",
-    "components": "components",
-    "calibration": "ECE and CECE on the foreground",
-    "calibration_masks": "calibration on other masks, and other scores",
+    LEADING: "leading values",
+    "exploratory_structures": "overlap and distance of single structures",
+    "exploratory_components": "components",
+    "exploratory_foreground": "ECE and CECE on the foreground",
+    "exploratory_masks": "calibration on other masks, and other scores",
 }
 """Of each family of tests, in words."""
 
@@ -56,14 +64,14 @@ class Column:
 
     Attributes:
         title: Metric and what it was measured on, for people.
-        group: ``discrimination`` or ``calibration``.
+        group: ``segmentation`` or ``calibration``.
         better: ``lower`` or ``higher``.
         unit: ``mm`` or empty.
         metric: One of ``OVERLAP_METRICS``, ``COMPONENT_METRICS`` or ``CALIBRATION_METRICS``.
         mask: Of a calibration metric; else None.
         structure: nnU-Net's key of one structure; None for all together.
-        family: The table whose tests are corrected together with this column's; None if it is not
-            tested.
+        family: Of the tests that are corrected together with this column's, one of
+            ``FAMILY_TITLES``; None if it is not tested.
     """
 
     title: str
@@ -100,8 +108,7 @@ def make_columns(
 
     ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question
     twice. Of CECE only the foreground's is tested, the paper's: with it on six more masks all other
-    tests would lose power. Tests of components are a family of their own: all others are corrected
-    as they would be without them.
+    tests would lose power. Each family is corrected as it would be without the others.
 
     Args:
         structures: Names by nnU-Net's key.
@@ -109,51 +116,56 @@ def make_columns(
     """
     columns = {}
     for metric in OVERLAP_METRICS:
-        columns[metric] = _structure_column(metric, None, "", "discrimination")
+        columns[metric] = _structure_column(metric, None, "")
         for key, name in structures.items():
-            columns[f"{metric}:{key}"] = _structure_column(metric, key, name, "discrimination")
+            columns[f"{metric}:{key}"] = _structure_column(metric, key, name)
     for metric in COMPONENT_METRICS:
         for key in component_structures:
-            name = structures[key]
-            columns[f"{metric}:{key}"] = _structure_column(metric, key, name, "components")
+            columns[f"{metric}:{key}"] = _structure_column(metric, key, structures[key])
     for metric in CALIBRATION_METRICS:
         for mask in MASKS:
             columns[f"{metric}:{mask}"] = _calibration_column(metric, mask)
     return columns
 
 
-def _structure_column(metric: str, key: str | None, name: str, family: str) -> Column:
-    """A metric of one structure, by nnU-Net's key and its name; None and empty: of all together.
-
-    ``family`` is the one whose tests are corrected together with this column's.
-    """
+def _structure_column(metric: str, key: str | None, name: str) -> Column:
+    """A metric of one structure, by nnU-Net's key and its name; None and empty: of all together."""
     described = (OVERLAP_METRICS | COMPONENT_METRICS)[metric]
+    family = None
+    if described.tested and metric in COMPONENT_METRICS:
+        family = "exploratory_components"
+    elif described.tested:
+        is_leading = key is None and metric in LEADING_COLUMNS
+        family = LEADING if is_leading else "exploratory_structures"
     return Column(
         title=described.heading_of(name),
-        group="discrimination",
+        group="segmentation",
         better=described.better,
         unit=described.unit,
         metric=metric,
         mask=None,
         structure=key,
-        family=family if described.tested else None,
+        family=family,
     )
 
 
 def _calibration_column(metric: str, mask: str) -> Column:
     described = CALIBRATION_METRICS[metric]
+    column_id = f"{metric}:{mask}"
     family = None
-    if f"{metric}:{mask}" in PAPER_COLUMNS:
-        family = "calibration"
+    if column_id in LEADING_COLUMNS:
+        family = LEADING
+    elif column_id in PAPER_COLUMNS:
+        family = "exploratory_foreground"
     elif described.tested:
-        family = "calibration_masks"
+        family = "exploratory_masks"
     return Column(
         f"{described.title} {mask}", "calibration", "lower", "", metric, mask, None, family
     )
 
 
 class Draws(TypedDict):
-    """How the bootstrap draws, as arguments of :mod:`nnunet_nacl.metrics.statistics`.
+    """How bootstrap and tests draw, as arguments of :mod:`nnunet_nacl.metrics.statistics`.
 
     Attributes:
         n_bootstrap: Number of samples.
@@ -247,7 +259,7 @@ class Comparison(LocatedComparison):
 
     @property
     def draws(self) -> Draws:
-        """How the bootstrap draws."""
+        """How bootstrap and tests draw."""
         return Draws(
             n_bootstrap=self.options.n_bootstrap, seed=self.options.seed, groups=self.groups
         )
@@ -262,7 +274,7 @@ class Comparison(LocatedComparison):
         """nnU-Net's keys of the structures whose components are counted."""
         if self.findings is not None:
             return list(self.findings)
-        return fragmented_structures(self.table)
+        return lesion_structures(self.table)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -308,15 +320,15 @@ class Comparison(LocatedComparison):
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
-        """Every tested difference to the first method, as comparison.json has them.
+        """Every difference to the first method, as comparison.json has them.
 
         They are in the order of the columns. ``p_holm`` is p after Holm's correction over the
-        family, NaN where no test was made. ``verdict``: ``better`` or ``worse`` where it is below
-        0.05, ``mixed`` where the mean difference then points the other way than the ranks, that is
-        than most cases do; else ``none``; ``untested`` with too few cases.
+        family, NaN where no test was made. ``verdict``: what it shows, a key of
+        :data:`~nnunet_nacl.metrics.statistics.VERDICT_TEXTS`. A method that has the values of
+        another in every case is named ``same_as`` it, and not tested again: where that is the
+        reference it is ``equal``, else it has the p and the verdict of the other.
         """
         reference = self.methods[0].name
-        tested = [method.name for method in self.methods[1:] if method.ranked]
         rows = []
         for column_id, column in self.columns.items():
             is_of_only_structure = column.structure is not None and len(self.structures) == 1
@@ -324,55 +336,83 @@ class Comparison(LocatedComparison):
             if not column.family or is_mean_too:
                 continue
             values = self.values[column_id]
-            for name in tested:
-                key = (self.name, column_id, column.family, name, reference)
+            compared_before = [reference]
+            for name in self.tested:
                 paired = paired_difference(
                     values[reference],
                     values[name],
                     **self.draws,
                     higher_is_better=column.better == "higher",
                 )
-                rows.append({**dict(zip(_COLUMNS_OF_TESTS, key)), **paired})
-        columns = [*_COLUMNS_OF_TESTS, *PairedDifference.__annotations__]
+                same_as = [
+                    other for other in compared_before if _are_same(values[other], values[name])
+                ]
+                compared_before.append(name)
+                key = (self.name, column_id, column.family, name, reference)
+                row = {**dict(zip(_COLUMNS_OF_TESTS, key)), **paired}
+                rows.append({**row, "same_as": same_as[0] if same_as else ""})
+        columns = [*_COLUMNS_OF_TESTS, *PairedDifference.__annotations__, "same_as"]
         return self._with_verdicts(pd.DataFrame(rows, columns=columns))
+
+    @property
+    def tested(self) -> list[str]:
+        """Names of the methods that are tested against the first."""
+        return [method.name for method in self.methods[1:] if method.ranked]
 
     def _with_verdicts(self, tests: pd.DataFrame) -> pd.DataFrame:
         """The tests with p after Holm's correction and a verdict each."""
-        better = [self.columns[column].better for column in tests["column"]]
-        higher_is_better = np.array([direction == "higher" for direction in better], bool)
-        tests["p_holm"] = tests.groupby("family").p.transform(holm)
-        mean_is_against_ranks = tests.difference * tests.rank_biserial <= 0
-        is_better = (tests.difference > 0) == higher_is_better
-        # the first condition that holds decides; where none does, the method is worse
-        conditions = {
-            "untested": tests.p_holm.isna(),
-            "none": tests.p_holm >= ALPHA,
-            "mixed": mean_is_against_ranks,
-            "better": is_better,
-        }
-        verdict = np.select(list(conditions.values()), list(conditions), "worse")
-        return tests.assign(verdict=verdict)
+        is_equal = tests.same_as == tests.reference
+        tests.loc[is_equal, ["p", "p_wilcoxon"]] = np.nan
+        p_of_new = tests.p.where(tests.same_as == "")
+        tests["p_holm"] = p_of_new.groupby(tests.family).transform(holm)
+        verdicts: list[str] = []
+        index_of_test: dict[tuple[str, str], int] = {}
+        for index, test in enumerate(tests.itertuples(index=False)):
+            index_of_test[test.column, test.trainer] = index
+            if test.same_as == test.reference:
+                verdict = "equal"
+            elif test.same_as:
+                original = index_of_test[test.column, test.same_as]
+                verdict = verdicts[original]
+                tests.loc[index, "p_holm"] = tests.loc[original, "p_holm"]
+            else:
+                higher_is_better = self.columns[test.column].better == "higher"
+                verdict = verdict_of(
+                    test.difference, test.p_holm, higher_is_better=higher_is_better
+                )
+            verdicts.append(verdict)
+        return tests.assign(verdict=verdicts)
+
+    @property
+    def tests_made(self) -> pd.DataFrame:
+        """The rows of ``statistics`` for which a test was made: those that correction counts."""
+        tests = self.statistics
+        return tests[(tests.same_as == "") & (tests.verdict != "untested")]
 
     @cached_property
     def family_sizes(self) -> dict[str, int]:
         """By family how many tests were made, for which its p are corrected."""
-        tested = self.statistics.query("verdict != 'untested'")
-        return tested["family"].value_counts(sort=False).to_dict()
+        return self.tests_made["family"].value_counts(sort=False).to_dict()
 
     @property
     def powerless(self) -> list[str]:
-        """Families of tests in which no result can pass.
+        """Families with too many tests for any result to pass.
 
-        The smallest possible p times the number of tests is 0.05 or more. The smallest two-sided p
-        of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
+        The smallest possible p, see :func:`~nnunet_nacl.metrics.statistics.smallest_sign_flip_p`,
+        times the number of tests is 0.05 or more. Families without any test are left out.
         """
-        tested = self.statistics.query("verdict != 'untested'")
         powerless = []
-        for family, tests in tested.groupby("family", sort=False):
-            smallest_p = 2.0 ** (1 - tests.n_patients.max())
-            if len(tests) * smallest_p >= ALPHA:
+        for family, tests in self.tests_made.groupby("family", sort=False):
+            if len(tests) * smallest_sign_flip_p(tests.n_patients.max()) >= ALPHA:
                 powerless.append(str(family))
         return powerless
+
+
+def _are_same(values: pd.Series, others: pd.Series) -> bool:
+    """Whether both have the same values, rounding apart, and lack the same ones."""
+    return np.array_equal(
+        without_noise(values.to_numpy(float)), without_noise(others.to_numpy(float)), equal_nan=True
+    )
 
 
 def _counted(number: int, noun: str) -> str:

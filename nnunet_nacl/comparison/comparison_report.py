@@ -21,7 +21,7 @@ from nnunet_nacl.comparison.methods import ComparedMethod
 from nnunet_nacl.metrics.statistics import CONFIDENCE, PairedDifference, mean_interval
 from nnunet_nacl.utilities.json_types import Number, doc
 
-SCHEMA_VERSION = 4  # keys may be added within a version
+SCHEMA_VERSION = 5  # keys may be added within a version
 
 
 class ReportedSettings(TypedDict):
@@ -71,12 +71,19 @@ class TestedDifference(PairedDifference):
 
     dataset: Annotated[str, doc("Data set.")]
     column: Annotated[str, doc("What was compared.")]
-    family: Annotated[str, doc("Of the tests that were corrected together.")]
+    family: Annotated[
+        str,
+        doc("Of the tests that were corrected together: `leading`, or one that is exploratory."),
+    ]
     trainer: Annotated[str, doc("The method.")]
     reference: Annotated[str, doc("The first method.")]
+    same_as: Annotated[
+        str,
+        doc("Method with the same values in every case: not tested again, not counted; or empty."),
+    ]
     p_holm: Annotated[Number, doc("`p` after Holm's correction.")]
     verdict: Annotated[
-        str, doc("better, worse, mixed (mean and ranks disagree), none or untested.")
+        str, doc("better, worse, none, equal (to the first method in every case) or untested.")
     ]
 
 

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
-from nnunet_nacl.comparison.headline import EQUAL, UNCONFIRMED
+from nnunet_nacl.comparison.headline import UNCONFIRMED
+from nnunet_nacl.metrics.statistics import VERDICT_TEXTS
 from nnunet_nacl.utilities import layout
 
 # inches
@@ -46,14 +47,13 @@ class _OutcomeLook:
 _LOOKS = {
     "better": _OutcomeLook("better than {}: p (Holm) below 0.05", layout.BLUE, "o"),
     "worse": _OutcomeLook("worse than {}: p (Holm) below 0.05", layout.VERMILLION, "s"),
-    "mixed": _OutcomeLook("mixed: the mean and the ranks disagree", layout.GREY, "v"),
     UNCONFIRMED: _OutcomeLook(
         "interval excludes 0; not significant after correction for the tests of its family",
         layout.GREY,
         "D",
     ),
-    "none": _OutcomeLook("no difference shown", layout.GREY, "D", "white"),
-    EQUAL: _OutcomeLook("equal in every case", layout.GREY, "o", "white"),
+    "none": _OutcomeLook(VERDICT_TEXTS["none"], layout.GREY, "D", "white"),
+    "equal": _OutcomeLook(VERDICT_TEXTS["equal"], layout.GREY, "o", "white"),
     "untested": _OutcomeLook(
         "not tested: too few cases, whose interval is too narrow to rely on", layout.GREY, "X"
     ),

@@ -20,7 +20,7 @@ from nnunet_nacl.cases.record import scores
 from nnunet_nacl.comparison.calibration_report import FILE_NAME, PredictedQuality
 from nnunet_nacl.comparison.evaluation import Evaluation, values_csv
 from nnunet_nacl.comparison.structure_metrics import (
-    fragmented_structures,
+    lesion_structures,
     read_findings,
     summarize_components,
 )
@@ -172,8 +172,8 @@ class EvaluationResult:
         calibrator: The map that was given, and what it has learned.
         bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad; None:
             nothing is bad.
-        findings: nnU-Net's keys of the structures whose components are counted; None: of those that
-            have several in the truth of some case.
+        findings: nnU-Net's keys of the structures whose components are counted; None: of the
+            lesions, see :func:`~nnunet_nacl.comparison.structure_metrics.lesion_structures`.
         output: Where :meth:`write` writes the report.
         csv: Whether it writes a table of all values beside it.
     """
@@ -207,8 +207,8 @@ class EvaluationResult:
         See :func:`~nnunet_nacl.comparison.structure_metrics.summarize_components`.
         """
         table = self.evaluation.table
-        found_in_pieces = fragmented_structures(table)
-        structures = found_in_pieces if self.findings is None else self.findings
+        lesions = lesion_structures(table)
+        structures = lesions if self.findings is None else self.findings
         return summarize_components(table, structures)
 
     @cached_property

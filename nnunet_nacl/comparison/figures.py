@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.cases.case import TRUTH_MASKS
 from nnunet_nacl.cases.ownership import OwnedFiles
-from nnunet_nacl.comparison.comparison import LEADING_COLUMNS, Comparison, Estimates
+from nnunet_nacl.comparison.comparison import LEADING, LEADING_COLUMNS, Comparison, Estimates
 from nnunet_nacl.comparison.comparison_report import ReportedFigure, TestedDifference
 from nnunet_nacl.comparison.differences_figure import draw_differences
 from nnunet_nacl.comparison.file_names import (
@@ -184,15 +184,21 @@ def _accuracy_bands(
 
 def _describe_differences(comparison: Comparison) -> _Figure:
     reference = comparison.methods[0].label
-    columns = {column_id: comparison.columns[column_id] for column_id in SHOWN_DIFFERENCES}
+    titles = {}
+    better = {}
+    for column_id in SHOWN_DIFFERENCES:
+        column = comparison.columns[column_id]
+        is_leading = column.family == LEADING
+        titles[column_id] = column.title if is_leading else f"{column.title} (exploratory)"
+        better[titles[column_id]] = column.better
     tests = comparison.statistics
-    rows = pd.concat([tests[tests["column"] == column_id] for column_id in columns])
+    rows = pd.concat([tests[tests["column"] == column_id] for column_id in titles])
     rows = rows.assign(
         label=rows["trainer"].map(comparison.labels),
         outcome=[
             outcome_of(test) for test in cast(list[TestedDifference], rows.to_dict("records"))
         ],
-        title=[columns[column_id].title for column_id in rows["column"]],
+        title=rows["column"].map(titles),
     )
     return _Figure(
         kind=DIFFERENCES,
@@ -200,14 +206,14 @@ def _describe_differences(comparison: Comparison) -> _Figure:
         caption=(
             f"A point is the mean difference to {reference} with its 95 % bootstrap interval over"
             f" {comparison.unit}, and has a colour only where its own test shows a difference"
-            " (Wilcoxon's signed-rank test, p below 0.05 after Holm's correction)."
+            " (sign-flip permutation test of this mean, p below 0.05 after Holm's correction)."
         ),
         alt=_differences_in_words(rows, reference),
         draw=partial(
             draw_differences,
             rows,
             reference=reference,
-            better={column.title: column.better for column in columns.values()},
+            better=better,
         ),
     )
 
@@ -226,6 +232,6 @@ def _differences_in_words(rows: pd.DataFrame, reference: str) -> str:
         parts.append(f"{title} is {verdict} with {' and '.join(labels)}")
     if parts:
         return f"By tests against {reference}: {'; '.join(parts)}."
-    if (rows["verdict"] == "untested").all():
+    if rows["verdict"].isin(["untested", "equal"]).all():
         return f"No test was made ({reference} is the reference)."
     return f"No test shows a difference ({reference} is the reference)."

@@ -18,7 +18,7 @@ DIFFERENCES = "differences"
 """How the id of the figure begins that the page opens with."""
 RELIABILITY_MASKS = ("foreground", "predicted", "all")
 """Masks that have a figure of their reliability."""
-_TABLE_KINDS = ("discrimination", "calibration", STATISTICS, "quality", "workload", "detected")
+_TABLE_KINDS = ("segmentation", "calibration", STATISTICS, "quality", "workload", "detected")
 _FIGURE_ENDINGS = ("png", "svg")
 
 

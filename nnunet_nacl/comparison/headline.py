@@ -16,14 +16,14 @@ from nnunet_nacl.comparison.comparison import (
     BY_TRUTH,
     BY_TRUTH_MEANING,
     FAMILY_TITLES,
+    LEADING,
     LEADING_COLUMNS,
-    VERDICTS,
     Column,
     Comparison,
 )
 from nnunet_nacl.comparison.comparison_report import TestedDifference
 from nnunet_nacl.comparison.file_names import STATISTICS, template_of_names
-from nnunet_nacl.comparison.table import NOT_TESTED
+from nnunet_nacl.metrics.statistics import FEWEST_FOR_A_TEST, VERDICT_TEXTS
 from nnunet_nacl.utilities.tables import number
 
 MEANINGS = {
@@ -36,23 +36,13 @@ MEANINGS = {
 """Of each leading column, in words."""
 UNCONFIRMED = "unconfirmed"
 """Outcome of a test that does not reject, where the interval excludes 0."""
-EQUAL = "equal"
-"""Outcome of a test where both methods have the same value in every case."""
-NO_DIFFERENCE = "no difference shown"
-_OUTCOME_TEXTS = {
-    "better": "better",
-    "worse": "worse",
-    "mixed": "mixed: the mean and the ranks disagree",
-    "none": NO_DIFFERENCE,
-    UNCONFIRMED: NO_DIFFERENCE,
-    EQUAL: "equal in every case",
-    "untested": NOT_TESTED,
-}
-_COUNTED_AS = {UNCONFIRMED: "none", EQUAL: "none"}
-_SEGMENTATION = "segmentation"
-_KNOWN_IN_USE = "calibration, masks known in use"
-_TRUTH = f"calibration, masks by truth {BY_TRUTH}"
-_KINDS = (_SEGMENTATION, _KNOWN_IN_USE, _TRUTH)
+_COUNTED = ("better", "worse", "none", "untested")
+"""Verdicts that are counted: what is equal in every case is no test."""
+_LEADING = "leading values"
+_SEGMENTATION = "exploratory, segmentation"
+_KNOWN_IN_USE = "exploratory, masks known in use"
+_TRUTH = f"exploratory, masks by truth {BY_TRUTH}"
+_KINDS = (_LEADING, _SEGMENTATION, _KNOWN_IN_USE, _TRUTH)
 
 
 @dataclass(frozen=True)
@@ -62,9 +52,10 @@ class LeadingDifference:
     Attributes:
         title: Of the column.
         meaning: Of the column, in words.
-        outcome: A verdict, ``UNCONFIRMED`` or ``EQUAL``.
-        outcome_text: It in words.
-        why_unconfirmed: Why an interval that excludes 0 is no difference; empty of others.
+        outcome: A verdict, or ``UNCONFIRMED``.
+        verdict_text: The verdict in words.
+        remark: Why an interval that excludes 0 is no difference, or whose values these are; mostly
+            empty.
         mean_reference: Mean of the reference, as a text.
         mean: Mean of the method.
         difference: Of the means, with the 95 % interval.
@@ -73,8 +64,8 @@ class LeadingDifference:
     title: str
     meaning: str
     outcome: str
-    outcome_text: str
-    why_unconfirmed: str
+    verdict_text: str
+    remark: str
     mean_reference: str
     mean: str
     difference: str
@@ -85,7 +76,7 @@ class VerdictCounts:
     """How many tests of a kind have each verdict.
 
     Attributes:
-        kind: What was tested; ``all`` of all tests.
+        kind: What was tested.
         by_verdict: Number of tests by verdict.
         n_unconfirmed: Of those without a difference how many intervals exclude 0.
     """
@@ -113,12 +104,14 @@ class MethodHeadline:
     Attributes:
         label: Of the method.
         leading: Its leading differences.
-        counts: Of all its tests, then of each kind.
+        counts: Of its tests of each kind.
+        worse: Every value that is worse, in a sentence; empty where none is.
     """
 
     label: str
     leading: Sequence[LeadingDifference]
     counts: Sequence[VerdictCounts]
+    worse: str
 
 
 @dataclass(frozen=True)
@@ -167,24 +160,22 @@ def make_headlines(comparisons: Sequence[Comparison]) -> list[Headline]:
 
 
 def outcome_of(test: TestedDifference) -> str:
-    """The verdict; of ``none`` it is told where the interval excludes 0 or all values are equal."""
-    if test["verdict"] != "none":
-        return test["verdict"]
-    if test["n_better"] == test["n_worse"] == 0:
-        return EQUAL
-    if test["low"] > 0 or test["high"] < 0:
-        return UNCONFIRMED
-    return "none"
+    """The verdict; of ``none`` it is told where the interval excludes 0."""
+    excludes_0 = test["low"] > 0 or test["high"] < 0
+    return UNCONFIRMED if test["verdict"] == "none" and excludes_0 else test["verdict"]
 
 
-def outcome_text(outcome: str, family_size: int) -> str:
-    """An outcome in words; of ``UNCONFIRMED`` why there is no verdict."""
-    if outcome == UNCONFIRMED:
-        return why_unconfirmed(family_size)
-    return _OUTCOME_TEXTS[outcome]
+def outcome_text(test: TestedDifference, family_size: int) -> str:
+    """What a test shows in words, of ``UNCONFIRMED`` why there is no verdict; and whether the test
+    is exploratory."""
+    text = VERDICT_TEXTS[test["verdict"]]
+    if outcome_of(test) == UNCONFIRMED:
+        text = _why_unconfirmed(family_size)
+    is_exploratory = test["family"] != LEADING and test["verdict"] in ("better", "worse", "none")
+    return f"{text} (exploratory)" if is_exploratory else text
 
 
-def why_unconfirmed(family_size: int) -> str:
+def _why_unconfirmed(family_size: int) -> str:
     """Why an interval that excludes 0 is no difference, of so many tests corrected together."""
     return (
         "interval excludes 0; not significant after correction for the"
@@ -207,33 +198,51 @@ def _headline_of_method(label: str, rows: pd.DataFrame, comparison: Comparison) 
     leading = []
     for column_id in LEADING_COLUMNS:
         leading.append(_leading_difference(column_id, by_column[column_id], comparison))
-    return MethodHeadline(label, leading, _count_verdicts(tests, comparison.columns))
+    return MethodHeadline(
+        label=label,
+        leading=leading,
+        counts=_count_verdicts(tests, comparison.columns),
+        worse=_name_worse(tests, comparison.columns),
+    )
 
 
 def _count_verdicts(
     tests: Sequence[TestedDifference], columns: Mapping[str, Column]
 ) -> list[VerdictCounts]:
-    """Counts of all tests, then of each kind that there is."""
-    kinds = pd.Series([_kind_of_column(columns[test["column"]]) for test in tests])
-    outcomes = pd.Series([outcome_of(test) for test in tests])
-    counts = [_counts_of("all", outcomes)]
-    for kind in _KINDS:
-        outcomes_of_kind = outcomes[kinds == kind]
-        if len(outcomes_of_kind):
-            counts.append(_counts_of(kind, outcomes_of_kind))
-    return counts
+    """Counts of each kind that there is; copies of other methods' values are in none."""
+    outcomes: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    for test in tests:
+        if not test["same_as"]:
+            outcomes[_kind_of(test, columns[test["column"]])].append(outcome_of(test))
+    return [_counts_of(kind, of_kind) for kind, of_kind in outcomes.items() if of_kind]
 
 
-def _counts_of(kind: str, outcomes: pd.Series) -> VerdictCounts:
-    verdicts = outcomes.replace(_COUNTED_AS)
-    by_verdict = {verdict: int((verdicts == verdict).sum()) for verdict in VERDICTS}
-    return VerdictCounts(kind, by_verdict, int((outcomes == UNCONFIRMED).sum()))
+def _counts_of(kind: str, outcomes: Sequence[str]) -> VerdictCounts:
+    by_verdict = {verdict: outcomes.count(verdict) for verdict in _COUNTED}
+    n_unconfirmed = outcomes.count(UNCONFIRMED)
+    by_verdict["none"] += n_unconfirmed
+    return VerdictCounts(kind, by_verdict, n_unconfirmed)
 
 
-def _kind_of_column(column: Column) -> str:
+def _kind_of(test: TestedDifference, column: Column) -> str:
+    if test["family"] == LEADING:
+        return _LEADING
     if column.group != "calibration":
         return _SEGMENTATION
     return _TRUTH if column.needs_truth else _KNOWN_IN_USE
+
+
+def _name_worse(tests: Sequence[TestedDifference], columns: Mapping[str, Column]) -> str:
+    """Every value that is worse, the leading ones first, copies of other methods' values too."""
+    worse = [test for test in tests if test["verdict"] == "worse"]
+    leading = [columns[test["column"]].title for test in worse if test["family"] == LEADING]
+    others = [columns[test["column"]].full_title for test in worse if test["family"] != LEADING]
+    parts = []
+    if leading:
+        parts.append(", ".join(leading))
+    if others:
+        parts.append(f"exploratory: {', '.join(others)}")
+    return f"Worse: {'; '.join(parts)}." if parts else ""
 
 
 def _leading_difference(
@@ -241,14 +250,19 @@ def _leading_difference(
 ) -> LeadingDifference:
     column = comparison.columns[column_id]
     outcome = outcome_of(test)
-    family_size = comparison.family_sizes.get(test["family"], 0)
     difference, interval = difference_texts(test, column)
+    remark = ""
+    if outcome == UNCONFIRMED:
+        remark = _why_unconfirmed(comparison.family_sizes.get(test["family"], 0))
+    is_copy = test["same_as"] not in ("", test["reference"])
+    if is_copy:
+        remark = f"the values of {comparison.labels[test['same_as']]}, not tested again"
     return LeadingDifference(
         title=column.title,
         meaning=MEANINGS[column_id],
         outcome=outcome,
-        outcome_text=_OUTCOME_TEXTS[outcome],
-        why_unconfirmed=why_unconfirmed(family_size) if outcome == UNCONFIRMED else "",
+        verdict_text=VERDICT_TEXTS[test["verdict"]],
+        remark=remark,
         mean_reference=number(test["mean_reference"], column.decimals),
         mean=number(test["mean"], column.decimals),
         difference=difference if interval == "-" else f"{difference} {interval}",
@@ -256,21 +270,41 @@ def _leading_difference(
 
 
 def _remarks(comparison: Comparison) -> list[str]:
-    """What counts in brackets and masks by truth are, and tests that could show nothing."""
+    """Why there is no test; else what is exploratory, what counts in brackets and masks by truth
+    are, and what was not tested or could show nothing."""
     if not comparison.family_sizes:
-        return [f"No test was made: too few {comparison.unit}, or no method that is to be tested."]
+        return [_why_no_test(comparison)]
     tests = cast(list[TestedDifference], comparison.statistics.to_dict("records"))
-    remarks = []
+    remarks = [
+        "Exploratory: not named before the data were seen as what decides, so a reason to look"
+        " again on other cases."
+    ]
     if UNCONFIRMED in map(outcome_of, tests):
         remarks.append(
             "In brackets: how many of these have an interval that excludes 0; they are not"
             " significant after correction for the tests of their family."
         )
+    if (comparison.statistics.same_as != "").any():
+        remarks.append(
+            "What is equal to the reference, or has the values of another method, in every case is"
+            " not tested again and not counted."
+        )
     remarks.append(BY_TRUTH_MEANING)
     if comparison.powerless:
         families = "; ".join(FAMILY_TITLES[family] for family in comparison.powerless)
         remarks.append(
-            f"Too few {comparison.unit} for a verdict, however clear the difference, in these"
-            f" families of tests: {families}."
+            f"Too many tests for so few {comparison.unit}: no difference, however clear, could get"
+            f" a verdict in these families of tests: {families}."
         )
     return remarks
+
+
+def _why_no_test(comparison: Comparison) -> str:
+    if not comparison.tested:
+        return "No test was made: no method but the reference is to be tested."
+    if (comparison.statistics.same_as != "").all():
+        return "No test was made: in every case all methods have the values of the reference."
+    return (
+        f"No test was made: too few {comparison.unit} with values of both methods, it takes"
+        f" {FEWEST_FOR_A_TEST}."
+    )

@@ -30,8 +30,8 @@ class LocatedComparison:
         methods: With their folders.
         notes: Sentences for every output.
         bad: The Dice below which a case is bad, by nnU-Net's key; None: no case is called bad.
-        findings: nnU-Net's keys of the structures whose components are counted; None: of those that
-            have several in the truth of some case.
+        findings: nnU-Net's keys of the structures whose components are counted; None: of the
+            lesions, see :func:`~nnunet_nacl.comparison.structure_metrics.lesion_structures`.
     """
 
     name: str

@@ -11,8 +11,9 @@ from nnunet_nacl.comparison.comparison_report import ComparisonReport
 from nnunet_nacl.comparison.file_names import DIFFERENCES
 from nnunet_nacl.comparison.headline import Headline
 from nnunet_nacl.comparison.structure_metrics import COMPONENT_METRICS, OVERLAP_METRICS
-from nnunet_nacl.comparison.table import NOT_TESTED, Table
+from nnunet_nacl.comparison.table import Table
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.metrics.statistics import VERDICT_TEXTS
 from nnunet_nacl.utilities.rendering import render_page
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -53,7 +54,7 @@ def comparison_page(
         anchors={table.id: f"table-{i}" for i, table in enumerate(tables, 1)},
         main=main_figures,
         figures=other_figures,
-        not_tested=NOT_TESTED,
+        verdict_texts=VERDICT_TEXTS,
         structure_metrics=OVERLAP_METRICS | COMPONENT_METRICS,
         calibration_metrics=MASK_METRICS,
         masks=masks,

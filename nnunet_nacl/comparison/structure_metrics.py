@@ -39,11 +39,11 @@ class StructureMetric(NamedTuple):
 
 OVERLAP_METRICS = {
     "Dice": StructureMetric(
-        "DSC",
+        "Dice",
         "higher",
         "Dice coefficient, the overlap of prediction and ground truth, from 0 (none) to 1 (the"
         " same).",
-        in_caption="the Dice coefficient (DSC)",
+        in_caption="the Dice coefficient",
     ),
     "HD95_mm": StructureMetric(
         "HD95",
@@ -79,7 +79,8 @@ COMPONENT_METRICS = {
 
 
 def better_text(metrics: list[StructureMetric]) -> str:
-    """Which values of some metrics (one or more) are better: `Higher DSC is better, lower HD95.`"""
+    """Which values of some metrics (one or more) are better: `Higher Dice is better, lower
+    HD95.`"""
     parts = []
     for better in ("higher", "lower"):
         titles = [metric.title for metric in metrics if metric.better == better]
@@ -95,7 +96,7 @@ def read_findings(labels: Labels, findings: Sequence[str] | None) -> list[str] |
 
     Args:
         labels: The structures.
-        findings: Their names or keys; an empty list: all; None: as :func:`fragmented_structures`
+        findings: Their names or keys; an empty list: all; None: as :func:`lesion_structures`
             says, which is None here, too.
 
     Raises:
@@ -106,14 +107,18 @@ def read_findings(labels: Labels, findings: Sequence[str] | None) -> list[str] |
     return [labels.key(channel) for channel in finding_channels(labels, findings)]
 
 
-def fragmented_structures(table: pd.DataFrame) -> list[str]:
-    """nnU-Net's keys of the structures that have several components in the truth of some case.
+def lesion_structures(table: pd.DataFrame) -> list[str]:
+    """nnU-Net's keys of the structures that are lesions, by the truth of all cases.
+
+    A lesion has several components in some case, and is absent from another. Several components
+    alone make none: grey matter is in every scan, in hundreds.
 
     Args:
         table: A row for each case and structure, of :func:`nnunet_nacl.cases.record.table`.
     """
-    most_components = table.groupby("key", sort=False).true_pieces.max()
-    return most_components.index[most_components > 1].tolist()
+    true_components = table.groupby("key", sort=False).true_pieces.agg(["min", "max"])
+    is_lesion = (true_components["max"] > 1) & (true_components["min"] == 0)
+    return true_components.index[is_lesion].tolist()
 
 
 def summarize_components(table: pd.DataFrame, structures: Sequence[str]) -> pd.DataFrame:

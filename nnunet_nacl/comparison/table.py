@@ -18,7 +18,6 @@ from nnunet_nacl.utilities.csv_text import to_csv_text
 from nnunet_nacl.utilities.files import write_atomically
 from nnunet_nacl.utilities.tables import text_of
 
-NOT_TESTED = "not tested"
 _MOST_ROWS = 40  # on a terminal
 
 

@@ -29,7 +29,7 @@ from nnunet_nacl.comparison.comparison import (
 )
 from nnunet_nacl.comparison.comparison_report import TestedDifference
 from nnunet_nacl.comparison.file_names import OVERVIEW, STATISTICS, template_of_names
-from nnunet_nacl.comparison.headline import difference_texts, outcome_of, outcome_text
+from nnunet_nacl.comparison.headline import difference_texts, outcome_text
 from nnunet_nacl.comparison.structure_metrics import (
     COMPONENT_METRICS,
     OVERLAP_METRICS,
@@ -54,7 +54,7 @@ def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
     if len(makers) > 1:
         tables.append(_overview(makers))
     for maker in makers:
-        tables += [maker.discrimination(), maker.calibration(), maker.statistics()]
+        tables += [maker.segmentation(), maker.calibration(), maker.statistics()]
     for maker in makers:
         tables += [maker.quality(), maker.workload(), maker.detected()]
     return [table for table in tables if len(table.values)]
@@ -135,7 +135,7 @@ class _TableMaker:
             .to_dict("records")
         )
 
-    def discrimination(self) -> Table:
+    def segmentation(self) -> Table:
         """Overlap, distances and found components of each structure, and of all together."""
         rows = []
         for structure, suffix in self._suffixes().items():
@@ -146,8 +146,8 @@ class _TableMaker:
         better = {metric.heading_of(): metric.better for metric in OVERLAP_METRICS.values()}
         if self.comparison.component_structures:
             better |= {metric.title: metric.better for metric in COMPONENT_METRICS.values()}
-        caption = self._discrimination_caption()
-        return self.make("discrimination", "Discrimination", caption, rows, better=better)
+        caption = self._segmentation_caption()
+        return self.make("segmentation", "Segmentation", caption, rows, better=better)
 
     def _suffixes(self) -> dict[str, str]:
         """By name of each structure what ends the ids of its columns; empty for all together.
@@ -168,7 +168,7 @@ class _TableMaker:
             columns[metric.heading_of()] = self.comparison.means[f"{column}{suffix}"]
         return pd.DataFrame(columns)
 
-    def _discrimination_caption(self) -> str:
+    def _segmentation_caption(self) -> str:
         """What the columns are, and which cases and columns the means leave out."""
         overlap = list(OVERLAP_METRICS.values())
         column_ids = []
@@ -240,16 +240,17 @@ class _TableMaker:
         if self.comparison.powerless:
             families = "; ".join(FAMILY_TITLES[family] for family in self.comparison.powerless)
             powerless = (
-                f" Too few for p (Holm) below 0.05, however clear the difference: {families}."
+                f" Too many for so few {unit}, so that no p (Holm) can be below 0.05: {families}."
             )
         caption = (
             "mean over the cases in which both have a value, with the 95 % percentile bootstrap"
             f" interval over {unit} ({draws['n_bootstrap']:,} samples, seed {draws['seed']}). p:"
-            f" Wilcoxon's signed-rank test, two-sided, over n {unit}, equal values dropped; p"
-            " (Holm): corrected over all methods and metrics of one family (numbers of tests:"
-            f" {sizes or 'none'}). better, worse: p (Holm) below 0.05;"
-            f" mixed: then the mean points the other way than most {unit}. Intervals are not"
-            f" corrected.{powerless} {BY_TRUTH_MEANING} HD95 of a"
+            f" sign-flip permutation test of the same mean, two-sided, over n {unit}; p (Holm):"
+            " corrected over all methods and metrics of one family (numbers of tests:"
+            f" {sizes or 'none'}). better, worse: p (Holm) below 0.05. All families but the leading"
+            " values are exploratory. What is equal in every case, or has the values of another"
+            f" method, is not tested again. Intervals are not corrected.{powerless}"
+            f" {BY_TRUTH_MEANING} HD95 of a"
             " case: mean over structures that have a distance for all methods. One training per"
             " fold stands for each method: the intervals do not include the variation between"
             " trainings."
@@ -269,7 +270,7 @@ class _TableMaker:
             "95 % interval": (test["low"], interval),
             "p": (test["p"], _p_text(test["p"])),
             "p (Holm)": (test["p_holm"], _p_text(test["p_holm"])),
-            "verdict": outcome_text(outcome_of(test), family_size),
+            "verdict": outcome_text(test, family_size),
         }
 
     @cached_property

@@ -10,19 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.comparison.headline import NO_DIFFERENCE
 from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.statistics import VERDICT_TEXTS
 from nnunet_nacl.worklist.list_files import REVIEW, STRUCTURES
 
 _LEAST_COVERAGE = 0.9
 """Share of the true Dice that their intervals aim to hold."""
-
-_VERDICTS = {
-    "improved": "better",
-    "got worse": "worse",
-    "did not clearly change": NO_DIFFERENCE,
-}
-"""The words of `compare` for those of `calibrate`."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +87,17 @@ def right_and_wrong(changes_of_nll: Mapping[str, str], outcome: ListOutcome | No
 
     Args:
         changes_of_nll: By loss, what calibration did to the NLL where something is segmented:
-            ``improved``, ``got worse`` or ``did not clearly change``, as `calibrate` says it.
+            one of :data:`~nnunet_nacl.metrics.statistics.VERDICT_TEXTS`.
         outcome: How the list did; None where the truth of its scans is unknown.
     """
     right: list[str] = []
     wrong: list[str] = []
     for change in dict.fromkeys(changes_of_nll.values()):
         losses = [loss for loss in changes_of_nll if changes_of_nll[loss] == change]
-        sentence = (
-            f"NLL of {' and '.join(losses)} through calibration: {_VERDICTS[change]} (by its 95 %"
-            " interval)"
+        is_better = change == VERDICT_TEXTS["better"]
+        _choose(right, wrong, is_better).append(
+            f"NLL of {' and '.join(losses)} through calibration: {change}"
         )
-        _choose(right, wrong, change == "improved").append(sentence)
     if outcome is not None:
         found_all = outcome.n_bad_flagged == outcome.n_bad
         _choose(right, wrong, found_all).append(

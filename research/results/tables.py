@@ -16,11 +16,12 @@ from few_patients import OWN_SIZES
 from heart import ACE as HEART_ACE
 from heart import DICE as HEART_DICE
 from heart import MEAN, SINGLE
+from level_of_tests import FILE as LEVELS
 from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
 from mapie_rows import ENDS, JACKKNIFE, MAPIE_GRIDS, SLICES
 from marginal_ace import ACE, ACE_WITH_BACKGROUND, DICE
 from recall_rows import NNUNET
-from rows import KEYS
+from rows import KEYS, read_csv
 from scans import (
     AS_TRAINED,
     AURC,
@@ -800,6 +801,20 @@ def checksum_line(values: Values) -> list[str]:
     ]
 
 
+def levels_table(values: Values) -> list[str]:
+    """How often the sign-flip test and, beside it, Wilcoxon's reject simulated differences."""
+    levels = read_csv(LEVELS)
+    sizes = levels.n_patients.unique()
+    lines = [
+        f"| differences of patients | {' | '.join(f'{size} patients' for size in sizes)} |",
+        f"| :-- |{' --: |' * len(sizes)}",
+    ]
+    for name, rows in levels.groupby("differences", sort=False):
+        cells = [f"{row.sign_flip:.2f} / {row.wilcoxon:.2f}" for row in rows.itertuples()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 TABLES: dict[str, Callable[[Values], list[str]]] = {
     "readme": readme_table,
     "list": list_table,
@@ -826,5 +841,6 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "data_sets": data_sets_table,
     "costs": costs_table,
     "every": checksum_line,
+    "levels": levels_table,
 }
 """By the name that pages call it."""

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.calibration.effect import changes, pooled_changes
+from nnunet_nacl.calibration.effect import Change, changes, pooled_changes
 from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.statistics import paired_difference
+from nnunet_nacl.utilities.json_files import decode
 
 
 def case(n: int, confidence: float, accuracy: float) -> BinStats:
@@ -77,3 +79,24 @@ def test_the_change_of_one_patient_has_no_interval():
     after = pd.DataFrame({"NLL": [0.25, 0.25]})
     change = changes(before, after, patients=["one", "one"])["NLL"]
     assert math.isnan(change.difference.low)
+
+
+def test_a_change_is_tested_over_patients_as_in_a_comparison():
+    before = pd.DataFrame({"NLL": np.linspace(0.5, 0.9, 12)})
+    after = before - np.linspace(0.1, 0.2, 12)[:, None]
+    change = changes(before, after)["NLL"]
+    assert change.p == paired_difference(before.NLL, after.NLL, n_bootstrap=10, seed=0)["p"]
+    assert change.p == 2 / 2**12
+    assert change.verdict == "better"  # lower is
+    assert changes(after, before)["NLL"].verdict == "worse"
+    patients = [str(i // 2) for i in range(12)]
+    assert changes(before, after, patients)["NLL"].p == 2 / 2**6
+    alternating = before + np.tile([0.1, -0.1], 6)[:, None]
+    assert changes(before, alternating)["NLL"].verdict == "none"
+
+
+def test_a_change_that_an_earlier_version_stored_was_not_tested():
+    interval = {"mean": -0.1, "low": -0.2, "high": -0.05}
+    stored = {"before": interval, "after": interval, "difference": interval, "n": 12}
+    for document in (stored, stored | {"p": None}):
+        assert decode(Change, document, "calibration_map.json").verdict == "untested"

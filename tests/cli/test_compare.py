@@ -46,11 +46,13 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
         read_record(path) for path in study.model("nnUNetTrainerNACL").rglob("records/*.npz")
     ]
     dice = [record.structures.Dice["1"] for record in records]
-    rows = list(csv.DictReader((out / "tables" / "discrimination.csv").open()))
-    found = {(row["structure"], row["method"]): float(row["DSC"]) for row in rows}
+    rows = list(csv.DictReader((out / "tables" / "segmentation.csv").open()))
+    found = {(row["structure"], row["method"]): float(row["Dice"]) for row in rows}
     assert found["anterior", "NACL"] == pytest.approx(np.mean(dice), rel=1e-12)
     assert {row["structure"] for row in rows if row["component F1"]} == {"anterior"}
-    tested = {row["column"] for row in data["statistics"] if row["family"] == "components"}
+    tested = {
+        row["column"] for row in data["statistics"] if row["family"] == "exploratory_components"
+    }
     assert tested == {"component_recall:1", "false_components:1", "component_F1:1"}
 
 

@@ -16,11 +16,12 @@ from nnunet_nacl.comparison.table import Table
 from nnunet_nacl.comparison.tables import comparison_tables
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.metrics.overlap import FoundComponents, Overlap
-from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference, wilcoxon_p
+from nnunet_nacl.metrics.statistics import holm, sign_flip_p, wilcoxon_p
 from tests.comparison.synthetic import (
     STRUCTURES,
     THREE,
     make_comparison,
+    make_record,
     with_components,
     with_structure,
 )
@@ -58,40 +59,62 @@ def test_every_trainer_is_compared_with_the_first():
     others = [name for name in THREE if name != "nnUNetTrainer"]
     assert set(rows.reference) == {"nnUNetTrainer"}
     assert set(rows.trainer) == {*others}
-    # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 7 masks but for
-    # that ECE
-    expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 40}
+    # Dice, HD95 of all, NLL of predicted and all, Brier of predicted; Dice, HD95 of 2 structures;
+    # ECE, CECE of the foreground; ECE, NLL, Brier of 7 masks but for those four
+    expected = {
+        "leading": 10,
+        "exploratory_structures": 8,
+        "exploratory_foreground": 4,
+        "exploratory_masks": 34,
+    }
     assert rows.family.value_counts().to_dict() == expected
     for row in rows.itertuples():
         values = comparison.values[row.column]
         differences = values[row.trainer] - values["nnUNetTrainer"]
         assert row.difference == pytest.approx(differences.mean())
-        assert row.p == wilcoxon_p(differences)
+        assert row.p == sign_flip_p(differences, seed=0)
+        assert row.p_wilcoxon == wilcoxon_p(differences)
     for _, members in rows.groupby("family"):
         assert members.p_holm.tolist() == holm(members.p.tolist())
 
 
-def mean_against_most_cases() -> PairedDifference:
-    """A little worse in 19 cases, far better in one."""
-    values = [*np.linspace(1.1, 1.2, 19), -9.0]
-    return paired_difference([1.0] * 20, values, n_bootstrap=100, seed=0)
+@pytest.fixture
+def with_copies() -> Comparison:
+    """A copy of the reference and of NACL each, as maps leave their segmentations."""
+    trainers = THREE | {"nnUNetTrainer+calibrated": 1.0, "nnUNetTrainerNACL+calibrated": 2.5}
+    comparison = make_comparison(trainers, cases=12)
+    records = comparison.records["nnUNetTrainerNACL+calibrated"]
+    for name, other in zip(("nnUNetTrainerNACL", "nnUNetTrainerNACL+calibrated"), (2.0, 2.5)):
+        for i, record in enumerate(comparison.records[name]):
+            calibrated = make_record(record.name, np.random.default_rng([0, i]), other)
+            comparison.records[name][i] = replace(record, bins=calibrated.bins)
+    assert records[0].structures.equals(comparison.records["nnUNetTrainerNACL"][0].structures)
+    return comparison
 
 
-def test_ranks_can_point_the_other_way_than_the_mean():
-    paired = mean_against_most_cases()
-    assert paired["difference"] < 0
-    assert paired["p"] < 0.05
-    # W+ = 1 + ... + 19, W- = 20
-    assert paired["rank_biserial"] == pytest.approx((190 - 20) / 210)
+def test_what_has_the_values_of_another_method_is_not_tested_again(with_copies):
+    tests = with_copies.statistics.set_index(["column", "trainer"])
+    equal = tests.xs("nnUNetTrainer+calibrated", level="trainer")
+    assert set(equal.verdict) == {"equal"}
+    assert set(equal.same_as) == {"nnUNetTrainer"}
+    assert equal[["p", "p_wilcoxon", "p_holm"]].isna().all(axis=None)
 
+    copied = tests.xs("nnUNetTrainerNACL+calibrated", level="trainer")
+    original = tests.xs("nnUNetTrainerNACL", level="trainer")
+    is_copy = copied.same_as == "nnUNetTrainerNACL"
+    assert set(copied.index[is_copy]) == {
+        *("Dice", "Dice:1", "Dice:2"),
+        *("HD95_mm", "HD95_mm:1", "HD95_mm:2"),
+    }
+    shared = ["p", "p_wilcoxon", "p_holm", "verdict"]
+    pd.testing.assert_frame_equal(copied.loc[is_copy, shared], original.loc[is_copy, shared])
+    assert (copied.same_as[~is_copy] == "").all()
 
-@pytest.mark.parametrize(("p", "verdict"), [(1e-9, "mixed"), (0.2, "none"), (math.nan, "untested")])
-def test_a_clear_difference_whose_mean_is_against_most_cases_is_mixed(monkeypatch, p, verdict):
-    paired = mean_against_most_cases() | {"p": p}
-    monkeypatch.setattr(
-        "nnunet_nacl.comparison.comparison.paired_difference", lambda *_, **__: paired
-    )
-    assert set(make_comparison().statistics.verdict) == {verdict}  # higher is better, or lower
+    # of three methods that are not the reference one is equal to it and one a copy in 2 of 5
+    assert with_copies.family_sizes["leading"] == 2 * 5 + 3
+    without = replace(with_copies, methods=with_copies.methods[:3])
+    p_of_dice = without.statistics.set_index(["column", "trainer"]).p_holm["Dice:1"]
+    pd.testing.assert_series_equal(tests.p_holm["Dice:1"][p_of_dice.index], p_of_dice)
 
 
 def test_few_cases_are_not_tested_and_said_so():
@@ -126,9 +149,9 @@ def test_captions_name_cases_without_a_value_once_for_all_that_lack_them(dataset
     for records in dataset.records.values():
         records[4] = with_structure(records[4], "2", NOTHING, math.nan)
     label = dataset.labels["nnUNetTrainerNACL"]
-    lacks_third = f"DSC Anterior of {label}, HD95 Anterior (mm) of {label}: 1 ({third})"
-    lacks_fifth = f"DSC Posterior, HD95 Posterior (mm): 1 ({fifth})"
-    caption = tables_of(dataset)["discrimination"].caption
+    lacks_third = f"Dice Anterior of {label}, HD95 Anterior (mm) of {label}: 1 ({third})"
+    lacks_fifth = f"Dice Posterior, HD95 Posterior (mm): 1 ({fifth})"
+    caption = tables_of(dataset)["segmentation"].caption
     assert f"Undefined and left out of the means: {lacks_third}; {lacks_fifth}." in caption
 
 
@@ -177,7 +200,7 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
         shown = dataset.means.loc[name]
         assert shown.Dice == pytest.approx(means.Dice.mean())
         assert shown.HD95_mm == pytest.approx(means.HD95_mm["1"])
-    caption = tables_of(dataset)["discrimination"].caption
+    caption = tables_of(dataset)["segmentation"].caption
     assert caption.endswith("so in no mean over structures: HD95 Posterior (mm).")
 
 
@@ -201,14 +224,14 @@ def with_lesions() -> Comparison:
     return comparison
 
 
-def test_components_are_compared_of_structures_that_have_several_in_some_truth(with_lesions):
+def test_components_are_compared_of_lesions(with_lesions):
     before = make_comparison(THREE, cases=8)
     rows = with_lesions.statistics
-    of_components = rows[rows.family == "components"]
+    of_components = rows[rows.family == "exploratory_components"]
     columns = ["component_recall:2", "false_components:2", "component_F1:2"]
     assert of_components.column.drop_duplicates().tolist() == columns
     # Holm's correction of all other tests is what it is without these
-    others = rows[rows.family != "components"].reset_index(drop=True)
+    others = rows[rows.family != "exploratory_components"].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, before.statistics)
 
     of_ce = of_components[of_components.trainer == "nnUNetTrainerCE"].set_index("column")
@@ -217,10 +240,10 @@ def test_components_are_compared_of_structures_that_have_several_in_some_truth(w
     assert of_ce.difference["false_components:2"] == pytest.approx(4 / 8)
     assert of_ce.n_better.tolist() == [3, 0, 3] and of_ce.n_worse.tolist() == [0, 4, 0]
 
-    table = tables_of(with_lesions)["discrimination"]
+    table = tables_of(with_lesions)["segmentation"]
     values = table.values.set_index(["structure", "method"])
     titles = ["components touched", "false components", "component F1"]
-    assert values.columns.tolist() == ["DSC", "HD95 (mm)", *titles]
+    assert values.columns.tolist() == ["Dice", "HD95 (mm)", *titles]
     touched_by_ce = values.loc[("Posterior", "CE"), titles].tolist()
     # F1 = 2 * 2 / (2 * 2 + 0 + 1) in three cases, 0 in the absent one
     assert touched_by_ce == pytest.approx([1, 4 / 8, (3 * 4 / 5 + 0 + 4) / 8])
@@ -228,7 +251,13 @@ def test_components_are_compared_of_structures_that_have_several_in_some_truth(w
     marks = table.marks.set_index(table.values.structure).loc["Posterior"]
     assert marks["false components"].tolist() == ["best", "", "best"]
     assert "Touched" in table.caption
-    assert "Touched" not in tables_of(before)["discrimination"].caption
+    assert "Touched" not in tables_of(before)["segmentation"].caption
+
+
+def test_what_is_in_every_case_is_no_lesion_however_many_its_components(with_lesions):
+    for records in with_lesions.records.values():
+        records[3] = with_components(records[3], "2", FoundComponents(true=9, touched=9, false=0))
+    assert not [column for column in with_lesions.columns if "component" in column]
 
 
 def test_a_user_names_the_structures_whose_components_are_compared(with_lesions):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nnunet_nacl.cli.comparison_text import headline_text
@@ -19,8 +21,8 @@ WORSE_BY_HALF = PairedDifference(
     difference=0.5,
     low=0.25,
     high=0.75,
-    rank_biserial=0.8,
     p=0.01,
+    p_wilcoxon=0.001,
     n_better=4,
     n_worse=16,
     n_equal=0,
@@ -61,11 +63,11 @@ def with_differences(monkeypatch):
         ({"low": 0.0}, "none"),
         ({"low": -0.25}, "none"),
         ({"low": float("nan"), "high": float("nan")}, "none"),
-        ({"n_better": 0, "n_worse": 0, "low": 0.0, "high": 0.0}, "equal"),
+        ({"verdict": "equal", "low": 0.0, "high": 0.0}, "equal"),
     ],
 )
 def test_an_outcome_is_the_verdict_and_without_one_what_the_interval_shows(changes, outcome):
-    test = {"verdict": "none", "low": 0.25, "high": 0.75, "n_better": 4, "n_worse": 16}
+    test = {"verdict": "none", "low": 0.25, "high": 0.75}
     assert outcome_of({**test, **changes}) == outcome
 
 
@@ -76,7 +78,7 @@ def test_proper_scores_lead_with_the_numbers_of_the_tests():
     tests = comparison.statistics.set_index(["trainer", "column"])
     for trainer, method in zip(list(THREE)[1:], headline.methods):
         titles = [difference.title for difference in method.leading]
-        assert titles == ["NLL predicted", "Brier predicted", "NLL all", "DSC", "HD95 (mm)"]
+        assert titles == ["NLL predicted", "Brier predicted", "NLL all", "Dice", "HD95 (mm)"]
         test = tests.loc[(trainer, "NLL:predicted")]
         first = method.leading[0]
         assert first.mean_reference == f"{test['mean_reference']:.4f}"
@@ -91,12 +93,11 @@ def test_every_test_is_counted_once_and_masks_that_are_chosen_with_the_truth_apa
     tests = comparison.statistics
     truth_masks = ("foreground", "union", "dilated", "boundary")
     on_truth_mask = tests["column"].str.endswith(tuple(f":{mask}" for mask in truth_masks))
-    on_known_mask = tests.family.str.startswith("calibration") & ~on_truth_mask
     expected = {
-        "all": tests.family.notna(),
-        "segmentation": tests.family == "discrimination",
-        "calibration, masks known in use": on_known_mask,
-        f"calibration, masks by truth {BY_TRUTH}": on_truth_mask,
+        "leading values": tests.family == "leading",
+        "exploratory, segmentation": tests.family == "exploratory_structures",
+        "exploratory, masks known in use": (tests.family == "exploratory_masks") & ~on_truth_mask,
+        f"exploratory, masks by truth {BY_TRUTH}": on_truth_mask,
     }
     for trainer, method in zip(list(THREE)[1:], headline_of(comparison).methods):
         assert [counts.kind for counts in method.counts] == list(expected)
@@ -110,24 +111,24 @@ def test_every_test_is_counted_once_and_masks_that_are_chosen_with_the_truth_apa
 def test_an_interval_without_0_that_is_not_significant_after_correction_is_no_difference(
     with_differences,
 ):
-    """p is .01: of 20 tests Holm makes .2 of it, of the 6 of overlap .06, of 2 only .02."""
+    """p is .01: of 17 tests Holm makes .17 of it, of the 5 that lead .05, of 2 only .02."""
     comparison = with_differences(WORSE_BY_HALF)
     [method] = headline_of(comparison).methods
-    reasons = {difference.title: difference.why_unconfirmed for difference in method.leading}
+    reasons = {difference.title: difference.remark for difference in method.leading}
     sentence = (
         "interval excludes 0; not significant after correction for the {} tests of its family"
     )
-    assert reasons["NLL predicted"] == sentence.format(20)
-    assert reasons["DSC"] == sentence.format(6)
-    assert {difference.outcome_text for difference in method.leading} == {"no difference shown"}
-    total = method.counts[0]
-    assert total.by_verdict == {"better": 0, "worse": 2, "mixed": 0, "none": 26, "untested": 0}
-    assert total.no_difference_text == "26 (26)"
+    assert set(reasons.values()) == {sentence.format(5)}
+    assert {difference.verdict_text for difference in method.leading} == {"no difference shown"}
+    of_truth = method.counts[-1]
+    assert of_truth.by_verdict == {"better": 0, "worse": 2, "none": 11, "untested": 0}
+    assert of_truth.no_difference_text == "11 (11)"
     # the table says the same, and of which masks
     table = {table.id: table for table in comparison_tables([comparison])}["statistics"]
     verdicts = dict(zip(table.texts["metric"], table.texts["verdict"]))
-    assert verdicts["NLL predicted"] == sentence.format(20)
-    assert verdicts[f"ECE foreground {BY_TRUTH}"] == "worse"
+    assert verdicts["NLL predicted"] == sentence.format(5)
+    assert verdicts["ECE predicted"] == f"{sentence.format(17)} (exploratory)"
+    assert verdicts[f"ECE foreground {BY_TRUTH}"] == "worse (exploratory)"
     assert "ECE foreground" not in verdicts
     assert f"{BY_TRUTH}: masks that are chosen with the truth" in table.caption
 
@@ -136,15 +137,61 @@ def test_the_tests_of_a_family_are_those_that_were_made(with_differences):
     comparison = with_differences(WORSE_BY_HALF)
     untested = WORSE_BY_HALF | {"p": float("nan")}
     assert comparison.family_sizes == {
-        "discrimination": 6,
-        "calibration": 2,
-        "calibration_masks": 20,
+        "leading": 5,
+        "exploratory_structures": 4,
+        "exploratory_foreground": 2,
+        "exploratory_masks": 17,
     }
-    comparison = with_differences(untested)
-    assert comparison.family_sizes == {}
-    assert headline_of(comparison).remarks == [
-        "No test was made: too few cases, or no method that is to be tested."
-    ]
+    assert with_differences(untested).family_sizes == {}
+
+
+def test_every_value_that_is_worse_is_named_the_leading_ones_first(with_differences):
+    comparison = with_differences(WORSE_BY_HALF | {"p": 0.001})
+    [method] = headline_of(comparison).methods
+    tests = comparison.statistics
+    titles = [comparison.columns[column].full_title for column in tests["column"]]
+    leading = [title for title, family in zip(titles, tests.family) if family == "leading"]
+    others = [title for title, family in zip(titles, tests.family) if family != "leading"]
+    # more of the one value is worse, of the other better
+    worse_of_more = [title for title in others if "Dice" not in title]
+    leading.remove("Dice")
+    assert method.worse == f"Worse: {', '.join(leading)}; exploratory: {', '.join(worse_of_more)}."
+    assert method.worse in " ".join(headline_text(headline_of(comparison)).split())
+    [method] = headline_of(with_differences(WORSE_BY_HALF | {"p": 0.5})).methods
+    assert method.worse == ""
+
+
+def test_without_a_test_it_is_said_why():
+    few = make_comparison(cases=5)
+    [remark] = headline_of(few).remarks
+    assert remark == "No test was made: too few cases with values of both methods, it takes 6."
+    reference, other = make_comparison().methods
+    unranked = make_comparison(methods=[reference, replace(other, ranked=False)])
+    [remark] = headline_of(unranked).remarks
+    assert remark == "No test was made: no method but the reference is to be tested."
+    same = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 1.0})
+    [remark] = headline_of(same).remarks
+    assert remark == "No test was made: in every case all methods have the values of the reference."
+
+
+def test_a_copy_is_named_and_counted_with_its_original():
+    trainers = THREE | {"nnUNetTrainerCopy": 1.5}
+    comparison = make_comparison(trainers, cases=12)
+    methods = {method.label: method for method in headline_of(comparison).methods}
+    remarks = [difference.remark for difference in methods["Copy"].leading]
+    assert set(remarks) == {"the values of CE, not tested again"}
+    verdicts = [difference.verdict_text for difference in methods["CE"].leading]
+    assert [difference.verdict_text for difference in methods["Copy"].leading] == verdicts
+    assert methods["Copy"].counts == []
+    assert sum(counts.n_tests for counts in methods["CE"].counts) == 28
+
+
+def test_families_with_too_many_tests_for_their_patients_are_named():
+    """Of 8 patients p is .0078 at the least: 5 tests may pass, 17 not."""
+    remarks = " ".join(headline_of(make_comparison(cases=8)).remarks)
+    assert "Too many tests for so few cases" in remarks
+    assert remarks.endswith("families of tests: calibration on other masks, and other scores.")
+    assert make_comparison(cases=14).powerless == []
 
 
 def test_the_terminal_says_it_in_80_characters_a_line(with_differences):
@@ -154,9 +201,9 @@ def test_the_terminal_says_it_in_80_characters_a_line(with_differences):
     joined = " ".join(text.split())
     assert (
         "NLL predicted no difference shown (interval excludes 0; not significant after correction"
-        " for the 20 tests of its family): 1.0000 -> 1.5000 (+0.5000 [+0.2500, +0.7500])" in joined
+        " for the 5 tests of its family): 1.0000 -> 1.5000 (+0.5000 [+0.2500, +0.7500])" in joined
     )
-    assert f"calibration, masks by truth {BY_TRUTH} 13 0 2 0 11 (11)" in joined
+    assert f"exploratory, masks by truth {BY_TRUTH} 13 0 2 11 (11)" in joined
     assert "Every test: tables/statistics.csv" in joined
 
 

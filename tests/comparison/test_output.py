@@ -88,7 +88,22 @@ def test_an_earlier_comparisons_files_go(tmp_path):
     write(tmp_path, make_comparison(TRAINERS))
     assert not any(path.exists() for path in earlier)
     assert all(path.exists() for path in mine)
-    assert (tmp_path / "tables/discrimination.csv").exists()
+    assert (tmp_path / "tables/segmentation.csv").exists()
+
+
+def test_tables_that_an_earlier_version_wrote_under_other_names_go(tmp_path):
+    comparison = make_comparison(TRAINERS)
+    path = write(tmp_path, comparison)
+    earlier = tmp_path / "tables" / "discrimination.csv"
+    (tmp_path / "tables" / "segmentation.csv").rename(earlier)
+    data = json.loads(path.read_text())
+    data["files"]["tables/discrimination.csv"] = data["files"].pop("tables/segmentation.csv")
+    data["schema_version"] = 4
+    path.write_text(json.dumps(data))
+    check_output_folder(tmp_path, [comparison])
+    write(tmp_path, comparison)
+    assert not earlier.exists()
+    assert (tmp_path / "tables" / "segmentation.csv").exists()
 
 
 def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
@@ -165,7 +180,7 @@ def test_a_comparison_that_was_killed_can_be_made_again(tmp_path):
     check_output_folder(tmp_path, [comparison])
     other = make_comparison(TRAINERS, name="Dataset002_Made", seed=2)
     write(tmp_path, comparison, other)
-    assert not (tmp_path / "tables" / "discrimination.csv").exists()
+    assert not (tmp_path / "tables" / "segmentation.csv").exists()
     assert not (tmp_path / "comparison.pending.json").exists()
 
 

@@ -71,13 +71,12 @@ def test_the_page_leads_with_what_the_tests_show(tmp_path):
     for method in headline.methods:
         for difference in method.leading:
             means = f"{difference.mean_reference} → {difference.mean}: {difference.difference}"
-            assert f"{difference.outcome_text} {means} {difference.why_unconfirmed}".strip() in text
+            assert f"{difference.verdict_text} {means} {difference.remark}".strip() in text
         for counts in method.counts:
-            verdicts = " ".join(
-                str(counts.by_verdict[verdict]) for verdict in ("better", "worse", "mixed")
-            )
+            verdicts = f"{counts.by_verdict['better']} {counts.by_verdict['worse']}"
             row = f"{counts.kind}:\xa0{counts.n_tests} {verdicts} {counts.no_difference_text}"
             assert " ".join(row.split()) in text
+        assert method.worse in text
     for remark in headline.remarks:
         assert remark in text
     assert {"href": "#table-1"} in page.all("a")

@@ -46,15 +46,12 @@ def test_what_went_wrong_is_said_beside_what_went_right():
     outcome = ListOutcome(
         n_bad=4, n_good=4, n_bad_flagged=3, n_good_flagged=0, n_dice=16, n_inside=14
     )
-    right, wrong = right_and_wrong({"A": "improved", "B": "got worse"}, outcome).splitlines()
+    right, wrong = right_and_wrong({"A": "better", "B": "worse"}, outcome).splitlines()
     assert right == (
-        "Right: NLL of A through calibration: better (by its 95 % interval); 0 of 4 good new scans"
-        " are flagged."
+        "Right: NLL of A through calibration: better; 0 of 4 good new scans are flagged."
     )
     assert wrong == (
-        "Wrong: NLL of B through calibration: worse (by its 95 % interval); 3 of 4 bad new scans"
+        "Wrong: NLL of B through calibration: worse; 3 of 4 bad new scans"
         " are flagged; 14 of 16 true Dice lie in their 90 % intervals."
     )
-    assert right_and_wrong({"A": "improved"}, None).endswith(
-        "Wrong: nothing that so few scans show."
-    )
+    assert right_and_wrong({"A": "better"}, None).endswith("Wrong: nothing that so few scans show.")

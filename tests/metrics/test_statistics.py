@@ -16,6 +16,9 @@ from nnunet_nacl.metrics.statistics import (
     holm,
     mean_interval,
     paired_difference,
+    sign_flip_p,
+    smallest_sign_flip_p,
+    verdict_of,
     wilcoxon_p,
 )
 from tests.comparison import slow
@@ -61,10 +64,64 @@ def test_what_differs_by_rounding_alone_is_a_tie():
     values = reference + 0.1  # differ in the last place
     assert len(set(values - reference)) > 1
     paired = paired_difference(reference, values, **OPTIONS)
-    assert paired["p"] == wilcoxon_p(np.ones(8)) == slow.wilcoxon([1] * 8)
+    assert paired["p_wilcoxon"] == wilcoxon_p(np.ones(8)) == slow.wilcoxon([1] * 8)
+    assert paired["p"] == 2 / 2**8  # one and all flips
     paired = paired_difference(reference, values - 0.1, **OPTIONS)
     assert np.any(values - 0.1 != reference)
-    assert (paired["p"], paired["rank_biserial"], paired["n_equal"]) == (1, 0, 8)
+    assert (paired["p"], paired["p_wilcoxon"], paired["n_equal"]) == (1, 1, 8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-20, 20), min_size=6, max_size=9))
+def test_all_flips_of_few_patients_are_those_of_scipy(sums):
+    differences = np.array(sums) / 10
+    expected = scipy.stats.permutation_test(
+        (differences,),
+        lambda flipped, axis: abs(flipped.sum(axis)),
+        permutation_type="samples",
+        alternative="greater",
+        vectorized=True,
+    )
+    assert sign_flip_p([*differences, NAN], seed=0) == expected.pvalue
+
+
+def test_flips_of_many_patients_are_drawn_and_the_data_count_as_one_of_them():
+    rng = np.random.default_rng(3)
+    sums = rng.normal(0.3, 1, 40)
+    p = sign_flip_p(sums, seed=1)
+    z = abs(sums.sum()) / np.sqrt((sums**2).sum())
+    assert p == pytest.approx(2 * scipy.stats.norm.sf(z), abs=0.01)
+    assert p == sign_flip_p(sums, seed=1)
+    assert p != sign_flip_p(sums, seed=2)
+    assert sign_flip_p(np.ones(40), seed=1) == 1 / 10_001 == smallest_sign_flip_p(40)
+    assert sign_flip_p(np.ones(13), seed=1) == 2 / 2**13 == smallest_sign_flip_p(13)
+    assert math.isnan(sign_flip_p(np.ones(5), seed=1))
+
+
+def test_the_test_is_of_the_mean_that_is_shown_also_where_most_patients_are_against_it():
+    """A little worse in 19 cases, far better in one: ranks say worse, the mean better."""
+    paired = paired_difference([1.0] * 20, [*np.linspace(1.1, 1.2, 19), -9.0], **OPTIONS)
+    assert paired["difference"] < 0
+    assert (paired["n_better"], paired["n_worse"]) == (1, 19)
+    assert paired["p_wilcoxon"] < 0.001
+    assert paired["p"] == 1  # the one outweighs all: no flip takes the mean nearer to 0
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "higher_is_better", "verdict"),
+    [
+        (0.1, 0.049, True, "better"),
+        (0.1, 0.049, False, "worse"),
+        (-0.1, 0.049, False, "better"),
+        (-0.1, 0.049, True, "worse"),
+        (-0.1, 0.05, True, "none"),
+        (-0.1, NAN, True, "untested"),
+    ],
+)
+def test_a_verdict_is_the_side_of_a_difference_whose_test_rejects(
+    difference, p, higher_is_better, verdict
+):
+    assert verdict_of(difference, p, higher_is_better=higher_is_better) == verdict
 
 
 def test_wilcoxon_drops_zeros_and_undefined():
@@ -104,7 +161,7 @@ def test_bands_are_of_cases_not_of_voxels():
     assert (low[0], high[0]) == (0, 1)
 
 
-def test_a_patient_counts_by_the_mean_of_its_cases():
+def test_the_cases_of_a_patient_flip_together_and_count_once_for_wilcoxon():
     groups = ["a", "b", "a", "c", "d", "e", "f", "g"]
     values = np.array([1.0, 2.0, -4.0, 3.0, np.nan, 5.0, 6.0, 7.0])
     found = paired_difference(
@@ -113,8 +170,9 @@ def test_a_patient_counts_by_the_mean_of_its_cases():
     means = np.array([-1.5, 2.0, 3.0, 5.0, 6.0, 7.0])
     assert (found["n"], found["n_patients"]) == (7, 6)
     assert (found["n_better"], found["n_worse"], found["n_equal"]) == (5, 1, 0)
-    assert found["difference"] == np.nanmean(values) and found["p"] == wilcoxon_p(means)
-    assert found["rank_biserial"] == pytest.approx(19 / 21)
+    assert found["difference"] == np.nanmean(values)
+    assert found["p"] == sign_flip_p([-3.0, 2.0, 3.0, 5.0, 6.0, 7.0], seed=0) != 2 / 2**6
+    assert found["p_wilcoxon"] == wilcoxon_p(means) != found["p"]
     interval = mean_interval(values, n_bootstrap=2000, seed=0, groups=groups)
     assert (found["low"], found["high"]) == (interval.low, interval.high)
 

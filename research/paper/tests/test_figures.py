@@ -83,7 +83,7 @@ def test_figures_of_an_earlier_run_are_removed(tmp_path) -> None:
 
 
 def test_tables_have_the_papers_numbers(standard: Path) -> None:
-    for number, name in ((1, "discrimination"), (2, "calibration")):
+    for number, name in ((1, "segmentation"), (2, "calibration")):
         copied = standard / "paper" / f"table_{number}_{name}.csv"
         original = standard / "tables" / f"{name}.csv"
         assert copied.read_bytes() == original.read_bytes()

@@ -33,13 +33,13 @@ _DESCRIPTION = """\
 Reads comparison.json in the folder of a comparison and writes, into its folder paper/ (-o),
 ranks.csv and case_ranks.csv, copies of the tables, and the figures, as far as the compared
 trainers have what they show:
-  table_1, table_2  discrimination, calibration (tables 3 and 4: of two priors, of two penalties)
+  table_1, table_2  segmentation, calibration (tables 3 and 4: of two priors, of two penalties)
   figure_1          radars of DSC and ECE            figure_8   radars over networks
   figure_2          sum ranks, mean case ranks       figure_9   over the share of the training cases
-  figure_6          radars over a setting            figure_10  discrimination against calibration
+  figure_6          radars over a setting            figure_10  segmentation against calibration
   figure_7          one method relative to another (-relative)
 """
-_TABLES = {1: r"discrimination|overview", 2: r"calibration(?!_masks)|overview"}
+_TABLES = {1: r"segmentation|overview", 2: r"calibration(?!_masks)|overview"}
 """By number in the paper, how the names of a comparison's tables begin."""
 
 _RELATIVE = (*RANK_METRICS, "ECE:predicted", "ECE:all", "NLL:dilated", "Brier:dilated")
@@ -178,7 +178,7 @@ class _DatasetFigures:
         return panels.draw_scatter(
             measures,
             self.path("10_scatter"),
-            title="Discrimination and calibration",
+            title="Segmentation and calibration",
             subtitle=self.subtitle,
         )
 
