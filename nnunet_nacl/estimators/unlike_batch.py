@@ -3,7 +3,9 @@ batch is, as of another scanner, and which scans stand out of such a batch.
 
 The score of a scan is its distance to the calibration scans (:mod:`nnunet_nacl.estimators.unlike`).
 Scans of a patient are alike, so that patients are compared: the mean scores of the batch's patients
-with those of the calibration patients, by Mann-Whitney's test for larger ones.
+with those of the calibration patients, by Mann-Whitney's test for larger ones. Means of many scans
+vary less than single scores: the test keeps its level where patients of the batch have about as
+many scans as the calibration patients have.
 """
 
 from __future__ import annotations
