@@ -32,6 +32,13 @@ def test_links_of_what_is_no_page_of_the_site_lead_somewhere() -> None:
     assert links and not [path for path in links if not path.exists()]
 
 
+def test_each_guarantee_is_linked_to_its_test() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"`(tests/guarantees/\w+\.py)`", page))
+    tests = (ROOT / "tests" / "guarantees").glob("test_*.py")
+    assert linked == {path.relative_to(ROOT).as_posix() for path in tests}
+
+
 @pages
 def test_commands_and_their_flags_exist(page: Path) -> None:
     unknown = []

@@ -167,7 +167,8 @@ def _weighted_quantile(values: np.ndarray, weight: np.ndarray, level: float) -> 
 class Coverage:
     """Share of ``n`` true values in their intervals; NaN of none.
 
-    ``low`` and ``high`` are the ends of its 95 % interval (Clopper and Pearson 1934).
+    ``low`` and ``high`` are the ends of its 95 % interval (Clopper and Pearson 1934). It takes
+    values for independent: it is too narrow where a patient has several.
     """
 
     share: Share

@@ -4,7 +4,8 @@ A structure is judged by its expected volume and the largest expected Dice of an
 both as the network gave them: a map that acts on voxels adds nothing. Cases are few, and the
 question is often answered without an error, where plain logistic regression goes to infinity:
 slopes of standardised features have a normal prior, and the intercept is held back by half a yes
-and half a no at the mean of the features.
+and half a no at the mean of the features. Scans of a patient are alike: each patient counts once,
+however many scans it has, else probabilities come too close to 0 and 1.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class LearnedProbability:
     Attributes:
         intercept: Log-odds at the mean of the features.
         slopes: (F,) of the standardised features, (features - centre) / spread.
-        centre: (F,) means of the features.
+        centre: (F,) means of the features; patients weigh the same.
         spread: (F,) their standard deviations; 1 where all are alike.
         n_patients: Whose rows it was learned from.
     """
@@ -66,7 +67,7 @@ class LearnedProbability:
     def fit(
         cls, features: ArrayLike, yes: ArrayLike, patients: Iterable[Hashable]
     ) -> LearnedProbability:
-        """Learn from rows that are a yes or a no.
+        """Learn from rows that are a yes or a no; the rows of a patient together weigh 1.
 
         Args:
             features: (n, F) finite features.
@@ -78,11 +79,13 @@ class LearnedProbability:
 
         feature_rows = np.asarray(features, float)
         is_yes = np.asarray(yes, float)
-        scaler = StandardScaler().fit(feature_rows)
+        patient = pd.factorize(pd.Series(list(patients), dtype=object))[0]
+        weight = 1 / np.bincount(patient)[patient]
+        scaler = StandardScaler().fit(feature_rows, sample_weight=weight)
         at_mean = np.zeros((2, feature_rows.shape[1]))  # half a yes and half a no
         rows = np.vstack([scaler.transform(feature_rows), at_mean])
         outcomes = np.append(is_yes, [0, 1])
-        weights = np.append(np.ones(len(is_yes)), [0.5, 0.5])
+        weights = np.append(weight, [0.5, 0.5])
         regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
         regression.fit(rows, outcomes, weights)
         return cls(
@@ -90,7 +93,7 @@ class LearnedProbability:
             slopes=regression.coef_[0],
             centre=scaler.mean_,
             spread=scaler.scale_,
-            n_patients=len(set(patients)),
+            n_patients=int(patient.max()) + 1,
         )
 
     def predict(self, features: ArrayLike) -> np.ndarray:

@@ -3,7 +3,9 @@ batch is, as of another scanner, and which scans stand out of such a batch.
 
 The score of a scan is its distance to the calibration scans (:mod:`nnunet_nacl.estimators.unlike`).
 Scans of a patient are alike, so that patients are compared: the mean scores of the batch's patients
-with those of the calibration patients, by Mann-Whitney's test for larger ones.
+with those of the calibration patients, by Mann-Whitney's test for larger ones. Means of many scans
+vary less than single scores: the test keeps its level where patients of the batch have about as
+many scans as the calibration patients have.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ class UnlikeScans:
         n_scans: Scans of the batch.
         n_unlike: How many of them are unlike.
         n_patients: Patients of the calibration scans.
-        probability: Of as many unlike scans or more, were all scans like the calibration scans;
-            NaN where it is not known.
+        probability: Of as many unlike scans or more, were all scans like the calibration scans,
+            see :func:`batch_probability`; each patient counts by the share of its scans that are
+            unlike. NaN where it is not known.
         two_sample: P-value of larger scores in the batch than among the calibration scans, see
             :func:`batch_p_value`; NaN with fewer than ``FEWEST_SCANS`` scans.
         why_not: Why no single scan could be unlike, in words; else empty.
@@ -73,8 +76,13 @@ class UnlikeScans:
         batch_p = batch_p_value(profiles, np.array(scans), patients) if scans else math.nan
         if scans and not why_not:
             p_values = np.array([profiles.p_value(scan) for scan in scans])
-            n_unlike = int(np.count_nonzero(p_values <= level + ROUNDING))
-            probability = batch_probability(n_unlike, len(scans), profiles.n_patients, level)
+            is_unlike = p_values <= level + ROUNDING
+            n_unlike = int(np.count_nonzero(is_unlike))
+            share_by_patient = _patient_means(is_unlike, patients)
+            n_unlike_patients = math.floor(share_by_patient.sum() + ROUNDING)
+            probability = batch_probability(
+                n_unlike_patients, len(share_by_patient), profiles.n_patients, level
+            )
         return cls(
             level=level,
             n_scans=len(scans),
@@ -155,9 +163,10 @@ def find_unlike_batch(
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
     """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like these.
 
-    P-values that share their calibration scans are not independent: the number of small ones is
-    beta-binomial with k and n + 1 - k, k = floor(level (n + 1)), n the calibration patients (Bates
-    et al., Annals of Statistics 51, 2023). NaN where no p is so small.
+    The scans are of m patients: scans of one patient are alike, and small p-values of them come
+    together. P-values that share their calibration scans are not independent: the number of small
+    ones is beta-binomial with k and n + 1 - k, k = floor(level (n + 1)), n the calibration patients
+    (Bates et al., Annals of Statistics 51, 2023). NaN where no p is so small.
     """
     from scipy.stats import betabinom
 

@@ -49,6 +49,17 @@ def test_nothing_is_surer_than_the_patients_can_show():
     assert math.isnan(learned.predict([[math.nan]])[0])
 
 
+def test_more_scans_of_the_same_patients_say_no_more():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 2))
+    yes = x[:, 0] + rng.normal(size=20) > 0
+    scans_of_patient = rng.integers(1, 6, 20)
+    patients = np.repeat(np.arange(20), scans_of_patient)
+    repeated = LearnedProbability.fit(x[patients], yes[patients], patients)
+    once = LearnedProbability.fit(x, yes, range(20))
+    assert repeated.predict(x) == pytest.approx(once.predict(x), abs=1e-6)
+
+
 def test_what_is_reported_comes_from_other_patients():
     """The feature tells the patient apart and nothing else: rows of a patient who is left out are
     not known."""

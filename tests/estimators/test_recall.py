@@ -81,30 +81,6 @@ def test_labels_and_counts_agree_with_loops_over_voxels(regions, places):
             assert all_counts[structure, place:].sum() == added.sum()
 
 
-def test_an_average_keeps_to_what_was_asked_over_2000_calibrations():
-    """All of a patient is found from a place on that is drawn at random, or nothing.
-
-    Of 20 patients 0.1 * 21 - 1 = 1.1 may be lost: one, so the threshold is the second smallest
-    place, of which 2 / 21 of the next patients are lost. Without the 1 of the next patient two
-    could be lost: 3 / 21, more than the tenth that is allowed.
-    """
-    rng = np.random.default_rng(0)
-    n_patients = 20
-    lost = []
-    for _ in range(2000):
-        place = rng.integers(0, SIZE, n_patients)
-        learned = LearnedRecall(
-            n_patients=n_patients,
-            missed=(place[:, None] < np.arange(SIZE + 1)).mean(0).tolist(),
-            times_larger=[1.0] * (SIZE + 1),
-            false_voxels=[1.0] * (SIZE + 1),
-        )
-        lost.append(
-            learned.threshold_index(0.9) / SIZE
-        )  # the chance that the next patient's lies below
-    assert 2 / 21 - 0.006 < np.mean(lost) < 0.1
-
-
 @pytest.fixture
 def five_scans() -> pd.DataFrame:
     """Of patient a two scans. In each scan with the structure nnU-Net finds one voxel of ten."""

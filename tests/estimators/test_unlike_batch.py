@@ -1,5 +1,4 @@
-"""A batch unlike the calibration scans: how often by chance alone, what is named, what stands
-out."""
+"""A batch unlike the calibration scans: how it is counted, what is named, what stands out."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from nnunet_nacl.estimators.unlike_batch import (
     find_stand_outs,
     find_unlike_batch,
 )
-from tests.estimators.test_unlike import NAMES, draw_scans, learned
+from tests.estimators.test_unlike import NAMES, learned
 
 
 @pytest.fixture
@@ -55,17 +54,12 @@ def test_a_batch_of_20_scans_is_compared_as_a_whole(like):
     assert math.isnan(batch_p_value(like, near[:19] + 8, range(19)))
 
 
-def test_a_batch_like_them_is_unlike_as_often_as_the_level_says_or_less():
-    """With up to six scans of a patient."""
-    rng = np.random.default_rng(0)
-    p_values = []
-    for _ in range(200):
-        values, patients = draw_scans(rng, 60, 6)
-        is_known = patients < 40
-        known = learned(values[is_known], patients[is_known])
-        p_values.append(batch_p_value(known, values[~is_known], patients[~is_known]))
-    error = 3 * math.sqrt(0.1 * 0.9 / 200)
-    assert np.mean(np.array(p_values) <= 0.1) <= 0.1 + error
+def test_unlike_scans_of_one_patient_count_once(like):
+    far = np.full((8, 4), 100.0)
+    near = np.zeros((12, 4))
+    batch = UnlikeScans.of(like, [*far, *near], [0] * 8 + list(range(1, 13)), 0.05)
+    assert batch.n_unlike == 8
+    assert batch.probability == batch_probability(1, 13, 60, 0.05)
 
 
 def test_more_scans_of_the_same_patients_say_no_more(like):
