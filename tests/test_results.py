@@ -328,6 +328,7 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULES["few_patients"], "OWN_SIZES", (6,))
     monkeypatch.setattr(MODULES["few_patients"], "N_OWN_DRAWS", 2)
     monkeypatch.setattr(import_module("nnunet_nacl.calibration.tune"), "FEWEST_PATIENTS", 5)
+    monkeypatch.setattr(MODULES["level_of_tests"], "N_SIMULATIONS", 2)
     for name in ("other_scanner", "weighted_limits"):
         monkeypatch.setattr(MODULES[name], "learn_profiles", profiles_like_none)
     monkeypatch.setattr(MODULES["weighted_limits"], "FOLDS", 3)
@@ -377,6 +378,7 @@ def test_every_function_runs_and_every_table_has_its_values(
     of_maker = measured.copy_without("nodule_5")
     trained_on = ["-trained_on", MAKER, "-name", "LIDC-GE-networks", "--outer"]
     run(measure, "records", "learn", "recall", *of_maker, *trained_on)
+    run(MODULES["level_of_tests"])
     run(SimpleNamespace(main=fill_every_table, __file__=""))
     assert render_twice(run) == [0, 0]
     plans = tmp_path / "nnUNetPlans.json"

@@ -46,8 +46,9 @@ def _lines_of_method(method: MethodHeadline, reference: str) -> list[str]:
     width = max(len(difference.title) for difference in method.leading)
     for difference in method.leading:
         lines.append(_wrapped(f"  {difference.title:<{width}}  ", _difference_text(difference)))
-    rows = [_counts_row(counts) for counts in method.counts]
-    lines.append(textwrap.indent(text_of(rows), "  "))
+    if method.counts:  # none where every value is that of the reference
+        rows = [_counts_row(counts) for counts in method.counts]
+        lines.append(textwrap.indent(text_of(rows), "  "))
     if method.worse:
         lines.append(_wrapped("  ", method.worse))
     return lines

@@ -290,7 +290,7 @@ def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_bro
         replace(read_record(record), made_by=made_by).save(record)
     refused("case_10 of fold 1 was predicted by another network than", "--any_age")
     (model.folder / "fold_0" / "checkpoint_final.pth").unlink()
-    refused("fold_0 has no checkpoint_final.pth; there are the folds 1", "-f", "0", "1")
+    refused("fold_0 has no checkpoint_final.pth; train it, or give -f 1.", "-f", "0", "1")
     (model.folder / "fold_0").rename(model.folder / "gone")
     (model.folder / "fold_1").rename(model.folder / "fold_all")
     refused("trained on every case")

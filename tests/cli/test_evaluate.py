@@ -71,27 +71,27 @@ def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, messag
     assert "Traceback" not in error
 
 
-def test_components_are_counted_of_structures_that_have_several_or_are_named(
-    make_validated, capsys
-):
-    model = make_validated(cases=2, shape=(3, 8, 9))
-    for case, corners in (("case_00", [(0, 0), (0, 4), (6, 0)]), ("case_01", [(3, 3)])):
+def test_components_are_counted_of_lesions_or_of_structures_that_are_named(make_validated, capsys):
+    model = make_validated(cases=3, shape=(3, 8, 9))
+    corners_of_case = {"case_00": [(0, 0), (0, 4), (6, 0)], "case_01": [(3, 3)], "case_02": []}
+    for case, corners in corners_of_case.items():
         truth = np.zeros((3, 8, 9), np.uint8)
         for row, column in corners:
             truth[:, row : row + 2, column : column + 2] = 2
         segmentation = truth.copy()
         segmentation[:, 6:] = 0  # without the third of the first case
-        segmentation[0, 7, 8] = 2  # one that is false
+        if corners:
+            segmentation[0, 7, 8] = 2  # one that is false
         write_image(truth, model.references / f"{case}.nii.gz", SPACING_MM)
         write_image(segmentation, model.validation() / f"{case}.nii.gz", SPACING_MM)
     folders = ("-i", model.validation(), "-gt", model.references, "--csv")
     assert evaluate(*folders) == 0
     [line] = components_printed(capsys.readouterr().out)
     # F1 2 * 2 / (2 * 2 + 1 + 1) and 2 * 1 / (2 * 1 + 0 + 1)
-    assert line.split() == ["2", "posterior", "4", "3", "2", "0.8333", "1.0000", "0.6667"]
+    assert line.split() == ["2", "posterior", "4", "3", "2", "0.8333", "0.6667", "0.6667"]
     reported = [case["metrics"]["2"] for case in read_cases(model.validation())]
-    assert [metrics["component_recall"] for metrics in reported] == [2 / 3, 1]
-    assert [metrics["false_components"] for metrics in reported] == [1, 1]
+    assert [metrics["component_recall"] for metrics in reported] == [2 / 3, 1, None]
+    assert [metrics["false_components"] for metrics in reported] == [1, 1, 0]
     table = list(csv.DictReader((model.validation() / "calibration.csv").open()))
     [mean] = [
         float(row["value"])

@@ -109,12 +109,15 @@ def test_the_link_to_every_test_unfolds_their_table(page):
     assert page.evaluate("document.querySelectorAll('details[open]').length") == 1
 
 
-def test_a_hint_on_a_figure_is_dark_on_its_white_paper_in_the_dark_too(chromium, address):  # noqa: F811
+def test_a_hint_on_a_figure_is_light_on_its_paper_which_is_dark_in_the_dark(chromium, address):  # noqa: F811
     context = chromium.new_context(viewport={"width": 400, "height": 900}, color_scheme="dark")
     page = context.new_page()
     page.goto(address)
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     page.locator(".paper.wider").first.wait_for(state="attached")
     hint = "getComputedStyle(document.querySelector('.paper.wider'), '::before').color"
-    assert page.evaluate(hint) == "rgb(85, 85, 85)"
+    paper = "getComputedStyle(document.querySelector('.paper.wider')).backgroundColor"
+    of_page = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(hint) == "rgb(176, 182, 189)"
+    assert page.evaluate(paper) == page.evaluate(of_page) != "rgb(255, 255, 255)"
     context.close()

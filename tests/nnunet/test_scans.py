@@ -336,7 +336,7 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
         ({"bad": 0.7, "find": 2}, "find is a share, above 0 and below 1, got 2."),
         ({"bad": 0.7, "find": 0.9999}, "finding 0.9999 takes "),
         ({"checkpoint": "a/b"}, "checkpoint a/b: give the name of a file"),
-        ({"folds": [7]}, "choose others with folds or checkpoint."),
+        ({"folds": [7]}, "train it, or give folds=0."),
     ],
 )
 def test_errors_of_the_predictor_name_its_arguments(calibrated, arguments, message) -> None:
