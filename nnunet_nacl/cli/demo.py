@@ -13,13 +13,13 @@ HELP = (
 
 _DESCRIPTION = """\
 Trains nnU-Net's loss (Dice + CE) and NACL on the same data, calibrates both, compares how far
-their confidence can be trusted, predicts new scans, and learns where to cut NACL's probabilities.
-Every step is a command of nnU-Net's or of this package, and commands.sh lists them. It ends with
-two pages to open: the list of new scans, those to look at first on top, and the comparison.
+their confidence can be trusted, predicts new scans, and learns where to cut networks of a loss
+without a Dice term. Every step is a command of nnU-Net's or of this package, and commands.sh lists
+them. It ends with two pages to open: the list of new scans, those to look at first on top, and
+the comparison.
 
 Without --data the data are made here: virtual brains from the ICBM152 template (a template, not
-patients). Half have a lesion, and a quarter of the scans that are not trained on are noisy: the
-list has to find those that go wrong.
+patients). Half of the scans that are not trained on are noisy, and the list has to find them.
 That needs `pip install 'nnunet_nacl[demo]'`, no network, and takes at most 10 minutes on two CPU
 cores. Interrupted or repeated, the demo goes on; its folder can be moved.
 """

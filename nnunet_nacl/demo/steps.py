@@ -41,10 +41,9 @@ _STOCK_EPOCHS = 1000
 BEGIN = """\
 Everything goes to {folder}; this takes {how_long}. Ctrl-C stops it: the same command goes on.
 The commands are listed in {commands} there, and logs/ holds what they print.
-Train: steps 1 and 2. Calibrate: steps 3 and 4. Check new scans: step 5. Where to cut: step 6."""
+Train: steps 1 and 2. Calibrate: steps 3 and 4. Check new scans: step 5.{tuning}"""
 END = """\
-The demo trained networks (steps 1 and 2), calibrated them (3 and 4), checked new scans (5) and
-learned where to cut (6).
+The demo trained networks (steps 1 and 2), calibrated them (3 and 4) and checked new scans (5).
 One short training per loss only shows the steps; do not rank losses by it."""
 NEXT = """\
 Next: `nnunet_nacl demo --data TASK_FOLDER` takes the same steps on a task of the Medical
@@ -95,7 +94,9 @@ class Demo:
         is_timed = self.plan.is_virtual and self.plan.device == "cpu"
         how_long = "at most ten minutes on two free cores" if is_timed else "a while"
         commands = self.commands_file.name
-        print(BEGIN.format(folder=self.plan.folder, how_long=how_long, commands=commands))
+        tuning = " Where to cut: step 6." if any(map(_is_tuned, self.plan.trainers)) else ""
+        folder = self.plan.folder
+        print(BEGIN.format(folder=folder, how_long=how_long, commands=commands, tuning=tuning))
 
     def _check_scripts(self) -> None:
         """UserError where a script that the demo writes lies there, and is of others."""
@@ -122,8 +123,8 @@ class Demo:
         if plan.is_virtual:
             _print_step(
                 1,
-                "Train: data, virtual brains (a template, not patients); half have a lesion, and a"
-                " quarter of those that no network is trained on are noisy",
+                "Train: data, virtual brains (a template, not patients); half of those that no"
+                " network is trained on are noisy",
             )
         else:
             _print_step(1, f"Train: data, {plan.task}")
@@ -306,14 +307,16 @@ class Demo:
         """Learns where to cut networks whose loss has no Dice term."""
         for trainer in filter(_is_tuned, trainers):
             _print_step(6, f"Where to cut: the best threshold of each structure for {trainer}")
-            name = f"tune_{trainer}"
+            name = "_".join(["tune", trainer, self.plan.configuration, *self.plan.folds])
             options = [*self._model_options(trainer), "-device", self.plan.device]
             try:
                 self._run_if_not_done(name, "nnunet_nacl", "tune", *options)
             except UserError as error:
                 print(f"{error.marked}\nIt goes on without it.")  # too few cases, perhaps
                 continue
-            for line in self._read_log_from(name, "structure "):
+            lines = self._read_log_from(name, "structure ")
+            # behind the table: where each structure is cut, and what was written
+            for line in itertools.dropwhile(lambda line: ": " not in line, lines):
                 print(f"   {line}")
 
     def _right_and_wrong(self, list_page: Path | None) -> str:

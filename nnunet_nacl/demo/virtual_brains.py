@@ -18,18 +18,15 @@ from nnunet_nacl.utilities.errors import UserError
 from nnunet_nacl.utilities.files import temporary_folder
 
 TASK_NAME = "Task90_VirtualBrains"
-LABELS = ("background", "grey matter", "white matter", "lesion")
+LABELS = ("background", "grey matter", "white matter")
 SPACING_MM = 3.5
 NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 16, 40, 8
 NOISE = 15.0
 """How many times the noise of a noisy scan is that of a clean one: no network that saw clean scans
 alone can cope."""
 BAD_DICE = 0.65
-"""Dice below which a brain is bad: that of clean tissue is well above it, that of noisy tissue well
-below, that of lesions on both sides."""
-LESION_RADIUS_MM = (6.0, 13.0)
-LESION_CONTRAST = (0.1, 0.5)
-"""How much brighter than white matter, which is 0.86: the faintest are overlooked."""
+"""Dice below which a brain is bad: that of clean scans is well above it, that of noisy ones well
+below."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
 
@@ -37,9 +34,9 @@ DESCRIPTION = {
     "name": "VirtualBrains",
     "description": (
         "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the"
-        " same average brain, deformed, re-coloured and made noisy at random; every second has a"
-        " bright ball as a lesion. Every fourth scan that no network is trained on is very noisy."
-        " They say nothing about how a network performs on people."
+        " same average brain, deformed, re-coloured and made noisy at random. Every second scan"
+        " that no network is trained on is very noisy. They say nothing about how a network"
+        " performs on people."
     ),
     "reference": (
         "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University,"
@@ -63,7 +60,7 @@ class Template:
 
     Attributes:
         t1: (x, y, z) T1-weighted intensity, 0 to 1.
-        probabilities: (3, x, y, z) probability of each of ``LABELS`` but the lesion.
+        probabilities: (3, x, y, z) probability of each of ``LABELS``.
         affine: (4, 4) voxel to millimetres.
     """
 
@@ -77,9 +74,8 @@ def write_virtual_brains(folder: Path) -> Path:
     when it is complete.
 
     Files are made alike each time. Of the folds in splits_final.json the first trains on
-    ``NUM_TRAINING`` clean scans and validates on ``NUM_VALIDATION``, every fourth of them noisy;
-    the others validate on the clean ones. New scans are in imagesTs. Every second scan has a
-    lesion.
+    ``NUM_TRAINING`` clean scans and validates on ``NUM_VALIDATION``, every second of them noisy;
+    the others validate on the clean ones. New scans are in imagesTs, the noisy ones second.
 
     Raises:
         UserError: nilearn is not installed.
@@ -91,10 +87,9 @@ def write_virtual_brains(folder: Path) -> Path:
         for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             (unfinished / part).mkdir()
         for number, name in enumerate(tqdm(names, desc="drawing virtual brains", leave=False)):
-            is_noisy = number >= NUM_TRAINING and number % 4 == 3
-            has_lesion = (number + number // 4) % 2 == 0  # every second, of the noisy ones, too
+            is_noisy = number >= NUM_TRAINING and number % 2 == 1
             random = np.random.default_rng([2026, number])
-            image, labels, affine = make_subject(template, random, is_noisy, has_lesion)
+            image, labels, affine = make_subject(template, random, is_noisy)
             ending = "Tr" if number < num_labelled else "Ts"
             _save(image, affine, unfinished / f"images{ending}" / f"{name}.nii.gz")
             _save(labels, affine, unfinished / f"labels{ending}" / f"{name}.nii.gz")
@@ -146,7 +141,7 @@ def _split(labelled: Sequence[str]) -> list[dict[str, list[str]]]:
 
 
 def make_subject(
-    template: Template, random: np.random.Generator, is_noisy: bool, has_lesion: bool
+    template: Template, random: np.random.Generator, is_noisy: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One virtual subject: (x, y, z) float32 image and uint8 labels, and the (4, 4) affine of both.
 
@@ -173,7 +168,7 @@ def make_subject(
         for values in template.probabilities
     ]
     probabilities = np.stack(sampled).astype(np.float64)
-    probabilities = _add_lesion(probabilities / probabilities.sum(0), random, has_lesion)
+    probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
     image = _render(t1, probabilities, random, is_noisy)
     labels = draw_labels(probabilities**2, 1.0, random)
     return image, labels, affine
@@ -200,28 +195,13 @@ def _transform_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.einsum("ij,j...->i...", affine[:3, :3], points) + affine[:3, 3].reshape(3, 1, 1, 1)
 
 
-def _add_lesion(
-    probabilities: np.ndarray, random: np.random.Generator, has_lesion: bool
-) -> np.ndarray:
-    """(4, x, y, z) float32 probabilities of ``LABELS``; a lesion is an uneven ball in the white
-    matter."""
-    inside = np.argwhere(probabilities[2] > 0.8)
-    center = inside[random.integers(len(inside))]
-    radius_mm = random.uniform(*LESION_RADIUS_MM)
-    offset_mm = SPACING_MM * (np.indices(SHAPE) - center.reshape(3, 1, 1, 1))
-    unevenness_mm = 1.5 * gaussian_field(SHAPE, 2.0, random)
-    depth_mm = radius_mm - np.linalg.norm(offset_mm, axis=0) + unevenness_mm
-    lesion = special.expit(depth_mm / 1.0) if has_lesion else np.zeros(SHAPE)
-    return np.stack([*(probabilities * (1 - lesion)), lesion]).astype(np.float32)
-
-
 def _render(
     t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator, is_noisy: bool
 ) -> np.ndarray:
     """Image of the subject: tissue contrast, texture, bias field and Rician noise vary."""
-    matter_means = np.array([0.60, 0.86]) + random.normal(0, 0.03, size=2)
-    lesion_mean = matter_means[1] + random.uniform(*LESION_CONTRAST)
-    tissue_means = np.array([0.0, *matter_means, lesion_mean])
+    tissue_means = np.array([0.0, 0.60, 0.86]) + np.array([0, 1, 1]) * random.normal(
+        0, 0.03, size=3
+    )
     tissue = np.einsum("k,k...->...", tissue_means, probabilities)
     texture = 0.03 * gaussian_field(t1.shape, 1.5, random) * (1 - probabilities[0])
     signal = np.clip(0.6 * tissue + 0.4 * t1 + texture, 0, None) ** random.uniform(0.85, 1.2)

@@ -164,3 +164,26 @@ def test_the_bar_counts_epochs_and_then_the_cases_of_the_validation_that_runs(
         ("nnU-Net validates", 2, 3),
     ]
     assert "-tr nnUNetTrainerNACL_3epochs" in (tmp_path / "commands.sh").read_text()
+
+
+def test_networks_without_a_dice_term_are_tuned_and_what_they_gain_is_shown(
+    tmp_path, monkeypatch, capsys
+):
+    trainers = ["nnUNetTrainer", "nnUNetTrainerDiceNACL", "nnUNetTrainerNACL_3epochs"]
+    plan = plan_demo(str(tmp_path), trainers=trainers, device="cpu")
+    tuned = []
+
+    def run(commands, environment):
+        [command] = commands
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        command.log.write_text(
+            "structure value\ncore Dice\nall structures mean Dice 40\ncore: argmax is as good\n"
+        )
+        tuned.append(command.words)
+
+    monkeypatch.setattr(steps, "run_together", run)
+    Demo(plan)._tune(trainers)
+    [words] = tuned
+    assert words[:2] == ("nnunet_nacl", "tune") and "nnUNetTrainerNACL_3epochs" in words
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1:] == ["   core: argmax is as good"]
