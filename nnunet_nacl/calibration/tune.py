@@ -131,9 +131,12 @@ def tune_networks(given: GivenCases, network: NetworkSettings, wanted: TuneSetti
 
         candidates = _channels_of(wanted, model.labels)
         cases = _choose_cases(given, network, wanted, model)
+        names, problems = cases.find()
+        if names:  # else whoever measures them says what is wrong
+            _read_patients(wanted, names, problems)
         work = Work(settings=cases.kept_settings, with_sample=True)
         held_out = cases.measure(work, wanted.num_processes)
-        patients = _read_patients(wanted, held_out)
+        patients = _read_patients(wanted, list(held_out.records), held_out.problems)
         while True:
             chosen = choose(held_out, patients, candidates, only_present=wanted.metric == "present")
             decided = DecidedWork(settings=work.settings, biases=chosen.of_case)
@@ -442,15 +445,17 @@ def _choose_cases(
     )
 
 
-def _read_patients(wanted: TuneSettings, held_out: HeldOut) -> dict[str, str]:
-    """The patient of each case; UserError where there are too few."""
-    patients = read_groups(wanted.groups, list(held_out.records))
+def _read_patients(
+    wanted: TuneSettings, names: Sequence[str], problems: Mapping[str, str]
+) -> dict[str, str]:
+    """The patient of each case; UserError where there are too few, with why there are no more."""
+    patients = read_groups(wanted.groups, names)
     n_patients = len(set(patients.values()))
     if n_patients < FEWEST_PATIENTS:
         raise UserError(
             f"a decision is learned from {FEWEST_PATIENTS} patients at least, and the"
-            f" {len(held_out.records)} cases are of {n_patients} ([[groups]] says whose a case is);"
-            f" add folds or cases, or give [[thresholds]].{list_problems(held_out.problems)}"
+            f" {len(names)} cases are of {n_patients} ([[groups]] says whose a case is);"
+            f" add folds or cases, or give [[thresholds]].{list_problems(problems)}"
         )
     return patients
 

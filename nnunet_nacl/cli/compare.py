@@ -60,7 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     changes: dict[str, str | OptionSettings] = {
         "-tr": _methods_option(
             "-tr",
-            "[LABEL=]NAME or [LABEL=]MODEL_FOLDER; +calibrated behind it: as its map calibrates it",
+            "[LABEL=]NAME or [LABEL=]MODEL_FOLDER; behind it +tuned: its checkpoint_tuned.pth, and"
+            " +calibrated: as its map calibrates it",
         ),
         "-i": _methods_option("-i", "[LABEL=]FOLDER of predictions with their probabilities"),
         "-d": {**several, "help": "data sets: their names or numbers; not needed for -i alone"},

@@ -270,6 +270,7 @@ def test_few_patients_teach_no_decision(tmp_path):
     model, scans, truths = make_tunable(tmp_path, CLASSES, cases=4)
     with pytest.raises(UserError, match="10 patients at least, and the 4 cases are of 4 "):
         nnunet_nacl.tune(model, scans, truths, device="cpu")
+    assert not list(model.glob("*_records")), "said after the cases were predicted"
 
 
 def break_layer(monkeypatch, network_change) -> None:
