@@ -21,7 +21,7 @@ This module is imported whenever Python starts in an environment that has the pa
 first asked for.
 """
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
