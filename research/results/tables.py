@@ -561,8 +561,7 @@ def less_reference_columns() -> list[Column]:
 
 
 def tuned_table(values: Values) -> list[str]:
-    """Tuned networks of all validation cases on test cases and other scanners, with maps, and what
-    lists make of them."""
+    """Tuned networks on test cases and other scanners, each with a map of its own."""
     rows = values.table[
         values.table.cases.str.endswith(cases_of_study("")) & (values.table.quantity == "AUROC")
     ]
@@ -573,17 +572,15 @@ def tuned_table(values: Values) -> list[str]:
         title = {"outer": "test cases", **OTHER_SCANNERS}.get(short, short)
         lines += lines_of_losses(values, f"{dataset}, {title}", of_kind.trainer, keys)
     own_change = {"method": f"{TUNED} less {{own}} {RAW}", "quantity": "Dice"}
+    map_less_map = {"method": f"{MAP} less {REFERENCE} {MAP}", "quantity": "NLL all"}
     columns = [
         Column("Dice, argmax", {"method": RAW, "quantity": "Dice"}, "3"),
         Column("tuned less argmax", own_change, "3i?"),
         *less_reference_columns(),
         Column("NLL with a map", {"method": MAP, "quantity": "NLL all"}, "4"),
+        Column("less nnU-Net's", map_less_map, "4i?"),
         Column("tuned", {"method": TUNED_MAP, "quantity": "NLL all"}, "4?"),
     ]
-    for name in ("found", "flagged"):
-        of_list = {"structure": "", "quantity": name}
-        columns.append(Column(name, {**of_list, "method": RAW}, "2?"))
-        columns.append(Column("tuned", {**of_list, "method": TUNED}, "2?"))
     return values.lines("loss; patients (scans)", lines, columns)
 
 
