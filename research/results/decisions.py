@@ -25,7 +25,7 @@ LEFT_OUT = "left-out parts"
 biases that were chosen without its patient's part."""
 OWN_CHANGE = f"{TUNED} less own {RAW}"
 """A method: what the bias changes of a loss."""
-LOSSES = (REFERENCE, "DiceCE_anneal", "NACL", "CE")
+LOSSES = (REFERENCE, "DiceCE_anneal", "DiceACE", "NACL", "CE")
 OF_STRUCTURE = ("Dice", "Dice where present", "HD95", "missed", "invented", "volume / true")
 OF_CASE = ("NLL all", "NLL predicted", "Brier all")
 BIAS = "bias"

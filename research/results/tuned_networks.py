@@ -3,25 +3,28 @@ its own, and what a list makes of them (part `tuned`).
 
 Unlike part `decisions`, which leaves out a part of the validation cases for each choice, biases are
 those of all validation cases, as a user has them, and the networks are the files that `tune` wrote.
+Where `tune` keeps argmax, the bias that part `decisions` found on all validation cases is given as
+a threshold of one's own, to see whether it carries over to other cases and scanners.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from calibration_rows import effect_rows
 from cases import Aim, Cases, Learned, measure_images, read_cases
-from decisions import BIAS, TUNED, case_values, common_folds, difference_rows, value_rows
+from decisions import BIAS, LEFT_OUT, TUNED, case_values, common_folds, difference_rows, value_rows
 from losses import REFERENCE
-from rows import Row, put, statistic_row
+from rows import Row, put, results, statistic_row
 from scans import COLUMNS, PREDICTED, auroc, flagged_to_find, list_rows, orders_of
 from study import MAP, RAW, Study
 
 import nnunet_nacl
 from nnunet_nacl.calibration.tune import TuneResult
 from nnunet_nacl.cases.measure import under
+from nnunet_nacl.estimators.decision import threshold_of_bias
 from nnunet_nacl.nnunet.held_out_cases import ValidationOfModel
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -112,7 +115,8 @@ def comparisons(loss: str, method: str) -> Iterator[tuple[str, str]]:
 
 
 def tune(study: Study, trainer: str, folds: Sequence[str]) -> TuneResult:
-    """Learn the biases of a trainer's folds, and write the networks."""
+    """Learn the biases of a trainer's folds, and write the networks; where argmax is as good, those
+    of the biases that are not clearly better."""
     patients = study.task / "patients.json"
     result = nnunet_nacl.tune(
         study.model(trainer),
@@ -120,8 +124,27 @@ def tune(study: Study, trainer: str, folds: Sequence[str]) -> TuneResult:
         groups=str(patients) if patients.is_file() else None,
         device="cpu",
     )
+    if not result.changes_labels:
+        thresholds = thresholds_of_decisions(study, trainer, result.model.labels.structures)
+        result = nnunet_nacl.tune(
+            study.model(trainer), folds=folds, thresholds=thresholds, device="cpu"
+        )
     result.write()
     return result
+
+
+def thresholds_of_decisions(
+    study: Study, trainer: str, structures: Mapping[str, str]
+) -> dict[str, float]:
+    """By nnU-Net's key, those of the biases that part `decisions` found on all validation cases."""
+    table = results()
+    rows = table[
+        (table.dataset == study.name)
+        & (table.trainer == trainer)
+        & (table.cases == LEFT_OUT)
+        & (table.quantity == BIAS)
+    ].set_index("structure")
+    return {key: threshold_of_bias(rows.value[name]) for key, name in structures.items()}
 
 
 def measure_network(
