@@ -380,9 +380,6 @@ class CalibrationTrainer(nnUNetTrainer):
     def _describe_loss(self) -> str:
         """The loss with all its settings, in one line."""
         loss = self.loss
-        annealed = ""
-        if self.anneal_dice:
-            annealed = "; the weight of the Dice term falls to 0 by half-time"
         scales = ""
         if isinstance(loss, DeepSupervisionWrapper):
             weights = ", ".join(f"{weight:.3g}" for weight in loss.weight_factors)
