@@ -17,8 +17,8 @@ from heart import ACE as HEART_ACE
 from heart import DICE as HEART_DICE
 from heart import MEAN, SINGLE
 from level_of_tests import FILE as LEVELS
-from losses import EACH_FOLD, LOSSES, REFERENCE, SCHEDULE
-from mapie_rows import ENDS, MAPIE_GRIDS, SLICES
+from losses import LOSSES, REFERENCE, SCHEDULE
+from mapie_rows import ENDS
 from marginal_ace import ACE, DICE
 from recall_rows import NNUNET
 from rows import KEYS, read_csv
@@ -31,18 +31,9 @@ from scans import (
     ORDERS,
     PREDICTED,
     PRESENCE,
-    PRESENT,
-    SEGMENTED,
 )
 from study import MAP, RAW
 from tuned_networks import TUNED_MAP, cases_of_study
-from weighted_limits import (
-    NO_INTERVAL,
-    ONLY_FLAGGED,
-    UNWEIGHTED,
-    WEIGHTED,
-    WITH_INTERVAL,
-)
 
 from nnunet_nacl.estimators.recall import RECALLS
 
@@ -239,23 +230,6 @@ def areas_table(values: Values) -> list[str]:
     return values.lines("AURC, test cases", lines, columns)
 
 
-def members_table(values: Values) -> list[str]:
-    """Members' Dice beside predicted Dice, of all nodules and of some."""
-    lines = []
-    for which, suffix in (
-        ("all scans", ""),
-        (SEGMENTED, f", {SEGMENTED}"),
-        (PRESENT, f", {PRESENT}"),
-    ):
-        lines.append(Line(which, {**STOCK, "cases": "outer", "which": suffix}))
-    columns = [
-        Column("patients (scans)", {"quantity": f"{AURC}{{which}}", "method": PREDICTED}, "n")
-    ]
-    for order in (PREDICTED, MEMBERS, f"{MEMBERS} less {PREDICTED}"):
-        columns.append(Column(order, {"quantity": f"{AURC}{{which}}", "method": order}, "3i"))
-    return values.lines("AURC, lung nodules, test cases", lines, columns)
-
-
 def patients_table(values: Values) -> list[str]:
     """What a list finds that was learned from few patients."""
     rows = []
@@ -301,18 +275,6 @@ def new_scanner_lines() -> list[Line]:
     return [Line(title, {**BREAST, "cases": cases}) for cases, title in SCANNERS.items()]
 
 
-def scanner_probabilities_table(values: Values) -> list[str]:
-    """Probabilities on each scanner."""
-    columns = []
-    for name, quantity, kind in (
-        ("NLL", "NLL all", "3"),
-        ("pooled ECE", "pooled ECE predicted", "3i"),
-    ):
-        columns += quantity_columns({f"{name} as trained": quantity}, kind, method=RAW)
-        columns += quantity_columns({"with the map": quantity}, kind, method=MAP)
-    return values.lines("scanner", new_scanner_lines(), columns)
-
-
 def unlike_table(values: Values) -> list[str]:
     """Whether scans of each scanner are recognised as unlike those of the networks'."""
     quantities = {
@@ -321,25 +283,6 @@ def unlike_table(values: Values) -> list[str]:
     }
     columns = quantity_columns(quantities, "2i")
     columns.append(Column("p of the batch", {"quantity": "p of the batch, by patients"}, "e"))
-    return values.lines("scanner", new_scanner_lines(), columns)
-
-
-def weighted_table(values: Values) -> list[str]:
-    """Limits by calibration patients that weigh as much as scans like theirs are more frequent on
-    the new scanner."""
-    coverage = "coverage of Dice"
-    among_others = f"{coverage}, {WITH_INTERVAL}"
-    columns = [
-        Column(EFFECTIVE, {"quantity": EFFECTIVE, "method": WEIGHTED}, "0"),
-        Column(NO_INTERVAL, {"quantity": NO_INTERVAL, "method": WEIGHTED}, "2"),
-        Column(ONLY_FLAGGED, {"quantity": ONLY_FLAGGED, "method": WEIGHTED}, "2"),
-        Column(
-            "true Dice in its interval, the others",
-            {"quantity": among_others, "method": WEIGHTED},
-            "2i",
-        ),
-        Column("unweighted, all", {"quantity": coverage, "method": UNWEIGHTED}, "2i"),
-    ]
     return values.lines("scanner", new_scanner_lines(), columns)
 
 
@@ -431,20 +374,6 @@ def mapie_intervals_table(values: Values) -> list[str]:
     return values.lines("90 % intervals of Dice", lines, columns)
 
 
-def mapie_slices_table(values: Values) -> list[str]:
-    """Labels that miss less by the package and by MAPIE."""
-    methods = [NNUNET]
-    for recall in RECALLS[1:]:
-        methods += [f"-recall {recall}", *(f"{name}, recall {recall}" for name in MAPIE_GRIDS)]
-    lines = [Line(name, {**STOCK, "cases": SLICES, "method": name}) for name in methods]
-    columns = [
-        Column("missed, patients", {"quantity": "missed"}, "2i"),
-        Column("missed, slices", {"quantity": "missed, mean over slices"}, "2i"),
-        Column("times larger (median)", {"quantity": "times larger, median"}, "2"),
-    ]
-    return values.lines("labels of slices", lines, columns)
-
-
 def losses_table(values: Values) -> list[str]:
     """Losses as trained and with a map, and two differences in words."""
     trained = [loss for loss in LOSSES if (values.table.trainer == f"{loss}_{SCHEDULE}").any()]
@@ -480,28 +409,6 @@ def loss_difference(values: Values, loss: str) -> str:
     dice = values.cell({**keys, "quantity": "Dice where present"}, "3i")
     error = values.cell({**keys, "quantity": "ECE foreground"}, "3i")
     return f"{loss} minus nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
-
-
-def equal_dice_table(values: Values) -> list[str]:
-    """Annealed Dice beside nnU-Net's loss, as trained and with a map of each, and what it changes
-    in the same cases."""
-    rows = []
-    for method, title in ((RAW, RAW), (MAP, "with a map")):
-        for loss in (REFERENCE, ANNEALED):
-            rows.append(equal_dice_line(f"{loss_title(loss)}, {title}", loss, method))
-    for method, other, title in (
-        (RAW, RAW, "both as trained"),
-        (MAP, MAP, "both with a map"),
-        (RAW, MAP, "as trained, less nnU-Net's with a map"),
-    ):
-        name = f"difference, {title}"
-        rows.append(equal_dice_line(name, ANNEALED, f"{method} less {REFERENCE} {other}"))
-    columns = [
-        Column("Dice where present", {"quantity": "Dice where present"}, "3i"),
-        Column("NLL", {"quantity": "NLL all"}, "4i"),
-        Column("NLL, segmented", {"quantity": "NLL predicted"}, "2i"),
-    ]
-    return values.lines("loss", rows, columns)
 
 
 def decisions_table(values: Values) -> list[str]:
@@ -609,12 +516,6 @@ def heart_table(values: Values) -> list[str]:
     return values.lines("loss", lines, columns)
 
 
-def equal_dice_line(name: str, loss: str, method: str) -> Line:
-    """A line of the lung nodules for a loss with nnU-Net's augmentation."""
-    keys = {"dataset": "LIDC", "trainer": f"{loss}_{AUGMENTED_SCHEDULE}", "cases": EACH_FOLD}
-    return Line(name, {**keys, "method": method})
-
-
 def loss_title(loss: str) -> str:
     """Of a loss, as the page calls it."""
     return "Dice + CE (nnU-Net's)" if loss == REFERENCE else loss
@@ -696,20 +597,15 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "list": list_table,
     "orders": orders_table,
     "areas": areas_table,
-    "members": members_table,
     "patients": patients_table,
     "scanners": scanners_table,
     "manufacturers": manufacturers_table,
-    "scanner_probabilities": scanner_probabilities_table,
     "unlike": unlike_table,
-    "weighted": weighted_table,
     "own": own_table,
     "calibration": calibration_table,
     "recall": recall_table,
     "mapie_intervals": mapie_intervals_table,
-    "mapie_slices": mapie_slices_table,
     "losses": losses_table,
-    "equal_dice": equal_dice_table,
     "decisions": decisions_table,
     "tuned": tuned_table,
     "heart": heart_table,
