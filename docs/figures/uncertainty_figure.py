@@ -1,4 +1,4 @@
-"""Draws uncertainty maps over the scan, one row a case, for how-to/predict.md.
+"""Draws uncertainty maps over the scan, one row a case, for docs/predict.md.
 
     python docs/figures/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o
     uncertainty.png
