@@ -71,10 +71,10 @@ def compare(
 
     Args:
         methods: At least two of these, as texts: a trainer's name or a model's folder,
-            TRAINER__PLANS__CONFIGURATION, of which the validation cases are compared, with ``+tuned``
-            behind it for its tuned networks and ``+calibrated`` for what the map makes of them; or
-            a folder of predictions with their probabilities. ``LABEL=`` before any names it in
-            tables.
+            TRAINER__PLANS__CONFIGURATION, of which the validation cases are compared; with
+            ``+tuned`` behind it its tuned networks, with ``+calibrated`` what the map makes of
+            them; or a folder of predictions with their probabilities. ``LABEL=`` before any names
+            it in tables.
         datasets, configuration, plans, folds, labels, dataset_json, plans_json, unranked, bad,
             structures, findings, groups, allow_missing, allow_training_cases, n_bootstrap, seed,
             num_processes: How what is compared is found and measured, see
