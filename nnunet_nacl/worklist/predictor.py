@@ -97,8 +97,8 @@ class Predictor:
             :class:`~nnunet_nacl.settings.ListSettings`. Scans that may be bad have a reason to
             look; without ``bad`` no score is a reason.
         any_size: Predict images of any size: without, one that would be more than 30 times as large
-            for the network as any of the training is refused, since its spacing will be wrong and
-            it would take hours.
+            for the network as any of the training, or with voxels 30 times as long or short, is
+            refused: mostly a header is wrong then, and it would take hours.
 
     Attributes:
         missing: What the model lacks, such as a calibration, each with the remedy.
