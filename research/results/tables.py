@@ -18,7 +18,6 @@ from heart import DICE as HEART_DICE
 from heart import MEAN, SINGLE
 from level_of_tests import FILE as LEVELS
 from losses import LOSSES, REFERENCE, SCHEDULE
-from mapie_rows import ENDS
 from marginal_ace import ACE, DICE
 from recall_rows import NNUNET
 from rows import KEYS, read_csv
@@ -357,23 +356,6 @@ def recall_table(values: Values) -> list[str]:
     return values.lines("labels", rows, columns)
 
 
-def mapie_intervals_table(values: Values) -> list[str]:
-    """Intervals of Dice by the package and by MAPIE."""
-    lines = [
-        Line("lung nodules", {**STOCK, "cases": "outer"}),
-        Line("breast lesions, Logiq 7", {**BREAST, "cases": "outer"}),
-    ]
-    columns = []
-    for name, quantity, kind in (
-        ("holds the true Dice", "coverage of Dice", "2i"),
-        ("width", "width of Dice", "3"),
-    ):
-        for method in ENDS:
-            keys = {"quantity": quantity, "method": method}
-            columns.append(Column(f"{name}, {method}", keys, kind))
-    return values.lines("90 % intervals of Dice", lines, columns)
-
-
 def losses_table(values: Values) -> list[str]:
     """Losses as trained and with a map, and two differences in words."""
     trained = [loss for loss in LOSSES if (values.table.trainer == f"{loss}_{SCHEDULE}").any()]
@@ -599,7 +581,6 @@ TABLES: dict[str, Callable[[Values], list[str]]] = {
     "own": own_table,
     "calibration": calibration_table,
     "recall": recall_table,
-    "mapie_intervals": mapie_intervals_table,
     "losses": losses_table,
     "decisions": decisions_table,
     "tuned": tuned_table,
